@@ -1,0 +1,1 @@
+"""Which condition each sample gets, by its index alone."""

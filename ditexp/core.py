@@ -1,0 +1,203 @@
+"""The protocols and value types that every part of ditexp speaks. Imports torch only.
+
+Time runs from t = 0 (noise) to t = 1 (data) along the rectified-flow path x_t = (1 - t) x_0 + t x_1, whose
+velocity is v = x_1 - x_0 and whose samples solve dx/dt = v(x, t) (Liu et al. 2022, "Flow Straight and Fast").
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+# Part of every sample set's id. Raise it when a change of the built-in solvers, schedules, guidance, noise or
+# models changes pixels, so that old sets are never taken for new ones.
+NUMERICS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a batch is conditioned on.
+
+    labels: (B,) int64 class indices, or None for an unconditional model.
+    """
+
+    labels: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Condition:
+        return Condition(None if self.labels is None else self.labels.to(device))
+
+    @staticmethod
+    def cat(first: Condition, second: Condition) -> Condition:
+        """Stack two conditions of conditional models along the batch: (B1,) and (B2,) give (B1 + B2,)."""
+        return Condition(torch.cat([first.labels, second.labels]))
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Where an integration ended. x: (B, ...) at t = 1; accepted and rejected: steps taken and thrown away."""
+
+    x: Tensor
+    accepted: int
+    rejected: int = 0
+
+
+@dataclass(frozen=True)
+class Features:
+    """What metrics see of a set of images: network outputs, or only their statistics.
+
+    pool: (N, D) float32 pooled features, or None where only statistics are known.
+    logits: (N, K) float32 class logits, or None.
+    mean, covariance: (D,) and (D, D) float64 (divisor N - 1), where they are known already.
+    count: N.
+    """
+
+    count: int
+    pool: Tensor | None = None
+    logits: Tensor | None = None
+    mean: Tensor | None = None
+    covariance: Tensor | None = None
+
+
+@dataclass
+class Cost:
+    """What some images cost. rows: images times evaluations, of the velocity field and of the network behind it.
+
+    seconds: sampling and decoding, after warm-up. peak_memory_mb: 10^6 bytes, allocated by torch on CUDA, resident
+    in all on a CPU.
+    """
+
+    images: int = 0
+    velocity_rows: int = 0
+    network_rows: int = 0
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+class VelocityField(Protocol):
+    """All that a solver sees. x: (B, ...); t: (B,) in [0, 1], 0 = noise, 1 = data; returns v like x."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor: ...
+
+
+class FlowModel(Protocol):
+    """All that guidance sees: a velocity network and what is needed to condition it and to see its samples.
+
+    sample_shape: (C, H, W) of one sample in the model's own space.
+    image_channels: 1 (grey) or 3 (RGB), of the decoded images.
+    num_classes: labels run over [0, num_classes); 0 for an unconditional model.
+    has_null: whether `null` exists, that is whether the model can be evaluated without its condition.
+    identity: JSON-able facts that determine its outputs (architecture, weights' sha256); part of a set's id.
+    """
+
+    sample_shape: tuple[int, ...]
+    image_channels: int
+    num_classes: int
+    has_null: bool
+    identity: dict
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Velocity (B, *sample_shape) at x (B, *sample_shape) and t (B,) in [0, 1]."""
+        ...
+
+    def null(self, condition: Condition) -> Condition:
+        """The empty condition for a batch of the same size."""
+        ...
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Pixels (B, C, H, W) uint8 of samples x at t = 1 (in [-1, 1] for pixel-space models)."""
+        ...
+
+    def to(self, device: torch.device | str) -> FlowModel: ...
+
+
+class Schedule(Protocol):
+    """Where the steps lie."""
+
+    def grid(self) -> Tensor:
+        """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1."""
+        ...
+
+
+class Guidance(Protocol):
+    """Turns a model and a condition into the field that is integrated."""
+
+    def check(self, model: FlowModel) -> None:
+        """Raise ValueError if this model cannot be guided so (for example: it has no null condition)."""
+        ...
+
+    def bind(self, model: FlowModel, condition: Condition) -> VelocityField: ...
+
+
+class Solver(Protocol):
+    """Integrates dx/dt = v(x, t) over a grid."""
+
+    def integrate(
+        self,
+        field: VelocityField,
+        x: Tensor,
+        grid: Sequence[float],
+        project: Callable[[Tensor, float], Tensor] | None = None,
+    ) -> Solution:
+        """From x at grid[0] to grid[-1]; `project(x, t)` is applied after every step (inpainting, constraints).
+
+        Raises FloatingPointError naming the first step whose state is not finite.
+        """
+        ...
+
+
+class Conditioner(Protocol):
+    """Chooses the condition of each sample by its index alone."""
+
+    def check(self, model: FlowModel) -> None: ...
+
+    def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition: ...
+
+
+class Task(Protocol):
+    """What is done with the sampler for the samples of the given indices; returns x (B, *sample_shape) at t = 1."""
+
+    def __call__(self, sampler, indices: Sequence[int]) -> Tensor: ...
+
+
+class Feature(Protocol):
+    """A network that images are judged by.
+
+    channels: 1 or 3, what it accepts. identity: JSON-able facts that determine its outputs (weights' sha256).
+    """
+
+    name: str
+    channels: int
+    identity: dict
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, C, H, W) uint8 -> pooled features (B, D) float32 and logits (B, K) float32 or None, on the CPU."""
+        ...
+
+    def to(self, device: torch.device | str) -> Feature: ...
+
+
+class Metric(Protocol):
+    """A pure function of features, free of order, batch size and device."""
+
+    def check(self, *, fake: int, real: int | None) -> None:
+        """Raise ValueError if this many samples and reference images (None: no reference) are not enough."""
+        ...
+
+    def __call__(self, fake: Features, real: Features | None) -> dict[str, float]:
+        """Raises ValueError when the features do not hold what it needs (say: no reference)."""
+        ...
+
+
+_said: set[str] = set()
+
+
+def notice(message: str) -> None:
+    """Tell the user something once a process: a setting that cannot act, a fallback taken."""
+    if message not in _said:
+        _said.add(message)
+        logging.getLogger("ditexp").warning(message)

@@ -1,0 +1,1 @@
+"""How a condition is strengthened, one small file each."""

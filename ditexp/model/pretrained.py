@@ -1,0 +1,142 @@
+"""A trained DiT / SiT from its checkpoint: read safely, architecture inferred, weights hashed."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ditexp.core import Condition
+from ditexp.files import sha256
+from ditexp.model.dit import DiT
+
+HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # DiT-S, B, L, XL; the one thing that no weight's shape tells
+
+
+class PretrainedDiT:
+    """The velocity of a checkpoint with the official DiT / SiT keys; everything but the heads is read off it.
+
+    checkpoint: .safetensors, or .pt / .pth holding a state dict or {"ema", "model"}; never unpickles code.
+    ema: take the averaged weights where a file has both. num_heads: needed for widths other than DiT's own.
+    num_classes: needed only where training had no label dropout; by default the last row of the label table is
+    the null class, as in all released DiTs.
+    Raises ValueError for a file that is missing, truncated, holds code, or is not a DiT.
+    """
+
+    def __init__(
+        self,
+        *,
+        checkpoint: str,
+        ema: bool = True,
+        num_heads: int | None = None,
+        num_classes: int | None = None,
+    ):
+        weights, trained = read_checkpoint(Path(checkpoint), ema=ema)
+        architecture = infer_architecture(
+            weights,
+            checkpoint=checkpoint,
+            num_heads=num_heads or trained.get("num_heads"),
+            num_classes=num_classes if num_classes is not None else trained.get("num_classes"),
+        )
+        with torch.device("meta"):
+            self.network = DiT(**architecture)
+        try:
+            self.network.load_state_dict(weights, assign=True)
+        except RuntimeError as error:
+            raise ValueError(f"model.checkpoint={checkpoint} is not a DiT: {' '.join(str(error).split())}") from None
+        self.network.eval().requires_grad_(False)
+        side = architecture["input_size"]
+        self.sample_shape = (architecture["in_channels"], side, side)
+        self.image_channels = architecture["in_channels"]
+        self.num_classes, self.has_null = self.network.num_classes, self.network.has_null
+        path = Path(checkpoint).resolve()
+        self.identity = {
+            "model": "dit",
+            **architecture,
+            "ema": ema,
+            "sha256": sha256_of(path, path.stat().st_mtime_ns),
+        }
+
+    def to(self, device: torch.device | str) -> PretrainedDiT:
+        self.network.to(device)
+        return self
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return self.network(x, t, condition.labels)
+
+    def null(self, condition: Condition) -> Condition:
+        return Condition(torch.full_like(condition.labels, self.num_classes))
+
+    def decode(self, x: Tensor) -> Tensor:
+        """x in [-1, 1] -> 127.5 x + 128 truncated, which rounds: DiT's, SiT's and EDM's convention."""
+        return (127.5 * x.float() + 128).clamp(0, 255).to(torch.uint8)
+
+
+@functools.lru_cache(maxsize=8)
+def sha256_of(path: Path, modified: int) -> str:
+    """A file's hash, taken once a process: a sweep builds the same model for every cell."""
+    return sha256(path)
+
+
+def read_checkpoint(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict]:
+    """The state dict of a file and, from ditexp.train, its architecture; memory-mapped where the format allows."""
+    name = f"model.checkpoint={path}"
+    if not path.is_file():
+        raise ValueError(f"{name} is not a file")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                architecture = (file.metadata() or {}).get("architecture", "{}")
+                return {key: file.get_tensor(key) for key in file.keys()}, json.loads(architecture)  # noqa: SIM118
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower():
+            raise ValueError(f"{name} holds pickled code, which is never run: save its state dict alone") from None
+        raise ValueError(f"{name} is truncated or damaged ({type(error).__name__})") from None
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{name} is truncated or damaged ({' '.join(str(error).split())[:120]})") from None
+    for key in ("ema", "model") if ema else ("model",):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            return state[key], {}
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{name} holds no state dict (keys: {', '.join(map(str, list(state)[:8]))})")
+    return state, {}
+
+
+def infer_architecture(
+    weights: dict[str, Tensor], *, checkpoint: str, num_heads: int | None, num_classes: int | None
+) -> dict:
+    """The arguments of DiT that fit these weights."""
+    try:
+        hidden_size, in_channels, patch_size, _ = weights["x_embedder.proj.weight"].shape
+        tokens = weights["pos_embed"].shape[1]
+        out_channels = weights["final_layer.linear.weight"].shape[0] // patch_size**2
+        mlp_ratio = weights["blocks.0.mlp.fc1.weight"].shape[0] / hidden_size
+    except KeyError as missing:
+        raise ValueError(
+            f"model.checkpoint={checkpoint} is not a DiT: it has no {missing} (it has {', '.join(list(weights)[:3])})"
+        ) from None
+    heads = num_heads or HEADS.get(hidden_size)
+    if heads is None:
+        raise ValueError(f"model.num_heads is needed: no DiT size has the width {hidden_size} of {checkpoint}")
+    table = weights.get("y_embedder.embedding_table.weight", ())
+    classes = num_classes if num_classes is not None else max(0, len(table) - 1)
+    if len(table) not in (classes, classes + 1):
+        raise ValueError(f"model.num_classes={classes}, but {checkpoint} has {len(table)} label embeddings")
+    return {
+        "input_size": int(tokens**0.5) * patch_size,
+        "patch_size": patch_size,
+        "in_channels": in_channels,
+        "hidden_size": hidden_size,
+        "depth": 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("blocks.")),
+        "num_heads": heads,
+        "num_classes": classes,
+        "has_null": len(table) > classes,
+        "mlp_ratio": mlp_ratio,
+        "learn_sigma": out_channels == 2 * in_channels,
+    }

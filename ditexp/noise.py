@@ -1,0 +1,26 @@
+"""Randomness that belongs to a sample: keyed by (seed, index), drawn on the CPU, the same everywhere.
+
+Philox is counter-based (Salmon et al. 2011): the key is (seed, index) and the counter's highest word tells streams
+of one sample apart, so that nothing depends on batch size, device, number of workers, or what was drawn before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NOISE, LABEL = 0, 1
+
+
+def generator(seed: int, index: int, stream: int) -> np.random.Generator:
+    """The generator of sample `index` in the set of `seed` (both in [0, 2^64)) for one purpose."""
+    return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, 0, stream]))
+
+
+def noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """Standard normal x at t = 0 for the given samples: (len(indices), *shape) float32 on the CPU."""
+    draws = [generator(seed, index, NOISE).standard_normal(tuple(shape), dtype=np.float32) for index in indices]
+    return torch.from_numpy(np.stack(draws))

@@ -1,0 +1,53 @@
+"""The loop that all fixed-step solvers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ditexp.core import Solution, VelocityField
+
+
+class FixedStep:
+    """A solver that takes one step per interval of the grid.
+
+    order: p such that the error at t = 1 falls as steps^-p on smooth fields and grids.
+    """
+
+    order: ClassVar[int]
+
+    def step(self, field: VelocityField, x: Tensor, t0: float, t1: float) -> Tensor:
+        """x (B, ...) at t0 -> x at t1."""
+        raise NotImplementedError
+
+    def integrate(
+        self,
+        field: VelocityField,
+        x: Tensor,
+        grid: Sequence[float],
+        project: Callable[[Tensor, float], Tensor] | None = None,
+    ) -> Solution:
+        finite = []
+        for t0, t1 in pairwise(grid):
+            x = self.step(field, x, t0, t1)
+            if project is not None:
+                x = project(x, t1)
+            finite.append(torch.isfinite(x).all())
+        # Looked at once, at the end: asking after every step would make a GPU wait for the CPU.
+        bad = torch.stack(finite).logical_not().nonzero()
+        if len(bad):
+            number = int(bad[0]) + 1
+            raise FloatingPointError(
+                f"the state became NaN or Inf in step {number} of {len(grid) - 1} (t = {grid[number - 1]:.4g} to "
+                f"{grid[number]:.4g}); try precision=fp32, more steps or weaker guidance, or check the checkpoint"
+            )
+        return Solution(x=x, accepted=len(grid) - 1)
+
+
+def at(x: Tensor, t: float) -> Tensor:
+    """The time of a whole batch: (B,) filled with t."""
+    return x.new_full((len(x),), t)
