@@ -1,0 +1,39 @@
+"""What a network is trained for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class FlowMatching:
+    """Rectified flow (Liu et al. 2022): E |v(x_t, t, y) - (x_1 - x_0)|^2 with t uniform in [0, 1].
+
+    label_dropout: share of labels replaced by the null class, which makes guidance possible.
+    """
+
+    label_dropout: float = 0.1
+
+    def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """images (B, C, H, W) in [-1, 1], labels (B,) int64 -> scalar loss."""
+        shape, device = images.shape, images.device
+        x0 = torch.randn(shape, generator=generator).to(device)
+        t = torch.rand(len(images), generator=generator).to(device)
+        if network.has_null:
+            dropped = torch.rand(len(images), generator=generator) < self.label_dropout
+            labels = torch.where(dropped.to(device), network.num_classes, labels)
+        weight = t.view(-1, 1, 1, 1)
+        return F.mse_loss(network((1 - weight) * x0 + weight * images, t, labels), images - x0)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Cross-entropy of the class: how the bundled feature network was made."""
+
+    def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """images (B, C, H, W) in [-1, 1], labels (B,) int64 -> scalar loss."""
+        return F.cross_entropy(network(images)[1], labels)

@@ -1,0 +1,110 @@
+"""Train a network: python -m ditexp.train network=dit_s_2 data=folder data.path=... (see conf/train.yaml).
+
+Seeded, with an exponential moving average of the weights, and resumable: the same command goes on from the last
+checkpoint, and a finished run only says so.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save_file
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ditexp.cli import command, instantiate
+from ditexp.data import ShuffledBatches
+from ditexp.files import atomic
+from ditexp.progress import progress_bar
+
+
+@command("train")
+def main(cfg: DictConfig) -> None:
+    folder = Path(cfg.folder)
+    device = torch.device(
+        "cuda" if cfg.device == "auto" and torch.cuda.is_available() else cfg.device.replace("auto", "cpu")
+    )
+    data, objective = instantiate(cfg.data), instantiate(cfg.objective)
+    torch.manual_seed(cfg.seed)
+    network = instantiate(cfg.network).to(device)
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
+
+    settings = json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
+    checkpoint = folder / "checkpoint.pt"
+    start = resume(checkpoint, settings, network, average, optimizer) if checkpoint.exists() else 0
+    if start == cfg.steps:
+        print(f"already trained: {folder / 'model.safetensors'}")
+        return
+
+    batches = ShuffledBatches(length=len(data), batch_size=cfg.batch_size, seed=cfg.seed, start=start, stop=cfg.steps)
+    loader = DataLoader(data, batch_sampler=batches, num_workers=cfg.workers)
+    recent = None
+    with progress_bar("training", total=cfg.steps, completed=start, unit="steps") as bar:
+        for step, (images, labels) in enumerate(loader, start):
+            for group in optimizer.param_groups:
+                group["lr"] = cfg.learning_rate * rate(step, steps=cfg.steps, warmup=cfg.warmup)
+            generator = torch.Generator().manual_seed(cfg.seed * 1_000_003 + step)
+            with bf16_where_native(device):
+                loss = objective(network, images.to(device), labels.to(device), generator)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), cfg.clip_gradient)
+            optimizer.step()
+            with torch.no_grad():
+                for slow, fast in zip(average.parameters(), network.parameters()):
+                    slow.lerp_(fast, 1 - cfg.ema)
+            recent = loss.item() if recent is None else 0.99 * recent + 0.01 * loss.item()
+            bar.advance(1, note=f"loss {recent:.4f}")
+            if (step + 1) % cfg.save_every == 0 or step + 1 == cfg.steps:
+                state = {
+                    "settings": settings,
+                    "step": step + 1,
+                    "loss": recent,
+                    "optimizer": optimizer.state_dict(),
+                }
+                state |= {"model": network.state_dict(), "ema": average.state_dict()}
+                with atomic(checkpoint) as temporary:
+                    torch.save(state, temporary)
+
+    architecture = OmegaConf.to_container(cfg.network, resolve=True)
+    metadata = {"architecture": json.dumps(architecture), "training": settings, "loss": f"{recent:.5f}"}
+    with atomic(folder / "model.safetensors") as temporary:
+        save_file(
+            {key: value.cpu().contiguous() for key, value in average.state_dict().items()},
+            temporary,
+            metadata,
+        )
+    print(f"trained: {folder / 'model.safetensors'} (loss {recent:.4f})")
+
+
+def resume(checkpoint: Path, settings: str, network: nn.Module, average: nn.Module, optimizer) -> int:
+    """Restore everything and return the step to go on from."""
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    if state["settings"] != settings:
+        raise ValueError(f"{checkpoint} was made with other settings: give another folder=..., or delete it")
+    network.load_state_dict(state["model"])
+    average.load_state_dict(state["ema"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+def rate(step: int, *, steps: int, warmup: int) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
+
+
+def bf16_where_native(device: torch.device) -> torch.autocast:
+    native = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
+
+
+if __name__ == "__main__":
+    main()
