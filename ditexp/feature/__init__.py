@@ -1,0 +1,1 @@
+"""The networks that images are judged by."""

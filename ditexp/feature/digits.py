@@ -1,0 +1,73 @@
+"""The bundled feature network: a small classifier of 8x8 digits whose last hidden layer judges images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ditexp.files import sha256
+
+BUNDLED = Path(__file__).parents[1] / "weights" / "digits_classifier.safetensors"
+
+
+class DigitsClassifier(nn.Module):
+    """(B, 1, 8, 8) in [-1, 1] -> pooled features (B, 64) and logits (B, 10)."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(64, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        pool = self.trunk(x)
+        return pool, self.head(pool)
+
+
+class DigitsFeature:
+    """Features of the bundled classifier, for 8x8 grey images; its numbers compare with no other network's.
+
+    weights: a safetensors file of ditexp.train's. Raises ValueError if it is missing or of another network.
+    """
+
+    name, channels = "digits", 1
+
+    def __init__(self, *, weights: str = str(BUNDLED)):
+        if not Path(weights).is_file():
+            raise ValueError(f"feature.weights={weights} is not a file")
+        self.network = DigitsClassifier()
+        try:
+            self.network.load_state_dict(load_file(weights))
+        except (SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"feature.weights={weights} is no digits classifier ({reason})") from None
+        self.network.eval()
+        self.identity = {"network": "digits classifier, 64 features", "sha256": sha256(Path(weights))}
+        self.device = torch.device("cpu")
+
+    def to(self, device: torch.device | str) -> DigitsFeature:
+        self.device = torch.device(device)
+        self.network.to(self.device)
+        return self
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, 8, 8) uint8 -> pooled features (B, 64) and logits (B, 10), float32 on the CPU."""
+        if images.shape[1:] != (1, 8, 8):
+            size = " x ".join(map(str, images.shape[1:]))
+            raise ValueError(f"feature=digits judges images of 1 x 8 x 8, not {size}: choose feature=inception")
+        pool, logits = self.network((images.to(self.device).float() - 127.5) / 127.5)
+        return pool.cpu(), logits.cpu()

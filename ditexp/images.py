@@ -1,0 +1,178 @@
+"""Where images come from: scikit-learn's digits, npz files and folders, all streamed in blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+BLOCK_SIZE = 256
+EXTENSIONS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+MODES = {1: "L", 3: "RGB"}
+
+
+class ImageSource(Protocol):
+    """A set of images of one size. channels: 1 or 3."""
+
+    name: str
+    channels: int
+
+    def __len__(self) -> int: ...
+
+    def fingerprint(self) -> str:
+        """Changes whenever the images change; cheap, so it may trust names, sizes and times of files."""
+        ...
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """(b, H, W, C) uint8 with b <= 256, in order. Nothing is read before it is asked for."""
+        ...
+
+
+class DigitsImages:
+    """scikit-learn's 1,797 handwritten digits, 8 x 8 x 1, in the grey levels that a model decodes to."""
+
+    name = "digits"
+    channels = 1
+
+    def __len__(self) -> int:
+        return 1797
+
+    def fingerprint(self) -> str:
+        return _fingerprint("scikit-learn digits, floor(127.5 (p / 8 - 1) + 128)", len(self))
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        from sklearn.datasets import load_digits
+
+        x = load_digits().images[..., None] / 8 - 1
+        images = np.clip(127.5 * x + 128, 0, 255).astype(np.uint8)
+        yield from np.split(images, range(BLOCK_SIZE, len(images), BLOCK_SIZE))
+
+
+class NpzImages:
+    """`arr_0` of an npz file, (N, H, W, C) uint8 with C = 1 or 3, as ADM and SiT exchange samples.
+
+    Raises ValueError when the file is no npz, or `arr_0` is missing, of another type or shape, or truncated.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.name = self.path.name
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as member:
+                self.shape, fortran, dtype = _npy_header(member)
+        except FileNotFoundError:
+            raise ValueError(f"{path} does not exist: give the path of an npz file") from None
+        except KeyError:
+            keys = ", ".join(name.removesuffix(".npy") for name in archive.namelist()) or "nothing"
+            raise ValueError(f"{path} has no arr_0, only {keys}: save it by np.savez(path, images)") from None
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is not a readable npz file ({error}): save it by np.savez") from None
+        if dtype != np.uint8:
+            raise ValueError(f"{path}: arr_0 is {dtype}, not uint8: scale it to 0..255 and cast it")
+        if len(self.shape) != 4 or self.shape[3] not in MODES or fortran:
+            order = " in Fortran order" if fortran else ""
+            raise ValueError(
+                f"{path}: arr_0 has shape {self.shape}{order}, not (N, H, W, C) with C = 1 or 3: transpose it"
+            )
+        if not self.shape[0]:
+            raise ValueError(f"{path}: arr_0 holds no images: give a file with at least one")
+        self.channels = self.shape[3]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def fingerprint(self) -> str:
+        stat = self.path.stat()
+        return _fingerprint(self.path.resolve(), stat.st_size, stat.st_mtime_ns)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        size = int(np.prod(self.shape[1:]))
+        with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as member:
+            _npy_header(member)
+            for start in range(0, len(self), BLOCK_SIZE):
+                count = min(BLOCK_SIZE, len(self) - start)
+                try:
+                    data = member.read(count * size)
+                except (EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+                    raise ValueError(f"{self.path} is damaged after image {start} ({error}): write it again") from None
+                if len(data) < count * size:
+                    raise ValueError(f"{self.path} ends within image {start + len(data) // size}: write it again")
+                yield np.frombuffer(data, np.uint8).reshape(count, *self.shape[1:])
+
+
+class FolderImages:
+    """All images below a folder, sorted by relative path. channels: 1 takes files of mode L, 3 of mode RGB.
+
+    Nothing is converted or resized silently: a file of another mode or size, or unreadable, is a ValueError.
+    """
+
+    def __init__(self, path: str, channels: int = 3) -> None:
+        self.path = Path(path)
+        self.name = self.path.name
+        self.channels = channels
+        if channels not in MODES:
+            raise ValueError(f"channels={channels}: choose 1 (grey) or 3 (colour)")
+        if not self.path.is_dir():
+            raise ValueError(f"{path} is not a folder: give the path of a folder of images")
+        self.files = sorted(
+            (file for file in self.path.rglob("*") if file.suffix.lower() in EXTENSIONS),
+            key=lambda file: file.relative_to(self.path).as_posix(),
+        )
+        if not self.files:
+            raise ValueError(f"{path} holds no image: give a folder with {', '.join(sorted(EXTENSIONS))} files")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def fingerprint(self) -> str:
+        facts = []
+        for file in self.files:
+            stat = file.stat()
+            facts += [file.relative_to(self.path).as_posix(), stat.st_size, stat.st_mtime_ns]
+        return _fingerprint(self.channels, *facts)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        shape = self._read(self.files[0]).shape
+        for start in range(0, len(self), BLOCK_SIZE):
+            images = []
+            for file in self.files[start : start + BLOCK_SIZE]:
+                image = self._read(file)
+                if image.shape != shape:
+                    raise ValueError(
+                        f"{file} is {image.shape[1]} x {image.shape[0]}, but {self.files[0].name} is "
+                        f"{shape[1]} x {shape[0]}: bring all images to one size"
+                    )
+                images.append(image)
+            yield np.stack(images)
+
+    def _read(self, file: Path) -> np.ndarray:
+        """(H, W, C) uint8."""
+        try:
+            with Image.open(file) as image:
+                mode, pixels = image.mode, np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"{file} cannot be read ({error}): replace or remove it") from None
+        wanted = MODES[self.channels]
+        if mode != wanted:
+            raise ValueError(
+                f"{file} is of mode {mode}, not {wanted} (channels={self.channels}): convert it to {wanted}, "
+                f"or choose channels=1 for grey and 3 for colour images"
+            )
+        return pixels.reshape(*pixels.shape[:2], self.channels)
+
+
+def _fingerprint(*facts: object) -> str:
+    return hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()
+
+
+def _npy_header(member) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran order, and type of the array that follows in the open npy file."""
+    if np.lib.format.read_magic(member) == (1, 0):
+        return np.lib.format.read_array_header_1_0(member)
+    return np.lib.format.read_array_header_2_0(member)

@@ -1,0 +1,1 @@
+"""Numbers that features of images are summed up in."""

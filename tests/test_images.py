@@ -1,0 +1,153 @@
+import os
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from ditexp.images import DigitsImages, FolderImages, NpzImages
+
+RGB = np.random.default_rng(0).integers(0, 256, (600, 6, 5, 3), dtype=np.uint8)
+
+
+def save_folder(folder, images):
+    """One file an image, in several folders and formats without loss; names sort as the images do."""
+    for index, image in enumerate(images):
+        path = folder / f"{index // 100:02d}" / f"{index:05d}{['.png', '.BMP', '.tiff'][index % 3]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.squeeze()).save(path)
+    return folder
+
+
+def test_digits_are_what_a_model_decodes():
+    blocks = list(DigitsImages().blocks())
+    images = np.concatenate(blocks)
+    assert images.shape == (len(DigitsImages()), 8, 8, 1) and images.dtype == np.uint8
+    assert max(map(len, blocks)) <= 256
+    for p, level in {0: 0, 1: 16, 8: 128, 12: 191, 16: 255}.items():
+        assert set(images[..., 0][load_digits().images == p]) == {level}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_npz_streams_the_same_images(tmp_path, save, channels):
+    images = RGB[..., :channels]
+    save(tmp_path / "x.npz", images, np.arange(len(images)))
+    source = NpzImages(tmp_path / "x.npz")
+    blocks = list(source.blocks())
+    assert (source.channels, len(source)) == (channels, len(images))
+    assert [len(block) for block in blocks] == [256, 256, 88]
+    np.testing.assert_array_equal(np.concatenate(blocks), images)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_folder_gives_its_images_sorted(tmp_path, channels):
+    images = RGB[:300, ..., :channels]
+    save_folder(tmp_path, images)
+    (tmp_path / "notes.txt").write_text("not an image")
+    source = FolderImages(tmp_path, channels=channels)
+    blocks = list(source.blocks())
+    assert len(source) == 300 and [len(block) for block in blocks] == [256, 44]
+    np.testing.assert_array_equal(np.concatenate(blocks), images)
+
+
+def test_fingerprints_change_with_the_images_only(tmp_path):
+    folder, archive = tmp_path / "folder", tmp_path / "x.npz"
+    save_folder(folder, RGB[:3])
+    np.savez(archive, RGB[:3])
+    seen = {
+        FolderImages(folder).fingerprint(),
+        NpzImages(archive).fingerprint(),
+        DigitsImages().fingerprint(),
+    }
+    assert seen == {
+        FolderImages(folder).fingerprint(),
+        NpzImages(archive).fingerprint(),
+        DigitsImages().fingerprint(),
+    }
+    os.utime(folder / "00" / "00001.BMP", ns=(0, 0))
+    os.utime(archive, ns=(0, 0))
+    seen |= {FolderImages(folder).fingerprint(), NpzImages(archive).fingerprint()}
+    (folder / "00" / "00001.BMP").rename(folder / "00" / "00009.BMP")
+    np.savez(archive, RGB[:4])
+    os.utime(archive, ns=(0, 0))
+    seen |= {FolderImages(folder).fingerprint(), NpzImages(archive).fingerprint()}
+    assert len(seen) == 7
+
+
+def bad_npz(tmp_path, **arrays):
+    np.savez(tmp_path / "x.npz", **arrays)
+    return NpzImages(tmp_path / "x.npz")
+
+
+def bad_file(tmp_path, name, content=b"no image"):
+    (tmp_path / name).write_bytes(content)
+    return tmp_path / name
+
+
+def damaged_npz(tmp_path):
+    """A member whose last bytes are not what its checksum says."""
+    np.savez(tmp_path / "x.npz", RGB)
+    with zipfile.ZipFile(tmp_path / "x.npz") as archive:
+        end = archive.start_dir
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[end - 100] ^= 255
+    (tmp_path / "x.npz").write_bytes(content)
+    return NpzImages(tmp_path / "x.npz")
+
+
+def short_npz(tmp_path):
+    """An array that is shorter than its header says."""
+    np.save(tmp_path / "x.npy", RGB)
+    content = (tmp_path / "x.npy").read_bytes()
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("arr_0.npy", content[:-1000])
+    return NpzImages(tmp_path / "x.npz")
+
+
+def folder_with(tmp_path, image, name="b.png"):
+    Image.fromarray(RGB[0]).save(tmp_path / "a.png")
+    image.save(tmp_path / name)
+    return FolderImages(tmp_path)
+
+
+def folder_with_truncated(tmp_path):
+    Image.fromarray(np.repeat(RGB[0], 20, axis=0)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    return FolderImages(bad_file(tmp_path, "a.png", content[: len(content) // 2]).parent)
+
+
+IMAGE = Image.fromarray(RGB[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda t: NpzImages(t / "no.npz"), ["no.npz", "does not exist"]),
+        (lambda t: NpzImages(bad_file(t, "x.npz")), ["x.npz", "np.savez"]),
+        (lambda t: bad_npz(t, images=RGB), ["x.npz", "arr_0", "only images", "np.savez"]),
+        (lambda t: bad_npz(t, arr_0=RGB / 255), ["x.npz", "float64", "uint8"]),
+        (lambda t: bad_npz(t, arr_0=RGB[0]), ["x.npz", "(6, 5, 3)", "(N, H, W, C)"]),
+        (lambda t: bad_npz(t, arr_0=RGB.transpose(0, 3, 1, 2)), ["(600, 3, 6, 5)", "(N, H, W, C)"]),
+        (lambda t: bad_npz(t, arr_0=np.asfortranarray(RGB)), ["x.npz", "Fortran"]),
+        (lambda t: bad_npz(t, arr_0=RGB[:0]), ["x.npz", "no images"]),
+        (damaged_npz, ["x.npz", "damaged after image 512", "again"]),
+        (short_npz, ["x.npz", "ends within image 588", "again"]),
+        (lambda t: FolderImages(t / "no"), ["no", "not a folder"]),
+        (lambda t: FolderImages(t), ["holds no image", ".png"]),
+        (lambda t: FolderImages(t, channels=4), ["channels=4", "1 (grey) or 3"]),
+        (lambda t: folder_with(t, IMAGE.convert("L")), ["b.png", "mode L", "RGB", "channels=1"]),
+        (lambda t: folder_with(t, IMAGE.convert("RGBA")), ["b.png", "mode RGBA", "RGB", "convert"]),
+        (lambda t: folder_with(t, IMAGE.convert("P")), ["b.png", "mode P", "RGB", "convert"]),
+        (lambda t: folder_with(t, IMAGE.resize((7, 6))), ["b.png", "7 x 6", "5 x 6", "one size"]),
+        (folder_with_truncated, ["a.png", "cannot be read", "remove"]),
+        (lambda t: FolderImages(bad_file(t, "a.png").parent), ["a.png", "cannot be read", "remove"]),
+    ],
+)
+def test_bad_images_are_said_in_one_line(tmp_path, make, words):
+    with pytest.raises(ValueError) as error:
+        list(make(tmp_path).blocks())
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
