@@ -1,0 +1,183 @@
+"""What a table of results shows: the settings in which cells differ, what they cost, how good they are."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# How each number is headed, and which of its values is the best.
+COSTS: dict[str, tuple[str, Callable | None]] = {
+    "steps": ("steps", None),
+    "nfe": ("NFE", None),
+    "forwards": ("forwards", None),
+    "seconds_per_image": ("s/image", min),
+    "images_per_second": ("images/s", max),
+    "peak_memory_mb": ("peak MB", min),
+}
+METRICS: dict[str, tuple[str, Callable | None]] = {
+    "fid": ("FID", min),
+    "inception_score": ("IS", max),
+    "precision": ("Precision", max),
+    "recall": ("Recall", max),
+}
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A value for each row, None where a row has none.
+
+    name: for programs: a setting or a cost by its own name, a metric as `<feature network>/<metric>`.
+    header: for readers. kind: setting, cost, metric or error. goal: min or max if one value is the best.
+    spread: standard deviations of the values, or nothing.
+    """
+
+    name: str
+    header: str
+    kind: str
+    values: tuple
+    goal: Callable | None = None
+    spread: tuple = ()
+
+    @property
+    def is_number(self) -> bool:
+        present = [value for value in self.values if value is not None]
+        return all(isinstance(value, int | float) and not isinstance(value, bool) for value in present)
+
+    @property
+    def best(self) -> set[int]:
+        """The rows that hold the best value: all of them on a tie, none where nothing is compared."""
+        if self.goal is None:
+            return set()
+        finite = {row: value for row, value in enumerate(self.values) if is_finite(value)}
+        if len(finite) < 2:
+            return set()
+        best = self.goal(finite.values())
+        return {row for row, value in finite.items() if value == best}
+
+    @property
+    def texts(self) -> list[str]:
+        if self.kind in ("setting", "error"):
+            return ["" if value is None and self.kind == "error" else plain(value) for value in self.values]
+        sizes = [abs(value) for value in self.values if is_finite(value) and value]
+        # As many decimals as give the smallest number three significant digits, so that the points align.
+        is_whole = not sizes or (self.kind == "cost" and all(size == int(size) for size in sizes))
+        decimals = 0 if is_whole else min(max(2 - math.floor(math.log10(min(sizes))), 0), 6)
+        texts = [MISSING if value is None else f"{value:.{decimals}f}" for value in self.values]
+        spreads = [f" ± {value:.{decimals}f}" if is_finite(value) else "" for value in self.spread]
+        return [text + spread for text, spread in zip(texts, spreads)] if spreads else texts
+
+
+def setting_columns(rows: list[dict]) -> list[Column]:
+    """The solver, then every setting but steps in which the rows differ."""
+    settings = []
+    for row in rows:
+        count = row.get("num_samples", row.get("config", {}).get("num_samples"))
+        settings.append({"num_samples": count, **row["settings"]})
+    names = dict.fromkeys(name for setting in settings for name in setting if name not in ("solver", "steps"))
+    varied = [name for name in names if len({plain(setting.get(name)) for setting in settings}) > 1]
+    return [
+        Column(name, name, "setting", tuple(setting.get(name) for setting in settings)) for name in ("solver", *varied)
+    ]
+
+
+def cost_columns(rows: list[dict]) -> list[Column]:
+    columns = []
+    for name, (header, goal) in COSTS.items():
+        values = tuple(row.get("cost", {}).get(name) for row in rows)
+        if name == "steps":  # a failed cell cost nothing known, but it was asked for so many steps
+            values = tuple(row["settings"].get(name) if v is None else v for v, row in zip(values, rows))
+        if name == "steps" or any(value is not None for value in values):
+            columns.append(Column(name, header, "cost", values, goal))
+    return columns
+
+
+def metric_columns(rows: list[dict], metrics: list[tuple[str, str]]) -> list[Column]:
+    """A column for each (feature network, metric): numbers from two networks never share one."""
+    columns = []
+    for network, name in metrics:
+        if (network, name.removesuffix("_std")) in metrics and name.endswith("_std"):
+            continue
+        header, goal = METRICS.get(name, (name, None))
+        measured = [row for row in rows if metric_of(row, network, name) is not None]
+        comparable = len({json.dumps(protocol_of(row), sort_keys=True) for row in measured}) == 1
+        values = tuple(metric_of(row, network, name) for row in rows)
+        spread = tuple(metric_of(row, network, f"{name}_std") for row in rows)
+        columns.append(
+            Column(
+                f"{network}/{name}",
+                header if network == "inception" else f"{header} ({network})",
+                "metric",
+                values,
+                goal if comparable else None,
+                spread if any(value is not None for value in spread) else (),
+            )
+        )
+    return columns
+
+
+def protocol_of(result: dict) -> dict:
+    """What must be equal for metrics to be comparable."""
+    protocol = result.get("protocol") or {}
+    return {
+        "feature network": protocol.get("feature"),
+        "reference": protocol.get("reference"),
+        "number of samples": result.get("num_samples"),
+    }
+
+
+def feature_of(result: dict) -> str:
+    return ((result.get("protocol") or {}).get("feature") or {}).get("name", "unknown")
+
+
+def metric_of(result: dict, network: str, name: str) -> float | None:
+    return result["metrics"].get(name) if result["status"] == "done" and feature_of(result) == network else None
+
+
+def rank(result: dict, metrics: list[tuple[str, str]]) -> tuple[int, float]:
+    """Sorts by the first metric, best first; then cells without a number, then failed ones."""
+    if result["status"] != "done":
+        return (2, 0.0)
+    value = metric_of(result, *metrics[0]) if metrics else None
+    if not is_finite(value):
+        return (1, 0.0)
+    is_better_high = METRICS.get(metrics[0][1], ("", None))[1] is max
+    return (0, -value if is_better_high else value)
+
+
+def caption(done: list[dict]) -> list[str]:
+    """Feature network, reference and number of samples; and a warning if they differ among the cells."""
+    protocols = [protocol_of(result) for result in done]
+    sentences = []
+    features = [p["feature network"]["name"] for p in protocols if p["feature network"]]
+    references = [f"{p['reference']['name']} ({p['reference']['count']} images)" for p in protocols if p["reference"]]
+    counts = [str(p["number of samples"]) for p in protocols if p["number of samples"] is not None]
+    for name, values in {"Features": features, "Reference": references, "Samples per cell": counts}.items():
+        if values:
+            sentences.append(f"{name}: {' / '.join(dict.fromkeys(values))}.")
+    lines = [" ".join(sentences)] if sentences else []
+    differ = [
+        fact
+        for fact in ("feature network", "reference", "number of samples")
+        if len({json.dumps(protocol[fact], sort_keys=True) for protocol in protocols}) > 1
+    ]
+    if differ:
+        lines.append(f"The cells differ in {' and '.join(differ)}: no best is marked among metrics that do.")
+    return lines
+
+
+def is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def plain(value) -> str:
+    """A setting as one line of text, as Hydra would take it."""
+    if value is None:
+        return MISSING
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, float):
+        return short if float(short := f"{value:g}") == value else repr(value)
+    return json.dumps(value)

@@ -1,0 +1,105 @@
+"""Pictures of samples: a grid of images, and the grids of a sweep's cells side by side."""
+
+from __future__ import annotations
+
+import textwrap
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ditexp.report.columns import is_finite
+from ditexp.report.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_SAMPLES = 9
+
+
+def side_by_side(table: Table) -> Figure | None:
+    """The cells' grids of samples, labelled, same noise in the same place; None if no cell has a grid."""
+    rows, columns = choose_samples(table)
+    if not rows:
+        return None
+    from matplotlib.figure import Figure
+
+    tiles = [fit(Image.open(table.results[row]["grid"]).convert("RGB"), columns) for row in rows]
+    width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
+    gap = 24
+    titles = [textwrap.wrap(table.label(row), width // 9) for row in rows]
+    header = 20 * max(len(title) for title in titles) + 26  # pixels above a tile
+    total = (
+        gap + columns * (width + gap),
+        gap + -(-len(rows) // columns) * (header + height + gap),
+    )
+    dpi = 100
+    figure = Figure(figsize=(total[0] / dpi, total[1] / dpi), dpi=dpi)
+    for i, (row, tile, title) in enumerate(zip(rows, tiles, titles)):
+        x = gap + i % columns * (width + gap)
+        top = total[1] - gap - i // columns * (header + height + gap)
+        y = top - header
+        figure.figimage(np.asarray(tile), x, y - tile.height)
+        at = {"transform": None, "va": "bottom"}
+        figure.text(x, y + 25, "\n".join(title), weight="bold", fontsize=10.5, **at)
+        figure.text(x, y + 8, facts(table, row), color="#707070", fontsize=9, **at)
+    return figure
+
+
+def facts(table: Table, row: int) -> str:
+    """A row's steps and FID in a few words."""
+    steps = table.column("steps").values[row]
+    parts = [f"{steps:g} steps"] if is_finite(steps) else []
+    if table.fid is not None and is_finite(table.fid.values[row]):
+        parts.append(f"{table.fid.header} {table.fid.texts[row]}")
+    return "  ·  ".join(parts)
+
+
+def choose_samples(table: Table) -> tuple[list[int], int]:
+    """Up to nine rows that have a grid, and the number of columns to lay them out in.
+
+    A line of the picture for each of the best settings, its cells spread from the fewest steps to the most.
+    """
+    steps = table.column("steps").values
+    shown = [row for row, result in enumerate(table.results) if Path(result.get("grid") or "").is_file()]
+    by_steps = sorted(shown, key=lambda row: (table.label(row), steps[row] or 0))
+    lines = [list(line) for _, line in groupby(by_steps, key=table.label)]
+    lines.sort(key=min)  # rows are ordered from best to worst
+    if not lines:
+        return [], 0
+    columns = min(max(map(len, lines)), max(3, MAX_SAMPLES // len(lines)))
+    lines = lines[: MAX_SAMPLES // columns]
+    chosen = [line[i] for line in lines for i in spread(len(line), columns)]
+    return chosen, columns if all(len(line) >= columns for line in lines) and columns > 1 else min(3, len(chosen))
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """Up to `wanted` indices below `count`, evenly from first to last."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, wanted))})
+
+
+def fit(image: Image.Image, columns: int) -> Image.Image:
+    """As wide as leaves room for `columns`: enlarged in whole pixels, or reduced smoothly."""
+    room = 1600 // columns
+    if image.width > room:
+        return image.resize((room, round(image.height * room / image.width)), Image.Resampling.LANCZOS)
+    factor = max(1, min(room, 400) // image.width)
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def image_grid(images: np.ndarray, columns: int, scale: int | None = None) -> Image.Image:
+    """Tile (N, H, W, C) uint8 images, C = 1 or 3, row by row with a gutter of 2 pixels.
+
+    Each is enlarged `scale` times with hard pixels, by default so that the smallest are about 48 pixels high.
+    """
+    count, height, width, channels = images.shape
+    scale = scale or max(1, round(48 / height))
+    gutter, rows = 2, -(-count // columns)
+    height, width = height * scale, width * scale
+    grid = np.full((rows * (height + gutter) - gutter, columns * (width + gutter) - gutter, channels), 255, np.uint8)
+    for i, image in enumerate(images.repeat(scale, axis=1).repeat(scale, axis=2)):
+        y, x = i // columns * (height + gutter), i % columns * (width + gutter)
+        grid[y : y + height, x : x + width] = image
+    return Image.fromarray(grid.squeeze(-1) if channels == 1 else grid)

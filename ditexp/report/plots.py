@@ -1,0 +1,188 @@
+"""The picture of a sweep: quality against cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ditexp.report.columns import is_finite
+from ditexp.report.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]  # Okabe and Ito
+MARKERS = ["o", "s", "^", "D", "v", "P"]
+DASHES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5))]
+INK, GREY, FAINT = "#222222", "#707070", "#e6e6e6"
+FRONT = "Pareto front (filled)"
+MAX_LABELS = 24  # beyond, only the points of the Pareto front are labelled
+AXES = {"forwards": "network evaluations per image", "seconds_per_image": "seconds per image"}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    import matplotlib
+
+    style = {
+        "font.size": 10,
+        "text.color": INK,
+        "axes.edgecolor": GREY,
+        "axes.labelcolor": INK,
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": FAINT,
+        "grid.linewidth": 0.7,
+        "xtick.color": GREY,
+        "ytick.color": GREY,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+    }
+    with matplotlib.rc_context(style):
+        yield
+
+
+def quality_vs_cost(table: Table) -> Figure | None:
+    """FID against network evaluations and against seconds per image; None if there is nothing to draw."""
+    if table.fid is None:
+        return None
+    quality = table.fid.values
+    panels = {
+        name: rows
+        for name in AXES
+        if (cost := table.column(name)) is not None
+        and (rows := [r for r, v in enumerate(cost.values) if is_finite(v) and v > 0 and is_finite(quality[r])])
+    }
+    if not panels:
+        return None
+    from matplotlib.figure import Figure
+
+    styles = line_styles(table, sorted(set().union(*panels.values())))
+    with house_style():
+        ncols = 72 * len(panels) // (10 + max(len(label) for label in [*styles, FRONT])) or 1
+        height = 4.3 + 0.2 * math.ceil((len(styles) + 1) / ncols)
+        figure = Figure(figsize=(5.2 * len(panels) + 0.2, height), dpi=200, layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06, wspace=0.05)
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, (name, rows) in zip(axes, panels.items()):
+            draw_panel(ax, table, name, rows, styles)
+        axes[0].set_title(f"{table.fid.header}, lower is better", loc="left", fontsize=11, weight="bold")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=ncols, frameon=False, columnspacing=1.6)
+        note = "The numbers at the points are steps. " + "\n".join(table.caption)
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=GREY)
+    return figure
+
+
+def line_styles(table: Table, rows: list[int]) -> dict[str, dict]:
+    """Colour tells solvers apart, marker and dash the other settings; one solver's lines all by colour."""
+    labels = list(dict.fromkeys(table.label(row) for row in rows))
+    solver_of = {table.label(row): table.column("solver").values[row] for row in rows}
+    hues = list(dict.fromkeys(solver_of.values()))
+    if len(hues) == 1:
+        solver_of, hues = {label: label for label in labels}, labels
+    labels = sorted(labels, key=lambda label: hues.index(solver_of[label]))
+    seen = dict.fromkeys(hues, 0)
+    styles = {}
+    for label in labels:
+        hue = solver_of[label]
+        # More hues than colours: the second round of the palette takes the next marker and dash.
+        variant = seen[hue] + hues.index(hue) // len(PALETTE)
+        seen[hue] += 1
+        styles[label] = {
+            "color": PALETTE[hues.index(hue) % len(PALETTE)],
+            "marker": MARKERS[variant % len(MARKERS)],
+            "linestyle": DASHES[variant % len(DASHES)],
+        }
+    return styles
+
+
+def draw_panel(ax, table: Table, cost_name: str, rows: list[int], styles: dict[str, dict]) -> None:
+    cost, quality = table.column(cost_name).values, table.fid.values
+    comparable = table.fid.goal is not None
+    front = pareto_front({row: (cost[row], quality[row]) for row in rows}) if comparable else []
+    scale_axis(ax, "x", [cost[row] for row in rows], log_beyond=3)
+    scale_axis(ax, "y", [quality[row] for row in rows], log_beyond=10)
+    for label, style in styles.items():
+        line = sorted((row for row in rows if table.label(row) == label), key=lambda row: cost[row])
+        x, y = [cost[row] for row in line], [quality[row] for row in line]
+        ax.plot(x, y, **style, label=label, linewidth=1.7, markersize=6, markerfacecolor="white", zorder=3)
+        best = [row for row in line if row in front]
+        x, y = [cost[row] for row in best], [quality[row] for row in best]
+        ax.plot(x, y, style["marker"], color=style["color"], markersize=7.5, zorder=4)
+    if len(front) > 1:
+        # The best quality that each budget buys: a staircase, since nothing was measured between the points.
+        x, y = [cost[row] for row in front], [quality[row] for row in front]
+        x, y = [*x, ax.get_xlim()[1]], [*y, y[-1]]
+        ax.plot(
+            x,
+            y,
+            color="#c4c4c4",
+            linewidth=1.2,
+            drawstyle="steps-post",
+            zorder=2,
+            label=FRONT,
+        )
+    label_steps(ax, table, cost_name, [*front, *(row for row in rows if row not in front)], front, styles)
+    ax.set_xlabel(AXES[cost_name])
+
+
+def label_steps(ax, table: Table, cost_name: str, rows: list[int], front: list[int], styles: dict) -> None:
+    """Write steps beside the points, those of the front first, where there is room."""
+    from matplotlib.patheffects import withStroke
+
+    steps = table.column("steps").values
+    placed: list[tuple[float, float]] = []
+    for row in rows[: len(front) if len(rows) > MAX_LABELS else None]:
+        point = (table.column(cost_name).values[row], table.fid.values[row])
+        side = -1 if row in front else 1
+        x, y = ax.transData.transform(point) / ax.figure.dpi * 72 + 5 * side  # in points
+        if not is_finite(steps[row]) or any(abs(x - u) < 14 and abs(y - v) < 8 for u, v in placed):
+            continue
+        placed.append((x, y))
+        ax.annotate(
+            f"{steps[row]:g}",
+            point,
+            xytext=(5 * side, 5 * side),
+            textcoords="offset points",
+            ha="right" if side < 0 else "left",
+            va="top" if side < 0 else "bottom",
+            fontsize=8,
+            color=styles[table.label(row)]["color"],
+            path_effects=[withStroke(linewidth=2.2, foreground="white")],
+            zorder=5,
+        )
+
+
+def scale_axis(ax, axis: str, values: list[float], *, log_beyond: float) -> None:
+    """Leave room for labels; make the axis logarithmic if the values span more than `log_beyond` times."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = min(values), max(values)
+    limits = {"x": ax.set_xlim, "y": ax.set_ylim}[axis]
+    if low <= 0 or high <= log_beyond * low:
+        room = 0.12 * (high - low) or 0.1 * abs(high) or 1
+        limits(low - room, high + room)
+        return
+    {"x": ax.set_xscale, "y": ax.set_yscale}[axis]("log")
+    room = max((high / low) ** 0.1, 1.3)
+    limits(low / room, high * room)
+    ticks = {"x": ax.xaxis, "y": ax.yaxis}[axis]
+    subs = (1, 2, 5) if high / low < 300 else (1,)
+    ticks.set_major_locator(LogLocator(subs=subs, numticks=12))
+    ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ticks.set_minor_locator(NullLocator())
+
+
+def pareto_front(points: dict[int, tuple[float, float]]) -> list[int]:
+    """The rows that no other row beats in both cost and quality, cheapest first."""
+    front: list[int] = []
+    for row in sorted(points, key=points.get):
+        if not front or points[row][1] < points[front[-1]][1]:
+            front.append(row)
+    return front

@@ -1,0 +1,134 @@
+"""The results of a sweep as one table: on the terminal and in Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ditexp.report.columns import (
+    MISSING,
+    Column,
+    caption,
+    cost_columns,
+    feature_of,
+    metric_columns,
+    plain,
+    rank,
+    setting_columns,
+)
+
+LATEX = str.maketrans(
+    {char: f"\\{char}" for char in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", MISSING: "--"}
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """results: the cells in the order of the rows. caption: sentences on what the numbers rest on."""
+
+    results: list[dict]
+    columns: list[Column]
+    caption: list[str]
+
+    @classmethod
+    def of(cls, results: Sequence[dict]) -> Table:
+        """Cells from best to worst, failed ones last, with the settings in which they differ."""
+        done = [result for result in results if result["status"] == "done"]
+        metrics = dict.fromkeys((feature_of(result), name) for result in done for name in result["metrics"])
+        metrics = sorted(metrics, key=lambda metric: metric[1] != "fid")
+        rows = sorted(results, key=lambda result: rank(result, metrics))
+        columns = [*setting_columns(rows), *cost_columns(rows), *metric_columns(rows, metrics)]
+        if len(done) < len(rows):
+            columns.append(Column("error", "error", "error", tuple(row.get("error") for row in rows)))
+        return cls(rows, columns, caption(done))
+
+    def column(self, name: str) -> Column | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def fid(self) -> Column | None:
+        return next((column for column in self.columns if column.name.endswith("/fid")), None)
+
+    def label(self, row: int) -> str:
+        """What sets a row apart but its number of steps, as in `heun, weight 1.5`."""
+        parts = [(c.header, c.values[row]) for c in self.columns if c.kind == "setting"]
+        return ", ".join(
+            value if isinstance(value, str) else f"{name} {plain(value)}" for name, value in parts if value is not None
+        )
+
+    def rich(self) -> RichTable:
+        table = RichTable(caption="\n".join(self.caption), caption_justify="left")
+        for column in self.columns:
+            table.add_column(Text(column.header), justify="right" if column.is_number else "left")
+        for texts in self.rows(escape=Text, bold=lambda text: Text(text.plain, style="bold green")):
+            table.add_row(*texts)
+        return table
+
+    def markdown(self) -> str:
+        headers = [escape_markdown(column.header) for column in self.columns]
+        rows = [headers, *self.rows(escape=escape_markdown, bold="**{}**".format)]
+        widths = [max(3, *(len(text) for text in texts)) for texts in zip(*rows)]
+        sides = [">" if column.is_number else "<" for column in self.columns]
+        lines = [[f"{text:{side}{width}}" for text, side, width in zip(row, sides, widths)] for row in rows]
+        rule = ["-" * (w - 1) + ":" if side == ">" else "-" * w for side, w in zip(sides, widths)]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
+        notes = "<br>\n".join(f"<sub>{escape_markdown(line)}</sub>" for line in self.caption)
+        return f"{table}\n\n{notes}\n"
+
+    def csv(self) -> str:
+        """Every number in full: reading it back gives the same float."""
+        columns = [(column.name, column.values) for column in self.columns]
+        for column in self.columns:
+            if column.spread:
+                columns.insert(
+                    [name for name, _ in columns].index(column.name) + 1,
+                    (f"{column.name}_std", column.spread),
+                )
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(name for name, _ in columns)
+        writer.writerows(zip(*(values for _, values in columns)))
+        return text.getvalue()
+
+    def latex(self) -> str:
+        """A booktabs tabular, the caption in small print below it."""
+        aligned = "".join("r" if column.is_number else "l" for column in self.columns)
+        headers = [escape_latex(column.header) for column in self.columns]
+        rows = self.rows(escape=escape_latex, bold=r"\textbf{{{}}}".format)
+        lines = [" & ".join(row) + r" \\" for row in [headers, *rows]]
+        notes = [rf"\par\smallskip{{\footnotesize {escape_latex(line)}}}" for line in self.caption]
+        table = [
+            rf"\begin{{tabular}}{{{aligned}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+        ]
+        return "\n".join(["% needs \\usepackage{booktabs}", *table, r"\end{tabular}", *notes, ""])
+
+    def rows(self, *, escape: Callable, bold: Callable) -> list[tuple]:
+        """The body as text, best values passed through `bold`."""
+        columns = []
+        for column in self.columns:
+            best = column.best
+            texts = [escape(text) for text in column.texts]
+            columns.append([bold(text) if row in best else text for row, text in enumerate(texts)])
+        return list(zip(*columns))
+
+
+def escape_markdown(text: str) -> str:
+    # An underscore inside a word is harmless, and escaping it would spoil the raw text.
+    return re.sub(r"[\\|*`<\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+
+
+def escape_latex(text: str) -> str:
+    return text.translate(LATEX)

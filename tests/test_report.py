@@ -1,0 +1,273 @@
+import copy
+import csv
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from ditexp.report import Table, image_grid, write_report
+
+
+def cell(*, id="0", solver="euler", steps=20, fid=1.0, num_samples=500, feature="inception", **changes):
+    settings = {"model": "digits", "solver": solver, "steps": steps, "weight": 0.0, "compile": False}
+    metrics = {
+        "fid": fid,
+        "inception_score": 8.0,
+        "inception_score_std": 0.125,
+        "precision": 0.7,
+        "recall": 0.6,
+    }
+    cost = {"steps": steps, "nfe": float(steps), "forwards": 2.0 * steps, "seconds_per_image": 0.0001 * steps}
+    result = {
+        "id": id,
+        "status": "done",
+        "study": "solvers",
+        "num_samples": num_samples,
+        "settings": settings,
+        "cost": cost | {"images_per_second": 1e4 / steps, "peak_memory_mb": None},
+        "metrics": metrics,
+        "protocol": {"feature": {"name": feature}, "reference": {"name": "digits", "count": 1797}},
+        "config": {"num_samples": num_samples, "solver": {"_target_": "ditexp.solver.Euler"}},
+    }
+    return result | changes
+
+
+def failed(*, error="FloatingPointError: not finite at step 3", **settings):
+    done = cell(**settings)
+    return {key: done[key] for key in ("id", "study", "settings", "config")} | {
+        "status": "failed",
+        "error": error,
+    }
+
+
+def headers(table):
+    return [column.header for column in table.columns]
+
+
+def on_terminal(table, width=200):
+    console = Console(width=width, file=io.StringIO())
+    console.print(table.rich())
+    return console.file.getvalue()
+
+
+def test_columns_are_what_differs_then_cost_then_metrics():
+    table = Table.of([cell(), cell(solver="heun", steps=10, fid=2.0)])
+    assert headers(table) == (
+        ["solver", "steps", "NFE", "forwards", "s/image", "images/s", "FID", "IS", "Precision", "Recall"]
+    )
+    varied = cell(steps=10)
+    varied["settings"]["weight"] = 1.5
+    varied["cost"]["peak_memory_mb"] = 512.0
+    table = Table.of([cell(), varied])
+    assert headers(table)[:3] == ["solver", "weight", "steps"] and "peak MB" in headers(table)
+    assert table.column("peak_memory_mb").values.count(None) == 1
+
+
+def test_a_small_feature_network_is_named_in_every_metric_header():
+    table = Table.of([cell(feature="digits"), cell(id="1", feature="inception", fid=9.0)])
+    assert {"FID (digits)", "IS (digits)", "Precision (digits)", "Recall (digits)", "FID"} <= set(headers(table))
+    # numbers from two networks never share a column, nor a best mark
+    assert table.column("digits/fid").values == (1.0, None)
+    assert table.column("inception/fid").values == (None, 9.0)
+    assert table.column("digits/fid").best == table.column("inception/fid").best == set()
+
+
+def test_rows_go_from_best_to_worst_then_nan_then_failed():
+    results = [failed(id="f"), cell(id="n", fid=math.nan), cell(id="b", fid=2.0), cell(id="a", fid=1.0)]
+    assert [result["id"] for result in Table.of(results).results] == ["a", "b", "n", "f"]
+    for result in results[1:]:
+        del result["metrics"]["fid"]
+    results[2]["metrics"] = {"inception_score": 1.0}
+    results[1]["metrics"] = {"inception_score": 3.0}
+    results[3]["metrics"] = {"inception_score": 2.0}
+    assert [result["id"] for result in Table.of(results).results] == ["n", "a", "b", "f"]  # highest IS first
+
+
+def test_best_marks():
+    a, b, c = cell(fid=2.0), cell(steps=50, fid=1.0), cell(steps=40, fid=1.0)
+    a["metrics"]["precision"], b["metrics"]["recall"] = 0.9, 0.9
+    for result, memory in zip((a, b, c), (512.0, 600.0, 700.0)):
+        result["cost"]["peak_memory_mb"] = memory
+    table = Table.of([a, b, c])  # in the table: b, c, a
+    best = {column.name: column.best for column in table.columns}
+    assert best["inception/fid"] == {0, 1}
+    assert best["inception/precision"] == {2} and best["inception/recall"] == {0}
+    assert best["seconds_per_image"] == best["images_per_second"] == best["peak_memory_mb"] == {2}
+    assert not best["steps"] and not best["nfe"] and not best["forwards"] and not best["solver"]
+    assert table.markdown().count("**1.00**") == 2 and r"\textbf{1.00}" in table.latex()
+
+
+def test_no_best_among_cells_with_different_protocols():
+    table = Table.of([cell(fid=1.0), cell(steps=50, fid=2.0, num_samples=100)])
+    assert table.fid.best == set() and table.column("seconds_per_image").best
+    assert headers(table)[:2] == ["solver", "num_samples"]
+    assert len(table.caption) == 2 and "number of samples" in table.caption[1]
+    assert len(Table.of([cell(), cell(steps=50)]).caption) == 1
+
+
+def test_caption_names_feature_reference_and_count_in_markdown_and_latex():
+    table = Table.of([cell(feature="digits"), cell(feature="digits", steps=50)])
+    for text in (table.markdown(), table.latex()):
+        assert all(fact in text for fact in ("Features: digits", "digits (1797 images)", "500"))
+
+
+def test_a_failed_cell_shows_its_steps_and_its_error():
+    table = Table.of([cell(), failed(solver="rk4", steps=5)])
+    assert table.column("steps").values == (20, 5) and table.column("forwards").values == (40.0, None)
+    for text in (table.markdown(), table.csv(), table.latex(), on_terminal(table)):
+        assert "not finite at step 3" in text
+    assert "error" not in headers(Table.of([cell()]))
+
+
+def test_only_failed_cells(tmp_path):
+    report = write_report([failed()], tmp_path)
+    assert "not finite" in report.paths["table.md"].read_text()
+    assert report.paths["quality_vs_cost.png"] is None and report.table.fid is None
+
+
+def test_markdown_escapes_and_keeps_its_shape():
+    error = "a|b *c* `d` <e> _f_ batch_size 50%\nnext"
+    text = Table.of([cell(), failed(error=error)]).markdown()
+    assert r"a\|b \*c\* \`d\` \<e> \_f\_ batch_size 50% next" in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    bars = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
+    assert len(bars) == 1 and len({len(line) for line in lines}) == 1 and len(lines) == 4
+
+
+def test_latex_escapes():
+    text = Table.of([cell(), failed(error=r"50% of a_b & c#d $e {f} \g ~h ^i")]).latex()
+    assert r"50\% of a\_b \& c\#d \$e \{f\} \textbackslash{}g \textasciitilde{}h \textasciicircum{}i \\" in text
+    ampersands = {len(re.findall(r"(?<!\\)&", line)) for line in text.splitlines() if line.endswith(r"\\")}
+    assert len(ampersands) == 1
+
+
+def test_csv_gives_back_the_exact_numbers():
+    numbers = [math.pi, 1 / 3, 1e-17, 123456789.123456789]
+    results = [cell(id=str(i), steps=i + 1, fid=value) for i, value in enumerate(numbers)]
+    for result, value in zip(results, numbers):
+        result["cost"]["seconds_per_image"] = value
+        result["metrics"]["inception_score_std"] = value
+    results.append(cell(steps=9, fid=math.nan))
+    rows = list(csv.DictReader(io.StringIO(Table.of(results).csv())))
+    assert [float(row["inception/fid"]) for row in rows[:4]] == sorted(numbers)
+    assert math.isnan(float(rows[4]["inception/fid"]))
+    for row in rows[:4]:
+        assert row["inception/fid"] == row["seconds_per_image"] == row["inception/inception_score_std"]
+
+
+def test_numbers_of_a_column_share_their_decimals():
+    table = Table.of([cell(fid=0.0123), cell(steps=50, fid=12.3), cell(steps=40, fid=math.nan)])
+    assert table.fid.texts == ["0.0123", "12.3000", "nan"]
+    assert table.column("forwards").texts == ["40", "100", "80"]
+    assert table.column("inception/inception_score").texts[0] == "8.00 ± 0.12"
+
+
+def test_no_metrics_no_picture(tmp_path):
+    write_report([cell(), cell(steps=50)], tmp_path)
+    assert (tmp_path / "quality_vs_cost.png").exists()
+    report = write_report([cell(metrics={}, protocol={}), cell(steps=50, metrics={}, protocol={})], tmp_path)
+    assert report.paths["quality_vs_cost.png"] is None and report.paths["samples.png"] is None
+    assert not (tmp_path / "quality_vs_cost.png").exists()  # it would show other results
+    assert report.table.caption == ["Samples per cell: 500."]
+
+
+@pytest.mark.parametrize(
+    "fids",
+    [[1.0], [1.0, 1.0], [0.0, -0.1], [math.nan, 2.0], [100.0, 1.0, 0.01], [5.0 + i for i in range(40)]],
+)
+def test_pictures_of_all_sorts_of_results(tmp_path, fids):
+    results = [
+        cell(id=str(i), fid=fid, steps=10 * (i + 1), solver=f"s{i % 9}", feature="digits") for i, fid in enumerate(fids)
+    ]
+    report = write_report([*results, failed(solver="rk4")], tmp_path)
+    with Image.open(report.paths["quality_vs_cost.png"]) as picture:
+        assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24)) > 10
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_nothing_but_nan_makes_no_picture(tmp_path):
+    assert write_report([cell(fid=math.nan)], tmp_path).paths["quality_vs_cost.png"] is None
+
+
+def test_the_front_is_what_nothing_beats():
+    from ditexp.report.plots import pareto_front
+
+    points = {0: (10, 5.0), 1: (20, 6.0), 2: (20, 3.0), 3: (40, 3.0), 4: (80, 1.0), 5: (5, 9.0)}
+    assert pareto_front(points) == [5, 0, 2, 4]
+
+
+def test_samples_side_by_side_are_at_most_nine_and_unaltered(tmp_path):
+    from ditexp.report.grids import choose_samples
+
+    results = []
+    for i, solver in enumerate(["euler", "heun", "rk4", "midpoint"]):
+        for steps in (5, 10, 20, 50):
+            grid = tmp_path / f"{solver}-{steps}.png"
+            Image.new("RGB", (400, 200), (10 * i + 1, steps, 7)).save(grid)
+            results.append(cell(solver=solver, steps=steps, fid=1 + i + 1 / steps, grid=str(grid)))
+    results[0]["grid"] = str(tmp_path / "gone.png")
+    table = Table.of(results)
+    rows, columns = choose_samples(table)
+    chosen = [(table.column("solver").values[row], table.column("steps").values[row]) for row in rows]
+    assert columns == 3 and chosen[3:6] == [("heun", 5), ("heun", 20), ("heun", 50)]
+    assert {solver for solver, _ in chosen} == {
+        "euler",
+        "heun",
+        "rk4",
+    }  # the best three; never the missing grid
+    report = write_report(results, tmp_path / "report")
+    with Image.open(report.paths["samples.png"]) as picture:
+        colors = {color: count for count, color in picture.convert("RGB").getcolors(1 << 24)}
+    assert colors[(11, 20, 7)] == 400 * 200
+
+
+def test_image_grid_enlarges_with_hard_pixels():
+    images = np.random.default_rng(0).integers(0, 255, (5, 8, 8, 3), dtype=np.uint8)
+    grid = np.asarray(image_grid(images, 3, 4))
+    assert grid.shape == (2 * 32 + 2, 3 * 32 + 2 * 2, 3)
+    assert (grid[34::4, 34:66:4] == images[4]).all() and (grid[34:, 34:66] == grid[34:, 34:66].max()).mean() < 0.1
+    assert (grid[32:34] == 255).all() and (grid[34:, 68:] == 255).all()
+    assert image_grid(images[:, :, :, :1], 3).mode == "L"
+    assert image_grid(images, 5).height == 48
+
+
+def run_report(*args):
+    command = [sys.executable, "-m", "ditexp.report", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_command_remakes_the_report_of_a_sweep(tmp_path):
+    results = [cell(), cell(steps=50, fid=0.5), failed(solver="rk4")]
+    for i, result in enumerate(results):
+        (tmp_path / str(i)).mkdir()
+        (tmp_path / str(i) / "cell.json").write_text(json.dumps(result))
+    done = run_report(tmp_path, "--out", tmp_path / "elsewhere")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "elsewhere" / "table.md").read_text() == Table.of(results).markdown()
+    (tmp_path / "1" / "cell.json").write_text("{")
+    broken = run_report(tmp_path)
+    assert broken.returncode == 2 and "1/cell.json" in broken.stderr and len(broken.stderr.splitlines()) == 1
+
+
+def test_command_without_results_says_so_in_one_line(tmp_path):
+    done = run_report(tmp_path)
+    assert done.returncode == 2 and "cell.json" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_matplotlib_is_only_imported_for_pictures():
+    code = "import sys, ditexp.report; assert 'matplotlib' not in sys.modules and 'wandb' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_results_are_left_alone(tmp_path):
+    results = [cell(), failed()]
+    before = copy.deepcopy(results)
+    write_report(results, tmp_path)
+    assert results == before

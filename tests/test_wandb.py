@@ -1,0 +1,272 @@
+import json
+import math
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hydra.utils
+import pytest
+from offline_wandb import read_runs
+from omegaconf import OmegaConf
+from PIL import Image
+
+import ditexp.tracker.wandb as tracking
+from ditexp.report import write_report
+from ditexp.tracker.null import NullTracker
+from ditexp.tracker.wandb import WandbTracker
+
+CONF = Path(__file__).parents[1] / "conf" / "tracker"
+DEAD = "http://127.0.0.1:9"  # nothing listens there
+KEY = "0123456789" * 4
+
+
+@pytest.fixture(autouse=True)
+def lonely_wandb(monkeypatch, tmp_path):
+    """A wandb that knows no account, reaches only loopback and starts afresh."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # the tracker sets them: forget them afterwards
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_BASE_URL", DEAD)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr(tracking, "_attempts", ["online", "offline", "offline"])
+    yield
+    tracking.stop_service()
+
+
+@pytest.fixture
+def cells(tmp_path):
+    cells = []
+    for i, (solver, steps) in enumerate([("euler", 20), ("heun", 10), ("heun", 20)]):
+        grid = tmp_path / f"grid{i}.png"
+        Image.new("RGB", (40, 20), (i, 2, 3)).save(grid)
+        cells.append(
+            {
+                "id": f"3f2a{i}",
+                "status": "done",
+                "cached": False,
+                "study": "solvers",
+                "sample_id": f"9b{i}",
+                "num_samples": 500,
+                "settings": {
+                    "model": "digits",
+                    "solver": solver,
+                    "schedule": "uniform",
+                    "guidance": "none",
+                    "weight": 0.0,
+                    "steps": steps,
+                    "precision": "fp32",
+                },
+                "cost": {"steps": steps, "nfe": 20.0, "forwards": 20.0 + i, "peak_memory_mb": None},
+                "metrics": {"fid": 1 / 3 + i, "precision": 0.7},
+                "protocol": {
+                    "feature": {"name": "digits"},
+                    "reference": {"name": "digits", "count": 1797},
+                },
+                "config": {"solver": {"_target_": f"ditexp.solver.{solver}"}, "seed": 0},
+                "command": "python -m ditexp.run",
+                "provenance": {"commit": "abc"},
+                "grid": str(grid),
+            }
+        )
+    kept = ("id", "study", "settings", "config")
+    error = "FloatingPointError: not finite at step 3"
+    cells.append({name: cells[0][name] for name in kept} | {"id": "bad", "status": "failed", "error": error})
+    return cells
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def service_processes():
+    """The wandb-core processes that this process started."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    children = {int(pid) for task in tasks for pid in task.read_text().split()}
+    return [pid for pid in children if "wandb-core" in Path(f"/proc/{pid}/comm").read_text()]
+
+
+def test_every_cell_and_the_report_are_in_the_offline_log(tmp_path, cells, capfd, caplog):
+    tracker = WandbTracker(folder=tmp_path / "wandb")
+    for cell in cells:
+        tracker.log_cell(cell)
+    report = write_report(cells, tmp_path / "report")
+    tracker.log_report("solvers", cells, report.table, report.paths)
+    tracker.close()
+    out, err = capfd.readouterr()
+    assert not warnings(caplog) and out == err == ""
+
+    runs = read_runs(tmp_path / "wandb")
+    assert len(runs) == len(cells) + 1
+    for cell in cells[:3]:
+        logged = runs[cell["id"]]
+        assert (logged.run.run_group, logged.run.job_type, logged.run.project) == (
+            "solvers",
+            "sample",
+            "ditexp",
+        )
+        assert {f"solver:{cell['settings']['solver']}", "model:digits"} <= set(logged.run.tags)
+        facts = ("config", "num_samples", "protocol", "provenance", "command", "sample_id", "study")
+        expected = cell["settings"] | {name: cell[name] for name in facts}
+        assert {name: logged.config[name] for name in expected} == expected
+        assert logged.summary["digits/fid"] == cell["metrics"]["fid"]
+        assert logged.summary["digits/precision"] == 0.7
+        assert logged.summary["forwards"] == cell["cost"]["forwards"]
+        assert logged.media("samples").read_bytes() == Path(cell["grid"]).read_bytes()
+        assert logged.exit_code == 0
+    assert runs["3f2a1"].run.display_name == "heun-10-none"
+    assert runs["bad"].summary["error"] == cells[3]["error"] and runs["bad"].exit_code == 1
+
+    (logged,) = [run for run in runs.values() if run.run.job_type == "report"]
+    assert logged.run.run_group == "solvers" and logged.config["cells"] == ["3f2a0", "3f2a1", "3f2a2", "bad"]
+    table = json.loads(logged.media("table").read_text())
+    assert table["columns"] == [column.name for column in report.table.columns]
+    assert [tuple(row) for row in table["data"]] == list(zip(*(c.values for c in report.table.columns)))
+    points = json.loads(logged.media("fid_vs_forwards_table").read_text())
+    assert points["data"] == [[20.0 + i, 1 / 3 + i] for i in range(3)]
+    for name, file in {"quality_vs_cost": "quality_vs_cost.png", "side_by_side": "samples.png"}.items():
+        assert logged.media(name).read_bytes() == report.paths[file].read_bytes()
+
+
+def test_a_cell_is_logged_once(tmp_path, cells):
+    for _ in range(2):
+        tracker = WandbTracker(folder=tmp_path / "wandb")
+        tracker.log_cell(cells[0])
+        tracker.log_cell(cells[3])
+    assert len(list(tmp_path.rglob("*.wandb"))) == 2
+    tracker.log_cell(cells[3] | {"status": "done", "metrics": {}, "cost": {}})  # tried again, with success
+    assert len(list(tmp_path.rglob("*.wandb"))) == 3
+    WandbTracker(folder=tmp_path / "wandb", project="other").log_cell(cells[0])
+    assert len(list(tmp_path.rglob("*.wandb"))) == 4
+
+
+def test_odd_results_are_logged_too(tmp_path, cells, caplog):
+    cells[0]["metrics"]["fid"] = math.nan
+    cells[1]["grid"] = str(tmp_path / "gone.png")
+    cells[2] |= {"metrics": {}, "protocol": {}}
+    tracker = WandbTracker(folder=tmp_path / "wandb")
+    for cell in cells:
+        tracker.log_cell(cell)
+    report = write_report(cells, tmp_path / "report")
+    tracker.log_report("solvers", cells, report.table, report.paths)
+    runs = read_runs(tmp_path / "wandb")
+    assert not warnings(caplog) and len(runs) == 5
+    assert runs["3f2a0"].summary["digits/fid"] is None  # W&B knows no NaN in a summary
+    assert "samples.path" in runs["3f2a0"].summary and "samples.path" not in runs["3f2a1"].summary
+
+
+def test_unreachable_server_costs_one_warning_and_bounded_time(tmp_path, cells, monkeypatch, caplog, capfd):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setattr(tracking, "INIT_TIMEOUT", 2)
+    start = time.monotonic()
+    tracker = WandbTracker(folder=tmp_path / "wandb")
+    for cell in cells[:2]:
+        tracker.log_cell(cell)
+    WandbTracker(folder=tmp_path / "wandb").log_cell(cells[2])  # the next tracker does not wait again
+    tracker.close()
+    assert time.monotonic() - start < 25
+    assert len(warnings(caplog)) == 1 and "offline" in warnings(caplog)[0]
+    assert capfd.readouterr() == ("", "")
+    logged = {file.stem for file in (tmp_path / "wandb").rglob("offline-run-*/*.wandb")}
+    assert logged == {"run-3f2a0", "run-3f2a1", "run-3f2a2"}
+    assert not list((tmp_path / "wandb" / "logged").rglob("online/*"))
+
+
+def test_online_without_an_account_warns_and_goes_offline(tmp_path, cells, caplog):
+    WandbTracker(folder=tmp_path / "wandb", mode="online").log_cell(cells[0])
+    assert len(warnings(caplog)) == 1 and "wandb login" in warnings(caplog)[0]
+    assert list(read_runs(tmp_path / "wandb")) == ["3f2a0"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="finds the service by /proc")
+def test_cells_after_the_service_was_killed_are_still_logged(tmp_path, cells, caplog, capfd):
+    tracker = WandbTracker(folder=tmp_path / "wandb")
+    tracker.log_cell(cells[0])
+    (pid,) = service_processes()
+    os.kill(pid, signal.SIGKILL)
+    for cell in cells[1:]:
+        tracker.log_cell(cell)
+    for pid in service_processes():
+        os.kill(pid, signal.SIGKILL)
+    tracker.close()
+    assert len(warnings(caplog)) == 1 and capfd.readouterr() == ("", "")
+    assert set(read_runs(tmp_path / "wandb")) == {"3f2a0", "3f2a1", "3f2a2", "bad"}
+
+
+def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path, cells, caplog):
+    (tmp_path / "file").touch()
+    tracker = WandbTracker(folder=tmp_path / "file" / "wandb")
+    for cell in cells:
+        tracker.log_cell(cell)
+    tracker.close()
+    assert len(warnings(caplog)) == 1 and not list(tmp_path.rglob("*.wandb"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_costs_one_warning(tmp_path, cells, caplog):
+    folder = tmp_path / "wandb"
+    folder.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+    tracker = WandbTracker(folder=folder)
+    for cell in cells:
+        tracker.log_cell(cell)
+    assert len(warnings(caplog)) == 1 and not list(tmp_path.rglob("*.wandb"))
+
+
+def test_an_error_half_way_leaves_no_marker(tmp_path, cells, monkeypatch, caplog):
+    def disk_full(run, paths):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(tracking, "log_images", disk_full)
+    WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
+    assert warnings(caplog) == ["W&B: going on offline or without it, no result is lost: No space left on device"]
+    assert not [path for path in (tmp_path / "wandb" / "logged").rglob("*") if path.is_file()]
+
+
+def test_without_wandb_installed(tmp_path, cells, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    tracker = WandbTracker(folder=tmp_path / "wandb")
+    for cell in cells:
+        tracker.log_cell(cell)
+    tracker.close()
+    assert len(warnings(caplog)) == 1
+
+
+def test_wandb_mode_is_respected(tmp_path, cells, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
+    assert not list(tmp_path.rglob("*.wandb"))
+    tracking.stop_service()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
+    assert len(list(tmp_path.rglob("offline-run-*/*.wandb"))) == 1 and not warnings(caplog)
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match=r"'sometimes'.*auto, online, offline"):
+        WandbTracker(mode="sometimes")
+
+
+def test_configs_build_the_trackers(tmp_path):
+    root = OmegaConf.create({"outputs": str(tmp_path)})
+    root.tracker = OmegaConf.load(CONF / "wandb.yaml")
+    tracker = hydra.utils.instantiate(root.tracker)
+    assert isinstance(tracker, WandbTracker) and tracker.folder == tmp_path / "wandb"
+    null = hydra.utils.instantiate(OmegaConf.load(CONF / "none.yaml"))
+    assert isinstance(null, NullTracker)
+
+
+def test_wandb_is_only_imported_when_used(cells):
+    code = (
+        "import sys, ditexp.report, ditexp.tracker.null as null, ditexp.tracker.wandb as wandb\n"
+        "null.NullTracker().log_cell({}); null.NullTracker().close(); wandb.WandbTracker().close()\n"
+        "assert 'wandb' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
