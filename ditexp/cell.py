@@ -1,0 +1,156 @@
+"""One point of a sweep: every component built from its configuration and checked, with nothing done yet."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from ditexp.cli import ConfigError, describe, instantiate
+from ditexp.core import NUMERICS_VERSION, Feature, Metric
+from ditexp.features import StatisticsFile, check
+from ditexp.images import ImageSource
+from ditexp.sampler import PRECISIONS, Sampler
+from ditexp.store import SampleStore, digest, images_per_block
+
+COMPONENTS = ("model", "solver", "schedule", "guidance", "condition", "task")
+
+
+@dataclass
+class Cell:
+    cfg: DictConfig
+    sampler: Sampler
+    store: SampleStore
+    feature: Feature | None
+    reference: ImageSource | StatisticsFile | None
+    metrics: dict[str, Metric]
+    result_path: Path
+
+    @property
+    def id(self) -> str:
+        return self.result_path.stem
+
+    @property
+    def grid_path(self) -> Path:
+        return self.result_path.with_suffix(".png")
+
+    def protocol(self) -> dict:
+        """What a number needs beside it to be compared with another."""
+        return {
+            "feature": self.feature and {"name": self.feature.name, **self.feature.identity},
+            "reference": self.reference and {"name": self.reference.name, "count": len(self.reference)},
+            "metrics": {name: dataclasses.asdict(metric) for name, metric in self.metrics.items()},
+        }
+
+
+def build(cfg: DictConfig) -> Cell:
+    """Build and check all components. Raises ConfigError with every mistake, a line each, before any work."""
+    mistakes: list[str] = check_numbers(cfg)
+
+    def attempt(function, *args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            mistakes.extend(line for line in describe(error) if line not in mistakes)
+
+    def stop_if_wrong() -> None:
+        if mistakes:
+            raise ConfigError("\n".join(mistakes))
+
+    parts = {name: attempt(instantiate, cfg[name]) for name in COMPONENTS}
+    feature, reference = attempt(instantiate, cfg.feature), attempt(instantiate, cfg.reference)
+    metrics = {name: attempt(instantiate, node) for name, node in cfg.get("metric", {}).items()}
+    device = attempt(choose_device, cfg.device)
+    if parts["model"]:
+        for part in filter(None, (parts["guidance"], parts["condition"])):
+            attempt(part.check, parts["model"])
+    stop_if_wrong()
+
+    parts["conditioner"] = parts.pop("condition")
+    sampler = Sampler(**parts, seed=cfg.seed, device=device, precision=cfg.precision, compile=cfg.compile)
+    store = SampleStore(
+        Path(cfg.outputs) / "samples",
+        identity=sampling_identity(cfg, sampler),
+        num_samples=cfg.num_samples,
+        block_size=images_per_block(batch_size=cfg.batch_size, num_samples=cfg.num_samples),
+        channels=sampler.model.image_channels,
+    )
+    for metric in metrics.values():
+        attempt(metric.check, fake=cfg.num_samples, real=reference and len(reference))
+    for source in filter(None, (store, reference)) if metrics else ():
+        attempt(check, source, feature)
+    stop_if_wrong()
+
+    judged_by = {
+        "sample_id": store.id,
+        "num_samples": cfg.num_samples,
+        "metrics": {name: identify(metric) for name, metric in metrics.items()},
+        "feature": feature and feature.identity,
+        "reference": reference and reference.fingerprint(),
+    }
+    result_path = Path(cfg.outputs).resolve() / "results" / f"{digest(judged_by)}.json"
+    return Cell(cfg, sampler, store, feature, reference, metrics, result_path)
+
+
+def check_numbers(cfg: DictConfig) -> list[str]:
+    """Mistakes in the plain values of the configuration."""
+    mistakes = []
+    for key, least in (("num_samples", 1), ("batch_size", 1), ("seed", 0)):
+        value = cfg[key]
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            mistakes.append(f"{key}={value}: give a whole number of at least {least}")
+    if cfg.precision not in PRECISIONS:
+        mistakes.append(f"precision={cfg.precision}: choose from {', '.join(PRECISIONS)}")
+    if not isinstance(cfg.compile, bool):
+        mistakes.append(f"compile={cfg.compile}: choose true or false")
+    return mistakes
+
+
+def choose_device(name: str) -> torch.device:
+    """auto, cpu, cuda or cuda:N. Raises ValueError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device={name}: choose auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; try device=auto")
+    return device
+
+
+def sampling_identity(cfg: DictConfig, sampler: Sampler) -> dict:
+    """Everything that changes pixels, and nothing that doesn't (paths, metrics, tracker, num_samples).
+
+    The batch shape and the kind of device are in it, since both change the last bits of float32.
+    """
+    parts = ("model", "solver", "schedule", "guidance", "conditioner", "task")
+    return {name: identify(getattr(sampler, name)) for name in parts} | {
+        "seed": cfg.seed,
+        "precision": cfg.precision,
+        "compile": cfg.compile,
+        "device": sampler.device.type,
+        "batch_size": cfg.batch_size,
+        "block_size": images_per_block(batch_size=cfg.batch_size, num_samples=cfg.num_samples),
+        "numerics": NUMERICS_VERSION,
+    }
+
+
+def identify(component) -> dict:
+    """JSON-able facts that determine what a component computes; for code that isn't ditexp's, its source too."""
+    if identity := getattr(component, "identity", None):
+        return identity
+    cls = type(component)
+    if not dataclasses.is_dataclass(component):
+        raise ConfigError(f"{cls.__qualname__} must be a dataclass, so that its settings enter the sample set's id")
+    identity = {"class": f"{cls.__module__}.{cls.__qualname__}", **dataclasses.asdict(component)}
+    if not cls.__module__.startswith("ditexp."):
+        # ditexp's own numerics are versioned by hand (NUMERICS_VERSION); a user's file by its syntax tree, so that
+        # an edited solver never passes for the old one, while comments and formatting don't matter.
+        identity["source"] = digest({"tree": ast.dump(ast.parse(inspect.getsource(inspect.getmodule(cls))))})
+    return identity

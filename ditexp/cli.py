@@ -1,0 +1,142 @@
+"""What every command shares: the folder of configs, one-line errors with exit codes, and instantiation."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+PACKAGE = Path(__file__).resolve().parent
+PLUGINS = str(PACKAGE / "_plugins")
+OmegaConf.register_new_resolver("pid", os.getpid, use_cache=True)
+OmegaConf.register_new_resolver("bundled", lambda name: str(PACKAGE / "weights" / name))
+
+
+class ConfigError(ValueError):
+    """The user's configuration is wrong: one mistake a line, each with the value, the choices and the remedy."""
+
+
+class CellsFailed(RuntimeError):
+    """Some cells failed; each has been reported already."""
+
+
+def packaged(name: str) -> Path:
+    """The folder `name` beside the package (a checkout) or inside it (a wheel)."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parent / name
+
+
+def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Callable:
+    """Make `function(cfg)` a command on conf/<config_name>.yaml that ends with 0, 2 (configuration) or 1 (failure).
+
+    finish: called once after all of Hydra's jobs.
+    """
+
+    def decorate(function: Callable[[DictConfig], None]) -> Callable[[], None]:
+        def main() -> None:
+            if PLUGINS not in sys.path:  # Hydra finds plugins only in a namespace package called hydra_plugins
+                sys.path.append(PLUGINS)
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing pages and exiting with 1
+            errors: list[Exception] = []
+
+            @functools.wraps(function)
+            def guarded(cfg: DictConfig) -> None:
+                try:
+                    function(cfg)
+                except Exception as error:
+                    errors.append(error)  # kept from Hydra, which would print a line of its own
+
+            try:
+                conf = str(packaged("conf"))
+                hydra.main(version_base="1.3", config_path=conf, config_name=config_name)(guarded)()
+            except KeyboardInterrupt:
+                exit_with(130, "interrupted; everything finished is kept, and the same command goes on from there")
+            except Exception as error:
+                exit_with(2, error)  # composing the configuration, or making the run's folder
+            try:
+                if finish and not errors:
+                    finish()
+            except Exception as error:
+                errors.append(error)
+            if errors:
+                exit_with(2 if is_wrong_input(errors[0]) else 1, errors[0])
+
+        return main
+
+    return decorate
+
+
+def is_wrong_input(error: Exception) -> bool:
+    return isinstance(error, ValueError | HydraException | OmegaConfBaseException)
+
+
+def exit_with(code: int, error: Exception | str) -> None:
+    if os.environ.get("DITEXP_DEBUG") == "1" and isinstance(error, Exception):
+        raise error
+    for line in describe(error):
+        print(f"ditexp: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def describe(error: Exception | str) -> list[str]:
+    """What to tell the user: one line a mistake."""
+    text = str(error)
+    if isinstance(error, ConfigError):
+        return text.splitlines()
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return [unknown_key(match[1], error)]
+    choices = r"Could not find '([^']+)'\s*Available options in '[^']+':\n(.*?)\n(?:Config search|$)"
+    if match := re.search(choices, text, re.DOTALL):
+        return [unknown_option(match[1], match[2].split())]
+    if match := re.search(r"Missing mandatory value: (\S+)", text):
+        return [f"{match[1]} has no default: give {match[1]}=..."]
+    if match := re.search(r"full_key: (\S+)", text):
+        return [f"{match[1]}: {text.splitlines()[0]}"]
+    line = " ".join(text.split())
+    is_ours = isinstance(error, ValueError | RuntimeError | OSError | str) and line
+    return [line if is_ours else f"{type(error).__name__}: {line}"]
+
+
+def unknown_key(path: str, error: Exception) -> str:
+    parent, _, name = path.rpartition(".")
+    known = keys_beside(error)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {f'{parent}.' if parent else ''}{close[0]}?" if close else ""
+    return f"unknown key '{path}'{hint}; {parent or 'the config'} has {', '.join(known) or 'no settings here'}"
+
+
+def keys_beside(error: BaseException | None) -> list[str]:
+    """The keys that a mistyped one could have been, read from the node that OmegaConf's error refers to."""
+    while error is not None:
+        if (node := getattr(error, "parent_node", None)) is not None:
+            return [str(key) for key in node if key not in ("_target_", "hydra")]
+        error = error.__cause__
+    return []
+
+
+def unknown_option(path: str, options: list[str]) -> str:
+    group, _, name = path.rpartition("/")
+    close = difflib.get_close_matches(name, options, n=1)
+    hint = f"; did you mean {group}={close[0]}?" if close else ""
+    return f"unknown {group} '{name}'{hint}; choices: {', '.join(options)}"
+
+
+def instantiate(node: DictConfig, **overrides):
+    """Build the component a config node describes; errors of its constructor come out as they were raised."""
+    try:
+        return hydra.utils.instantiate(node, **overrides)
+    except hydra.errors.InstantiationException as error:
+        if isinstance(error.__cause__, ValueError | OSError):
+            raise error.__cause__ from None
+        where = OmegaConf.select(node, "_target_", default="component")
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ValueError(f"{where}: {reason}") from error

@@ -1,0 +1,47 @@
+"""What made a result: the command, the code, the machine."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import ditexp
+
+
+def provenance() -> dict:
+    """{"command", "provenance"}: JSON-able."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["python", "-m", module.name] if module else ["python", *sys.argv[:1]]
+    facts = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node(), **code_version()}
+    facts |= {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+    return {"command": shlex.join([*program, *sys.argv[1:]]), "provenance": facts}
+
+
+@functools.cache
+def code_version() -> dict:
+    """ditexp's version and, in a checkout, its git commit and whether files differ from it."""
+
+    def git(*args: str) -> str:
+        folder = Path(__file__).resolve().parents[1]
+        return subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    version = {"ditexp": ditexp.__version__}
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) == Path(__file__).resolve().parents[1]:
+            version |= {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        pass  # not a git checkout, or no git
+    return version

@@ -1,0 +1,157 @@
+"""What concerns all cells of a run or sweep together: checking them first, the plan, the report at the end."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ditexp import job
+from ditexp.cell import COMPONENTS, build
+from ditexp.cli import CellsFailed, ConfigError, describe, instantiate
+from ditexp.files import atomic
+from ditexp.report import read_results, wide_console, write_report
+from ditexp.tracker import Tracker
+
+NUMBERS = ("steps", "num_samples", "batch_size", "seed", "precision", "compile")
+
+
+class Cells(Callback):
+    """Remembers where the cells of this process leave their results, since Hydra hands nothing back."""
+
+    cfg: ClassVar[DictConfig]
+    folder: ClassVar[Path]
+
+    def on_run_end(self, config: DictConfig, **kwargs) -> None:
+        Cells.cfg, Cells.folder = config, Path(config.hydra.run.dir)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
+        Cells.cfg, Cells.folder = config, Path(config.hydra.sweep.dir)
+
+
+def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
+    """Run one cell and leave its result, or its error, as cell.json in its own folder; never raises for either."""
+    folder, settings = Path(hydra_cfg.runtime.output_dir), settings_of(cfg, hydra_cfg)
+    title = f"{settings['solver']} {settings['steps']}"
+    try:
+        result = job.run(cfg, settings=settings, title=title)
+    except Exception as error:
+        result = {
+            "id": f"failed-{folder.parent.name}-{folder.name}",
+            "status": "failed",
+            "error": "; ".join(describe(error)),
+            "study": cfg.study,
+            "settings": settings,
+            "config": OmegaConf.to_container(cfg),
+        }
+        for line in describe(error):
+            print_line(f"[red]failed[/] {title}: ", line)
+    else:
+        what = "cached" if result["cached"] else "done"
+        print_line(f"[green]{what}[/] {title}: ", headline(result))
+    with atomic(folder / "cell.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=2))
+    tracker_of(cfg).log_cell(result)
+
+
+def finish() -> None:
+    """Print and write the report of the cells that ran; raise if one failed."""
+    if Cells.cfg.hydra.runtime.choices["hydra/launcher"] == "plan":
+        return
+    results = read_results(Cells.folder)
+    cfg = Cells.cfg
+    report = write_report(results, Path(cfg.outputs) / "reports" / Cells.folder.name)
+    console = wide_console()
+    console.print(report.table.rich())
+    for path in filter(None, report.paths.values()):
+        console.print(str(path), highlight=False, soft_wrap=True)
+    tracker = tracker_of(cfg)
+    tracker.log_report(cfg.study, results, report.table, report.paths)
+    tracker.close()
+    failed = sum(result["status"] == "failed" for result in results)
+    if failed:
+        raise CellsFailed(f"{failed} of {len(results)} cells failed; the same command tries them again")
+
+
+def check(cells: Mapping[str, DictConfig]) -> None:
+    """Build every cell of a sweep, by name. Raises ConfigError with the mistakes of all and where they are."""
+    where: dict[str, list[str]] = {}
+    for name, cfg in cells.items():
+        try:
+            build(cfg)
+        except ConfigError as error:
+            for line in describe(error):
+                where.setdefault(line, []).append(name)
+    if where:
+        raise ConfigError("\n".join(in_cells(line, names, len(cells)) for line, names in where.items()))
+
+
+def plan(cells: Mapping[str, DictConfig]) -> None:
+    """Print what each cell would cost and what is there already. Raises ConfigError if some cannot run."""
+    table = Table("cell", "steps", "nfe", "forwards", "samples", "to make", "result", box=None, header_style="bold")
+    total = 0
+    for name, cfg in cells.items():
+        try:
+            cell = build(cfg)
+        except ConfigError as error:
+            table.add_row(escape(name), str(cfg.steps), "", "", "", "", escape("; ".join(describe(error))), style="red")
+            continue
+        nfe, forwards = cell.sampler.evaluations()
+        done = cell.result_path.exists()
+        missing = 0 if done else len(cell.store.missing()) * cell.store.block_size
+        total += missing * forwards
+        counts = (str(cfg.steps), f"{nfe:g}", f"{forwards:g}", str(cfg.num_samples), str(missing))
+        table.add_row(escape(name), *counts, "cached" if done else "to do")
+    console = wide_console()
+    console.print(table)
+    console.print(f"{len(cells)} cells, {total:,.0f} network evaluations to make; nothing was run", highlight=False)
+    check(cells)
+
+
+def settings_of(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
+    """The choices that tell cells apart, flat: {"solver": "heun", "guidance.weight": 2.0, "steps": 50, ...}."""
+    groups = (*COMPONENTS, "feature", "reference")
+    settings = {group: hydra_cfg.runtime.choices[group] for group in groups}
+    settings |= {number: cfg[number] for number in NUMBERS}
+    for group in COMPONENTS:
+        for key, value in OmegaConf.to_container(cfg[group], resolve=True).items():
+            if key not in ("_target_", "steps") and value is not None:
+                settings[f"{group}.{key}"] = value if isinstance(value, str | int | float) else str(value)
+    return settings
+
+
+def in_cells(line: str, names: list[str], total: int) -> str:
+    if total == 1 or len(names) == total:
+        return line
+    return f"{line} (in {names[0]}{f' and {len(names) - 1} more cells' if len(names) > 1 else ''})"
+
+
+def headline(result: dict) -> str:
+    cost = result["cost"]
+    scores = [f"{key} {value:.4g}" for key, value in result["metrics"].items() if math.isfinite(value)]
+    return ", ".join([*scores, f"{cost['forwards']:g} forwards", f"{1000 * cost['seconds_per_image']:.3g} ms/image"])
+
+
+def print_line(label: str, text: str) -> None:
+    console = Console(stderr=True)
+    console.print(label, end="", highlight=False)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def tracker_of(cfg: DictConfig) -> Tracker:
+    """One tracker a process, so that it warns once and remembers that a server is gone."""
+    return build_tracker(OmegaConf.to_yaml(cfg.tracker, resolve=True))
+
+
+@functools.cache
+def build_tracker(node: str) -> Tracker:
+    return instantiate(OmegaConf.create(node))

@@ -1,0 +1,62 @@
+"""Run ditexp's commands in processes of their own, forked from one that has imported torch already."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["ditexp.run"])
+
+
+@dataclass
+class Command:
+    process: multiprocessing.Process
+    log: Path
+
+    def wait(self) -> Command:
+        self.process.join()
+        return self
+
+    @property
+    def code(self) -> int:
+        return self.process.exitcode
+
+    @property
+    def output(self) -> str:
+        """stdout and stderr together."""
+        return self.log.read_text()
+
+    @property
+    def complaints(self) -> list[str]:
+        return [line.removeprefix("ditexp: ") for line in self.output.splitlines() if line.startswith("ditexp: ")]
+
+
+def start(log: Path, module: str, *arguments: str, environment=None, file_limit: int | None = None) -> Command:
+    """Begin `python -m <module> <arguments>`; file_limit: bytes a file may have at most (a full disk)."""
+    process = context.Process(target=run_module, args=(log, module, arguments, environment or {}, file_limit))
+    process.start()
+    return Command(process, log)
+
+
+def run_module(log: Path, module: str, arguments: list[str], environment: dict, file_limit: int | None) -> None:
+    os.setpgid(0, 0)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.environ.update({"WANDB_ERROR_REPORTING": "false", "COLUMNS": "200", **environment})
+    if file_limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    sys.argv = [f"{module}.py", *arguments]
+    importlib.import_module(module).main()
+
+
+def unused_name(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{time.monotonic_ns()}.log"

@@ -1,0 +1,275 @@
+"""The main command as users meet it: what it writes, what it never does twice, how it fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ditexp.model.dit import DiT
+from tests.conftest import files_of
+
+SMALL = ("num_samples=64", "batch_size=32", "steps=4")
+
+
+def results(outputs: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted((outputs / "results").glob("*.json"))]
+
+
+def test_a_sweep_from_nothing_to_its_report(ditexp, tmp_path):
+    arguments = ("-m", "solver=euler,heun,rk4", "num_samples=64", "batch_size=32", "steps=2,4")
+    first = ditexp(*arguments)
+    assert first.code == 0, first.output
+    outputs = tmp_path / "outputs"
+    found = results(outputs)
+    assert len(found) == 6
+    for result in found:
+        steps, solver = result["settings"]["steps"], result["settings"]["solver"]
+        stages = {"euler": 1, "heun": 2, "rk4": 4}[solver]
+        assert result["cost"]["nfe"] == result["cost"]["forwards"] == stages * steps
+        assert result["cost"]["seconds_per_image"] > 0 and result["cost"]["peak_memory_mb"] > 0
+        assert result["protocol"]["feature"]["name"] == "digits" and result["protocol"]["reference"]["count"] == 1797
+        assert set(result["metrics"]) == {
+            "fid",
+            "inception_score",
+            "inception_score_std",
+            "precision",
+            "recall",
+        }
+        assert Path(result["grid"]).is_file()
+        assert result["provenance"]["torch"] == torch.__version__
+    (report,) = (outputs / "reports").iterdir()
+    assert {file.name for file in report.iterdir()} == {
+        "table.md",
+        "table.csv",
+        "table.tex",
+        "quality_vs_cost.png",
+        "samples.png",
+    }
+    rows = list(csv.DictReader((report / "table.csv").open()))
+    assert len(rows) == 6
+    assert str(report / "quality_vs_cost.png") in first.output
+
+    again = ditexp(*arguments)
+    assert again.code == 0 and again.output.count("cached") == 6
+    assert results(outputs) == found  # nothing was made anew
+
+
+def test_the_same_samples_whatever_is_done_with_them(ditexp, tmp_path):
+    """Neither a grown set, nor another metric, nor where it is written makes an image twice or differently."""
+    samples = tmp_path / "outputs" / "samples"
+    assert ditexp("num_samples=256", "batch_size=32", "steps=2").code == 0
+    small = files_of(samples)
+    times = {path: path.stat().st_mtime_ns for path in samples.rglob("*.npz")}
+    assert ditexp("num_samples=700", "batch_size=32", "steps=2").code == 0
+    grown = files_of(samples)
+    assert len(small) == 1 and len(grown) == 3 and small.items() < grown.items()
+    assert ditexp("num_samples=700", "batch_size=32", "steps=2", "metric=[fid]", "study=other").code == 0
+    assert files_of(samples) == grown
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+    elsewhere = tmp_path / "elsewhere"
+    assert ditexp("num_samples=700", "batch_size=32", "steps=2", f"outputs={elsewhere}").code == 0
+    assert files_of(elsewhere / "samples") == grown
+    assert {r["num_samples"] for r in results(tmp_path / "outputs")} == {256, 700}
+
+
+def test_blocks_hold_images_and_balanced_labels(ditexp, tmp_path):
+    assert ditexp(*SMALL).code == 0
+    (block,) = (tmp_path / "outputs" / "samples").rglob("*.npz")
+    with np.load(block) as arrays:
+        assert arrays["images"].shape == (64, 8, 8, 1) and arrays["images"].dtype == np.uint8
+        assert arrays["labels"].tolist() == [index % 10 for index in range(64)]
+
+
+def test_guidance_costs_two_forwards_and_both_spellings_are_one_set(ditexp, tmp_path):
+    assert ditexp("-m", *SMALL, "guidance=cfg", "guidance.weight=0,2").code == 0
+    assert ditexp(*SMALL, "guidance=cfg", "guidance.scale=3").code == 0
+    found = results(tmp_path / "outputs")
+    costs = {r["settings"]["guidance.weight"]: (r["cost"]["nfe"], r["cost"]["forwards"]) for r in found}
+    assert costs == {0: (4, 4), 2: (4, 8)}  # the scale's cell was cached: same set, same result
+
+
+def test_presets_are_what_they_say(ditexp):
+    plan = ditexp("-m", "preset=fast,balanced,best", "hydra/launcher=plan", "num_samples=32", "batch_size=32")
+    assert plan.code == 0, plan.output
+    cells = [line.split() for line in plan.output.splitlines() if "preset=" in line]
+    assert [(cell[0], *cell[-7:-3]) for cell in cells] == [
+        ("preset=fast", "20", "20", "20", "32"),
+        ("preset=balanced", "50", "100", "200", "32"),
+        ("preset=best", "100", "400", "800", "32"),
+    ]
+
+
+def test_a_plan_runs_nothing_and_shows_all_mistakes(ditexp, tmp_path):
+    outputs = tmp_path / "outputs"
+    for flags in (["-m"], []):
+        plan = ditexp(*flags, "solver=heun", *SMALL, "hydra/launcher=plan")
+        assert plan.code == 0 and "8" in plan.output and "nothing was run" in plan.output
+    assert not (outputs / "samples").exists() and not (outputs / "results").exists()
+    assert ditexp("solver=heun", *SMALL).code == 0
+    assert "cached" in ditexp("solver=heun", *SMALL, "hydra/launcher=plan").output
+    wrong = ditexp("-m", "steps=0,4", "condition.classes=[12]", "hydra/launcher=plan")
+    assert wrong.code == 2 and len(wrong.complaints) == 2
+    assert "steps=0" in wrong.complaints[0] + wrong.complaints[1] and "[12]" in wrong.output
+
+
+def test_help_lists_the_groups(ditexp):
+    output = ditexp("--help").output
+    for group in (
+        "solver: euler, heun, rk4",
+        "schedule: cosine, quadratic, uniform",
+        "preset: balanced, best, fast",
+    ):
+        assert group in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["solver=eulr"], "unknown solver 'eulr'; did you mean solver=euler?; choices: euler, heun, rk4"),
+        (["stepz=3"], "unknown key 'stepz'; did you mean steps?"),
+        (["guidance.weight=3"], "unknown key 'guidance.weight'; guidance has no settings here"),
+        (["steps=0"], "steps=0: give a whole number of at least 1"),
+        (["steps=-3"], "steps=-3: give a whole number of at least 1"),
+        (["steps=2.5"], "steps=2.5: give a whole number of at least 1"),
+        (["num_samples=0"], "num_samples=0: give a whole number of at least 1"),
+        (["batch_size=many"], "batch_size=many: give a whole number of at least 1"),
+        (["seed=-1"], "seed=-1: give a whole number of at least 0"),
+        (["precision=fp8"], "precision=fp8: choose from fp32, tf32, bf16, fp16"),
+        (["device=tpu0"], "device=tpu0: choose auto, cpu, cuda or cuda:N"),
+        (["guidance=cfg"], "neither is given"),
+        (["guidance=cfg", "guidance.weight=2", "guidance.scale=3"], "both are given"),
+        (["condition.classes=[10]"], "condition.classes=[10]: labels of this model run from 0 to 9"),
+        (["model=dit"], "model.checkpoint has no default: give model.checkpoint=..."),
+        (["model=dit", "model.checkpoint=/missing.pt"], "model.checkpoint=/missing.pt is not a file"),
+        (["reference=none"], "fid needs a reference"),
+        (["num_samples=3"], "precision_recall with k=3 needs 4 images or more, got 3 in the samples"),
+        (["metric=[fid]", "metric.fid.k=3"], "unknown key 'metric.fid.k'"),
+        (["reference=folder", "reference.path=/missing"], "/missing is not a folder"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line_before_any_work(arguments, complaint, ditexp, tmp_path):
+    for flags in ([], ["-m"]):
+        command = ditexp(*flags, *arguments)
+        assert command.code == 2, command.output
+        assert any(complaint in line for line in command.complaints), command.output
+        assert command.output.splitlines() == [f"ditexp: {line}" for line in command.complaints]
+    assert not (tmp_path / "outputs" / "samples").exists()
+
+
+def test_all_mistakes_of_a_sweep_are_told_at_once(ditexp):
+    command = ditexp("-m", "solver=euler,heun", "steps=0,4", "precision=fp8")
+    assert command.code == 2 and len(command.complaints) == 2
+    assert "in solver=euler steps=0" in command.output and "and 1 more cells" in command.output
+
+
+def test_a_wandb_that_cannot_be_used_is_no_mistake_of_a_plan(ditexp):
+    assert ditexp("hydra/launcher=plan", "tracker=wandb", *SMALL).code == 0
+
+
+def save_dit(path: Path, **changes) -> dict:
+    settings = {
+        "input_size": 8,
+        "patch_size": 2,
+        "in_channels": 1,
+        "hidden_size": 32,
+        "depth": 1,
+        "num_heads": 2,
+    }
+    torch.manual_seed(0)
+    state = DiT(**settings, num_classes=10).state_dict() | changes
+    torch.save({"model": state, "ema": state}, path)
+    return state
+
+
+def test_checkpoints_that_cannot_be_used(ditexp, tmp_path):
+    def complaint(path: Path, *more: str) -> str:
+        command = ditexp(*SMALL, "model=dit", f"model.checkpoint={path}", *more)
+        assert command.code == 2 and len(command.complaints) == 1, command.output
+        return command.complaints[0]
+
+    good = tmp_path / "good.pt"
+    save_dit(good)
+    assert "model.num_heads is needed" in complaint(good)
+    truncated = tmp_path / "truncated.pt"
+    truncated.write_bytes(good.read_bytes()[:5000])
+    assert "truncated or damaged" in complaint(truncated)
+    (tmp_path / "truncated.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    assert "truncated or damaged" in complaint(tmp_path / "truncated.safetensors")
+    code = tmp_path / "code.pt"
+    torch.save({"model": Path("a pickled object")}, code)
+    assert "pickled code, which is never run" in complaint(code)
+    other = tmp_path / "other.pt"
+    torch.save({"conv.weight": torch.zeros(3)}, other)
+    assert "is not a DiT: it has no 'x_embedder.proj.weight'" in complaint(other)
+    shape = tmp_path / "shape.pt"
+    save_dit(shape, **{"blocks.0.attn.proj.weight": torch.zeros(7, 7)})
+    assert "size mismatch for blocks.0.attn.proj.weight" in complaint(shape, "model.num_heads=2")
+
+
+def test_an_unconditional_model_cannot_be_guided(ditexp, tmp_path):
+    state = save_dit(tmp_path / "labelled.pt")
+    torch.save({key: value for key, value in state.items() if not key.startswith("y_")}, tmp_path / "plain.pt")
+    arguments = (
+        *SMALL,
+        "model=dit",
+        f"model.checkpoint={tmp_path / 'plain.pt'}",
+        "model.num_heads=2",
+        "metric=[]",
+    )
+    assert ditexp(*arguments).code == 0
+    guided = ditexp(*arguments, "guidance=cfg", "guidance.weight=2")
+    assert guided.code == 2 and "is unconditional: use guidance=none" in guided.complaints[0]
+
+
+def test_a_failed_cell_is_told_and_the_others_go_on(ditexp, tmp_path):
+    """A network of NaNs, in a sweep with a good one: no block, a named step, exit code 1, a complete table."""
+    bad = tmp_path / "bad.pt"
+    save_dit(bad, **{"final_layer.linear.bias": torch.full((4,), torch.nan)})
+    good = tmp_path / "good.pt"
+    save_dit(good)
+    command = ditexp("-m", *SMALL, "model=dit", f"model.checkpoint={bad},{good}", "model.num_heads=2")
+    assert command.code == 1, command.output
+    assert "block 0 (samples 0 to 63): the state became NaN or Inf in step 1 of 4" in command.output
+    assert command.complaints == ["1 of 2 cells failed; the same command tries them again"]
+    assert len(files_of(tmp_path / "outputs" / "samples")) == 1
+    assert len(results(tmp_path / "outputs")) == 1
+    (table,) = (tmp_path / "outputs" / "reports").rglob("table.md")
+    assert "NaN or Inf" in table.read_text()
+
+
+def test_a_full_disk_fails_the_cell_and_loses_nothing(ditexp, tmp_path):
+    """A limit on the size of files stands in for the disk: the first block of 32 fits, one of 256 does not."""
+    sizes = ("batch_size=32", "steps=2", "metric=[]")
+    assert ditexp("num_samples=32", *sizes, file_limit=16_000).code == 0
+    before = files_of(tmp_path / "outputs" / "samples")
+    full = ditexp("num_samples=256", *sizes, file_limit=16_000)
+    assert full.code == 1 and "File too large" in full.output
+    assert files_of(tmp_path / "outputs" / "samples") == before
+    assert not list((tmp_path / "outputs").rglob("*.tmp"))
+    assert ditexp("num_samples=256", *sizes).code == 0
+
+
+def test_outputs_that_cannot_be_written(ditexp, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    command = ditexp(*SMALL, f"outputs={tmp_path / 'file' / 'outputs'}")
+    assert command.code == 2 and len(command.complaints) == 1
+    assert str(tmp_path / "file") in command.complaints[0]
+
+
+def test_a_damaged_block_is_made_again(ditexp, tmp_path):
+    samples = tmp_path / "outputs" / "samples"
+    arguments = ("num_samples=512", "batch_size=64", "steps=2")
+    assert ditexp(*arguments, "metric=[]").code == 0
+    whole = files_of(samples)
+    first, second = sorted(samples.rglob("*.npz"))
+    first.write_bytes(first.read_bytes()[:-100])
+    flipped = bytearray(second.read_bytes())
+    flipped[5000] ^= 1
+    second.write_bytes(flipped)
+    assert ditexp(*arguments).code == 0
+    assert files_of(samples) == whole
