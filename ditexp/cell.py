@@ -77,8 +77,6 @@ def build(cfg: DictConfig) -> Cell:
         Path(cfg.outputs) / "samples",
         identity=sampling_identity(cfg, sampler),
         num_samples=cfg.num_samples,
-        block_size=images_per_block(batch_size=cfg.batch_size, num_samples=cfg.num_samples),
-        channels=sampler.model.image_channels,
     )
     for metric in metrics.values():
         attempt(metric.check, fake=cfg.num_samples, real=reference and len(reference))
@@ -137,6 +135,7 @@ def sampling_identity(cfg: DictConfig, sampler: Sampler) -> dict:
         "device": sampler.device.type,
         "batch_size": cfg.batch_size,
         "block_size": images_per_block(batch_size=cfg.batch_size, num_samples=cfg.num_samples),
+        "image_channels": sampler.model.image_channels,
         "numerics": NUMERICS_VERSION,
     }
 

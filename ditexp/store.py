@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import time
 import zipfile
@@ -40,17 +41,35 @@ class SampleStore:
     else; so sets of different num_samples share their blocks, and the last block of each may hold a few more.
     """
 
-    def __init__(self, root: Path, *, identity: dict, num_samples: int, block_size: int, channels: int):
+    def __init__(self, root: Path, *, identity: dict, num_samples: int):
         self.id = digest(identity)
         self.folder = Path(root) / self.id
-        self.identity, self.num_samples, self.block_size, self.channels = (
-            identity,
-            num_samples,
-            block_size,
-            channels,
-        )
-        self.num_blocks = -(-num_samples // block_size)
+        self.identity, self.num_samples = identity, num_samples
+        self.block_size, self.channels = identity["block_size"], identity["image_channels"]
         self.name = f"samples {self.id}"
+
+    @classmethod
+    def open(cls, folder: Path, *, num_samples: int | None = None) -> SampleStore:
+        """A set that is on disk already; num_samples: None for every block in a row from the first.
+
+        Raises ValueError when there is no such set, or fewer samples than asked for.
+        """
+        folder = Path(folder)
+        try:
+            identity = json.loads((folder / "set.json").read_text())["identity"]
+        except (OSError, ValueError, KeyError):
+            sets = sorted(path.parent.name for path in folder.parent.glob("*/set.json"))
+            raise ValueError(f"{folder} is no sample set; there are: {', '.join(sets) or 'none'}") from None
+        every = cls(folder.parent, identity=identity, num_samples=0)
+        made = next(block for block in itertools.count() if every.facts(block) is None) * every.block_size
+        if not 0 < (num_samples or made) <= made:
+            raise ValueError(f"{folder} holds {made} whole samples, not {num_samples}: run its command with more")
+        every.num_samples = num_samples or made
+        return every
+
+    @property
+    def num_blocks(self) -> int:
+        return -(-self.num_samples // self.block_size)
 
     def __len__(self) -> int:
         return self.num_samples

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ditexp.cell import choose_device
 from ditexp.cli import command, instantiate
 from ditexp.data import ShuffledBatches
 from ditexp.files import atomic
@@ -26,16 +27,16 @@ from ditexp.progress import progress_bar
 @command("train")
 def main(cfg: DictConfig) -> None:
     folder = Path(cfg.folder)
-    device = torch.device(
-        "cuda" if cfg.device == "auto" and torch.cuda.is_available() else cfg.device.replace("auto", "cpu")
-    )
+    device = choose_device(cfg.device)
     data, objective = instantiate(cfg.data), instantiate(cfg.objective)
     torch.manual_seed(cfg.seed)
     network = instantiate(cfg.network).to(device)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
 
-    settings = json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
+    # Where and on what it ran is no part of what was trained.
+    kept = {k: v for k, v in OmegaConf.to_container(cfg, resolve=True).items() if k not in ("folder", "device", "workers")}
+    settings = json.dumps(kept, sort_keys=True)
     checkpoint = folder / "checkpoint.pt"
     start = resume(checkpoint, settings, network, average, optimizer) if checkpoint.exists() else 0
     if start == cfg.steps:
