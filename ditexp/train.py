@@ -35,7 +35,9 @@ def main(cfg: DictConfig) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
 
     # Where and on what it ran is no part of what was trained.
-    kept = {k: v for k, v in OmegaConf.to_container(cfg, resolve=True).items() if k not in ("folder", "device", "workers")}
+    kept = {
+        k: v for k, v in OmegaConf.to_container(cfg, resolve=True).items() if k not in ("folder", "device", "workers")
+    }
     settings = json.dumps(kept, sort_keys=True)
     checkpoint = folder / "checkpoint.pt"
     start = resume(checkpoint, settings, network, average, optimizer) if checkpoint.exists() else 0

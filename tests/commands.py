@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["ditexp.run"])
+context.set_forkserver_preload(["ditexp.run", "matplotlib.figure", "sklearn.datasets"])
 
 
 @dataclass

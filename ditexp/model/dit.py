@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -188,10 +189,9 @@ class DiT(nn.Module):
 def sincos_position_embedding(width: int, side: int) -> Tensor:
     """(1, side^2, width) float32, computed in float64: half the channels for the column, then half for the row."""
 
-    def embed(position: Tensor) -> Tensor:
-        frequencies = 10_000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
-        angles = position[:, None] * frequencies
-        return torch.cat([angles.sin(), angles.cos()], dim=1)
+    def embed(position: np.ndarray) -> np.ndarray:
+        angles = position.reshape(-1, 1) * 10_000 ** -(np.arange(width // 4) / (width / 4))
+        return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
-    rows, columns = torch.meshgrid(*[torch.arange(side, dtype=torch.float64)] * 2, indexing="ij")
-    return torch.cat([embed(columns.flatten()), embed(rows.flatten())], dim=1).float().unsqueeze(0)
+    rows, columns = np.mgrid[:side, :side].astype(np.float64)
+    return torch.from_numpy(np.concatenate([embed(columns), embed(rows)], axis=1)).float().unsqueeze(0)

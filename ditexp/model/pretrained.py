@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ditexp.core import Condition
 from ditexp.files import sha256
@@ -43,7 +44,7 @@ class PretrainedDiT:
             num_heads=num_heads or trained.get("num_heads"),
             num_classes=num_classes if num_classes is not None else trained.get("num_classes"),
         )
-        with torch.device("meta"):
+        with torch.device("meta"), SkipInitialization():
             self.network = DiT(**architecture)
         try:
             self.network.load_state_dict(weights, assign=True)
@@ -75,6 +76,15 @@ class PretrainedDiT:
     def decode(self, x: Tensor) -> Tensor:
         """x in [-1, 1] -> 127.5 x + 128 truncated, which rounds: DiT's, SiT's and EDM's convention."""
         return (127.5 * x.float() + 128).clamp(0, 255).to(torch.uint8)
+
+
+class SkipInitialization(TorchFunctionMode):
+    """Leaves new parameters as they are, since a checkpoint is about to replace them."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 @functools.lru_cache(maxsize=8)
