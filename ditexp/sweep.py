@@ -72,6 +72,8 @@ def finish() -> None:
     report = write_report(results, Path(cfg.outputs) / "reports" / Cells.folder.name)
     console = wide_console()
     console.print(report.table.rich())
+    if all(result.get("cached") for result in results):
+        console.print("every cell was done already: nothing was sampled")
     for path in filter(None, report.paths.values()):
         console.print(str(path), highlight=False, soft_wrap=True)
     tracker = tracker_of(cfg)

@@ -59,4 +59,6 @@ def run_module(log: Path, module: str, arguments: list[str], environment: dict, 
 
 def unused_name(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{time.monotonic_ns()}.log"
+    log = folder / f"{time.monotonic_ns()}.log"
+    log.touch()
+    return log

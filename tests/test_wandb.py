@@ -1,3 +1,4 @@
+import importlib
 import json
 import math
 import os
@@ -247,6 +248,25 @@ def test_wandb_mode_is_respected(tmp_path, cells, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_MODE", "offline")
     WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
     assert len(list(tmp_path.rglob("offline-run-*/*.wandb"))) == 1 and not warnings(caplog)
+
+
+def test_a_wandb_that_hangs_is_left_alone(tmp_path, cells, monkeypatch, caplog):
+    importlib.import_module("wandb")  # which takes longer than the limit
+    monkeypatch.setattr(tracking, "TIME_LIMIT", 1)
+    tries = []
+
+    def hang(*args, **kwargs):
+        tries.append(1)
+        time.sleep(60)
+
+    monkeypatch.setattr("wandb.init", hang)
+    tracker = WandbTracker(folder=tmp_path, mode="offline")
+    begin = time.monotonic()
+    for cell in cells:
+        tracker.log_cell(cell)
+    tracker.close()
+    assert len(tries) == 1 and time.monotonic() - begin < 5
+    assert len(warnings(caplog)) == 1 and "did not answer" in warnings(caplog)[0]
 
 
 def test_an_unknown_mode_is_refused():

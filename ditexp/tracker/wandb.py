@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 MODES = ("auto", "online", "offline")
 INIT_TIMEOUT, FINISH_TIMEOUT = 20, 15  # seconds
+TIME_LIMIT = INIT_TIMEOUT + FINISH_TIMEOUT + 10  # of everything together
 TAGS = ("model", "solver", "schedule", "guidance", "task")
 
 # What is left to try, for the whole process: each failure takes one away. A second offline attempt is worth
@@ -115,20 +117,24 @@ class WandbTracker:
         """Say where the runs are and stop the wandb service."""
         if self._where:
             log.info(self._where)
-        if "wandb" in sys.modules:
+        if "wandb" in sys.modules and _attempts:
             stop_service()  # left to the exit of the process, a service that died would print a traceback
 
     def _log(self, write: Callable, *, status: str, **run) -> None:
         """Write one run the best way that still works."""
         while _attempts:
             try:
-                return self._write_run(write, status=status, is_online=_attempts[0] == "online", **run)
+                is_online = _attempts[0] == "online"
+                return in_time(lambda: self._write_run(write, status=status, is_online=is_online, **run))  # noqa: B023
             except Exception as error:
                 if len(_attempts) == 3:
                     reason = " ".join(str(error).split())[:200] or type(error).__name__
                     log.warning("W&B: going on offline or without it, no result is lost: %s", reason)
-                _attempts.pop(0)
-                stop_service()
+                if isinstance(error, TimeoutError):
+                    _attempts.clear()  # it may hold its locks for ever: never touch it again
+                else:
+                    _attempts.pop(0)
+                    stop_service()
 
     def _write_run(self, write: Callable, *, status: str, is_online: bool, id: str, **run) -> None:
         # By default wandb keeps caches, logs and staged files in the home directory. Its service prints pages
@@ -187,11 +193,36 @@ class WandbTracker:
         return mode
 
 
+def in_time(function: Callable[[], None]) -> None:
+    """Run what may hang: wandb 0.31 deadlocks on a lock of its own when its service dies while it starts.
+
+    Raises what the function raises, or TimeoutError.
+    """
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(TIME_LIMIT)
+    if thread.is_alive():
+        raise TimeoutError(f"W&B did not answer in {TIME_LIMIT} s")
+    if errors:
+        raise errors[0]
+
+
 def stop_service() -> None:
-    with suppress(Exception, SystemExit):  # it exits with the code of a service that was killed
+    def teardown() -> None:
         import wandb
 
         wandb.teardown(exit_code=1)  # of runs that are still open: those that failed half-way
+
+    with suppress(Exception, SystemExit):  # it exits with the code of a service that was killed
+        in_time(teardown)
 
 
 def log_images(run, paths: Mapping[str, str | Path | None]) -> None:
