@@ -1,7 +1,7 @@
 # `make demo` and `make test` set everything up on a fresh clone; only python3.11, pip, make and git are needed.
 PY := .venv/bin/python
 RUN := $(PY) -m ditexp.run
-DEMO := -m solver=euler,heun,rk4 steps=20,50,100 num_samples=512 study=demo
+DEMO := -m solver=euler,heun,rk4 steps=20,50,100
 
 .PHONY: demo test lint format bench plan lock clean
 
@@ -22,8 +22,9 @@ format: .venv/.ready
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: .venv/.ready  ## writes benchmarks/results/*.json
+bench: .venv/.ready  ## what the job costs over a bare loop, and how good the bundled model is
 	$(PY) -m benchmarks.overhead
+	$(PY) -m benchmarks.digits_quality
 
 lock:  ## resolve pyproject.toml into requirements.lock: every version, every hash, no index
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

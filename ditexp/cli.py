@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -43,8 +44,7 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
 
     def decorate(function: Callable[[DictConfig], None]) -> Callable[[], None]:
         def main() -> None:
-            if PLUGINS not in sys.path:  # Hydra finds plugins only in a namespace package called hydra_plugins
-                sys.path.append(PLUGINS)
+            register_with_hydra()
             os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing pages and exiting with 1
             errors: list[Exception] = []
 
@@ -73,6 +73,15 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
         return main
 
     return decorate
+
+
+def register_with_hydra() -> None:
+    """Our launchers, and each experiments/<study>/sweep.yaml as the option experiment=<study>."""
+    if PLUGINS not in sys.path:  # Hydra finds plugins only in a namespace package called hydra_plugins
+        sys.path.append(PLUGINS)
+    for path in packaged("experiments").glob("*/sweep.yaml"):
+        study = {"group": "experiment", "name": path.parent.name, "node": OmegaConf.load(path)}
+        ConfigStore.instance().store(**study, package="_global_", provider="ditexp")
 
 
 def is_wrong_input(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""Training data: map-style data sets of (image (C, H, W) float32 in [-1, 1], label)."""
+"""Training data: map-style data sets of (image (C, H, W) float32 in [-1, 1], label in [0, num_classes))."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from ditexp.images import FolderImages
+
 
 class Digits(Dataset):
     """scikit-learn's 1,797 handwritten digits, (1, 8, 8); ink 0..16 becomes -1..1."""
+
+    num_classes = 10
 
     def __init__(self):
         digits = load_digits()
@@ -31,39 +34,25 @@ class Digits(Dataset):
 class ImageFolder(Dataset):
     """A folder of class folders; classes are numbered in sorted order.
 
-    size: side in pixels that every image must have. channels: 1 (grey) or 3 (RGB); other modes are refused.
+    size: side in pixels that every image must have. channels: 1 takes files of mode L, 3 of mode RGB.
+    Raises ValueError for a file of another mode or size, unreadable, or outside a class folder.
     """
 
-    extensions = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-
     def __init__(self, *, path: str, size: int, channels: int = 3):
-        root = Path(path)
-        if not root.is_dir():
-            raise ValueError(f"data.path={path} is not a folder")
-        self.classes = sorted(child.name for child in root.iterdir() if child.is_dir())
-        self.files = [
-            (file, label)
-            for label, name in enumerate(self.classes)
-            for file in sorted((root / name).rglob("*"))
-            if file.suffix.lower() in self.extensions
-        ]
-        if not self.files:
-            raise ValueError(f"data.path={path} holds no images in class folders ({', '.join(self.extensions)})")
-        self.size, self.mode = size, {1: "L", 3: "RGB"}[channels]
+        self.images, self.size = FolderImages(path, channels), (size, size)
+        paths = [file.relative_to(path) for file in self.images.files]
+        for inside in paths:
+            if len(inside.parts) < 2:
+                raise ValueError(f"{Path(path) / inside} is in no class folder: move it into one, or remove it")
+        classes, labels = np.unique([inside.parts[0] for inside in paths], return_inverse=True)
+        self.num_classes, self.labels = len(classes), torch.from_numpy(labels)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        file, label = self.files[index]
-        with Image.open(file) as image:
-            if image.mode != self.mode or image.size != (self.size, self.size):
-                raise ValueError(
-                    f"{file} is {image.mode} {image.size[0]}x{image.size[1]}, expected {self.mode} "
-                    f"{self.size}x{self.size}: convert it, or set data.channels and data.size"
-                )
-            pixels = np.asarray(image, dtype=np.float32)
-        return torch.from_numpy(pixels).view(self.size, self.size, -1).permute(2, 0, 1) / 127.5 - 1, torch.tensor(label)
+        pixels = self.images.read(index, size=self.size).astype(np.float32)
+        return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1, self.labels[index]
 
 
 class ShuffledBatches(Sampler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import zipfile
 import zlib
@@ -107,8 +108,9 @@ class NpzImages:
 
 
 class FolderImages:
-    """All images below a folder, sorted by relative path. channels: 1 takes files of mode L, 3 of mode RGB.
+    """All images below a folder but hidden ones, sorted by relative path.
 
+    channels: 1 takes files of mode L, 3 of mode RGB.
     Nothing is converted or resized silently: a file of another mode or size, or unreadable, is a ValueError.
     """
 
@@ -120,10 +122,8 @@ class FolderImages:
             raise ValueError(f"channels={channels}: choose 1 (grey) or 3 (colour)")
         if not self.path.is_dir():
             raise ValueError(f"{path} is not a folder: give the path of a folder of images")
-        self.files = sorted(
-            (file for file in self.path.rglob("*") if file.suffix.lower() in EXTENSIONS),
-            key=lambda file: file.relative_to(self.path).as_posix(),
-        )
+        names = glob.glob("**", root_dir=self.path, recursive=True)  # follows links, which Path.rglob does not
+        self.files = [self.path / name for name in sorted(names) if Path(name).suffix.lower() in EXTENSIONS]
         if not self.files:
             raise ValueError(f"{path} holds no image: give a folder with {', '.join(sorted(EXTENSIONS))} files")
 
@@ -138,21 +138,14 @@ class FolderImages:
         return _fingerprint(self.channels, *facts)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        shape = self._read(self.files[0]).shape
+        height, width, _ = self.read(0).shape
         for start in range(0, len(self), BLOCK_SIZE):
-            images = []
-            for file in self.files[start : start + BLOCK_SIZE]:
-                image = self._read(file)
-                if image.shape != shape:
-                    raise ValueError(
-                        f"{file} is {image.shape[1]} x {image.shape[0]}, but {self.files[0].name} is "
-                        f"{shape[1]} x {shape[0]}: bring all images to one size"
-                    )
-                images.append(image)
-            yield np.stack(images)
+            indices = range(start, min(start + BLOCK_SIZE, len(self)))
+            yield np.stack([self.read(index, size=(width, height)) for index in indices])
 
-    def _read(self, file: Path) -> np.ndarray:
-        """(H, W, C) uint8."""
+    def read(self, index: int, *, size: tuple[int, int] | None = None) -> np.ndarray:
+        """(H, W, C) uint8. size: the (width, height) that it must have."""
+        file = self.files[index]
         try:
             with Image.open(file) as image:
                 mode, pixels = image.mode, np.asarray(image)
@@ -164,7 +157,13 @@ class FolderImages:
                 f"{file} is of mode {mode}, not {wanted} (channels={self.channels}): convert it to {wanted}, "
                 f"or choose channels=1 for grey and 3 for colour images"
             )
-        return pixels.reshape(*pixels.shape[:2], self.channels)
+        height, width = pixels.shape[:2]
+        if size and (width, height) != size:
+            raise ValueError(
+                f"{file} is {width} x {height}, expected {size[0]} x {size[1]}: bring all images to one size "
+                f"(data.size in training)"
+            )
+        return pixels.reshape(height, width, self.channels)
 
 
 def _fingerprint(*facts: object) -> str:

@@ -18,12 +18,18 @@ class FlowMatching:
 
     label_dropout: float = 0.1
 
+    def __post_init__(self):
+        if not 0 <= self.label_dropout <= 1:
+            raise ValueError(f"objective.label_dropout={self.label_dropout}: give a share between 0 and 1")
+
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """images (B, C, H, W) in [-1, 1], labels (B,) int64 -> scalar loss."""
         shape, device = images.shape, images.device
         x0 = torch.randn(shape, generator=generator).to(device)
         t = torch.rand(len(images), generator=generator).to(device)
         if network.has_null:
+            if not self.label_dropout:
+                raise ValueError("objective.label_dropout=0 never trains the null class: give +network.has_null=false")
             dropped = torch.rand(len(images), generator=generator) < self.label_dropout
             labels = torch.where(dropped.to(device), network.num_classes, labels)
         weight = t.view(-1, 1, 1, 1)

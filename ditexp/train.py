@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,17 +21,22 @@ from torch.utils.data import DataLoader
 from ditexp.cell import choose_device
 from ditexp.cli import command, instantiate
 from ditexp.data import ShuffledBatches
-from ditexp.files import atomic
+from ditexp.files import atomic, sweep
 from ditexp.progress import progress_bar
 
 
 @command("train")
 def main(cfg: DictConfig) -> None:
+    for key in ("steps", "batch_size", "save_every"):
+        if not isinstance(cfg[key], int) or cfg[key] < 1:
+            raise ValueError(f"{key}={cfg[key]}: give a whole number of at least 1")
     folder = Path(cfg.folder)
     device = choose_device(cfg.device)
     data, objective = instantiate(cfg.data), instantiate(cfg.objective)
     torch.manual_seed(cfg.seed)
-    network = instantiate(cfg.network).to(device)
+    network = instantiate(cfg.network)
+    check(network, objective, data)
+    network.to(device)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
 
@@ -39,17 +45,19 @@ def main(cfg: DictConfig) -> None:
         k: v for k, v in OmegaConf.to_container(cfg, resolve=True).items() if k not in ("folder", "device", "workers")
     }
     settings = json.dumps(kept, sort_keys=True)
-    checkpoint = folder / "checkpoint.pt"
-    start = resume(checkpoint, settings, network, average, optimizer) if checkpoint.exists() else 0
-    if start == cfg.steps:
-        print(f"already trained: {folder / 'model.safetensors'}")
+    checkpoint, trained = folder / "checkpoint.pt", folder / "model.safetensors"
+    sweep(folder)
+    start, recent = 0, None
+    if checkpoint.exists():
+        start, recent = resume(checkpoint, settings, network, average, optimizer)
+    if start == cfg.steps and trained.exists():
+        print(f"already trained: {trained}")
         return
 
     batches = ShuffledBatches(length=len(data), batch_size=cfg.batch_size, seed=cfg.seed, start=start, stop=cfg.steps)
     loader = DataLoader(data, batch_sampler=batches, num_workers=cfg.workers)
-    recent = None
     with progress_bar("training", total=cfg.steps, completed=start, unit="steps") as bar:
-        for step, (images, labels) in enumerate(loader, start):
+        for step, (images, labels) in enumerate(plain_errors(loader), start):
             for group in optimizer.param_groups:
                 group["lr"] = cfg.learning_rate * rate(step, steps=cfg.steps, warmup=cfg.warmup)
             generator = torch.Generator().manual_seed(cfg.seed * 1_000_003 + step)
@@ -77,24 +85,51 @@ def main(cfg: DictConfig) -> None:
 
     architecture = OmegaConf.to_container(cfg.network, resolve=True)
     metadata = {"architecture": json.dumps(architecture), "training": settings, "loss": f"{recent:.5f}"}
-    with atomic(folder / "model.safetensors") as temporary:
+    with atomic(trained) as temporary:
         save_file(
             {key: value.cpu().contiguous() for key, value in average.state_dict().items()},
             temporary,
             metadata,
         )
-    print(f"trained: {folder / 'model.safetensors'} (loss {recent:.4f})")
+    print(f"trained: {trained} (loss {recent:.4f})")
 
 
-def resume(checkpoint: Path, settings: str, network: nn.Module, average: nn.Module, optimizer) -> int:
-    """Restore everything and return the step to go on from."""
+def check(network: nn.Module, objective, data) -> None:
+    """Raise ValueError unless this objective can train this network on these images and labels."""
+    classes = getattr(network, "num_classes", 0)
+    if 0 < classes < data.num_classes:
+        raise ValueError(f"the data has {data.num_classes} classes, the network {classes}: set network.num_classes")
+    image, _ = data[0]
+    try:
+        with torch.no_grad():
+            objective(network, image[None], torch.tensor([data.num_classes - 1]), torch.Generator())
+    except (RuntimeError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{type(network).__name__} cannot be trained by {type(objective).__name__} on images of "
+            f"{' x '.join(map(str, image.shape))} in {data.num_classes} classes ({error}): "
+            f"choose another network=... or objective=..., or set network.* to the data's"
+        ) from error
+
+
+def resume(checkpoint: Path, settings: str, network: nn.Module, average: nn.Module, optimizer) -> tuple[int, float]:
+    """Restore everything; the step to go on from and the loss so far."""
     state = torch.load(checkpoint, weights_only=True, map_location="cpu")
     if state["settings"] != settings:
-        raise ValueError(f"{checkpoint} was made with other settings: give another folder=..., or delete it")
+        old, new = json.loads(state["settings"]), json.loads(settings)
+        others = ", ".join(sorted(key for key in old | new if old.get(key) != new.get(key)))
+        raise ValueError(f"{checkpoint} was made with other settings ({others}): give another folder=..., or delete it")
     network.load_state_dict(state["model"])
     average.load_state_dict(state["ema"])
     optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
+    return state["step"], state["loss"]
+
+
+def plain_errors(loader: DataLoader) -> Iterator:
+    """The loader's batches; a mistake in the data comes out as it was raised, without its worker's traceback."""
+    try:
+        yield from loader
+    except ValueError as error:
+        raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
 
 
 def rate(step: int, *, steps: int, warmup: int) -> float:

@@ -44,6 +44,11 @@ class PretrainedDiT:
             num_heads=num_heads or trained.get("num_heads"),
             num_classes=num_classes if num_classes is not None else trained.get("num_classes"),
         )
+        if (channels := architecture["in_channels"]) not in (1, 3):
+            raise ValueError(
+                f"model.checkpoint={checkpoint} makes latents of {channels} channels; decoding them takes a VAE, which "
+                "ditexp does not have yet: give a model of grey or RGB pixels"
+            )
         with torch.device("meta"), SkipInitialization():
             self.network = DiT(**architecture)
         try:
