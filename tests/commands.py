@@ -38,19 +38,31 @@ class Command:
         return [line.removeprefix("ditexp: ") for line in self.output.splitlines() if line.startswith("ditexp: ")]
 
 
-def start(log: Path, module: str, *arguments: str, environment=None, file_limit: int | None = None) -> Command:
-    """Begin `python -m <module> <arguments>`; file_limit: bytes a file may have at most (a full disk)."""
-    process = context.Process(target=run_module, args=(log, module, arguments, environment or {}, file_limit))
+def start(
+    log: Path,
+    module: str,
+    *arguments: str,
+    environment: dict | None = None,
+    file_limit: int | None = None,
+    folder: Path | None = None,
+) -> Command:
+    """Begin `python -m <module> <arguments>` in `folder`; file_limit: bytes a file may have at most (a full disk)."""
+    given = (log, module, arguments, environment or {}, file_limit, folder or Path.cwd())
+    process = context.Process(target=run_module, args=given)
     process.start()
     return Command(process, log)
 
 
-def run_module(log: Path, module: str, arguments: list[str], environment: dict, file_limit: int | None) -> None:
+def run_module(
+    log: Path, module: str, arguments: list[str], environment: dict, file_limit: int | None, folder: Path
+) -> None:
     os.setpgid(0, 0)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.environ.update({"WANDB_ERROR_REPORTING": "false", "COLUMNS": "200", **environment})
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
     if file_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     sys.argv = [f"{module}.py", *arguments]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ditexp.model.dit import DiT
+from tests import commands
 from tests.conftest import files_of
 
 SMALL = ("num_samples=64", "batch_size=32", "steps=4")
@@ -169,6 +170,63 @@ def test_all_mistakes_of_a_sweep_are_told_at_once(ditexp):
 
 def test_a_wandb_that_cannot_be_used_is_no_mistake_of_a_plan(ditexp):
     assert ditexp("hydra/launcher=plan", "tracker=wandb", *SMALL).code == 0
+
+
+def test_an_exported_set_scores_the_same(ditexp, tmp_path):
+    """Through the npz that other evaluators read, cut to the samples asked for, and ditexp's own evaluation of it."""
+    assert ditexp("num_samples=300", "batch_size=32", "steps=4").code == 0
+    (result,) = results(tmp_path / "outputs")
+    outputs, out = tmp_path / "outputs", tmp_path / "out.npz"
+
+    def export(*arguments: str) -> commands.Command:
+        arguments = ("export", *arguments, "--outputs", str(outputs))
+        return commands.start(commands.unused_name(tmp_path / "logs"), "ditexp.samples", *arguments).wait()
+
+    assert export(result["sample_id"], str(out), "--num-samples", "300").code == 0
+    with np.load(out) as arrays:
+        assert arrays["arr_0"].shape == (300, 8, 8, 1) and arrays["arr_0"].dtype == np.uint8
+        assert arrays["arr_1"].tolist() == [index % 10 for index in range(300)]
+    assert ditexp(f"images={out}", f"outputs={tmp_path / 'evaluated'}", module="ditexp.evaluate").code == 0
+    (evaluated,) = results(tmp_path / "evaluated")
+    assert evaluated["metrics"] == pytest.approx(result["metrics"], rel=1e-9)
+
+    assert export("nosuchset", str(out)).complaints == [
+        f"{outputs / 'samples' / 'nosuchset'} is no sample set; there are: {result['sample_id']}"
+    ]
+    assert "holds 512 whole samples, not 600" in export(result["sample_id"], str(out), "--num-samples", "600").output
+
+
+MIDPOINT = """
+from dataclasses import dataclass
+from typing import ClassVar
+from ditexp.solver.base import FixedStep, at
+
+@dataclass(frozen=True)
+class Midpoint(FixedStep):
+    order: ClassVar[int] = 2
+
+    def step(self, field, x, t0, t1):
+        h = t1 - t0
+        return x + h * field(x + h / 2 * field(x, at(x, t0)), at(x, t0 + h / 2))
+"""
+
+
+def test_a_solver_of_ones_own_is_one_file_and_one_yaml(ditexp, tmp_path):
+    """And its code is part of the set's id: an edited solver never passes for the old one, a comment changes nothing."""
+    (tmp_path / "conf" / "solver").mkdir(parents=True)
+    (tmp_path / "conf" / "solver" / "midpoint.yaml").write_text("_target_: my_solver.Midpoint")
+
+    def sets_after(code: str) -> int:
+        (tmp_path / "my_solver.py").write_text(code)
+        command = ditexp(f"--config-dir={tmp_path / 'conf'}", "solver=midpoint", *SMALL, folder=tmp_path)
+        assert command.code == 0, command.output
+        return len(list((tmp_path / "outputs" / "samples").iterdir()))
+
+    assert sets_after(MIDPOINT) == 1
+    (result,) = results(tmp_path / "outputs")
+    assert result["settings"]["solver"] == "midpoint" and result["cost"]["nfe"] == 8
+    assert sets_after(MIDPOINT + "# the same") == 1
+    assert sets_after(MIDPOINT.replace("h / 2", "h / 3")) == 2
 
 
 def save_dit(path: Path, **changes) -> dict:
