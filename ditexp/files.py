@@ -21,6 +21,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         yield temporary
+        temporary.chmod(0o644)  # safetensors lets only their owner read what it writes
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -149,7 +149,7 @@ class FolderImages:
         try:
             with Image.open(file) as image:
                 mode, pixels = image.mode, np.asarray(image)
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ValueError(f"{file} cannot be read ({error}): replace or remove it") from None
         wanted = MODES[self.channels]
         if mode != wanted:

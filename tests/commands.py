@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["ditexp.run", "matplotlib.figure", "sklearn.datasets"])
+context.set_forkserver_preload(
+    # What commands import late is slow too: an optimizer takes torch._dynamo, a report matplotlib.
+    ["ditexp.run", "ditexp.train", "torch._dynamo", "matplotlib.figure", "sklearn.datasets"]
+)
 
 
 @dataclass

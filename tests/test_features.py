@@ -193,7 +193,7 @@ def statistics(tmp_path, change=None, feature=None):
     save_statistics(tmp_path / "x.safetensors", Projection(), tmp_path)
     if change:
         change(tmp_path / "x.safetensors")
-    return StatisticsFile(tmp_path / "x.safetensors").features(feature or Projection())
+    return reference_features(StatisticsFile(tmp_path / "x.safetensors"), feature or Projection(), tmp_path)
 
 
 class Colour(Projection):

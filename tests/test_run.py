@@ -212,7 +212,7 @@ class Midpoint(FixedStep):
 
 
 def test_a_solver_of_ones_own_is_one_file_and_one_yaml(ditexp, tmp_path):
-    """And its code is part of the set's id: an edited solver never passes for the old one, a comment changes nothing."""
+    """And its code is part of the set's id: an edited solver never passes for the old one."""
     (tmp_path / "conf" / "solver").mkdir(parents=True)
     (tmp_path / "conf" / "solver" / "midpoint.yaml").write_text("_target_: my_solver.Midpoint")
 

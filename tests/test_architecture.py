@@ -1,0 +1,194 @@
+"""Who may import whom, read off the syntax trees; and configs that mirror the code."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from ditexp.cli import register_with_hydra
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+LEAVES = ("model", "solver", "schedule", "guidance", "condition", "task", "feature", "metric")
+COMPONENTS = (*LEAVES, "tracker")
+COMMANDS = ("ditexp.run", "ditexp.train", "ditexp.evaluate", "ditexp.reference")
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {name_of(file): file for file in sorted((ROOT / "ditexp").rglob("*.py"))}
+
+
+class Import(NamedTuple):
+    module: str
+    lazy: bool  # within a function, or only for type checkers
+
+    @property
+    def package(self) -> str:
+        return self.module.partition(".")[0]
+
+
+@cache
+def imports(module: str) -> frozenset[Import]:
+    def walk(node: ast.AST, lazy: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, lazy) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            for alias in node.names:  # `from ditexp import sweep` imports a module, other names belong to one
+                inner = f"{node.module}.{alias.name}"
+                yield Import(inner if inner in FILES else node.module, lazy)
+        lazy |= isinstance(node, ast.FunctionDef) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        )
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, lazy)
+
+    return frozenset(walk(ast.parse(FILES[module].read_text()), False))
+
+
+def uses(module: str) -> set[str]:
+    """The modules of ditexp that one imports."""
+    return {found.module for found in imports(module) if found.package == "ditexp"}
+
+
+def reachable(module: str) -> set[str]:
+    found, new = set(), {module}
+    while new:
+        found |= new
+        new = set().union(*map(uses, new)) - found
+    return found
+
+
+def within(module: str, *places: str) -> bool:
+    return any(module == f"ditexp.{place}" or module.startswith(f"ditexp.{place}.") for place in places)
+
+
+def test_the_core_imports_torch_alone():
+    assert {found.package for found in imports("ditexp.core")} - sys.stdlib_module_names == {"torch"}
+
+
+def test_leaves_know_the_core_and_their_own_group():
+    for module in FILES:
+        for group in LEAVES:
+            if within(module, group):
+                strangers = {other for other in uses(module) if not within(other, "core", "noise", "files", group)}
+                assert not strangers, f"{module} imports {strangers}"
+
+
+def test_sets_and_numbers_know_nothing_of_how_samples_are_made():
+    for module in FILES:
+        if within(module, "store", "features", "images", "metric", "feature", "report"):
+            makers = {m for m in reachable(module) if within(m, "solver", "sampler", "guidance", "model", "task")}
+            assert not makers, f"{module} leads to {makers}"
+
+
+def test_imports_run_in_one_direction():
+    order = list(TopologicalSorter({module: uses(module) for module in FILES}).static_order())
+    assert len(order) == len(FILES)
+    assert order.index("ditexp.core") < order.index("ditexp.sampler") < order.index("ditexp.job")
+    for module in FILES:
+        assert uses(module).isdisjoint(COMMANDS), f"{module} imports a command"
+
+
+@pytest.mark.parametrize(
+    ("package", "places", "lazily"),
+    [
+        ("hydra", ("cli", "sweep", "run", "_plugins"), False),
+        ("omegaconf", ("cli", "cell", "job", "sweep", "run", "train", "evaluate", "reference", "_plugins"), False),
+        ("wandb", ("tracker.wandb",), True),
+        ("matplotlib", ("report",), True),
+        ("pytorch_fid", ("feature.inception",), True),
+        ("diffusers", ("model",), True),
+    ],
+)
+def test_a_package_stays_where_it_belongs(package, places, lazily):
+    for module in FILES:
+        for found in imports(module):
+            if found.package == package:
+                assert within(module, *places), f"{module} imports {found.module}"
+                assert found.lazy or not lazily, f"{module} imports {found.module} as soon as it is imported"
+
+
+def test_running_loads_nothing_that_it_may_not_need():
+    heavy = ["wandb", "matplotlib", "sklearn", "scipy", "pytorch_fid", "diffusers"]
+    code = f"import sys, ditexp.run; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
+
+
+def nodes(group: str) -> Iterator[tuple[str, dict]]:
+    """(file, node) of everything a group's files instantiate."""
+    for file in sorted((CONF / group).glob("*.yaml")):
+        found = OmegaConf.to_container(OmegaConf.load(file))
+        for node in (found, *found.values()):
+            if isinstance(node, dict) and "_target_" in node:
+                yield f"{group}/{file.name}", node
+
+
+def target_of(node: dict) -> type:
+    module, _, name = node["_target_"].rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("group", [*COMPONENTS, "network", "data", "objective", "reference"])
+def test_yaml_keys_are_constructor_parameters(group):
+    assert list(nodes(group))
+    for file, node in nodes(group):
+        parameters = inspect.signature(target_of(node)).parameters
+        keys, needed = set(node) - {"_target_"}, {p.name for p in parameters.values() if p.default is p.empty}
+        assert needed <= keys <= set(parameters), f"{file}: {sorted(keys ^ set(parameters))}"
+
+
+@pytest.mark.parametrize("group", COMPONENTS)
+def test_a_group_of_configs_mirrors_a_folder_of_code(group):
+    for file, node in nodes(group):
+        assert within(node["_target_"], group), f"{file} -> {node['_target_']}"
+
+
+@pytest.mark.parametrize("group", ["solver", "schedule", "guidance", "condition", "task", "metric"])
+def test_every_piece_has_a_config(group):
+    pieces = {module for module in FILES if within(module, group)} - {f"ditexp.{group}", f"ditexp.{group}.base"}
+    assert pieces == {node["_target_"].rpartition(".")[0] for _, node in nodes(group)}
+
+
+def choices(config: str) -> list[str]:
+    """Every choice that a command offers, one group at a time."""
+    defaults = OmegaConf.load(CONF / f"{config}.yaml").defaults
+    groups = [group for entry in defaults if OmegaConf.is_dict(entry) for group in entry]
+    options = [f"{group}={file.stem}" for group in groups for file in sorted((CONF / group).glob("*.yaml"))]
+    studies = [f"experiment={file.parent.name}" for file in sorted(ROOT.glob("experiments/*/sweep.yaml"))]
+    return options + (studies if "experiment" in groups else [])
+
+
+@pytest.fixture(scope="module")
+def hydra_of_the_checkout():
+    register_with_hydra()
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        yield
+
+
+@pytest.mark.parametrize("config", [file.stem for file in sorted(CONF.glob("*.yaml"))])
+def test_every_choice_composes(config, hydra_of_the_checkout, monkeypatch):
+    assert choices(config)
+    for override in choices(config):
+        cfg = compose(config, overrides=[override], return_hydra_config=True)
+        monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)
+        chosen = cfg.copy()
+        OmegaConf.set_struct(chosen, False)
+        del chosen["hydra"]  # complete only within a command
+        OmegaConf.to_container(chosen, resolve=True)  # every ${...} leads somewhere
