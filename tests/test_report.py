@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from ditexp.report import Table, image_grid, write_report
+from ditexp.report import write_report
+from ditexp.report.grids import image_grid
+from ditexp.report.table import Table
 
 
 def cell(*, id="0", solver="euler", steps=20, fid=1.0, num_samples=500, feature="inception", **changes):
