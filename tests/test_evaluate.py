@@ -31,8 +31,8 @@ def ditexp(tmp_path, monkeypatch, capsys):
     return run
 
 
-def scores(path="outputs/results") -> dict:
-    [file] = Path(path).glob("evaluate-*.json")
+def scores(outputs="outputs") -> dict:
+    [file] = Path(outputs, "results").glob("evaluate-*.json")
     return json.loads(file.read_text())
 
 
@@ -56,7 +56,7 @@ def test_a_folder_scores_as_the_npz_of_its_images(ditexp):
         Image.fromarray(image[..., 0]).save(f"images/{index:03d}.png")
     np.savez("x.npz", DIGITS[:60])
     for images, results in [("images", "a"), ("x.npz", "b")]:
-        assert ditexp(evaluate, f"images={images}", f"results={results}")[0] == 0
+        assert ditexp(evaluate, f"images={images}", f"outputs={results}")[0] == 0
     assert scores("a")["metrics"] == scores("b")["metrics"]
     assert scores("a")["id"] != scores("b")["id"]
 
@@ -64,8 +64,8 @@ def test_a_folder_scores_as_the_npz_of_its_images(ditexp):
 def test_num_samples_takes_the_first(ditexp):
     np.savez("x.npz", DIGITS[:300])
     np.savez("y.npz", DIGITS[:200])
-    assert ditexp(evaluate, "images=x.npz", "num_samples=200", "results=a")[0] == 0
-    assert ditexp(evaluate, "images=y.npz", "results=b")[0] == 0
+    assert ditexp(evaluate, "images=x.npz", "num_samples=200", "outputs=a")[0] == 0
+    assert ditexp(evaluate, "images=y.npz", "outputs=b")[0] == 0
     assert scores("a")["metrics"] == scores("b")["metrics"]
 
 
@@ -82,8 +82,8 @@ def test_a_prepared_reference_gives_the_same_numbers(ditexp):
     np.savez("x.npz", DIGITS[:200])
     assert ditexp(reference, "reference=digits", "out=digits.safetensors")[0] == 0
     arguments = ["reference=statistics", "reference.path=digits.safetensors"]
-    assert ditexp(evaluate, "images=x.npz", "results=a")[0] == 0
-    assert ditexp(evaluate, "images=x.npz", *arguments, "results=b")[0] == 0
+    assert ditexp(evaluate, "images=x.npz", "outputs=a")[0] == 0
+    assert ditexp(evaluate, "images=x.npz", *arguments, "outputs=b")[0] == 0
     assert scores("a")["metrics"] == pytest.approx(scores("b")["metrics"], rel=1e-9)
     assert scores("a")["protocol"] == scores("b")["protocol"]
 
@@ -93,7 +93,7 @@ def test_a_prepared_reference_has_a_name_of_its_own(ditexp):
         np.savez("x.npz", DIGITS[:count])
         code, out, _ = ditexp(reference, "reference=npz", "reference.path=x.npz")
         assert code == 0 and f"{count} images" in out
-    assert len(list(Path("outputs/reference").glob("x.npz-digits-*.safetensors"))) == 2
+    assert len(list(Path("outputs/cache/references").glob("x.npz-digits-*.safetensors"))) == 2
 
 
 @pytest.mark.parametrize(
