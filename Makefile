@@ -22,9 +22,8 @@ format: .venv/.ready
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: .venv/.ready  ## what the job costs over a bare loop, and how good the bundled model is
+bench: .venv/.ready  ## what the job costs over a bare loop; writes benchmarks/results/overhead.json
 	$(PY) -m benchmarks.overhead
-	$(PY) -m benchmarks.digits_quality
 
 lock:  ## resolve pyproject.toml into requirements.lock: every version, every hash, no index
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -1,4 +1,4 @@
-"""How good is the bundled digits model? python -m benchmarks.digits_quality [samples.npz]
+"""How good is the bundled digits model? python -m benchmarks.digits_quality samples.npz
 
 Samples are judged by a support vector machine on raw pixels, trained on all of scikit-learn's digits, which has no
 part in ditexp; by the FID of the bundled feature network; and by how often they are copies of training images.
@@ -58,5 +58,7 @@ def quality(images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m benchmarks.digits_quality samples.npz (made by python -m ditexp.samples export)")
     with np.load(Path(sys.argv[1])) as archive:
         print(json.dumps(quality(archive["arr_0"], archive["arr_1"]), indent=2))
