@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ditexp.cli import ConfigError, describe, instantiate
+from ditexp.cli import ConfigError, describe, instantiate, not_whole_numbers
 from ditexp.core import NUMERICS_VERSION, Feature, Metric
 from ditexp.features import StatisticsFile, check
+from ditexp.files import digest
 from ditexp.images import ImageSource
 from ditexp.sampler import PRECISIONS, Sampler
-from ditexp.store import SampleStore, digest, images_per_block
+from ditexp.store import SampleStore, images_per_block
 
 COMPONENTS = ("model", "solver", "schedule", "guidance", "condition", "task")
 
@@ -97,11 +98,7 @@ def build(cfg: DictConfig) -> Cell:
 
 def check_numbers(cfg: DictConfig) -> list[str]:
     """Mistakes in the plain values of the configuration."""
-    mistakes = []
-    for key, least in (("num_samples", 1), ("batch_size", 1), ("seed", 0)):
-        value = cfg[key]
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            mistakes.append(f"{key}={value}: give a whole number of at least {least}")
+    mistakes = not_whole_numbers(cfg, num_samples=1, batch_size=1, seed=0)
     if cfg.precision not in PRECISIONS:
         mistakes.append(f"precision={cfg.precision}: choose from {', '.join(PRECISIONS)}")
     if not isinstance(cfg.compile, bool):

@@ -139,10 +139,19 @@ def unknown_option(path: str, options: list[str]) -> str:
     return f"unknown {group} '{name}'{hint}; choices: {', '.join(options)}"
 
 
-def instantiate(node: DictConfig, **overrides):
+def not_whole_numbers(cfg: DictConfig, **least: int) -> list[str]:
+    """A mistake for each key whose value is no whole number, or below the least it may be."""
+    return [
+        f"{key}={cfg[key]}: give a whole number of at least {smallest}"
+        for key, smallest in least.items()
+        if not isinstance(cfg[key], int) or isinstance(cfg[key], bool) or cfg[key] < smallest
+    ]
+
+
+def instantiate(node: DictConfig):
     """Build the component a config node describes; errors of its constructor come out as they were raised."""
     try:
-        return hydra.utils.instantiate(node, **overrides)
+        return hydra.utils.instantiate(node)
     except hydra.errors.InstantiationException as error:
         if isinstance(error.__cause__, ValueError | OSError):
             raise error.__cause__ from None

@@ -5,7 +5,6 @@ images: an npz file or a folder. The numbers and their protocol go to outputs/re
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,7 @@ from rich.table import Table
 from ditexp import __version__
 from ditexp.cli import command, instantiate
 from ditexp.features import check, extract, reference_features
-from ditexp.files import atomic
+from ditexp.files import atomic, digest
 from ditexp.images import FolderImages, NpzImages
 from ditexp.progress import progress_bar
 
@@ -52,10 +51,10 @@ def main(cfg: DictConfig) -> None:
         "metrics": {name: asdict(metric) for name, metric in metrics.items()},
         "ditexp": __version__,
     }
-    digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
-    out = Path(cfg.outputs) / "results" / f"evaluate-{digest}.json"
+    id = digest(protocol)
+    out = Path(cfg.outputs) / "results" / f"evaluate-{id}.json"
     with atomic(out) as temporary:
-        temporary.write_text(json.dumps({"id": digest, "metrics": scores, "protocol": protocol}, indent=2) + "\n")
+        temporary.write_text(json.dumps({"id": id, "metrics": scores, "protocol": protocol}, indent=2) + "\n")
 
     against = f" against {real_count} of {reference.name}" if real else ""
     table = Table()

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ditexp.core import Feature, Features
-from ditexp.files import atomic
+from ditexp.files import atomic, digest
 from ditexp.images import ImageSource
 from ditexp.progress import Bar
 
@@ -103,8 +103,7 @@ def check(source: ImageSource | StatisticsFile, feature: Feature) -> None:
 
 def feature_id(feature: Feature) -> str:
     """Short hash of what determines the network's outputs."""
-    canonical = json.dumps(feature.identity, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+    return digest(feature.identity)
 
 
 class StatisticsFile:
@@ -155,7 +154,7 @@ def reference_features(
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file, with a checksum beside `metadata`, so that it is whole or not there."""
     with atomic(path) as temporary:
-        save_file(tensors, temporary, {**(metadata or {}), "sha256": _digest(tensors)})
+        save_file(tensors, temporary, {**(metadata or {}), "sha256": _checksum(tensors)})
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -166,13 +165,13 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
             checksum = (file.metadata() or {}).get("sha256")
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): make it again") from None
-    if checksum != _digest(tensors):
+    if checksum != _checksum(tensors):
         raise ValueError(f"{path} is damaged (wrong checksum): make it again")
     return tensors
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    checksum = hashlib.sha256()
     for name in sorted(tensors):
-        digest.update(tensors[name].numpy())
-    return digest.hexdigest()
+        checksum.update(tensors[name].numpy())
+    return checksum.hexdigest()

@@ -1,8 +1,9 @@
-"""Files that are complete or absent."""
+"""Files that are complete or absent, and the hashes that name and verify them."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -49,6 +50,11 @@ def process_exists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def digest(facts) -> str:
+    """16 hexadecimal digits of the sha256 of JSON-able facts, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def sha256(path: Path) -> str:

@@ -19,14 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from ditexp.core import Cost
-from ditexp.files import atomic, sweep
+from ditexp.files import atomic, digest, sweep
 
 BLOCK_IMAGES = 256
-
-
-def digest(identity: dict) -> str:
-    """16 hexadecimal digits of the sha256 of canonical JSON."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def images_per_block(*, batch_size: int, num_samples: int) -> int:

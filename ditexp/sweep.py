@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ditexp import job
-from ditexp.cell import COMPONENTS, build
+from ditexp.cell import COMPONENTS, Cell, build
 from ditexp.cli import CellsFailed, ConfigError, describe, instantiate
 from ditexp.files import atomic
 from ditexp.report import read_results, wide_console, write_report
@@ -86,26 +86,17 @@ def finish() -> None:
 
 def check(cells: Mapping[str, DictConfig]) -> None:
     """Build every cell of a sweep, by name. Raises ConfigError with the mistakes of all and where they are."""
-    where: dict[str, list[str]] = {}
-    for name, cfg in cells.items():
-        try:
-            build(cfg)
-        except ConfigError as error:
-            for line in describe(error):
-                where.setdefault(line, []).append(name)
-    if where:
-        raise ConfigError("\n".join(in_cells(line, names, len(cells)) for line, names in where.items()))
+    raise_mistakes(build_all(cells))
 
 
 def plan(cells: Mapping[str, DictConfig]) -> None:
     """Print what each cell would cost and what is there already. Raises ConfigError if some cannot run."""
     table = Table("cell", "steps", "nfe", "forwards", "samples", "to make", "result", box=None, header_style="bold")
-    total = 0
-    for name, cfg in cells.items():
-        try:
-            cell = build(cfg)
-        except ConfigError as error:
-            table.add_row(escape(name), str(cfg.steps), "", "", "", "", escape("; ".join(describe(error))), style="red")
+    total, built = 0, build_all(cells)
+    for name, cell in built.items():
+        cfg = cells[name]
+        if isinstance(cell, ConfigError):
+            table.add_row(escape(name), str(cfg.steps), "", "", "", "", escape("; ".join(describe(cell))), style="red")
             continue
         nfe, forwards = cell.sampler.evaluations()
         done = cell.result_path.exists()
@@ -116,7 +107,27 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
     console = wide_console()
     console.print(table)
     console.print(f"{len(cells)} cells, {total:,.0f} network evaluations to make; nothing was run", highlight=False)
-    check(cells)
+    raise_mistakes(built)
+
+
+def build_all(cells: Mapping[str, DictConfig]) -> dict[str, Cell | ConfigError]:
+    """Every cell, or what is wrong with it."""
+    built: dict[str, Cell | ConfigError] = {}
+    for name, cfg in cells.items():
+        try:
+            built[name] = build(cfg)
+        except ConfigError as error:
+            built[name] = error
+    return built
+
+
+def raise_mistakes(built: Mapping[str, Cell | ConfigError]) -> None:
+    where: dict[str, list[str]] = {}
+    for name, cell in built.items():
+        for line in describe(cell) if isinstance(cell, ConfigError) else ():
+            where.setdefault(line, []).append(name)
+    if where:
+        raise ConfigError("\n".join(in_cells(line, names, len(built)) for line, names in where.items()))
 
 
 def settings_of(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ditexp.cell import choose_device
-from ditexp.cli import command, instantiate
+from ditexp.cli import ConfigError, command, instantiate, not_whole_numbers
 from ditexp.data import ShuffledBatches
 from ditexp.files import atomic, sweep
 from ditexp.progress import progress_bar
@@ -27,9 +27,8 @@ from ditexp.progress import progress_bar
 
 @command("train")
 def main(cfg: DictConfig) -> None:
-    for key in ("steps", "batch_size", "save_every"):
-        if not isinstance(cfg[key], int) or cfg[key] < 1:
-            raise ValueError(f"{key}={cfg[key]}: give a whole number of at least 1")
+    if mistakes := not_whole_numbers(cfg, steps=1, batch_size=1, save_every=1):
+        raise ConfigError("\n".join(mistakes))
     folder = Path(cfg.folder)
     device = choose_device(cfg.device)
     data, objective = instantiate(cfg.data), instantiate(cfg.objective)

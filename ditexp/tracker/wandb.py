@@ -12,8 +12,6 @@ W&B never fails a run: whatever goes wrong costs one warning, then offline runs,
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import sys
@@ -22,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ditexp.files import atomic
+from ditexp.files import atomic, digest
 from ditexp.report.columns import feature_of, is_finite
 from ditexp.report.table import Table
 
@@ -104,7 +102,7 @@ class WandbTracker:
         cells = sorted((result["id"], result["status"]) for result in results)
         self._log(
             write,
-            id="report-" + hashlib.sha256(json.dumps([study, cells]).encode()).hexdigest()[:16],
+            id="report-" + digest([study, cells]),
             status="done",
             name=f"report-{study}",
             group=study,
