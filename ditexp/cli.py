@@ -148,10 +148,10 @@ def not_whole_numbers(cfg: DictConfig, **least: int) -> list[str]:
     ]
 
 
-def instantiate(node: DictConfig):
+def instantiate(node: DictConfig, **overrides):
     """Build the component a config node describes; errors of its constructor come out as they were raised."""
     try:
-        return hydra.utils.instantiate(node)
+        return hydra.utils.instantiate(node, **overrides)
     except hydra.errors.InstantiationException as error:
         if isinstance(error.__cause__, ValueError | OSError):
             raise error.__cause__ from None
