@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli import ConfigError, describe, instantiate, not_whole_numbers
-from ditexp.core import NUMERICS_VERSION, Feature, Metric
+from ditexp.core import NUMERICS_VERSION, Feature, FlowModel, Metric
+from ditexp.devices import choose_devices
 from ditexp.features import StatisticsFile, check
 from ditexp.files import digest
 from ditexp.images import ImageSource
@@ -25,6 +28,7 @@ COMPONENTS = ("model", "solver", "schedule", "guidance", "condition", "task")
 @dataclass
 class Cell:
     cfg: DictConfig
+    devices: list[torch.device]
     sampler: Sampler
     store: SampleStore
     feature: Feature | None
@@ -63,22 +67,16 @@ def build(cfg: DictConfig) -> Cell:
         if mistakes:
             raise ConfigError("\n".join(mistakes))
 
-    parts = {name: attempt(instantiate, cfg[name]) for name in COMPONENTS}
+    parts = {name: attempt(load_model if name == "model" else instantiate, cfg[name]) for name in COMPONENTS}
     feature, reference = attempt(instantiate, cfg.feature), attempt(instantiate, cfg.reference)
     metrics = {name: attempt(instantiate, node) for name, node in cfg.get("metric", {}).items()}
-    device = attempt(choose_device, cfg.device)
+    devices = attempt(choose_devices, cfg.devices)
     if parts["model"]:
         for part in filter(None, (parts["guidance"], parts["condition"])):
             attempt(part.check, parts["model"])
     stop_if_wrong()
 
-    parts["conditioner"] = parts.pop("condition")
-    sampler = Sampler(**parts, seed=cfg.seed, device=device, precision=cfg.precision, compile=cfg.compile)
-    store = SampleStore(
-        Path(cfg.outputs) / "samples",
-        identity=sampling_identity(cfg, sampler),
-        num_samples=cfg.num_samples,
-    )
+    sampler, store = bind(cfg, parts, devices[0])
     for metric in metrics.values():
         attempt(metric.check, fake=cfg.num_samples, real=reference and len(reference))
     for source in filter(None, (store, reference)) if metrics else ():
@@ -93,7 +91,7 @@ def build(cfg: DictConfig) -> Cell:
         "reference": reference and reference.fingerprint(),
     }
     result_path = Path(cfg.outputs).resolve() / "results" / f"{digest(judged_by)}.json"
-    return Cell(cfg, sampler, store, feature, reference, metrics, result_path)
+    return Cell(cfg, devices, sampler, store, feature, reference, metrics, result_path)
 
 
 def check_numbers(cfg: DictConfig) -> list[str]:
@@ -103,20 +101,45 @@ def check_numbers(cfg: DictConfig) -> list[str]:
         mistakes.append(f"precision={cfg.precision}: choose from {', '.join(PRECISIONS)}")
     if not isinstance(cfg.compile, bool):
         mistakes.append(f"compile={cfg.compile}: choose true or false")
+    try:
+        slice_of(cfg, [])
+    except ValueError as error:
+        mistakes.append(str(error))
     return mistakes
 
 
-def choose_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N. Raises ValueError for a device that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device={name}: choose auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; try device=auto")
-    return device
+def slice_of(cfg: DictConfig, blocks: list[int]) -> list[int]:
+    """Those of the blocks that this run is to make: slice=2/8 takes every eighth, from the second on."""
+    if cfg.slice is None:
+        return blocks
+    match = re.fullmatch(r"(\d+)/(\d+)", str(cfg.slice))
+    number, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise ValueError(f"slice={cfg.slice}: give k/n with 1 <= k <= n, such as slice=2/8, or null for all")
+    return [block for block in blocks if block % count == number - 1]
+
+
+def build_for_sampling(cfg: DictConfig, device: torch.device) -> tuple[Sampler, SampleStore]:
+    """What a worker needs of a cell that has been checked."""
+    parts = {name: load_model(cfg[name]) if name == "model" else instantiate(cfg[name]) for name in COMPONENTS}
+    return bind(cfg, parts, device)
+
+
+def bind(cfg: DictConfig, parts: dict, device: torch.device) -> tuple[Sampler, SampleStore]:
+    parts = {"conditioner" if name == "condition" else name: part for name, part in parts.items()}
+    sampler = Sampler(**parts, seed=cfg.seed, device=device, precision=cfg.precision, compile=cfg.compile)
+    samples = Path(cfg.outputs) / "samples"
+    return sampler, SampleStore(samples, identity=sampling_identity(cfg, sampler), num_samples=cfg.num_samples)
+
+
+def load_model(node: DictConfig) -> FlowModel:
+    """The model of a config node, loaded once a process: the cells of a sweep share it."""
+    return _load_model(OmegaConf.to_yaml(node, resolve=True))
+
+
+@functools.lru_cache(maxsize=2)
+def _load_model(node: str) -> FlowModel:
+    return instantiate(OmegaConf.create(node))
 
 
 def sampling_identity(cfg: DictConfig, sampler: Sampler) -> dict:
@@ -132,7 +155,7 @@ def sampling_identity(cfg: DictConfig, sampler: Sampler) -> dict:
         "device": sampler.device.type,
         "batch_size": cfg.batch_size,
         "block_size": images_per_block(batch_size=cfg.batch_size, num_samples=cfg.num_samples),
-        "image_channels": sampler.model.image_channels,
+        "image_shape": list(sampler.model.image_shape),
         "numerics": NUMERICS_VERSION,
     }
 

@@ -6,6 +6,7 @@ import difflib
 import functools
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,7 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
     def decorate(function: Callable[[DictConfig], None]) -> Callable[[], None]:
         def main() -> None:
             register_with_hydra()
+            signal.signal(signal.SIGTERM, terminate)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing pages and exiting with 1
             errors: list[Exception] = []
 
@@ -58,8 +60,12 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
             try:
                 conf = str(packaged("conf"))
                 hydra.main(version_base="1.3", config_path=conf, config_name=config_name)(guarded)()
-            except KeyboardInterrupt:
-                exit_with(130, "interrupted; everything finished is kept, and the same command goes on from there")
+            except KeyboardInterrupt as stopped:
+                how = str(stopped) or "interrupted"
+                exit_with(
+                    143 if stopped.args else 130,
+                    f"{how}; everything finished is kept, and the same command goes on from there",
+                )
             except Exception as error:
                 exit_with(2, error)  # composing the configuration, or making the run's folder
             try:
@@ -73,6 +79,11 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
         return main
 
     return decorate
+
+
+def terminate(*signal_and_frame) -> None:
+    """What kill and batch systems send ends a run as tidily as Ctrl-C does."""
+    raise KeyboardInterrupt("terminated")
 
 
 def register_with_hydra() -> None:

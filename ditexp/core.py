@@ -88,14 +88,14 @@ class FlowModel(Protocol):
     """All that guidance sees: a velocity network and what is needed to condition it and to see its samples.
 
     sample_shape: (C, H, W) of one sample in the model's own space.
-    image_channels: 1 (grey) or 3 (RGB), of the decoded images.
+    image_shape: (H, W, C) of the decoded images, C = 1 (grey) or 3 (RGB).
     num_classes: labels run over [0, num_classes); 0 for an unconditional model.
     has_null: whether `null` exists, that is whether the model can be evaluated without its condition.
     identity: JSON-able facts that determine its outputs (architecture, weights' sha256); part of a set's id.
     """
 
     sample_shape: tuple[int, ...]
-    image_channels: int
+    image_shape: tuple[int, int, int]
     num_classes: int
     has_null: bool
     identity: dict
@@ -167,11 +167,13 @@ class Task(Protocol):
 class Feature(Protocol):
     """A network that images are judged by.
 
-    channels: 1 or 3, what it accepts. identity: JSON-able facts that determine its outputs (weights' sha256).
+    channels: 1 or 3, what it accepts. floats_per_image: how many it returns, logits included.
+    identity: JSON-able facts that determine its outputs (weights' sha256).
     """
 
     name: str
     channels: int
+    floats_per_image: int
     identity: dict
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:

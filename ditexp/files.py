@@ -1,13 +1,14 @@
-"""Files that are complete or absent, and the hashes that name and verify them."""
+"""Files that are complete or absent, the hashes that name and verify them, and whose they are."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -15,11 +16,11 @@ from pathlib import Path
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path in the same folder; when the body ends well, sync it and rename it to `path`.
 
-    The name holds host and process, so that writers never share one and `sweep` can tell which are abandoned.
+    Its name tells the process, so that writers never share one and `remove_abandoned` knows which are abandoned.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{this_process()}.tmp")
     try:
         yield temporary
         temporary.chmod(0o644)  # safetensors lets only their owner read what it writes
@@ -34,22 +35,55 @@ def atomic(path: Path) -> Iterator[Path]:
     os.close(descriptor)
 
 
-def sweep(folder: Path) -> None:
-    """Remove temporary files that processes of this host left behind when they were killed."""
-    host = socket.gethostname()
-    for temporary in folder.glob(f".*.{host}.*.tmp"):
-        if not process_exists(int(temporary.name.split(".")[-2])):
-            temporary.unlink(missing_ok=True)
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of this host's processes that were killed while they wrote."""
+    for temporary in abandoned(folder):
+        temporary.unlink(missing_ok=True)
 
 
-def process_exists(pid: int) -> bool:
+def abandoned(folder: Path, *, deep: bool = False) -> Iterator[Path]:
+    """Temporary files and folders of this host's processes that are gone; deep: in folders below, too."""
+    for temporary in folder.glob(f"{'**/' if deep else ''}.*.{host()}~*.tmp"):
+        process = temporary.name.removesuffix(".tmp")
+        if is_running(process[process.rindex(f".{host()}~") + 1 :]) is False:
+            yield temporary
+
+
+@functools.cache
+def host() -> str:
+    """This machine; containers that number their processes by themselves count as machines of their own."""
+    with suppress(OSError):
+        return f"{socket.gethostname()}~{os.stat('/proc/self/ns/pid').st_ino}"
+    return f"{socket.gethostname()}~0"
+
+
+def this_process() -> str:
+    """A name that no other process has or had, on any host."""
+    return f"{host()}~{os.getpid()}~{start_of(os.getpid())}"
+
+
+def is_running(process: str) -> bool | None:
+    """Whether a process, by its name, still runs; None for another host's, of which nobody can tell from here."""
+    where, pid, start = process.rsplit("~", 2)
+    return start_of(int(pid)) == start if where == host() else None
+
+
+def start_of(pid: int) -> str | None:
+    """When a process of this host was started (kernel ticks), which tells it from a later one of the same number."""
     try:
+        with open(f"/proc/{pid}/stat") as file:
+            state, *fields = file.read().rpartition(")")[2].split()
+        return None if state in "ZX" else fields[18]
+    except (FileNotFoundError, ProcessLookupError):
+        if os.path.exists("/proc/self/stat"):
+            return None
+    try:  # no /proc on this system: the number alone has to do
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
+        return None
     except PermissionError:
-        return True
-    return True
+        pass
+    return "0"
 
 
 def digest(facts) -> str:

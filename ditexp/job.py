@@ -5,40 +5,57 @@ cfg -> build and check -> sample the missing blocks -> features -> metrics -> ou
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp.cell import Cell, build
+from ditexp.card import write_card
+from ditexp.cell import Cell, build, build_for_sampling, slice_of
+from ditexp.claims import Claims
 from ditexp.core import notice
+from ditexp.devices import Assignment, crew_of
 from ditexp.features import extract, reference_features
 from ditexp.files import atomic
 from ditexp.progress import progress_bar
-from ditexp.provenance import provenance
+from ditexp.provenance import code_version, machine, provenance
 from ditexp.report.grids import image_grid
 
 
-def run(cfg: DictConfig, *, settings: dict, title: str) -> dict:
+def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
     """Do whatever of a cell is not done yet and return its result.
 
-    settings: what tells this cell from others, flat, for tables. title: its name on the progress bar.
+    settings: what tells this cell from others, flat, for tables. title: its name on the progress bar. command: what
+    makes this cell alone.
     """
     cell = build(cfg)
-    about = {"study": cfg.study, "settings": settings, "grid": str(cell.grid_path)}
-    if cell.result_path.exists():
+    store, about = cell.store, {"study": cfg.study, "settings": settings, "grid": str(cell.grid_path)}
+    missing = store.missing()
+    if cell.result_path.exists() and not (missing and store.folder.exists()):  # a set may be deleted, never damaged
         return json.loads(cell.result_path.read_text()) | about | {"cached": True}
-    sample(cell, title)
-    metrics = evaluate(cell, title)
-    write_grid(cell)
+    if missing:
+        store.begin({"config": OmegaConf.to_container(cfg, resolve=True), **provenance(), "command": command})
+        write_card(store.folder)
+    with Claims(store.folder) as claims:
+        with suppress(OSError):  # a complete set in a folder that can only be read
+            claims.take(claims.me)  # nobody shall clear the set away while it is judged
+        sample(cell, slice_of(cfg, missing), claims, title)
+        if left := store.missing():
+            there = f"{store.num_blocks - len(left)} of {store.num_blocks} blocks are there"
+            return {"id": f"slice-{cell.id}", "status": "incomplete", **about, "error": f"slice {cfg.slice}: {there}"}
+        metrics = evaluate(cell, title)
+        write_grid(cell)
     result = {
         "id": cell.id,
         "status": "done",
         **about,
-        "sample_id": cell.store.id,
+        "sample_id": store.id,
         "num_samples": cfg.num_samples,
-        "cost": {"steps": cell.sampler.schedule.steps, **cell.store.cost()},
+        "cost": {"steps": cell.sampler.schedule.steps, **store.cost()},
         "metrics": metrics,
         "protocol": cell.protocol(),
         "config": OmegaConf.to_container(cfg, resolve=True),
@@ -49,11 +66,10 @@ def run(cfg: DictConfig, *, settings: dict, title: str) -> dict:
     return result | {"cached": False}
 
 
-def sample(cell: Cell, title: str) -> None:
-    """Make the blocks that are missing, each of whole batches, each written once it is complete."""
-    store, sampler, batch_size = cell.store, cell.sampler, cell.cfg.batch_size
-    missing = store.missing()
-    if not missing:
+def sample(cell: Cell, blocks: list[int], claims: Claims, title: str) -> None:
+    """Have blocks made by this process's workers, and by whoever else works on the set."""
+    store = cell.store
+    if not blocks:
         return
     total = store.num_blocks * store.block_size
     if total > store.num_samples:
@@ -61,22 +77,35 @@ def sample(cell: Cell, title: str) -> None:
             f"samples are made in whole blocks of {store.block_size}: "
             f"{total} are made, the first {store.num_samples} are used"
         )
-    store.begin({"config": OmegaConf.to_container(cell.cfg, resolve=True), **provenance()})
-    sampler.prepare(batch_size)
-    with progress_bar(title, total=total, completed=total - len(missing) * store.block_size) as bar:
-        for block in missing:
-            indices = store.indices(block)
-            batches = []
-            for start in range(0, len(indices), batch_size):
-                try:
-                    batches.append(sampler.images(indices[start : start + batch_size]))
-                except FloatingPointError as error:
-                    where = f"block {block} (samples {indices[0]} to {indices[-1]})"
-                    raise FloatingPointError(f"{where}: {error}") from None
-                bar.advance(batch_size)
-            images = torch.cat([images for images, _ in batches]).permute(0, 2, 3, 1).numpy()
-            labels = None if batches[0][1] is None else torch.cat([labels for _, labels in batches]).numpy()
-            store.write(block, images, labels, sampler.take_cost())
+    make = functools.partial(block_maker, OmegaConf.to_container(cell.cfg, resolve=True), store.id)
+    try:
+        with progress_bar(title, total=total, completed=total - len(blocks) * store.block_size) as bar:
+            Assignment(crew_of(cell.devices), store, claims, bar, make, set(blocks)).carry_out()
+    finally:
+        with suppress(OSError):
+            store.clear()
+            write_card(store.folder)
+
+
+def block_maker(config: dict, set_id: str, device: torch.device) -> Callable:
+    """In a worker: how it makes a cell's blocks, of whole batches, each to be written once it is complete."""
+    cfg = OmegaConf.create(config)
+    sampler, store = build_for_sampling(cfg, device)
+    if store.id != set_id:
+        raise ValueError(f"sample set {set_id} has become {store.id}: weights or code were changed during the run")
+    sampler.prepare(cfg.batch_size)
+    maker = {**code_version(), **machine(device), "precision": cfg.precision, "compile": cfg.compile}
+
+    def make(block: int, advance: Callable[[int], None]) -> Callable[[], None]:
+        indices, batches = store.indices(block), []
+        for start in range(0, len(indices), cfg.batch_size):
+            batches.append(sampler.images(indices[start : start + cfg.batch_size]))
+            advance(cfg.batch_size)
+        images = torch.cat([images for images, _ in batches]).permute(0, 2, 3, 1).numpy()
+        labels = None if batches[0][1] is None else torch.cat([labels for _, labels in batches]).numpy()
+        return functools.partial(store.write, block, images, labels, cost=sampler.take_cost(), maker=maker)
+
+    return make
 
 
 def evaluate(cell: Cell, title: str) -> dict[str, float]:
@@ -84,7 +113,7 @@ def evaluate(cell: Cell, title: str) -> dict[str, float]:
     if not cell.metrics:
         return {}
     cache = Path(cell.cfg.outputs) / "cache" / "features"
-    cell.feature.to(cell.sampler.device)
+    cell.feature.to(cell.devices[0])
     count = cell.store.num_samples + (len(cell.reference) if cell.reference else 0)
     with progress_bar(f"{title}, {cell.feature.name} features", total=count) as bar:
         fake = extract(cell.store, cell.feature, cache, progress=bar)

@@ -20,8 +20,11 @@ class Bar:
     def __init__(self, progress: Progress, task: int):
         self.progress, self.task = progress, task
 
-    def advance(self, amount: int, *, note: str | None = None) -> None:
-        self.progress.update(self.task, advance=amount, **({} if note is None else {"note": note}))
+    def advance(self, amount: int, *, note: str = "") -> None:
+        self.progress.update(self.task, advance=amount, note=note)
+
+    def note(self, text: str) -> None:
+        self.progress.update(self.task, note=text)
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import shlex
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -19,15 +21,27 @@ def provenance() -> dict:
     """{"command", "provenance"}: JSON-able."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["python", "-m", module.name] if module else ["python", *sys.argv[:1]]
-    facts = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node(), **code_version()}
-    facts |= {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
-    if torch.cuda.is_available():
-        facts["gpu"] = torch.cuda.get_device_name()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    facts = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **code_version(), **machine(device)}
     return {"command": shlex.join([*program, *sys.argv[1:]]), "provenance": facts}
+
+
+def machine(device: torch.device) -> dict:
+    """Host, device and the versions that decide the last bits of a float."""
+    facts = {"host": platform.node(), "device": device_name(device), "python": platform.python_version()}
+    facts |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    if device.type == "cuda":
+        facts |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return facts
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError, StopIteration), open("/proc/cpuinfo") as file:
+        model = next(line for line in file if line.startswith("model name"))
+        return f"{model.partition(':')[2].strip()} ({os.cpu_count()} cores)"
+    return platform.processor() or platform.machine()
 
 
 @functools.cache

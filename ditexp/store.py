@@ -1,25 +1,28 @@
 """Sample sets on disk: identified by content, made of blocks that are complete or absent.
 
-outputs/samples/<id>/set.json        what made the set: its identity, provenance, and the command
-                     000000.npz      images (b, H, W, C) uint8 and labels (b,) int64
-                     000000.json     sha256 of the block, what it cost; a block counts only once this exists
+outputs/samples/<id>/README.md       the set for people: what it is, what made it, how to make it again
+                     set.json        the same for programs: identity, config, command, provenance
+                     000000.npy.gz   images and labels (blocks.py)
+                     000000.json     its size, hashes, cost and maker; a block counts only once this exists
+                     000001.claim    a block that a process is making (claims.py)
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
+import math
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from ditexp.blocks import SUFFIX, decode, encode
+from ditexp.claims import Claims
 from ditexp.core import Cost
-from ditexp.files import atomic, digest, sweep
+from ditexp.files import atomic, digest, remove_abandoned, sha256
 
 BLOCK_IMAGES = 256
 
@@ -40,7 +43,8 @@ class SampleStore:
         self.id = digest(identity)
         self.folder = Path(root) / self.id
         self.identity, self.num_samples = identity, num_samples
-        self.block_size, self.channels = identity["block_size"], identity["image_channels"]
+        self.block_size, self.image_shape = identity["block_size"], tuple(identity["image_shape"])
+        self.channels = self.image_shape[2]
         self.name = f"samples {self.id}"
 
     @classmethod
@@ -49,22 +53,32 @@ class SampleStore:
 
         Raises ValueError when there is no such set, or fewer samples than asked for.
         """
-        folder = Path(folder)
-        try:
-            identity = json.loads((folder / "set.json").read_text())["identity"]
-        except (OSError, ValueError, KeyError):
-            sets = sorted(path.parent.name for path in folder.parent.glob("*/set.json"))
-            raise ValueError(f"{folder} is no sample set; there are: {', '.join(sets) or 'none'}") from None
-        every = cls(folder.parent, identity=identity, num_samples=0)
-        made = next(block for block in itertools.count() if every.facts(block) is None) * every.block_size
+        every = cls.find(folder)
+        made = next(block for block in itertools.count() if every.manifest(block) is None) * every.block_size
         if not 0 < (num_samples or made) <= made:
             raise ValueError(f"{folder} holds {made} whole samples, not {num_samples}: run its command with more")
         every.num_samples = num_samples or made
         return every
 
+    @classmethod
+    def find(cls, folder: Path) -> SampleStore:
+        """The set of a folder as long as its largest run asked for, made or not. Raises ValueError if it is none."""
+        folder = Path(folder)
+        try:
+            about = json.loads((folder / "set.json").read_text())
+            return cls(folder.parent, identity=about["identity"], num_samples=about["num_samples"])
+        except (OSError, ValueError, KeyError, TypeError):
+            sets = sorted(path.parent.name for path in folder.parent.glob("*/set.json"))
+            raise ValueError(f"{folder} is no sample set; there are: {', '.join(sets) or 'none'}") from None
+
     @property
     def num_blocks(self) -> int:
         return -(-self.num_samples // self.block_size)
+
+    @property
+    def block_bytes(self) -> int:
+        """What a block's pixels take, and its file at most."""
+        return self.block_size * math.prod(self.image_shape)
 
     def __len__(self) -> int:
         return self.num_samples
@@ -77,55 +91,99 @@ class SampleStore:
         return range(block * self.block_size, (block + 1) * self.block_size)
 
     def path(self, block: int) -> Path:
-        return self.folder / f"{block:06d}.npz"
+        return self.folder / f"{block:06d}{SUFFIX}"
 
-    def facts(self, block: int) -> dict | None:
-        """The manifest of a block, or None while it is absent or damaged."""
+    def manifest_path(self, block: int) -> Path:
+        return self.folder / f"{block:06d}.json"
+
+    def manifest(self, block: int, *, verify: bool = False) -> dict | None:
+        """What is recorded of a block that is there and whole; None of one that is absent or damaged.
+
+        A file is known by its size and time of change, as in git's index, and hashed only where these differ from
+        the record, or to `verify`. Every read checks the hash as well.
+        """
+        path = self.path(block)
         try:
-            facts = json.loads(self.path(block).with_suffix(".json").read_text())
-            intact = facts["sha256"] == hashlib.sha256(self.path(block).read_bytes()).hexdigest()
-        except (OSError, ValueError, KeyError):
+            record = json.loads(self.manifest_path(block).read_text())
+            stat = path.stat()
+            unchanged = (stat.st_size, stat.st_mtime_ns) == (record["bytes"], record["mtime_ns"])
+            is_whole = (unchanged and not verify) or record["sha256"] == sha256(path)
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return facts if intact else None
+        return record if is_whole else None
 
     def missing(self) -> list[int]:
         """Blocks that are absent, truncated or changed since they were written."""
-        return [block for block in range(self.num_blocks) if self.facts(block) is None]
+        return [block for block in range(self.num_blocks) if self.manifest(block) is None]
 
-    def begin(self, provenance: dict) -> None:
+    def begin(self, about: dict) -> None:
         """Make the folder, clear what killed processes left behind, and record what the set is."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        sweep(self.folder)
-        if not (self.folder / "set.json").exists():
+        self.clear()
+        try:
+            known = self.find(self.folder)
+        except ValueError:  # new, or damaged
+            known = None
+        if known is None or known.id != self.id or known.num_samples < self.num_samples:
             with atomic(self.folder / "set.json") as temporary:
-                temporary.write_text(json.dumps({"id": self.id, "identity": self.identity} | provenance, indent=2))
+                facts = {"id": self.id, "num_samples": self.num_samples, "identity": self.identity}
+                temporary.write_text(json.dumps(facts | about, indent=2))
 
-    def write(self, block: int, images: np.ndarray, labels: np.ndarray | None, cost: Cost) -> None:
-        """images (b, H, W, C) uint8. The manifest is renamed into place last: it declares the block complete."""
-        buffer = io.BytesIO()
-        np.savez(buffer, images=images, **({} if labels is None else {"labels": labels}))
-        data = buffer.getvalue()
+    def clear(self) -> None:
+        """Remove temporary files and claims of processes that were killed."""
+        remove_abandoned(self.folder)
+        Claims(self.folder).remove_void()
+
+    def write(self, block: int, images: np.ndarray, labels: np.ndarray | None, *, cost: Cost, maker: dict) -> None:
+        """images (b, H, W, C) uint8. The manifest is renamed into place last: it declares the block complete.
+
+        maker: JSON-able facts about the process, the machine and the code that made the block.
+        """
+        data = encode(images, labels)
         with atomic(self.path(block)) as temporary:
             temporary.write_bytes(data)
-        facts = {"sha256": hashlib.sha256(data).hexdigest(), "written": time.time(), "cost": vars(cost)}
-        with atomic(self.path(block).with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps(facts))
+        record = {
+            "bytes": len(data),
+            "mtime_ns": self.path(block).stat().st_mtime_ns,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "pixels": hashlib.sha256(images.tobytes()).hexdigest(),  # the same whatever zlib wrote the file
+            "written": time.time(),
+            "cost": vars(cost),
+            "maker": maker,
+        }
+        with atomic(self.manifest_path(block)) as temporary:
+            temporary.write_text(json.dumps(record))
 
     def read(self, block: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Images (b, H, W, C) uint8 and labels (b,) of a whole block."""
-        with np.load(self.path(block)) as arrays:
-            return arrays["images"], arrays.get("labels", None)
+        """Images (b, H, W, C) uint8 and labels (b,) of a whole block. Raises ValueError if it is damaged."""
+        data = self.path(block).read_bytes()
+        if hashlib.sha256(data).hexdigest() != json.loads(self.manifest_path(block).read_text())["sha256"]:
+            raise ValueError(
+                f"block {block} of sample set {self.id} has changed since it was written: "
+                f"`python -m ditexp.samples verify {self.id}` drops it, and the next run makes it anew"
+            )
+        return decode(data)
+
+    def drop(self, block: int) -> None:
+        """Forget a block, so that the next run makes it anew."""
+        for path in (self.manifest_path(block), self.path(block)):
+            path.unlink(missing_ok=True)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Images of whole blocks: the last may go beyond num_samples."""
         for block in range(self.num_blocks):
             yield self.read(block)[0]
 
+    def manifests(self) -> Iterator[dict]:
+        """What is recorded of the blocks that are there."""
+        return filter(None, map(self.manifest, range(self.num_blocks)))
+
     def cost(self) -> dict[str, float]:
-        """What the set's blocks cost per image, from their manifests: it doesn't matter when they were made."""
-        costs = [
-            json.loads(self.path(block).with_suffix(".json").read_text())["cost"] for block in range(self.num_blocks)
-        ]
+        """What the set's blocks cost per image, from their manifests: it doesn't matter when they were made.
+
+        seconds are one device's: with several at work, the set was ready sooner.
+        """
+        costs = [manifest["cost"] for manifest in self.manifests()]
         images, seconds = sum(cost["images"] for cost in costs), sum(cost["seconds"] for cost in costs)
         return {
             "nfe": sum(cost["velocity_rows"] for cost in costs) / images,
@@ -134,24 +192,3 @@ class SampleStore:
             "images_per_second": images / seconds,
             "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
         }
-
-    def export_npz(self, path: Path) -> None:
-        """The exchange format: arr_0 (N, H, W, C) uint8 and arr_1 (N,) labels, with one block in memory at a time."""
-        images, labels = self.read(0)
-        with (
-            atomic(path) as temporary,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
-        ):
-            with archive.open("arr_0.npy", "w", force_zip64=True) as member:
-                header = {
-                    "descr": "|u1",
-                    "fortran_order": False,
-                    "shape": (self.num_samples, *images.shape[1:]),
-                }
-                np.lib.format.write_array_header_1_0(member, header)
-                for number, block in enumerate(self.blocks()):
-                    member.write(block[: self.num_samples - number * self.block_size].tobytes())
-            if labels is not None:
-                with archive.open("arr_1.npy", "w") as member:
-                    every = np.concatenate([self.read(block)[1] for block in range(self.num_blocks)])
-                    np.lib.format.write_array(member, every[: self.num_samples])

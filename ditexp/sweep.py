@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ditexp import job
-from ditexp.cell import COMPONENTS, Cell, build
+from ditexp.card import amount
+from ditexp.cell import COMPONENTS, Cell, build, slice_of
 from ditexp.cli import CellsFailed, ConfigError, describe, instantiate
 from ditexp.files import atomic
 from ditexp.report import read_results, wide_console, write_report
@@ -43,7 +46,7 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     folder, settings = Path(hydra_cfg.runtime.output_dir), settings_of(cfg, hydra_cfg)
     title = f"{settings['solver']} {settings['steps']}"
     try:
-        result = job.run(cfg, settings=settings, title=title)
+        result = job.run(cfg, settings=settings, title=title, command=command_of(hydra_cfg))
     except Exception as error:
         result = {
             "id": f"failed-{folder.parent.name}-{folder.name}",
@@ -56,11 +59,14 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
         for line in describe(error):
             print_line(f"[red]failed[/] {title}: ", line)
     else:
-        what = "cached" if result["cached"] else "done"
-        print_line(f"[green]{what}[/] {title}: ", headline(result))
+        if result["status"] == "incomplete":
+            print_line(f"[yellow]incomplete[/] {title}: ", result["error"])
+        else:
+            print_line(f"[green]{'cached' if result['cached'] else 'done'}[/] {title}: ", headline(result))
     with atomic(folder / "cell.json") as temporary:
         temporary.write_text(json.dumps(result, indent=2))
-    tracker_of(cfg).log_cell(result)
+    if result["status"] != "incomplete":
+        tracker_of(cfg).log_cell(result)
 
 
 def finish() -> None:
@@ -85,8 +91,38 @@ def finish() -> None:
 
 
 def check(cells: Mapping[str, DictConfig]) -> None:
-    """Build every cell of a sweep, by name. Raises ConfigError with the mistakes of all and where they are."""
-    raise_mistakes(build_all(cells))
+    """Build every cell of a sweep, by name, and see whether the disk holds them.
+
+    Raises ConfigError with the mistakes of all and where they are.
+    """
+    built = build_all(cells)
+    raise_mistakes(built)
+    if message := disk_needed(built.values()):
+        print_line("", message)
+
+
+def disk_needed(cells: Iterable[Cell]) -> str | None:
+    """What the cells have yet to write, at most, or None. Raises ConfigError if the disk has no room for it."""
+    needed: dict[tuple[Path, str], int] = {}  # by what is written once, however many cells need it
+    for cell in cells:
+        store, outputs = cell.store, Path(cell.cfg.outputs).resolve()
+        blocks = slice_of(cell.cfg, store.missing()) if store.folder.exists() or not cell.result_path.exists() else []
+        pixels = len(blocks) * (store.block_bytes * 1.01 + 8192)  # noise doesn't compress, and each has a manifest
+        features = 4 * len(blocks) * store.block_size * cell.feature.floats_per_image if cell.metrics else 0
+        for what, size in ((store.id, pixels), (f"{store.id}, features", features)):
+            needed[outputs, what] = max(int(size), needed.get((outputs, what), 0))
+    messages = []
+    for folder in {folder for folder, _ in needed}:
+        size = sum(size for (where, _), size in needed.items() if where == folder)
+        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+        if size > free:
+            raise ConfigError(
+                f"the samples take up to {amount(size)}, but {folder} has {amount(free)} free: free some, for example "
+                "by `python -m ditexp.samples gc`, or choose outputs=... on another disk"
+            )
+        if size:
+            messages.append(f"the samples take up to {amount(size)} in {folder} ({amount(free)} free)")
+    return "; ".join(messages) or None
 
 
 def plan(cells: Mapping[str, DictConfig]) -> None:
@@ -108,6 +144,8 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
     console.print(table)
     console.print(f"{len(cells)} cells, {total:,.0f} network evaluations to make; nothing was run", highlight=False)
     raise_mistakes(built)
+    if message := disk_needed(built.values()):
+        console.print(message, highlight=False, soft_wrap=True)
 
 
 def build_all(cells: Mapping[str, DictConfig]) -> dict[str, Cell | ConfigError]:
@@ -140,6 +178,13 @@ def settings_of(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
             if key not in ("_target_", "steps") and value is not None:
                 settings[f"{group}.{key}"] = value if isinstance(value, str | int | float) else str(value)
     return settings
+
+
+def command_of(hydra_cfg: DictConfig) -> str:
+    """What makes this cell again, alone."""
+    sources = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
+    folders = [word for path in sources for word in ("--config-dir", path)]
+    return shlex.join(["python", "-m", "ditexp.run", *folders, *hydra_cfg.overrides.task])
 
 
 def in_cells(line: str, names: list[str], total: int) -> str:

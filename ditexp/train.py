@@ -18,10 +18,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ditexp.cell import choose_device
 from ditexp.cli import ConfigError, command, instantiate, not_whole_numbers
 from ditexp.data import ShuffledBatches
-from ditexp.files import atomic, sweep
+from ditexp.files import atomic, remove_abandoned
 from ditexp.progress import progress_bar
 
 
@@ -45,7 +44,7 @@ def main(cfg: DictConfig) -> None:
     }
     settings = json.dumps(kept, sort_keys=True)
     checkpoint, trained = folder / "checkpoint.pt", folder / "model.safetensors"
-    sweep(folder)
+    remove_abandoned(folder)
     start, recent = 0, None
     if checkpoint.exists():
         start, recent = resume(checkpoint, settings, network, average, optimizer)
@@ -136,6 +135,19 @@ def rate(step: int, *, steps: int, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, steps - warmup))
+
+
+def choose_device(name: str) -> torch.device:
+    """auto, cpu, cuda or cuda:N. Raises ValueError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device={name}: choose auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; try device=auto")
+    return device
 
 
 def bf16_where_native(device: torch.device) -> torch.autocast:

@@ -29,6 +29,7 @@ class Inception:
 
     name = "inception"
     channels = 3
+    floats_per_image = 2048 + 1008
 
     def __init__(self, *, weights: str | None = None, batch_size: int = 50) -> None:
         if weights is not None and not Path(weights).is_file():

@@ -33,7 +33,7 @@ class GaussianMixture:
         std: float = 0.25,
         seed: int = 0,
     ):
-        self.sample_shape, self.image_channels = tuple(shape), shape[0]
+        self.sample_shape, self.image_shape = tuple(shape), (shape[1], shape[2], shape[0])
         self.num_classes, self.std = num_classes, std
         draw = torch.Generator().manual_seed(seed)
         size = (num_classes, components, *self.sample_shape)

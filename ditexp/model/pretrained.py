@@ -58,7 +58,7 @@ class PretrainedDiT:
         self.network.eval().requires_grad_(False)
         side = architecture["input_size"]
         self.sample_shape = (architecture["in_channels"], side, side)
-        self.image_channels = architecture["in_channels"]
+        self.image_shape = (side, side, architecture["in_channels"])
         self.num_classes, self.has_null = self.network.num_classes, self.network.has_null
         path = Path(checkpoint).resolve()
         self.identity = {
