@@ -32,13 +32,14 @@ def run(cfg: DictConfig, *, settings: dict, title: str) -> dict:
     sample(cell, title)
     metrics = evaluate(cell, title)
     write_grid(cell)
+    steps = None if cell.sampler.solver.adaptive else cell.sampler.schedule.steps
     result = {
         "id": cell.id,
         "status": "done",
         **about,
         "sample_id": cell.store.id,
         "num_samples": cfg.num_samples,
-        "cost": {"steps": cell.sampler.schedule.steps, **cell.store.cost()},
+        "cost": {"steps": steps, **cell.store.cost()},
         "metrics": metrics,
         "protocol": cell.protocol(),
         "config": OmegaConf.to_container(cfg, resolve=True),
