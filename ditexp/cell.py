@@ -147,7 +147,9 @@ def sampling_identity(cfg: DictConfig, sampler: Sampler) -> dict:
 
     The batch shape and the kind of device are in it, since both change the last bits of float32.
     """
-    parts = ("model", "solver", "schedule", "guidance", "conditioner", "task")
+    parts = ["model", "solver", "guidance", "conditioner", "task"]
+    if not sampler.solver.adaptive:
+        parts.append("schedule")
     return {name: identify(getattr(sampler, name)) for name in parts} | {
         "seed": cfg.seed,
         "precision": cfg.precision,

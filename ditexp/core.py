@@ -36,10 +36,17 @@ class Condition:
         """Stack two conditions of conditional models along the batch: (B1,) and (B2,) give (B1 + B2,)."""
         return Condition(torch.cat([first.labels, second.labels]))
 
+    def take(self, rows: Tensor) -> Condition:
+        """The conditions of some of the batch's samples; rows: int64 indices."""
+        return Condition(None if self.labels is None else self.labels[rows])
+
 
 @dataclass(frozen=True)
 class Solution:
-    """Where an integration ended. x: (B, ...) at t = 1; accepted and rejected: steps taken and thrown away."""
+    """Where an integration ended. x: (B, ...) at t = 1.
+
+    accepted and rejected: steps taken and thrown away; where each sample has steps of its own, those of all together.
+    """
 
     x: Tensor
     accepted: int
@@ -79,9 +86,13 @@ class Cost:
 
 
 class VelocityField(Protocol):
-    """All that a solver sees. x: (B, ...); t: (B,) in [0, 1], 0 = noise, 1 = data; returns v like x."""
+    """All that a solver sees. x: (B, ...); t: (B,) in [0, 1], 0 = noise, 1 = data; returns v like x.
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor: ...
+    rows: int64 indices of the samples that x and t are of, where a solver evaluates some of its batch; None: all.
+    A field that guidance binds need not take it, since it is bound anew for the conditions of those samples.
+    """
+
+    def __call__(self, x: Tensor, t: Tensor, rows: Tensor | None = None) -> Tensor: ...
 
 
 class FlowModel(Protocol):
@@ -134,7 +145,12 @@ class Guidance(Protocol):
 
 
 class Solver(Protocol):
-    """Integrates dx/dt = v(x, t) over a grid."""
+    """Integrates dx/dt = v(x, t) over a grid.
+
+    adaptive: whether it chooses the steps itself, so that of the grid only the ends matter.
+    """
+
+    adaptive: bool
 
     def integrate(
         self,
@@ -145,7 +161,8 @@ class Solver(Protocol):
     ) -> Solution:
         """From x at grid[0] to grid[-1]; `project(x, t)` is applied after every step (inpainting, constraints).
 
-        Raises FloatingPointError naming the first step whose state is not finite.
+        Raises FloatingPointError naming the first step whose state is not finite. Adaptive solvers raise ValueError
+        for a projection, and RuntimeError when they don't arrive.
         """
         ...
 

@@ -49,13 +49,14 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
             return {"id": f"slice-{cell.id}", "status": "incomplete", **about, "error": f"slice {cfg.slice}: {there}"}
         metrics = evaluate(cell, title)
         write_grid(cell)
+    steps = None if cell.sampler.solver.adaptive else cell.sampler.schedule.steps
     result = {
         "id": cell.id,
         "status": "done",
         **about,
         "sample_id": store.id,
         "num_samples": cfg.num_samples,
-        "cost": {"steps": cell.sampler.schedule.steps, **store.cost()},
+        "cost": {"steps": steps, **store.cost()},
         "metrics": metrics,
         "protocol": cell.protocol(),
         "config": OmegaConf.to_container(cfg, resolve=True),

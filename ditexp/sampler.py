@@ -77,6 +77,8 @@ class Sampler:
         self.counted_model = CountedModel(self.model, self.model, self.cost, self.device, PRECISIONS[self.precision])
         if self.precision == "tf32" and self.device.type != "cuda":
             notice(f"precision=tf32 acts on CUDA only; on {self.device.type} this is fp32")
+        if self.solver.adaptive:
+            notice(f"{type(self.solver).__name__} chooses its own steps: steps and schedule don't act on it")
 
     @torch.inference_mode()
     def prepare(self, batch_size: int) -> None:
@@ -91,8 +93,13 @@ class Sampler:
         self.model.decode(velocity(x, x.new_zeros(len(x)))).cpu()
         self.take_cost()
 
-    def evaluations(self) -> tuple[float, float]:
-        """Velocity and network evaluations per sample, counted by integrating one sample of zero velocity."""
+    def evaluations(self) -> tuple[float, float] | None:
+        """Velocity and network evaluations per sample, counted by integrating one sample of zero velocity.
+
+        None for an adaptive solver: they depend on the sample.
+        """
+        if self.solver.adaptive:
+            return None
         still = replace(self.counted_model, forward=lambda x, t, condition: torch.zeros_like(x))
         labels = torch.zeros(1, dtype=torch.int64) if self.model.num_classes else None
         self.integrate(torch.zeros(1, *self.model.sample_shape), Condition(labels), model=still)
@@ -108,10 +115,12 @@ class Sampler:
 
     def integrate(self, x: Tensor, condition: Condition, *, model: FlowModel | None = None) -> Tensor:
         """From noise x to samples under `condition`; every velocity evaluation is counted."""
-        velocity = self.guidance.bind(model or self.counted_model, condition)
+        model = model or self.counted_model
+        whole = self.guidance.bind(model, condition)
 
-        def counted(x: Tensor, t: Tensor) -> Tensor:
+        def counted(x: Tensor, t: Tensor, rows: Tensor | None = None) -> Tensor:
             self.cost.velocity_rows += len(x)
+            velocity = whole if rows is None else self.guidance.bind(model, condition.take(rows))
             return velocity(x, t)
 
         return self.solver.integrate(counted, x, self.grid).x

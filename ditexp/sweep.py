@@ -23,6 +23,7 @@ from ditexp.cell import COMPONENTS, Cell, build, slice_of
 from ditexp.cli import CellsFailed, ConfigError, describe, instantiate
 from ditexp.files import atomic
 from ditexp.report import read_results, wide_console, write_report
+from ditexp.report.columns import MISSING
 from ditexp.tracker import Tracker
 
 NUMBERS = ("steps", "num_samples", "batch_size", "seed", "precision", "compile")
@@ -128,21 +129,28 @@ def disk_needed(cells: Iterable[Cell]) -> str | None:
 def plan(cells: Mapping[str, DictConfig]) -> None:
     """Print what each cell would cost and what is there already. Raises ConfigError if some cannot run."""
     table = Table("cell", "steps", "nfe", "forwards", "samples", "to make", "result", box=None, header_style="bold")
-    total, built = 0, build_all(cells)
+    total, unknown, built = 0, 0, build_all(cells)
     for name, cell in built.items():
         cfg = cells[name]
         if isinstance(cell, ConfigError):
             table.add_row(escape(name), str(cfg.steps), "", "", "", "", escape("; ".join(describe(cell))), style="red")
             continue
-        nfe, forwards = cell.sampler.evaluations()
         done = cell.result_path.exists()
         missing = 0 if done else len(cell.store.missing()) * cell.store.block_size
-        total += missing * forwards
-        counts = (str(cfg.steps), f"{nfe:g}", f"{forwards:g}", str(cfg.num_samples), str(missing))
-        table.add_row(escape(name), *counts, "cached" if done else "to do")
+        if evaluations := cell.sampler.evaluations():
+            nfe, forwards = evaluations
+            total += missing * forwards
+            cost = (str(cfg.steps), f"{nfe:g}", f"{forwards:g}")
+        else:
+            cost = ("adaptive", MISSING, MISSING)
+            unknown += missing
+        table.add_row(escape(name), *cost, str(cfg.num_samples), str(missing), "cached" if done else "to do")
     console = wide_console()
     console.print(table)
-    console.print(f"{len(cells)} cells, {total:,.0f} network evaluations to make; nothing was run", highlight=False)
+    others = f" and those of {unknown:,} samples with adaptive steps" if unknown else ""
+    console.print(
+        f"{len(cells)} cells, {total:,.0f} network evaluations{others} to make; nothing was run", highlight=False
+    )
     raise_mistakes(built)
     if message := disk_needed(built.values()):
         console.print(message, highlight=False, soft_wrap=True)

@@ -121,7 +121,7 @@ def test_a_plan_runs_nothing_and_shows_all_mistakes(ditexp, tmp_path):
 def test_help_lists_the_groups(ditexp):
     output = ditexp("--help").output
     for group in (
-        "solver: euler, heun, rk4",
+        "solver: dopri5, euler, heun, rk4",
         "schedule: cosine, quadratic, uniform",
         "preset: balanced, best, fast",
     ):
@@ -131,7 +131,7 @@ def test_help_lists_the_groups(ditexp):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["solver=eulr"], "unknown solver 'eulr'; did you mean solver=euler?; choices: euler, heun, rk4"),
+        (["solver=eulr"], "unknown solver 'eulr'; did you mean solver=euler?; choices: dopri5, euler, heun, rk4"),
         (["stepz=3"], "unknown key 'stepz'; did you mean steps?"),
         (["guidance.weight=3"], "unknown key 'guidance.weight'; guidance has no settings here"),
         (["steps=0"], "steps=0: give a whole number of at least 1"),

@@ -88,7 +88,7 @@ def cost_columns(rows: list[dict]) -> list[Column]:
     for name, (header, goal) in COSTS.items():
         values = tuple(row.get("cost", {}).get(name) for row in rows)
         if name == "steps":  # a failed cell cost nothing known, but it was asked for so many steps
-            values = tuple(row["settings"].get(name) if v is None else v for v, row in zip(values, rows))
+            values = tuple(row.get("cost", row["settings"]).get(name) for row in rows)
         if name == "steps" or any(value is not None for value in values):
             columns.append(Column(name, header, "cost", values, goal))
     return columns

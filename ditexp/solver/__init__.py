@@ -1,1 +1,4 @@
-"""ODE solvers, one small file each: a fixed-step method is its mathematics (`step`) and its `order`."""
+"""ODE solvers, one small file each.
+
+A fixed-step method is its mathematics (`step`) and its `order`, an adaptive one its tableau.
+"""

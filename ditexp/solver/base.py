@@ -18,6 +18,7 @@ class FixedStep:
     order: p such that the error at t = 1 falls as steps^-p on smooth fields and grids.
     """
 
+    adaptive: ClassVar[bool] = False
     order: ClassVar[int]
 
     def step(self, field: VelocityField, x: Tensor, t0: float, t1: float) -> Tensor:
