@@ -162,7 +162,7 @@ class Solver(Protocol):
         """From x at grid[0] to grid[-1]; `project(x, t)` is applied after every step (inpainting, constraints).
 
         Raises FloatingPointError naming the first step whose state is not finite. Adaptive solvers raise ValueError
-        for a projection, and RuntimeError when they don't arrive.
+        for a projection, and ArithmeticError when they don't arrive.
         """
         ...
 

@@ -235,7 +235,8 @@ def crew_of(devices: Sequence[torch.device]) -> Crew:
 
 def serve(connection: Connection, device: torch.device) -> None:
     """A worker's life: make the blocks that the parent sends, one after another, each written beside the next."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us all: the parent decides
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C and batch systems reach us all: the parent decides
     logging.getLogger("ditexp").disabled = True  # the parent has given every notice already
     if device.type == "cuda":
         torch.cuda.set_device(device)

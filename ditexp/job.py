@@ -20,7 +20,7 @@ from ditexp.claims import Claims
 from ditexp.core import notice
 from ditexp.devices import Assignment, crew_of
 from ditexp.features import extract, reference_features
-from ditexp.files import atomic
+from ditexp.files import atomic, remove_abandoned
 from ditexp.progress import progress_bar
 from ditexp.provenance import code_version, machine, provenance
 from ditexp.report.grids import image_grid
@@ -33,6 +33,7 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
     makes this cell alone.
     """
     cell = build(cfg)
+    remove_abandoned(cell.result_path.parent)
     store, about = cell.store, {"study": cfg.study, "settings": settings, "grid": str(cell.grid_path)}
     missing = store.missing()
     if cell.result_path.exists() and not (missing and store.folder.exists()):  # a set may be deleted, never damaged

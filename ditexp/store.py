@@ -22,7 +22,7 @@ import numpy as np
 from ditexp.blocks import SUFFIX, decode, encode
 from ditexp.claims import Claims
 from ditexp.core import Cost
-from ditexp.files import atomic, digest, remove_abandoned, sha256
+from ditexp.files import atomic, digest, remove_abandoned, sha256, this_process
 
 BLOCK_IMAGES = 256
 
@@ -148,6 +148,7 @@ class SampleStore:
             "sha256": hashlib.sha256(data).hexdigest(),
             "pixels": hashlib.sha256(images.tobytes()).hexdigest(),  # the same whatever zlib wrote the file
             "written": time.time(),
+            "process": this_process(),
             "cost": vars(cost),
             "maker": maker,
         }

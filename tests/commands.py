@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
-import resource
 import sys
 import time
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 
 context = multiprocessing.get_context("forkserver")
@@ -16,6 +16,14 @@ context.set_forkserver_preload(
     # What commands import late is slow too: an optimizer takes torch._dynamo, a report matplotlib.
     ["ditexp.run", "ditexp.train", "torch._dynamo", "matplotlib.figure", "sklearn.datasets"]
 )
+
+
+faults: list[tuple[str, int, str]] = []
+
+
+def record_fault(fault: str, times: int, outcome: str) -> None:
+    """A row of the table that ends the session; called once all checks have held."""
+    faults.append((fault, times, outcome))
 
 
 @dataclass
@@ -46,28 +54,30 @@ def start(
     module: str,
     *arguments: str,
     environment: dict | None = None,
-    file_limit: int | None = None,
+    patches: dict | None = None,
     folder: Path | None = None,
 ) -> Command:
-    """Begin `python -m <module> <arguments>` in `folder`; file_limit: bytes a file may have at most (a full disk)."""
-    given = (log, module, arguments, environment or {}, file_limit, folder or Path.cwd())
+    """Begin `python -m <module> <arguments>` in `folder`; patches: values for names such as ditexp.claims.EXPIRY."""
+    given = (log, module, arguments, environment or {}, patches or {}, folder or Path.cwd())
     process = context.Process(target=run_module, args=given)
     process.start()
     return Command(process, log)
 
 
-def run_module(
-    log: Path, module: str, arguments: list[str], environment: dict, file_limit: int | None, folder: Path
-) -> None:
+def run_module(log: Path, module: str, arguments: list[str], environment: dict, patches: dict, folder: Path) -> None:
     os.setpgid(0, 0)
+    # A command's workers are forked from the server that it was forked from: a server of its own would have to
+    # import torch again, several seconds a command. (tests/test_faults.py has commands that are not so favoured.)
+    forkserver._forkserver.ensure_running = lambda: None
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.environ.update({"WANDB_ERROR_REPORTING": "false", "COLUMNS": "200", **environment})
     os.chdir(folder)
     sys.path.insert(0, str(folder))
-    if file_limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    for name, value in patches.items():
+        of, _, attribute = name.rpartition(".")
+        setattr(importlib.import_module(of), attribute, value)
     sys.argv = [f"{module}.py", *arguments]
     importlib.import_module(module).main()
 

@@ -27,18 +27,34 @@ def logging_as_before():
 
 @pytest.fixture
 def ditexp(tmp_path) -> Callable[..., commands.Command]:
-    """ditexp("-m", "solver=euler") runs the main command with its outputs in tmp_path, without W&B."""
+    """ditexp("-m", "solver=euler") runs the main command with its outputs in tmp_path, without W&B.
 
-    def run(*arguments: str, module: str = "ditexp.run", **options) -> commands.Command:
+    ditexp.start(...) does not wait for its end.
+    """
+
+    def start(*arguments: str, module: str = "ditexp.run", **options) -> commands.Command:
         flags = [argument for argument in arguments if argument.startswith("-")]
         rest = [argument for argument in arguments if not argument.startswith("-")]
         defaults = [f"outputs={tmp_path / 'outputs'}", "tracker=none"] if module == "ditexp.run" else []
         log = commands.unused_name(tmp_path / "logs")
-        return commands.start(log, module, *flags, *defaults, *rest, **options).wait()
+        return commands.start(log, module, *flags, *defaults, *rest, **options)
 
+    def run(*arguments: str, **options) -> commands.Command:
+        return start(*arguments, **options).wait()
+
+    run.start = start
     return run
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The table of faults that tests/test_faults.py injected."""
+    if commands.faults:
+        terminalreporter.section("faults; after each, running again gave the bytes of an undisturbed run")
+        width = max(len(fault) for fault, _, _ in commands.faults)
+        for fault, times, outcome in commands.faults:
+            terminalreporter.line(f"{fault:{width}}  {times:3} x  {outcome}")
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """Everything below a folder that must not differ between two runs: blocks, not manifests with their times."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.npz"))}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.npy.gz"))}

@@ -161,7 +161,7 @@ def test_a_velocity_of_zero_leaves_x_where_it_is(pair):
 
 @every_pair
 def test_running_out_of_steps_is_an_error(pair, model):
-    with pytest.raises(RuntimeError, match=r"max_steps=3 ran out for 4 of 4 samples, .* at t = 0\.\d+ with .* more"):
+    with pytest.raises(ArithmeticError, match=r"max_steps=3 ran out for 4 of 4 samples, .* at t = 0\.\d+ with .* more"):
         sampler(model, pair(max_steps=3)).integrate(*start(range(4)))
 
 
@@ -170,7 +170,7 @@ def test_a_step_size_of_nothing_is_an_error(pair):
     def field(x, t, rows):
         return 1e20 * (t > 0.5).view(-1, 1) * torch.ones_like(x)
 
-    with pytest.raises(RuntimeError, match=r"the step size fell to \S+ at t = 0.5, where .* larger solver.rtol"):
+    with pytest.raises(ArithmeticError, match=r"the step size fell to \S+ at t = 0.5, where .* larger solver.rtol"):
         pair().integrate(field, torch.zeros(2, 1, dtype=torch.float64), ENDS)
 
 
@@ -229,7 +229,7 @@ def test_steps_and_schedule_make_no_other_set(ditexp, tmp_path):
     command = ditexp("-m", *SMALL, "steps=5,9", "schedule=uniform,cosine")
     assert command.code == 0, command.output
     assert command.output.count("cached") == 3 and command.output.count("chooses its own steps") == 1
-    (block,) = (tmp_path / "outputs" / "samples").rglob("*.npz")
+    (block,) = (tmp_path / "outputs" / "samples").rglob("*.npy.gz")
     with np.load(block) as arrays:
         assert arrays["images"].shape == (32, 8, 8, 1)
 

@@ -58,13 +58,29 @@ def test_batch_size_changes_nothing_but_last_bits(model, guidance):
         assert (made[batch_size][2] - made[64][2]).abs().max() <= 1
 
 
-def test_two_runs_write_the_same_bytes(ditexp, tmp_path):
-    for name in ("one", "two"):
-        assert (
-            ditexp("num_samples=128", "batch_size=64", "steps=10", "metric=[]", f"outputs={tmp_path / name}").code == 0
-        )
-    one, two = files_of(tmp_path / "one" / "samples"), files_of(tmp_path / "two" / "samples")
-    assert len(one) == 1 and one == two
+@pytest.mark.parametrize(
+    "solver",
+    [("solver=heun", "steps=3"), ("solver=dopri5", "solver.rtol=0.01", "solver.atol=0.01")],
+    ids=lambda solver: solver[0],
+)
+def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_path):
+    """An ODE solver of fixed steps and an adaptive one; test_faults.py kills and resumes runs."""
+    cell = (*solver, "num_samples=520", "batch_size=130", "metric=[]")
+
+    def made(*names: str, devices: str) -> dict[str, bytes]:
+        outputs = tmp_path / names[0]
+        started = [ditexp.start(*cell, f"devices={devices}", f"outputs={outputs}") for _ in names]
+        assert [command.wait().code for command in started] == [0] * len(names)
+        return files_of(outputs / "samples")
+
+    one = made("one", devices="cpu:1")
+    assert len(one) == 4
+    assert made("two", devices="cpu:2") == one
+    assert made("four", devices="cpu:4") == one
+    assert made("two processes", "at once", devices="cpu:1") == one
+    half = ditexp(*cell, "slice=1/2", f"outputs={tmp_path / 'half'}")
+    assert half.code == 0 and len(files_of(tmp_path / "half" / "samples")) == 2
+    assert made("half", devices="cpu:2") == one
 
 
 def test_samples_show_the_digit_asked_for(model):

@@ -66,7 +66,7 @@ def test_it_runs_far_from_the_checkout(environment, tmp_path):
     sweep = ("-m", "solver=euler,heun", "steps=2", "num_samples=32", "batch_size=32", "tracker=none")
     run(python, "-m", "ditexp.run", *sweep, cwd=tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["outputs"]
-    assert len(list((tmp_path / "outputs" / "samples").rglob("*.npz"))) == 2
+    assert len(list((tmp_path / "outputs" / "samples").rglob("*.npy.gz"))) == 2
     (table,) = (tmp_path / "outputs" / "reports").rglob("table.csv")
     assert sorted(row["solver"] for row in csv.DictReader(table.open())) == ["euler", "heun"]
 

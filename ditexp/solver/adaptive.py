@@ -58,7 +58,7 @@ class EmbeddedPair:
         """From x (B, ...) at grid[0] to grid[-1]; what lies between them in the grid does not matter.
 
         A sample leaves the batch when it arrives: the field is evaluated for those still on their way.
-        Raises RuntimeError when a sample does not arrive, FloatingPointError when its state is not finite, and
+        Raises ArithmeticError when a sample does not arrive, FloatingPointError when its state is not finite, and
         ValueError for a projection: it is of a whole batch at one time, and here each sample has its own.
         """
         if project is not None:
@@ -88,7 +88,7 @@ class EmbeddedPair:
             if not clocks:
                 return Solution(result, accepted, rejected)
         last = min(clocks, key=lambda clock: clock.t)
-        raise RuntimeError(
+        raise ArithmeticError(
             f"solver.max_steps={self.max_steps} ran out for {len(clocks)} of {len(result)} samples, one of them at "
             f"t = {last.t:.4g} with an error of {last.error:.3g} times the tolerance in its last step: give larger "
             "solver.rtol and solver.atol, or more solver.max_steps"
@@ -153,7 +153,7 @@ class Clock:
             self.good_error = max(error, 1e-4)
         self.propose(self.h / min(divisor, 1 / SHRINK))
         if not is_good and self.t + self.h == self.t:
-            raise RuntimeError(
+            raise ArithmeticError(
                 f"the step size fell to {self.h:.2g} at t = {self.t:.4g}, where a sample's error was {error:.3g} times "
                 "the tolerance: give larger solver.rtol and solver.atol, or a fixed-step solver"
             )

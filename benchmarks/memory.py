@@ -1,0 +1,111 @@
+"""Peak memory of 50,000 images of 128 px: python -m benchmarks.memory
+
+A set of noisy gradients (which compress like photographs) is written, verified, exported in each format, and judged,
+each in a process of its own whose peak resident memory is what the kernel says (VmHWM). The judge stands in for
+Inception: it returns as many features, which is what takes memory, without its hours of convolutions on a CPU. FID,
+Inception Score and precision / recall are ditexp's own, on as many images as the file says.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ditexp.core import Cost
+from ditexp.export import export
+from ditexp.features import extract
+from ditexp.metric.fid import FrechetDistance as FID
+from ditexp.metric.inception_score import InceptionScore
+from ditexp.provenance import provenance
+from ditexp.sampler import peak_memory_mb
+from ditexp.store import SampleStore
+
+COUNT, SIZE, BLOCK = int(sys.argv[1]) if sys.argv[1:] else 50_000, 128, 256
+
+
+class Judge:
+    """Random projections to Inception's 2048 features and 1008 logits."""
+
+    name, channels, identity, floats_per_image = "projection", 3, {"network": "a projection"}, 2048 + 1008
+
+    def __init__(self):
+        draw = torch.Generator().manual_seed(0)
+        self.weights = torch.randn(3 * (SIZE // 8) ** 2, 3056, generator=draw) / 28
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        small = torch.nn.functional.avg_pool2d(images.float() / 255, 8).flatten(1)
+        return tuple(part.contiguous() for part in (small @ self.weights).split([2048, 1008], 1))
+
+
+def store_in(folder: str) -> SampleStore:
+    identity = {"block_size": BLOCK, "image_shape": [SIZE, SIZE, 3]}
+    return SampleStore(Path(folder) / "samples", identity=identity, num_samples=COUNT)
+
+
+def write(folder: str) -> None:
+    store = store_in(folder)
+    provenance = {"time": ""}
+    store.begin({"config": {}, "command": "python -m benchmarks.memory", "provenance": provenance})
+    ramp = np.linspace(0, 200, SIZE)
+    for block in range(store.num_blocks):
+        draw = np.random.default_rng(block)
+        slope = ramp[:, None, None] * draw.random((BLOCK, 1, 1, 3)) + ramp[:, None] * draw.random((BLOCK, 1, 1, 3))
+        images = (slope / 2 + draw.normal(20, 4, (BLOCK, SIZE, SIZE, 3))).clip(0, 255).astype(np.uint8)
+        store.write(block, images, np.arange(BLOCK) % 10, cost=Cost(images=BLOCK, seconds=1), maker={"host": "here"})
+
+
+def verify(folder: str) -> None:
+    store = store_in(folder)
+    assert all(store.manifest(block, verify=True) for block in range(store.num_blocks))
+
+
+def export_to(name: str, folder: str) -> None:
+    export(store_in(folder), Path(folder) / name, lambda images: None)
+
+
+def evaluate(folder: str) -> None:
+    features = extract(store_in(folder), Judge(), Path(folder) / "cache")
+    FID()(features, features)
+    InceptionScore()(features, None)
+
+
+def idle(folder: str) -> None:
+    """What the imports alone take."""
+
+
+def measured(step, connection, *arguments) -> None:
+    begin = time.perf_counter()
+    step(*arguments)
+    connection.send((peak_memory_mb(torch.device("cpu")), time.perf_counter() - begin))
+
+
+def main() -> None:
+    context, rows = multiprocessing.get_context("spawn"), {}
+    steps = {"imports alone": (idle,), "write": (write,), "verify": (verify,)}
+    steps |= {f"export {name}": (export_to, name) for name in ("out.npz", "out.tar", "folder")}
+    steps["features, FID and Inception Score"] = (evaluate,)
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        for name, (step, *arguments) in steps.items():
+            ours, theirs = context.Pipe()
+            process = context.Process(target=measured, args=(step, theirs, *arguments, folder))
+            process.start()
+            theirs.close()
+            peak, seconds = ours.recv()
+            process.join()
+            rows[name] = {"peak_resident_mb": round(peak), "seconds": round(seconds, 1)}
+            print(f"{name:36} {peak:8.0f} MB {seconds:8.1f} s", flush=True)
+        size = sum(path.stat().st_size for path in Path(folder).glob("samples/*/*.npy.gz"))
+    result = {"images": COUNT, "size": SIZE, "raw_bytes": COUNT * 3 * SIZE**2, "bytes": size, "steps": rows}
+    out = Path(__file__).parent / "results" / "memory.json"
+    out.write_text(json.dumps(result | provenance(), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
