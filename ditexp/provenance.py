@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import shlex
 import subprocess
@@ -17,8 +18,6 @@ import ditexp
 
 def provenance() -> dict:
     """{"command", "provenance"}: JSON-able."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = ["python", "-m", module.name] if module else ["python", *sys.argv[:1]]
     facts = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node(), **code_version()}
     facts |= {
         "python": platform.python_version(),
@@ -27,7 +26,14 @@ def provenance() -> dict:
     }
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
-    return {"command": shlex.join([*program, *sys.argv[1:]]), "provenance": facts}
+    return {"command": command(), "provenance": facts}
+
+
+def command() -> str:
+    """The command line of this process or, in a job on a cluster, of the one that submitted it."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["python", "-m", module.name] if module else ["python", *sys.argv[:1]]
+    return os.environ.get("DITEXP_COMMAND") or shlex.join([*program, *sys.argv[1:]])
 
 
 @functools.cache

@@ -41,23 +41,45 @@ class Cells(Callback):
 def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     """Run one cell and leave its result, or its error, as cell.json in its own folder; never raises for either."""
     folder, settings = Path(hydra_cfg.runtime.output_dir), settings_of(cfg, hydra_cfg)
-    title = f"{settings['solver']} {settings['steps']}"
     try:
-        result = job.run(cfg, settings=settings, title=title)
+        result = job.run(cfg, settings=settings, title=title_of(settings))
     except Exception as error:
-        result = {
-            "id": f"failed-{folder.parent.name}-{folder.name}",
-            "status": "failed",
-            "error": "; ".join(describe(error)),
-            "study": cfg.study,
-            "settings": settings,
-            "config": OmegaConf.to_container(cfg),
-        }
-        for line in describe(error):
-            print_line(f"[red]failed[/] {title}: ", line)
+        result = failure(cfg, settings, folder, error)
+    tell(result)
+    leave(result, cfg, folder)
+
+
+def collect(cfg: DictConfig, folder: Path, reason: str) -> None:
+    """Tell how a cell ended that ran in another process; where that died and left nothing, leave `reason`.
+
+    cfg: the cell's, with Hydra's own part.
+    """
+    if not (folder / "cell.json").exists():
+        task_cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+        leave(failure(task_cfg, settings_of(cfg, cfg.hydra), folder, RuntimeError(reason)), task_cfg, folder)
+    tell(json.loads((folder / "cell.json").read_text()))
+
+
+def failure(cfg: DictConfig, settings: dict, folder: Path, error: Exception) -> dict:
+    return {
+        "id": f"failed-{folder.parent.name}-{folder.name}",
+        "status": "failed",
+        "error": "; ".join(describe(error)),
+        "study": cfg.study,
+        "settings": settings,
+        "config": OmegaConf.to_container(cfg),
+    }
+
+
+def tell(result: dict) -> None:
+    title = title_of(result["settings"])
+    if result["status"] == "failed":
+        print_line(f"[red]failed[/] {title}: ", result["error"])
     else:
-        what = "cached" if result["cached"] else "done"
-        print_line(f"[green]{what}[/] {title}: ", headline(result))
+        print_line(f"[green]{'cached' if result['cached'] else 'done'}[/] {title}: ", headline(result))
+
+
+def leave(result: dict, cfg: DictConfig, folder: Path) -> None:
     with atomic(folder / "cell.json") as temporary:
         temporary.write_text(json.dumps(result, indent=2))
     tracker_of(cfg).log_cell(result)
@@ -146,6 +168,10 @@ def in_cells(line: str, names: list[str], total: int) -> str:
     if total == 1 or len(names) == total:
         return line
     return f"{line} (in {names[0]}{f' and {len(names) - 1} more cells' if len(names) > 1 else ''})"
+
+
+def title_of(settings: dict) -> str:
+    return f"{settings['solver']} {settings['steps']}"
 
 
 def headline(result: dict) -> str:
