@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import os
 import secrets
 import sys
@@ -74,12 +75,13 @@ class ClusterLauncher(LocalLauncher):
         for number, cfg in enumerate(cells.values(), initial_job_idx):
             with open_dict(cfg):
                 cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
-            (folder / str(cfg.hydra.sweep.subdir) / "cell.json").unlink(
-                missing_ok=True
-            )  # of a sweep in the same folder
+            # An earlier sweep in the same folder must not speak for a job that dies.
+            (folder / str(cfg.hydra.sweep.subdir) / "cell.json").unlink(missing_ok=True)
         # Jobs start afresh, and must find every module that this process finds, the one of this class among them.
         self.environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "DITEXP_COMMAND": command()}
         os.environ.update(self.environment)
+        logging.basicConfig(format="%(message)s")  # Hydra sets this up only where a job runs
+        logging.getLogger("ditexp").setLevel(logging.INFO)
         for cfg, reason in self.run(list(cells.values())):
             sweep.collect(cfg, folder / str(cfg.hydra.sweep.subdir), reason)
         return []
@@ -133,9 +135,8 @@ class SubmititLauncher(ClusterLauncher):
 
 
 def last_words(job) -> str:
-    lines = (job.stderr() or "").split("\n")
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-    return f"job {job.job_id} died ({job.state}): {said}"
+    lines = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
+    return "; ".join([f"its job {job.job_id} left no result (state {job.state})", *lines[-1:]])
 
 
 class RayLauncher(ClusterLauncher):
@@ -188,14 +189,14 @@ class RayLauncher(ClusterLauncher):
                     ray.get(task)
                     reason = ""
                 except Exception as error:
-                    reason = f"its Ray task died: {describe(error)[0]}"
+                    reason = f"its task left no result: {describe(error)[0]}"
                 yield running.pop(task), reason
         finally:
             ray.shutdown()
 
 
 def run_in(folder: str, function: TaskFunction, cfg: DictConfig) -> Any:
-    """Run a cell in the folder that its relative paths are meant from; a Ray that runs already was started elsewhere."""
+    """Run a cell in the folder from which its relative paths are meant; Ray may have been started in another."""
     os.chdir(folder)
     return function(cfg)
 
