@@ -125,7 +125,7 @@ class SubmititLauncher(ClusterLauncher):
             for cfg in cells
         ]
         jobs = executor.map_array(job, *zip(*arguments))
-        print_line("[green]submitted[/] ", f"{len(jobs)} cells, as jobs {jobs[0].job_id} to {jobs[-1].job_id}")
+        print_line("[green]submitted[/] ", f"{len(jobs)}: jobs {jobs[0].job_id} to {jobs[-1].job_id}")
         running = {job.job_id: (cfg, job) for cfg, job in zip(cells, jobs)}
         while running:
             for name in [name for name, (_, job) in running.items() if job.done()]:
@@ -180,9 +180,7 @@ class RayLauncher(ClusterLauncher):
                 launch_job_on_ray(self.hydra_context, OmegaConf.create(remote), cfg, function, state): cfg
                 for cfg in cells
             }
-            print_line(
-                "[green]submitted[/] ", f"{len(running)} cells to Ray at {ray.get_runtime_context().gcs_address}"
-            )
+            print_line("[green]submitted[/] ", f"{len(running)}: to Ray at {ray.get_runtime_context().gcs_address}")
             while running:
                 (task,), _ = ray.wait(list(running))
                 try:
