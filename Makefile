@@ -27,7 +27,7 @@ bench: .venv/.ready  ## what the job costs over a bare loop; writes benchmarks/r
 
 lock:  ## resolve pyproject.toml into requirements.lock: every version, every hash, no index
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --extra dev pyproject.toml -o requirements.lock
+	  --no-annotate --no-header --extra dev --extra slurm --extra ray pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf .venv outputs/*

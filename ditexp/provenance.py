@@ -19,11 +19,16 @@ import ditexp
 
 def provenance() -> dict:
     """{"command", "provenance"}: JSON-able."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = ["python", "-m", module.name] if module else ["python", *sys.argv[:1]]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     facts = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **code_version(), **machine(device)}
-    return {"command": shlex.join([*program, *sys.argv[1:]]), "provenance": facts}
+    return {"command": command(), "provenance": facts}
+
+
+def command() -> str:
+    """The command line of this process or, in a job on a cluster, of the one that submitted it."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["python", "-m", module.name] if module else ["python", *sys.argv[:1]]
+    return os.environ.get("DITEXP_COMMAND") or shlex.join([*program, *sys.argv[1:]])
 
 
 def machine(device: torch.device) -> dict:

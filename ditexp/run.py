@@ -7,7 +7,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ditexp import sweep
-from ditexp.cli import command
+from ditexp.cli import ConfigError, command
 
 
 @command("config", finish=sweep.finish)
@@ -15,8 +15,11 @@ def main(cfg: DictConfig) -> None:
     hydra_cfg = HydraConfig.get()
     if hydra_cfg.mode == RunMode.RUN:  # a sweep's launcher has done this for all cells
         cell = {" ".join(hydra_cfg.overrides.task) or "defaults": cfg}
-        if hydra_cfg.runtime.choices["hydra/launcher"] == "plan":
+        launcher = hydra_cfg.runtime.choices["hydra/launcher"]
+        if launcher == "plan":
             return sweep.plan(cell)
+        if launcher != "local":
+            raise ConfigError(f"hydra/launcher={launcher} acts on a sweep: add -m")
         sweep.check(cell)
     sweep.run_cell(cfg, hydra_cfg)
 

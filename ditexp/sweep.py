@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hydra.experimental.callback import Callback
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -45,25 +46,47 @@ class Cells(Callback):
 def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     """Run one cell and leave its result, or its error, as cell.json in its own folder; never raises for either."""
     folder, settings = Path(hydra_cfg.runtime.output_dir), settings_of(cfg, hydra_cfg)
-    title = f"{settings['solver']} {settings['steps']}"
     try:
-        result = job.run(cfg, settings=settings, title=title, command=command_of(hydra_cfg))
+        result = job.run(cfg, settings=settings, title=title_of(settings), command=command_of(hydra_cfg))
     except Exception as error:
-        result = {
-            "id": f"failed-{folder.parent.name}-{folder.name}",
-            "status": "failed",
-            "error": "; ".join(describe(error)),
-            "study": cfg.study,
-            "settings": settings,
-            "config": OmegaConf.to_container(cfg),
-        }
-        for line in describe(error):
-            print_line(f"[red]failed[/] {title}: ", line)
+        result = failure(cfg, settings, folder, error)
+    tell(result)
+    leave(result, cfg, folder)
+
+
+def collect(cfg: DictConfig, folder: Path, reason: str) -> None:
+    """Tell how a cell ended that ran in another process; where that died and left nothing, leave `reason`.
+
+    cfg: the cell's, with Hydra's own part.
+    """
+    if not (folder / "cell.json").exists():
+        task_cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+        leave(failure(task_cfg, settings_of(cfg, cfg.hydra), folder, RuntimeError(reason)), task_cfg, folder)
+    tell(json.loads((folder / "cell.json").read_text()))
+
+
+def failure(cfg: DictConfig, settings: dict, folder: Path, error: Exception) -> dict:
+    return {
+        "id": f"failed-{folder.parent.name}-{folder.name}",
+        "status": "failed",
+        "error": "; ".join(describe(error)),
+        "study": cfg.study,
+        "settings": settings,
+        "config": OmegaConf.to_container(cfg),
+    }
+
+
+def tell(result: dict) -> None:
+    title = title_of(result["settings"])
+    if result["status"] == "failed":
+        print_line(f"[red]failed[/] {title}: ", result["error"])
+    elif result["status"] == "incomplete":
+        print_line(f"[yellow]incomplete[/] {title}: ", result["error"])
     else:
-        if result["status"] == "incomplete":
-            print_line(f"[yellow]incomplete[/] {title}: ", result["error"])
-        else:
-            print_line(f"[green]{'cached' if result['cached'] else 'done'}[/] {title}: ", headline(result))
+        print_line(f"[green]{'cached' if result['cached'] else 'done'}[/] {title}: ", headline(result))
+
+
+def leave(result: dict, cfg: DictConfig, folder: Path) -> None:
     with atomic(folder / "cell.json") as temporary:
         temporary.write_text(json.dumps(result, indent=2))
     if result["status"] != "incomplete":
@@ -181,6 +204,8 @@ def settings_of(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
     groups = (*COMPONENTS, "feature", "reference")
     settings = {group: hydra_cfg.runtime.choices[group] for group in groups}
     settings |= {number: cfg[number] for number in NUMBERS}
+    if getattr(get_class(cfg.solver._target_), "adaptive", False):
+        settings["steps"] = None  # it does not act
     for group in COMPONENTS:
         for key, value in OmegaConf.to_container(cfg[group], resolve=True).items():
             if key not in ("_target_", "steps") and value is not None:
@@ -199,6 +224,10 @@ def in_cells(line: str, names: list[str], total: int) -> str:
     if total == 1 or len(names) == total:
         return line
     return f"{line} (in {names[0]}{f' and {len(names) - 1} more cells' if len(names) > 1 else ''})"
+
+
+def title_of(settings: dict) -> str:
+    return f"{settings['solver']} {settings['steps'] or ''}".strip()  # an adaptive solver has no steps
 
 
 def headline(result: dict) -> str:

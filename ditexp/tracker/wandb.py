@@ -76,7 +76,7 @@ class WandbTracker:
             write,
             id=result["id"],
             status=result["status"],
-            name="-".join(str(settings[name]) for name in ("solver", "steps", "guidance") if name in settings),
+            name="-".join(str(settings[name]) for name in ("solver", "steps", "guidance") if settings.get(name)),
             group=result.get("study"),
             job_type="sample",
             tags=[f"{name}:{settings[name]}"[:64] for name in TAGS if name in settings],

@@ -1,13 +1,26 @@
-"""Two Hydra launchers: `local` checks every cell of a sweep before the first one starts; `plan` only checks."""
+"""How a sweep runs: `local` here, cell after cell; submitit_slurm, submitit_local and ray in a job a cell; `plan` not
+at all. Each checks every cell before the first one starts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import importlib.util
+import logging
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn
-from omegaconf import DictConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, setup_globals
+from hydra.types import TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 
 class LocalLauncher(BasicLauncher):
@@ -39,6 +52,157 @@ class PlanLauncher(LocalLauncher):
         return []
 
 
+class ClusterLauncher(LocalLauncher):
+    """Each cell in a job of its own, after all have been checked here; a job that dies costs its own cell only."""
+
+    extra: ClassVar[str]  # of ditexp's, that brings `packages`
+    packages: ClassVar[tuple[str, ...]]
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from ditexp import sweep
+        from ditexp.cli import ConfigError
+        from ditexp.provenance import command
+
+        if not all(map(importlib.util.find_spec, self.packages)):
+            name = self.config.hydra.runtime.choices["hydra/launcher"]
+            raise ConfigError(f"hydra/launcher={name} is an extra: pip install 'ditexp[{self.extra}]'")
+        setup_globals()
+        folder = Path(self.config.hydra.sweep.dir).absolute()
+        with read_write(self.config):  # a job's own ${now:} and ${pid:} would lead it to another folder
+            self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
+        cells = self.compose(job_overrides)
+        sweep.check(cells)
+        for number, cfg in enumerate(cells.values(), initial_job_idx):
+            with open_dict(cfg):
+                cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
+            # An earlier sweep in the same folder must not speak for a job that dies.
+            (folder / str(cfg.hydra.sweep.subdir) / "cell.json").unlink(missing_ok=True)
+        # Jobs start afresh, and must find every module that this process finds, the one of this class among them.
+        self.environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "DITEXP_COMMAND": command()}
+        os.environ.update(self.environment)
+        logging.basicConfig(format="%(message)s")  # Hydra sets this up only where a job runs
+        logging.getLogger("ditexp").setLevel(logging.INFO)
+        for cfg, reason in self.run(list(cells.values())):
+            sweep.collect(cfg, folder / str(cfg.hydra.sweep.subdir), reason)
+        return []
+
+    def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
+        """Submit the cells, and give each as its job ends, with what can be said if it has left no result."""
+        raise NotImplementedError
+
+
+class SubmititLauncher(ClusterLauncher):
+    """Jobs of submitit: on Slurm one array of them; with cluster=local processes here, to see whether it all works.
+
+    parameters: submitit's, under the names they have there.
+    """
+
+    extra = "slurm"
+    packages = ("submitit", "hydra_plugins.hydra_submitit_launcher")
+
+    def __init__(self, *, cluster: str, submitit_folder: str, max_num_timeout: int, **parameters: Any):
+        super().__init__()
+        self.cluster = cluster
+        self.folder = submitit_folder
+        self.max_num_timeout = max_num_timeout
+        self.parameters = OmegaConf.to_container(OmegaConf.create(parameters))
+
+    def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
+        import submitit
+        from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
+
+        from ditexp.sweep import print_line
+
+        executor = submitit.AutoExecutor(
+            self.folder, self.cluster, **{f"{self.cluster}_max_num_timeout": self.max_num_timeout}
+        )
+        executor.update_parameters(**{f"{self.cluster}_{name}": value for name, value in self.parameters.items()})
+        job = BaseSubmititLauncher()  # called with the arguments below, and again with them when it is requeued
+        job.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
+        state = Singleton.get_state()
+        arguments = [
+            (list(cfg.hydra.overrides.task), "hydra.sweep.dir", cfg.hydra.job.num, cfg.hydra.job.id, state)
+            for cfg in cells
+        ]
+        jobs = executor.map_array(job, *zip(*arguments))
+        print_line("[green]submitted[/] ", f"{len(jobs)}: jobs {jobs[0].job_id} to {jobs[-1].job_id}")
+        running = {job.job_id: (cfg, job) for cfg, job in zip(cells, jobs)}
+        while running:
+            for name in [name for name, (_, job) in running.items() if job.done()]:
+                cfg, job = running.pop(name)
+                yield cfg, "" if job.exception() is None else last_words(job)
+            time.sleep(0.5)
+
+
+def last_words(job) -> str:
+    lines = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
+    return "; ".join([f"its job {job.job_id} left no result (state {job.state})", *lines[-1:]])
+
+
+class RayLauncher(ClusterLauncher):
+    """Tasks of Ray: of one that runs already, or of one on this machine that lives as long as the sweep.
+
+    ray: `init` holds arguments of ray.init, `remote` those of ray.remote, for every cell.
+    """
+
+    extra = "ray"
+    packages = ("ray", "hydra_plugins.hydra_ray_launcher")
+
+    def __init__(self, *, ray: DictConfig):
+        super().__init__()
+        self.settings = OmegaConf.to_container(ray, resolve=True)
+
+    def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
+        from ditexp.cli import ConfigError, describe
+        from ditexp.sweep import print_line
+
+        init, remote = self.settings["init"], self.settings["remote"]
+        is_own = init["address"] == "local"
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if is_own:
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray leaves one in the home directory
+            init = {"include_dashboard": False, "object_store_memory": 100_000_000} | init
+        else:  # its workers have an environment of their own
+            init = {"runtime_env": {"env_vars": self.environment}} | init
+        import ray
+        from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
+
+        ray.init(**init)
+        try:
+            for kind in ("cpus", "gpus") if is_own else ():
+                wanted, there = remote.get(f"num_{kind}", 0), ray.cluster_resources().get(kind.upper()[:-1], 0)
+                if wanted > there:
+                    name = f"hydra.launcher.ray.remote.num_{kind}"
+                    raise ConfigError(f"{name}={wanted}: this machine has {there:g}, and the sweep would wait for ever")
+            function = functools.partial(run_in, os.getcwd(), self.task_function)
+            state = Singleton.get_state()
+            running = {
+                launch_job_on_ray(self.hydra_context, OmegaConf.create(remote), cfg, function, state): cfg
+                for cfg in cells
+            }
+            print_line("[green]submitted[/] ", f"{len(running)}: to Ray at {ray.get_runtime_context().gcs_address}")
+            while running:
+                (task,), _ = ray.wait(list(running))
+                try:
+                    ray.get(task)
+                    reason = ""
+                except Exception as error:
+                    reason = f"its task left no result: {describe(error)[0]}"
+                yield running.pop(task), reason
+        finally:
+            ray.shutdown()
+
+
+def run_in(folder: str, function: TaskFunction, cfg: DictConfig) -> Any:
+    """Run a cell in the folder from which its relative paths are meant; Ray may have been started in another."""
+    os.chdir(folder)
+    return function(cfg)
+
+
 for name, launcher in (("local", "LocalLauncher"), ("plan", "PlanLauncher")):
     target = {"_target_": f"hydra_plugins.ditexp_launchers.{launcher}"}
     ConfigStore.instance().store(group="hydra/launcher", name=name, node=target, provider="ditexp")
+# Hydra's own plugins for submitit and Ray, which it has imported by now, store configs of the names that ours in
+# conf/hydra/launcher have, and Hydra 1.3 would take theirs for schemas of ours.
+for name in ("submitit_slurm", "submitit_local", "ray"):
+    ConfigStore.instance().repo["hydra"]["launcher"].pop(f"{name}.yaml", None)
