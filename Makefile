@@ -12,7 +12,7 @@ plan: .venv/.ready  ## what the demo would cost, and what of it is cached; runs 
 	$(RUN) $(DEMO) hydra/launcher=plan
 
 test: .venv/.ready
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 lint: .venv/.ready
 	$(PY) -m ruff check .

@@ -2,8 +2,8 @@
 
 A set of noisy gradients (which compress like photographs) is written, verified, exported in each format, and judged,
 each in a process of its own whose peak resident memory is what the kernel says (VmHWM). The judge stands in for
-Inception: it returns as many features, which is what takes memory, without its hours of convolutions on a CPU. FID,
-Inception Score and precision / recall are ditexp's own, on as many images as the file says.
+Inception: it returns as many features, which is what takes memory, without its hours of convolutions on a CPU. The
+metrics are ditexp's default ones: FID, Inception Score, precision and recall.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from ditexp.export import export
 from ditexp.features import extract
 from ditexp.metric.fid import FrechetDistance as FID
 from ditexp.metric.inception_score import InceptionScore
+from ditexp.metric.precision_recall import PrecisionRecall
 from ditexp.provenance import provenance
 from ditexp.sampler import peak_memory_mb
 from ditexp.store import SampleStore
 
 COUNT, SIZE, BLOCK = int(sys.argv[1]) if sys.argv[1:] else 50_000, 128, 256
+REFERENCE = min(COUNT, 10_000)  # images, as many as ADM's evaluator compares with
 
 
 class Judge:
@@ -71,9 +73,10 @@ def export_to(name: str, folder: str) -> None:
 
 
 def evaluate(folder: str) -> None:
-    features = extract(store_in(folder), Judge(), Path(folder) / "cache")
-    FID()(features, features)
-    InceptionScore()(features, None)
+    cache = Path(folder) / "cache"
+    fake, real = (extract(store_in(folder), Judge(), cache, limit=limit) for limit in (None, REFERENCE))
+    for metric in (FID(), InceptionScore(), PrecisionRecall()):
+        metric(fake, real)
 
 
 def idle(folder: str) -> None:
@@ -90,7 +93,7 @@ def main() -> None:
     context, rows = multiprocessing.get_context("spawn"), {}
     steps = {"imports alone": (idle,), "write": (write,), "verify": (verify,)}
     steps |= {f"export {name}": (export_to, name) for name in ("out.npz", "out.tar", "folder")}
-    steps["features, FID and Inception Score"] = (evaluate,)
+    steps["evaluate"] = (evaluate,)
     with tempfile.TemporaryDirectory(dir=".") as folder:
         for name, (step, *arguments) in steps.items():
             ours, theirs = context.Pipe()

@@ -41,15 +41,18 @@ def extract(
     folder = Path(cache) / feature_id(feature) / source.fingerprint()
     done = 0
     for parts in (_cached(folder), _completed(folder, source, feature)):
-        taken, count = [], 0
+        whole, count = {}, 0  # filled in place: collected and then joined, they would be there twice
         for part in parts:
-            taken.append({name: tensor[: wanted - count] for name, tensor in part.items()})
-            count += len(taken[-1]["pool"])
+            begin, count = count, min(count + len(part["pool"]), wanted)
+            for name, tensor in part.items():
+                if name not in whole:
+                    whole[name] = tensor.new_empty((wanted, *tensor.shape[1:]))
+                whole[name][begin:count] = tensor[: count - begin]
             if progress and count > done:
                 progress.advance(count - done)
                 done = count
             if count == wanted:
-                return Features(count=count, **{name: torch.cat([part[name] for part in taken]) for name in part})
+                return Features(count=count, **whole)
     raise ValueError(f"{source.name} ended after {count} of {len(source)} images: check it")
 
 

@@ -18,14 +18,6 @@ context.set_forkserver_preload(
 )
 
 
-faults: list[tuple[str, int, str]] = []
-
-
-def record_fault(fault: str, times: int, outcome: str) -> None:
-    """A row of the table that ends the session; called once all checks have held."""
-    faults.append((fault, times, outcome))
-
-
 @dataclass
 class Command:
     process: multiprocessing.Process

@@ -48,11 +48,12 @@ def ditexp(tmp_path) -> Callable[..., commands.Command]:
 
 def pytest_terminal_summary(terminalreporter) -> None:
     """The table of faults that tests/test_faults.py injected."""
-    if commands.faults:
+    passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
+    faults = [value for report in passed for name, value in report.user_properties if name == "fault"]
+    if faults:
         terminalreporter.section("faults; after each, running again gave the bytes of an undisturbed run")
-        width = max(len(fault) for fault, _, _ in commands.faults)
-        for fault, times, outcome in commands.faults:
-            terminalreporter.line(f"{fault:{width}}  {times:3} x  {outcome}")
+        for fault, times, outcome in faults:
+            terminalreporter.line(f"{fault:{max(len(fault) for fault, _, _ in faults)}}  {times:3} x  {outcome}")
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -96,7 +96,7 @@ def wait_for_blocks(samples: Path, count: int, command: commands.Command) -> Non
         time.sleep(0.005)
 
 
-def test_kill_9_of_the_parent(runs):
+def test_kill_9_of_the_parent(runs, record_property):
     draw, kills, sets, saved = random.Random(0), 0, 0, 0
     while kills < PARENT_KILLS:
         name, sets = f"killed-{sets}", sets + 1
@@ -111,12 +111,11 @@ def test_kill_9_of_the_parent(runs):
             saved += bool(list(runs.samples(name).rglob("0*.json")))
         runs.check(name)
     assert saved
-    commands.record_fault(
-        "kill -9 of the parent", kills, f"{sets} sets; {saved} times finished blocks were there to go on from"
-    )
+    outcome = "kill -9 of the parent", kills, f"{sets} sets; {saved} times finished blocks were there to go on from"
+    record_property("fault", outcome)
 
 
-def test_kill_9_of_a_worker(runs):
+def test_kill_9_of_a_worker(runs, record_property):
     draw, kills, sets, failed = random.Random(1), 0, 0, 0
     while kills < WORKER_KILLS:
         name, sets = f"worker-killed-{sets}", sets + 1
@@ -136,11 +135,11 @@ def test_kill_9_of_a_worker(runs):
             assert command.code == 1 and "was killed by SIGKILL" in command.output, command.output
         runs.check(name)
     survived = f"{sets} sets: {sets - failed} ended well by themselves, {failed} after a block had failed twice"
-    commands.record_fault("kill -9 of single workers", kills, survived)
+    record_property("fault", ("kill -9 of single workers", kills, survived))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_run_tidily(runs, number, code):
+def test_a_signal_ends_a_run_tidily(runs, record_property, number, code):
     draw, sent = random.Random(2), 3
     for i in range(sent):
         name = f"{number.name}-{i}"
@@ -155,7 +154,7 @@ def test_a_signal_ends_a_run_tidily(runs, number, code):
             assert command.code == code and "the same command goes on from there" in command.complaints[-1]
             assert not list(runs.samples(name).rglob("*.claim")) and not list(runs.samples(name).rglob("*.tmp"))
         runs.check(name)
-    commands.record_fault(number.name, sent, f"exit code {code}, one line, nothing left behind")
+    record_property("fault", (number.name, sent, f"exit code {code}, one line, nothing left behind"))
 
 
 @contextmanager
@@ -169,7 +168,7 @@ def small_disk(folder: Path, size: str):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_disk_that_fills_up(runs):
+def test_a_disk_that_fills_up(runs, record_property):
     name = "full"
     with small_disk(runs.folder / name, "2m"):
         command = runs.start(name)
@@ -186,19 +185,19 @@ def test_a_disk_that_fills_up(runs):
         assert before and before.items() < runs.expected.items()
         (runs.folder / name / "filler").unlink()
         runs.check(name)
-    commands.record_fault("disk full midway", 1, f"exit code 1, one line, {len(before)} blocks kept")
+    record_property("fault", ("disk full midway", 1, f"exit code 1, one line, {len(before)} blocks kept"))
 
 
-def test_a_disk_that_is_too_small_is_refused_before_work(runs):
+def test_a_disk_that_is_too_small_is_refused_before_work(runs, record_property):
     with small_disk(runs.folder / "small", "100k"):
         command = runs.start("small")
         command.wait()
         assert command.code == 2 and "the samples take up to 198 kB" in command.complaints[0], command.output
         assert not runs.samples("small").exists()
-    commands.record_fault("disk too small from the start", 1, "exit code 2, one line, nothing begun")
+    record_property("fault", ("disk too small from the start", 1, "exit code 2, one line, nothing begun"))
 
 
-def test_a_folder_that_can_only_be_read(runs):
+def test_a_folder_that_can_only_be_read(runs, record_property):
     name = "readonly"
     with small_disk(runs.folder / name, "2m"):
         command = runs.start(name)
@@ -211,7 +210,7 @@ def test_a_folder_that_can_only_be_read(runs):
         assert refused.code in (1, 2) and "Read-only file system" in refused.output, refused.output
         subprocess.run(["mount", "-o", "remount,rw", runs.folder / name], check=True)
         runs.check(name)
-    commands.record_fault("folder turned read-only", 1, "one line")
+    record_property("fault", ("folder turned read-only", 1, "one line"))
 
 
 def copy_of_undisturbed(runs: Runs, name: str) -> Path:
@@ -262,14 +261,14 @@ def set_clock_back(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS_AT_REST)
-def test_a_damaged_set_is_mended_by_the_next_run(runs, fault):
+def test_a_damaged_set_is_mended_by_the_next_run(runs, record_property, fault):
     name = fault.replace(" ", "-")
     FAULTS_AT_REST[fault](copy_of_undisturbed(runs, name))
     runs.check(name)
-    commands.record_fault(fault, 1, "mended by the next run")
+    record_property("fault", (fault, 1, "mended by the next run"))
 
 
-def test_a_bit_that_rots_without_a_trace_is_found_by_verify(runs):
+def test_a_bit_that_rots_without_a_trace_is_found_by_verify(runs, record_property):
     folder = copy_of_undisturbed(runs, "rot")
     for path in folder.glob("*.json"):  # as if the copy had kept the times
         record = json.loads(path.read_text())
@@ -286,9 +285,8 @@ def test_a_bit_that_rots_without_a_trace_is_found_by_verify(runs):
     assert found.code == 1 and "block 3 (000003.npy.gz) is damaged and was dropped" in found.output, found.output
     runs.check("rot")
     assert verify().code == 0
-    commands.record_fault(
-        "a bit rotten under an unchanged date", 1, "found and named by verify, mended by the next run"
-    )
+    outcome = "a bit rotten under an unchanged date", 1, "found and named by verify, mended by the next run"
+    record_property("fault", outcome)
 
 
 @contextmanager
@@ -316,7 +314,7 @@ def makers(samples: Path) -> list[str]:
     return [json.loads(path.read_text())["process"] for path in sorted(samples.rglob("0*.json"))]
 
 
-def test_two_processes_share_a_set(runs):
+def test_two_processes_share_a_set(runs, record_property):
     with watched(runs.samples("shared")) as states:
         both = [runs.start("shared", "devices=cpu:1") for _ in range(2)]
         for command in both:
@@ -326,12 +324,11 @@ def test_two_processes_share_a_set(runs):
     shares = [makers(runs.samples("shared")).count(process) for process in set(makers(runs.samples("shared")))]
     assert len(shares) == 2
     runs.check("shared")
-    commands.record_fault(
-        "two processes on one set", 1, f"both end with all of it, of {shares[0]} and {shares[1]} blocks"
-    )
+    outcome = "two processes on one set", 1, f"both end with all of it, of {shares[0]} and {shares[1]} blocks"
+    record_property("fault", outcome)
 
 
-def test_one_of_two_processes_is_killed(runs):
+def test_one_of_two_processes_is_killed(runs, record_property):
     doomed, other = (runs.start("widowed", "devices=cpu:1") for _ in range(2))
     wait_for_blocks(runs.samples("widowed"), 2, other)
     doomed.process.kill()
@@ -340,10 +337,10 @@ def test_one_of_two_processes_is_killed(runs):
     assert other.code == 0, other.output
     assert files_of(runs.samples("widowed")) == runs.expected
     runs.check("widowed")
-    commands.record_fault("kill -9 of one of two processes on one set", 1, "the other makes all of it")
+    record_property("fault", ("kill -9 of one of two processes on one set", 1, "the other makes all of it"))
 
 
-def test_a_claim_of_a_dead_host_expires(runs):
+def test_a_claim_of_a_dead_host_expires(runs, record_property):
     """Of another host nobody can tell whether it lives, so its silence is timed: 2 s here instead of 90."""
     claim(copy_of_undisturbed(runs, "dead-host"), "elsewhere~1~1~1")
     began = time.monotonic()
@@ -351,7 +348,7 @@ def test_a_claim_of_a_dead_host_expires(runs):
     assert command.code == 0, command.output
     assert time.monotonic() - began > 2
     runs.check("dead-host")
-    commands.record_fault("a stale claim of a dead host", 1, "waited for, then taken over")
+    record_property("fault", ("a stale claim of a dead host", 1, "waited for, then taken over"))
 
 
 def test_slices_make_a_set_together(runs):
@@ -363,7 +360,7 @@ def test_slices_make_a_set_together(runs):
     runs.check("slices")
 
 
-def test_two_hosts_share_a_set(runs):
+def test_two_hosts_share_a_set(runs, record_property):
     """Two commands as users start them, each in a machine of its own as far as names and processes go."""
     apart = ["unshare", "--uts", "--pid", "--fork", "--mount-proc"]
     if subprocess.run([*apart, "true"], capture_output=True).returncode:
@@ -381,10 +378,10 @@ def test_two_hosts_share_a_set(runs):
     made = files_of(runs.samples("hosts"))
     assert len(made) == 16 and runs.expected.items() < made.items()
     assert not [path for path in runs.samples("hosts").rglob("*") if path.suffix in (".claim", ".tmp")]
-    commands.record_fault("two hosts on one set", 1, "both end with all of it, each made a part")
+    record_property("fault", ("two hosts on one set", 1, "both end with all of it, each made a part"))
 
 
-def test_a_command_of_its_own_leaves_no_process(runs):
+def test_a_command_of_its_own_leaves_no_process(runs, record_property):
     """Without the session's fork server: kill -9 of the parent takes its own server and workers with it."""
     marker = f"DITEXP_TEST={time.monotonic_ns()}"
     environment = {**os.environ, **dict([marker.split("=")])}
@@ -411,7 +408,7 @@ def test_a_command_of_its_own_leaves_no_process(runs):
         time.sleep(0.02)
     assert not ours()
     runs.check("own")
-    commands.record_fault("kill -9 of a command with its own fork server", 1, "server and workers end with it")
+    record_property("fault", ("kill -9 of a command with its own fork server", 1, "server and workers end with it"))
 
 
 def test_gc_frees_what_no_result_needs_and_nothing_else(runs):

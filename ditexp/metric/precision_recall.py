@@ -60,7 +60,8 @@ class _Points:
 
     def __init__(self, features: np.ndarray, centre: np.ndarray) -> None:
         self.features = features
-        self.centred = (features - centre).astype(np.float32)
+        self.centred = np.empty_like(features)
+        np.subtract(features, centre, out=self.centred, casting="same_kind")  # in float64, a little at a time
         self.norms = np.einsum("nd,nd->n", self.centred, self.centred, dtype=np.float64).astype(np.float32)
 
 
