@@ -1,4 +1,4 @@
-"""Peak memory of 50,000 images of 128 px: python -m benchmarks.memory
+"""Peak memory of 50,000 images of 128 px: python -m benchmarks.memory [images] [pixels]
 
 A set of noisy gradients (which compress like photographs) is written, verified, exported in each format, and judged,
 each in a process of its own whose peak resident memory is what the kernel says (VmHWM). The judge stands in for
@@ -28,7 +28,7 @@ from ditexp.provenance import provenance
 from ditexp.sampler import peak_memory_mb
 from ditexp.store import SampleStore
 
-COUNT, SIZE, BLOCK = int(sys.argv[1]) if sys.argv[1:] else 50_000, 128, 256
+COUNT, SIZE, BLOCK = *map(int, sys.argv[1:3] + ["50000", "128"][len(sys.argv) - 1 :]), 256
 REFERENCE = min(COUNT, 10_000)  # images, as many as ADM's evaluator compares with
 
 
@@ -106,7 +106,7 @@ def main() -> None:
             print(f"{name:36} {peak:8.0f} MB {seconds:8.1f} s", flush=True)
         size = sum(path.stat().st_size for path in Path(folder).glob("samples/*/*.npy.gz"))
     result = {"images": COUNT, "size": SIZE, "raw_bytes": COUNT * 3 * SIZE**2, "bytes": size, "steps": rows}
-    out = Path(__file__).parent / "results" / "memory.json"
+    out = Path(__file__).parent / "results" / f"memory_{COUNT}x{SIZE}.json"
     out.write_text(json.dumps(result | provenance(), indent=2) + "\n")
 
 

@@ -134,7 +134,7 @@ def bind(cfg: DictConfig, parts: dict, device: torch.device) -> tuple[Sampler, S
 
 def load_model(node: DictConfig) -> FlowModel:
     """The model of a config node, loaded once a process: the cells of a sweep share it."""
-    OmegaConf.to_container(node, throw_on_missing=True)  # here a missing value is known by its whole name
+    list(node.items())  # raises for a missing value, which here is still known by its whole name
     return _load_model(OmegaConf.to_yaml(node, resolve=True))
 
 

@@ -58,21 +58,19 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
                     errors.append(error)  # kept from Hydra, which would print a line of its own
 
             try:
-                conf = str(packaged("conf"))
-                hydra.main(version_base="1.3", config_path=conf, config_name=config_name)(guarded)()
+                try:
+                    conf = str(packaged("conf"))
+                    hydra.main(version_base="1.3", config_path=conf, config_name=config_name)(guarded)()
+                except Exception as error:
+                    exit_with(2, error)  # composing the configuration, or making the run's folder
+                try:
+                    if finish and not errors:
+                        finish()
+                except Exception as error:
+                    errors.append(error)
             except KeyboardInterrupt as stopped:
-                how = str(stopped) or "interrupted"
-                exit_with(
-                    143 if stopped.args else 130,
-                    f"{how}; everything finished is kept, and the same command goes on from there",
-                )
-            except Exception as error:
-                exit_with(2, error)  # composing the configuration, or making the run's folder
-            try:
-                if finish and not errors:
-                    finish()
-            except Exception as error:
-                errors.append(error)
+                how, code = (str(stopped), 143) if stopped.args else ("interrupted", 130)
+                exit_with(code, f"{how}; everything finished is kept, and the same command goes on from there")
             if errors:
                 exit_with(2 if is_wrong_input(errors[0]) else 1, errors[0])
 

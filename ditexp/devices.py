@@ -53,7 +53,7 @@ def choose_devices(devices: str | int | Sequence[int]) -> list[torch.device]:
     if isinstance(devices, str) and devices.startswith("cpu:") and devices[4:].isdecimal() and int(devices[4:]):
         return [torch.device("cpu")] * int(devices[4:])
     numbers = list(range(devices)) if isinstance(devices, int) and not isinstance(devices, bool) else devices
-    is_list = not isinstance(numbers, str | bool) and all(isinstance(n, int) and n >= 0 for n in numbers)
+    is_list = isinstance(numbers, Sequence) and all(isinstance(number, int) and number >= 0 for number in numbers)
     if not is_list or not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"devices={devices}: choose auto, a number of GPUs, a list of them as [0,2], cpu or cpu:N")
     if max(numbers) >= there:

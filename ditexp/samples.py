@@ -130,7 +130,9 @@ def gc(arguments: argparse.Namespace) -> int:
         print("nothing was freed" + ("" if sys.stdin.isatty() else ": give --yes"))
         return 0
     for path, _ in freed:
-        if path.is_dir() and not (path.name in every and at_work(every[path.name])):  # a run may have begun meanwhile
+        if path.name in every and at_work(every[path.name]):
+            print(f"{path} was left alone: it has come into use")
+        elif path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
@@ -143,8 +145,12 @@ def about(store: SampleStore) -> dict:
 
 
 def stores(outputs: Path) -> Iterator[SampleStore]:
+    """Every set; one whose set.json cannot be read is told and left alone."""
     for path in sorted((outputs / "samples").glob("*/set.json")):
-        yield SampleStore.find(path.parent)
+        try:
+            yield SampleStore.find(path.parent)
+        except ValueError:
+            print(f"ditexp: {path} is damaged; the run that made the set mends it", file=sys.stderr)
 
 
 def at_work(store: SampleStore) -> bool:

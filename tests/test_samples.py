@@ -1,0 +1,183 @@
+"""Sample sets on disk: blocks and their format, claims, and the command that looks after sets."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ditexp import blocks
+from ditexp.card import write_card
+from ditexp.claims import Claims
+from ditexp.core import Cost
+from ditexp.files import host, is_running, this_process
+from ditexp.store import SampleStore
+from tests import commands
+
+
+def random_images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (5, 8, 8, 1), (70, 6, 9, 3), (32, 1, 7, 3)])
+@pytest.mark.parametrize("has_labels", [True, False])
+def test_a_block_reads_as_it_was_written(shape, has_labels, tmp_path, monkeypatch):
+    images, labels = random_images(*shape), np.arange(shape[0]) if has_labels else None
+    before = images.copy()
+    data = blocks.encode(images, labels)
+    assert data == blocks.encode(images, labels) and np.array_equal(images, before)
+    read, its_labels = blocks.decode(data)
+    assert np.array_equal(read, images) and read.dtype == np.uint8
+    assert its_labels is None if labels is None else np.array_equal(its_labels, labels)
+
+    (tmp_path / "000000.npy.gz").write_bytes(data)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(blocks.READ_WITHOUT_DITEXP, names)  # what a set's README tells a stranger
+    assert np.array_equal(names["images"], images)
+
+
+def test_noise_takes_no_more_than_the_disk_is_asked_for():
+    images = random_images(256, 32, 32, 3)
+    assert len(blocks.encode(images, None)) < 1.01 * images.nbytes + 8192
+
+
+@pytest.fixture
+def store(tmp_path) -> SampleStore:
+    """A complete set of 20 colour images, the last 4 of its blocks' not asked for."""
+    identity = {"block_size": 8, "image_shape": [6, 5, 3]}
+    store = SampleStore(tmp_path / "outputs" / "samples", identity=identity, num_samples=20)
+    provenance = {"time": "2026-01-01T00:00:00", "commit": "abc", "dirty": False}
+    store.begin({"config": {}, "command": "python -m ditexp.run seed=0", "provenance": provenance})
+    every = random_images(24, 6, 5, 3)
+    for block in range(3):
+        part = slice(8 * block, 8 * block + 8)
+        cost = Cost(images=8, velocity_rows=80, network_rows=160, seconds=2, peak_memory_mb=100)
+        store.write(block, every[part], np.arange(24)[part] % 10, cost=cost, maker={"host": "here", "device": "a GPU"})
+    return store
+
+
+def samples(store: SampleStore, *arguments: str) -> commands.Command:
+    outputs = store.folder.parents[1]
+    log = commands.unused_name(outputs.parent / "logs")
+    return commands.start(log, "ditexp.samples", *arguments, "--outputs", str(outputs)).wait()
+
+
+def test_every_export_holds_the_images_asked_for(store, tmp_path):
+    images, labels = random_images(24, 6, 5, 3)[:20], [index % 10 for index in range(20)]
+    for name in ("out.npz", "out.tar", "folder"):
+        done = samples(store, "export", store.id, str(tmp_path / name))
+        assert done.code == 0 and f"24 images: {tmp_path / name}" in done.output, done.output
+        assert samples(store, "export", store.id, str(tmp_path / f"20{name}"), "--num-samples", "20").code == 0
+    with np.load(tmp_path / "20out.npz") as arrays:
+        assert np.array_equal(arrays["arr_0"], images) and arrays["arr_1"].tolist() == labels
+    with tarfile.open(tmp_path / "20out.tar") as tar:
+        found = {member.name: tar.extractfile(member).read() for member in tar}
+    assert sorted(found) == sorted(f"{index:06d}.{kind}" for index in range(20) for kind in ("cls", "png"))
+    for index in range(20):
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(found[f"{index:06d}.png"]))), images[index])
+        assert int(found[f"{index:06d}.cls"]) == labels[index]
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "20folder" / f"{index:06d}.png")), images[index])
+    listed = json.loads((tmp_path / "20folder" / "dataset.json").read_text())["labels"]
+    assert listed == [[f"{index:06d}.png", label] for index, label in enumerate(labels)]
+    again = samples(store, "export", store.id, str(tmp_path / "folder"))
+    assert again.code == 2 and again.complaints == [
+        f"{tmp_path / 'folder'} is there already: remove it, or choose another name"
+    ]
+
+
+def test_an_export_of_a_damaged_set_says_which_block(store, tmp_path):
+    path, date = store.path(1), store.path(1).stat().st_mtime_ns
+    path.write_bytes(bytes(path.stat().st_size))
+    os.utime(path, ns=(date, date))
+    done = samples(store, "export", store.id, str(tmp_path / "out.npz"))
+    assert done.code == 2 and f"block 1 of sample set {store.id} has changed" in done.complaints[0]
+    assert not (tmp_path / "out.npz").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_ls_tells_size_progress_and_maker(store):
+    listed = samples(store, "ls")
+    assert listed.code == 0 and all(
+        word in listed.output for word in (store.id, "20", "complete, no result", "seed=0", "here 2026-01-01")
+    )
+    store.drop(1)
+    with Claims(store.folder) as claims:
+        claims.take("000001")
+        assert "not complete, in use" in samples(store, "ls").output
+    assert "not complete, no result" in samples(store, "ls").output
+
+
+def test_verify_names_what_is_wrong_and_the_remedy(store):
+    store.path(2).unlink()
+    os.truncate(store.path(0), 10)
+    found = samples(store, "verify", store.id)
+    assert found.code == 1 and "block 0 (000000.npy.gz) is damaged and was dropped" in found.output
+    assert "block 2 (000002.npy.gz) is missing" in found.output
+    assert "to make it whole: python -m ditexp.run seed=0" in found.output
+    assert store.missing() == [0, 2]
+    assert "is no sample set; there are: " + store.id in samples(store, "verify", "other").output
+
+
+def test_gc_leaves_what_is_in_use(store):
+    with Claims(store.folder) as claims:
+        claims.take(claims.me)
+        assert "nothing to free" in samples(store, "gc", "--yes").output
+    freed = samples(store, "gc", "--yes")
+    assert freed.code == 0 and "sample set, 3 of 3 blocks" in freed.output and not store.folder.exists()
+
+
+def test_a_claim_is_ones_own_until_it_is_released_or_its_owner_is_gone(tmp_path):
+    with Claims(tmp_path) as mine, Claims(tmp_path) as yours:
+        assert mine.take("a") and not yours.take("a") and not mine.take("a")
+        mine.release("a")
+        assert yours.take("a")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "a.claim").write_text(f"{host()}~999999~1")
+    with Claims(tmp_path) as mine:
+        assert mine.take("a")
+
+
+def test_a_claim_that_others_took_over_is_not_released(tmp_path):
+    with Claims(tmp_path) as mine:
+        mine.take("a")
+        (tmp_path / "a.claim").write_text("elsewhere~1~2~3")
+    assert (tmp_path / "a.claim").exists()
+
+
+def test_another_hosts_claim_is_void_after_silence_on_ones_own_stopwatch(tmp_path, monkeypatch):
+    monkeypatch.setattr("ditexp.claims.time.monotonic", lambda: now)
+    claim = tmp_path / "a.claim"
+    claim.write_text("elsewhere~1~2~3")
+    with Claims(tmp_path) as mine:
+        now = 0.0
+        assert not mine.take("a")
+        now = 80.0
+        os.utime(claim, (1, 1))  # it is alive, and its clock was set back to 1970
+        assert not mine.take("a")
+        now = 165.0
+        assert not mine.take("a")
+        now = 171.0
+        assert mine.take("a")
+
+
+def test_processes_are_told_apart():
+    me = this_process()
+    where, pid, start = me.rsplit("~", 2)
+    assert is_running(me) is True
+    assert is_running(f"{where}~{pid}~{int(start) - 1}") is False  # an earlier process of the same number
+    assert is_running(f"{where}~999999~{start}") is False
+    assert is_running(f"elsewhere~0~{pid}~{start}") is None
+
+
+def test_the_card_tells_a_person_what_the_set_is(store):
+    write_card(store.folder)
+    text = (Path(store.folder) / "README.md").read_text()
+    for words in ("20 images, 6 x 5 x 3 uint8; 3 of 3 blocks of 8", "complete", "git checkout abc", "seed=0"):
+        assert words in text
+    assert "- 3 block(s) on here, a GPU" in text and "6.0 s of sampling by one device" in text
