@@ -94,7 +94,7 @@ def main() -> None:
     steps = {"imports alone": (idle,), "write": (write,), "verify": (verify,)}
     steps |= {f"export {name}": (export_to, name) for name in ("out.npz", "out.tar", "folder")}
     steps["evaluate"] = (evaluate,)
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory(dir="outputs") as folder:  # /tmp may be memory
         for name, (step, *arguments) in steps.items():
             ours, theirs = context.Pipe()
             process = context.Process(target=measured, args=(step, theirs, *arguments, folder))

@@ -9,8 +9,8 @@ import numpy as np
 
 from ditexp.core import Features
 
-BLOCK_SIZE = 256
-PAIRS = 4096
+BLOCK_ELEMENTS = 4_000_000  # distances held at a time
+PAIRS = 1024
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,15 @@ def _bounds(points: _Points, centres: _Points) -> Iterator[tuple[slice, np.ndarr
     The bound is twice the worst case of a float32 product over D terms, whatever its order of summation.
     """
     relative_error = (points.centred.shape[1] + 16) * np.finfo(np.float32).eps
-    for start in range(0, len(points.norms), BLOCK_SIZE):
-        rows = slice(start, start + BLOCK_SIZE)
+    block_size = max(1, min(256, BLOCK_ELEMENTS // len(centres.norms)))
+    for start in range(0, len(points.norms), block_size):
+        rows = slice(start, start + block_size)
         norms = points.norms[rows, None] + centres.norms
-        squared = norms - 2 * (points.centred[rows] @ centres.centred.T)
+        squared = points.centred[rows] @ centres.centred.T
+        squared *= -2
+        squared += norms
         norms *= relative_error
-        yield rows, squared - norms, squared + norms
+        yield rows, squared - norms, np.add(squared, norms, out=squared)
 
 
 def _radii(points: _Points, k: int) -> np.ndarray:
