@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 PACKAGE = Path(__file__).resolve().parent
 PLUGINS = str(PACKAGE / "_plugins")
-OmegaConf.register_new_resolver("pid", os.getpid, use_cache=True)
+OmegaConf.register_new_resolver("process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True)
 OmegaConf.register_new_resolver("bundled", lambda name: str(PACKAGE / "weights" / name))
 
 

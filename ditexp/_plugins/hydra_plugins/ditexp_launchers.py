@@ -68,7 +68,7 @@ class ClusterLauncher(LocalLauncher):
             raise ConfigError(f"hydra/launcher={name} is an extra: pip install 'ditexp[{self.extra}]'")
         setup_globals()
         folder = Path(self.config.hydra.sweep.dir).absolute()
-        with read_write(self.config):  # a job's own ${now:} and ${pid:} would lead it to another folder
+        with read_write(self.config):  # a job's own ${now:} and ${process:} would lead it to another folder
             self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
         cells = self.compose(job_overrides)
         sweep.check(cells)
