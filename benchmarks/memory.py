@@ -57,10 +57,12 @@ def write(folder: str) -> None:
     store.begin({"config": {}, "command": "python -m benchmarks.memory", "provenance": provenance})
     ramp = np.linspace(0, 200, SIZE)
     for block in range(store.num_blocks):
-        draw = np.random.default_rng(block)
-        slope = ramp[:, None, None] * draw.random((BLOCK, 1, 1, 3)) + ramp[:, None] * draw.random((BLOCK, 1, 1, 3))
-        images = (slope / 2 + draw.normal(20, 4, (BLOCK, SIZE, SIZE, 3))).clip(0, 255).astype(np.uint8)
-        store.write(block, images, np.arange(BLOCK) % 10, cost=Cost(images=BLOCK, seconds=1), maker={"host": "here"})
+        draw, images = np.random.default_rng(block), np.empty((BLOCK, SIZE, SIZE, 3), np.uint8)
+        for image in images:
+            slope = ramp[:, None, None] * draw.random(3) + ramp[:, None] * draw.random(3)
+            image[:] = (slope / 2 + draw.normal(20, 4, image.shape)).clip(0, 255)
+        maker = {"host": "here", "device": "none"}
+        store.write(block, images, np.arange(BLOCK) % 10, cost=Cost(images=BLOCK, seconds=1), maker=maker)
 
 
 def verify(folder: str) -> None:

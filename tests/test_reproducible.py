@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -64,7 +66,7 @@ def test_batch_size_changes_nothing_but_last_bits(model, guidance):
     ids=lambda solver: solver[0],
 )
 def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_path):
-    """An ODE solver of fixed steps and an adaptive one; test_faults.py kills and resumes runs."""
+    """An ODE solver of fixed steps and an adaptive one, also interrupted and resumed."""
     cell = (*solver, "num_samples=520", "batch_size=130", "metric=[]")
 
     def made(*names: str, devices: str) -> dict[str, bytes]:
@@ -81,6 +83,12 @@ def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_p
     half = ditexp(*cell, "slice=1/2", f"outputs={tmp_path / 'half'}")
     assert half.code == 0 and len(files_of(tmp_path / "half" / "samples")) == 2
     assert made("half", devices="cpu:2") == one
+    killed = ditexp.start(*cell, "devices=cpu:1", f"outputs={tmp_path / 'killed'}")
+    while not files_of(tmp_path / "killed"):
+        time.sleep(0.01)
+    killed.process.kill()
+    assert killed.wait().code == -signal.SIGKILL
+    assert made("killed", devices="cpu:2") == one
 
 
 def test_samples_show_the_digit_asked_for(model):
