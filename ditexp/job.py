@@ -33,7 +33,9 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
     makes this cell alone.
     """
     cell = build(cfg)
-    remove_abandoned(cell.result_path.parent)
+    with suppress(OSError):  # a folder that can only be read
+        remove_abandoned(cell.result_path.parent)
+        cell.store.clear()
     store, about = cell.store, {"study": cfg.study, "settings": settings, "grid": str(cell.grid_path)}
     missing = store.missing()
     if cell.result_path.exists() and not (missing and store.folder.exists()):  # a set may be deleted, never damaged
@@ -42,7 +44,7 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         store.begin({"config": OmegaConf.to_container(cfg, resolve=True), **provenance(), "command": command})
         write_card(store.folder)
     with Claims(store.folder) as claims:
-        with suppress(OSError):  # a complete set in a folder that can only be read
+        with suppress(OSError):  # or the set is complete, in a folder that can only be read
             claims.take(claims.me)  # nobody shall clear the set away while it is judged
         sample(cell, slice_of(cfg, missing), claims, title)
         if left := store.missing():

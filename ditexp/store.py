@@ -117,9 +117,8 @@ class SampleStore:
         return [block for block in range(self.num_blocks) if self.manifest(block) is None]
 
     def begin(self, about: dict) -> None:
-        """Make the folder, clear what killed processes left behind, and record what the set is."""
+        """Make the folder, and record what the set is."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.clear()
         try:
             known = self.find(self.folder)
         except ValueError:  # new, or damaged

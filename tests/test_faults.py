@@ -238,6 +238,7 @@ FAULTS_AT_REST = {
     "a damaged set.json": lambda folder: (folder / "set.json").write_text("{"),
     "a half-written temporary file": lambda folder: leave_temporary(folder),
     "a stale claim of a dead process": lambda folder: claim(folder, f"{host()}~999999~1"),
+    "a process killed while it judged a complete set": lambda folder: leave_in_use(folder),
     "a clock set back by a day": lambda folder: set_clock_back(folder),
 }
 
@@ -250,6 +251,12 @@ def leave_temporary(folder: Path) -> None:
 def claim(folder: Path, owner: str) -> None:
     (folder / "000006.json").unlink()
     (folder / "000006.claim").write_text(owner)
+
+
+def leave_in_use(folder: Path) -> None:
+    for result in folder.parents[1].glob("results/*"):
+        result.unlink()
+    (folder / f"{host()}~999999~1.claim").write_text(f"{host()}~999999~1")
 
 
 def set_clock_back(folder: Path) -> None:
