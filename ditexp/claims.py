@@ -46,21 +46,23 @@ class Claims:
             if not self.is_void(name):
                 return False
             path.unlink(missing_ok=True)
+        self._held.add(name)  # before the file is there: Ctrl-C may come between any two steps
         try:
             with open(path, "x") as file:
                 file.write(self.me)
         except FileExistsError:
+            self._held.discard(name)
             return False
         except OSError:  # a full disk: an empty claim would keep everybody waiting
             path.unlink(missing_ok=True)
+            self._held.discard(name)
             raise
-        self._held.add(name)
         return True
 
     def release(self, name: str) -> None:
-        self._held.discard(name)
-        if self.owner(name) == self.me:  # unless others took us for gone
+        if self.owner(name) in (self.me, ""):  # unless others took us for gone; empty: interrupted as we took it
             self._path(name).unlink(missing_ok=True)
+        self._held.discard(name)
 
     def owner(self, name: str) -> str | None:
         """The process that holds `name`, or None."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import tarfile
 from pathlib import Path
 
@@ -148,6 +149,38 @@ def test_a_claim_that_others_took_over_is_not_released(tmp_path):
         mine.take("a")
         (tmp_path / "a.claim").write_text("elsewhere~1~2~3")
     assert (tmp_path / "a.claim").exists()
+
+
+def test_an_interrupt_at_any_moment_leaves_no_claim(tmp_path):
+    """Ctrl-C before each step, one after another, that taking and releasing a claim consists of."""
+
+    def interrupt_at(step: int) -> bool:
+        steps = iter(range(step))
+
+        def trace(frame, event, _):
+            if frame.f_globals["__name__"] != "ditexp.claims":
+                return None
+            if event == "line" and next(steps, None) is None:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        with Claims(tmp_path) as claims:
+            try:
+                sys.settrace(trace)
+                claims.take("a")
+                claims.release("a")
+            except KeyboardInterrupt:
+                return True
+            finally:
+                sys.settrace(None)
+        return False
+
+    steps = 0
+    while interrupt_at(steps):
+        assert not list(tmp_path.iterdir()), f"before step {steps}"
+        steps += 1
+    assert steps > 10
 
 
 def test_another_hosts_claim_is_void_after_silence_on_ones_own_stopwatch(tmp_path, monkeypatch):
