@@ -18,7 +18,7 @@ def write_card(folder: Path) -> None:
 
 
 def card(store: SampleStore) -> str:
-    about = json.loads((store.folder / "set.json").read_text())
+    about = store.about()
     made = list(store.manifests())
     height, width, channels = store.image_shape
     whole = "complete" if len(made) == store.num_blocks else "not complete: run the command below to go on"

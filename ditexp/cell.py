@@ -67,7 +67,7 @@ def build(cfg: DictConfig) -> Cell:
         if mistakes:
             raise ConfigError("\n".join(mistakes))
 
-    parts = {name: attempt(load_model if name == "model" else instantiate, cfg[name]) for name in COMPONENTS}
+    parts = {name: attempt(build_component, cfg, name) for name in COMPONENTS}
     feature, reference = attempt(instantiate, cfg.feature), attempt(instantiate, cfg.reference)
     metrics = {name: attempt(instantiate, node) for name, node in cfg.get("metric", {}).items()}
     devices = attempt(choose_devices, cfg.devices)
@@ -121,8 +121,7 @@ def slice_of(cfg: DictConfig, blocks: list[int]) -> list[int]:
 
 def build_for_sampling(cfg: DictConfig, device: torch.device) -> tuple[Sampler, SampleStore]:
     """What a worker needs of a cell that has been checked."""
-    parts = {name: load_model(cfg[name]) if name == "model" else instantiate(cfg[name]) for name in COMPONENTS}
-    return bind(cfg, parts, device)
+    return bind(cfg, {name: build_component(cfg, name) for name in COMPONENTS}, device)
 
 
 def bind(cfg: DictConfig, parts: dict, device: torch.device) -> tuple[Sampler, SampleStore]:
@@ -132,14 +131,16 @@ def bind(cfg: DictConfig, parts: dict, device: torch.device) -> tuple[Sampler, S
     return sampler, SampleStore(samples, identity=sampling_identity(cfg, sampler), num_samples=cfg.num_samples)
 
 
-def load_model(node: DictConfig) -> FlowModel:
-    """The model of a config node, loaded once a process: the cells of a sweep share it."""
-    list(node.items())  # raises for a missing value, which here is still known by its whole name
-    return _load_model(OmegaConf.to_yaml(node, resolve=True))
+def build_component(cfg: DictConfig, name: str):
+    if name != "model":
+        return instantiate(cfg[name])
+    list(cfg.model.items())  # raises for a missing value, which here is still known by its whole name
+    return load_model(OmegaConf.to_yaml(cfg.model, resolve=True))
 
 
 @functools.lru_cache(maxsize=2)
-def _load_model(node: str) -> FlowModel:
+def load_model(node: str) -> FlowModel:
+    """The model of a config node, loaded once a process: the cells of a sweep share it."""
     return instantiate(OmegaConf.create(node))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ditexp.files import atomic, this_process
+from ditexp.files import atomic, free_space, this_process
 from ditexp.store import SampleStore
 
 Advance = Callable[[int], None]
@@ -27,7 +27,7 @@ def export(store: SampleStore, out: Path, advance: Advance) -> None:
     Raises ValueError where a folder is there already, or the disk has no room.
     """
     out = Path(out)
-    size = shutil.disk_usage(next(path for path in out.absolute().parents if path.exists())).free
+    size = free_space(out.parent)
     if size < len(store) * store.block_bytes / store.block_size:
         raise ValueError(f"{out}: the disk has {size:,} bytes free, too few for {len(store)} images: choose another")
     {".npz": to_npz, ".tar": to_tar}.get(out.suffix, to_folder)(store, out, advance)

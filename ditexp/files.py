@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -84,6 +85,12 @@ def start_of(pid: int) -> str | None:
     except PermissionError:
         pass
     return "0"
+
+
+def free_space(path: Path) -> int:
+    """Bytes free on the disk that will hold a path, which need not be there yet."""
+    path = Path(path).absolute()
+    return shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
 
 
 def digest(facts) -> str:

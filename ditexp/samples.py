@@ -69,8 +69,8 @@ def ls(arguments: argparse.Namespace) -> int:
             state = f"{state}, no result"
         hosts = ", ".join(sorted({manifest["maker"]["host"] for manifest in made}))
         counts = (f"{images:,}", f"{len(store):,}", amount(size))
-        made_by = f"{hosts} {about(store)['provenance']['time'][:10]}"
-        table.add_row(store.id, *counts, state, escape(about(store)["command"]), made_by)
+        made_by = f"{hosts} {store.about()['provenance']['time'][:10]}"
+        table.add_row(store.id, *counts, state, escape(store.about()["command"]), made_by)
     if table.row_count:
         wide_console().print(table)
     else:
@@ -95,7 +95,7 @@ def verify(arguments: argparse.Namespace) -> int:
             print(f"{store.id}: block {block} ({store.path(block).name}) is missing")
         if damaged or absent:
             wrong += 1
-            print(f"{store.id}: to make it whole: {about(store)['command']}")
+            print(f"{store.id}: to make it whole: {store.about()['command']}")
         else:
             print(f"{store.id}: all {store.num_blocks} blocks are whole")
     return 1 if wrong else 0
@@ -138,10 +138,6 @@ def gc(arguments: argparse.Namespace) -> int:
             path.unlink(missing_ok=True)
     print(f"freed {total}")
     return 0
-
-
-def about(store: SampleStore) -> dict:
-    return json.loads((store.folder / "set.json").read_text())
 
 
 def stores(outputs: Path) -> Iterator[SampleStore]:

@@ -5,6 +5,7 @@ outputs/samples/<id>/README.md       the set for people: what it is, what made i
                      000000.npy.gz   images and labels (blocks.py)
                      000000.json     its size, hashes, cost and maker; a block counts only once this exists
                      000001.claim    a block that a process is making (claims.py)
+                     <process>.claim a process that makes or judges the set
 """
 
 from __future__ import annotations
@@ -65,11 +66,15 @@ class SampleStore:
         """The set of a folder as long as its largest run asked for, made or not. Raises ValueError if it is none."""
         folder = Path(folder)
         try:
-            about = json.loads((folder / "set.json").read_text())
+            about = read_about(folder)
             return cls(folder.parent, identity=about["identity"], num_samples=about["num_samples"])
         except (OSError, ValueError, KeyError, TypeError):
             sets = sorted(path.parent.name for path in folder.parent.glob("*/set.json"))
             raise ValueError(f"{folder} is no sample set; there are: {', '.join(sets) or 'none'}") from None
+
+    def about(self) -> dict:
+        """What set.json tells: id, identity, config, command and provenance of the run that began the set."""
+        return read_about(self.folder)
 
     @property
     def num_blocks(self) -> int:
@@ -192,3 +197,7 @@ class SampleStore:
             "images_per_second": images / seconds,
             "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
         }
+
+
+def read_about(folder: Path) -> dict:
+    return json.loads((folder / "set.json").read_text())

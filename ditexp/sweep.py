@@ -6,7 +6,6 @@ import functools
 import json
 import math
 import shlex
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -22,7 +21,7 @@ from ditexp import job
 from ditexp.card import amount
 from ditexp.cell import COMPONENTS, Cell, build, slice_of
 from ditexp.cli import CellsFailed, ConfigError, describe, instantiate
-from ditexp.files import atomic
+from ditexp.files import atomic, free_space
 from ditexp.report import read_results, wide_console, write_report
 from ditexp.report.columns import MISSING
 from ditexp.tracker import Tracker
@@ -138,7 +137,7 @@ def disk_needed(cells: Iterable[Cell]) -> str | None:
     messages = []
     for folder in {folder for folder, _ in needed}:
         size = sum(size for (where, _), size in needed.items() if where == folder)
-        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+        free = free_space(folder)
         if size > free:
             raise ConfigError(
                 f"the samples take up to {amount(size)}, but {folder} has {amount(free)} free: free some, for example "
