@@ -7,8 +7,8 @@ velocity is v = x_1 - x_0 and whose samples solve dx/dt = v(x, t) (Liu et al. 20
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -54,20 +54,32 @@ class Solution:
 
 
 @dataclass(frozen=True)
+class Gaussian:
+    """What a Fréchet distance sees of a set. mean: (D,), covariance: (D, D), float64, divisor N - 1.
+
+    count: the N images it was fitted to; None where a file of statistics doesn't tell.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    count: int | None = None
+
+
+@dataclass(frozen=True)
 class Features:
     """What metrics see of a set of images: network outputs, or only their statistics.
 
-    pool: (N, D) float32 pooled features, or None where only statistics are known.
-    logits: (N, K) float32 class logits, or None.
-    mean, covariance: (D,) and (D, D) float64 (divisor N - 1), where they are known already.
-    count: N.
+    count: N, the images that there are outputs of; 0 where only statistics are known.
+    pool: (N, D) float32 pooled features. logits: (N, K) float32 class logits. spatial: (N, S) float32, part of a
+    feature map with its places kept. None where the network doesn't give it, or nobody asked for it.
+    gaussians: by the name of an output, its statistics where they are known already; these are then what counts.
     """
 
     count: int
     pool: Tensor | None = None
     logits: Tensor | None = None
-    mean: Tensor | None = None
-    covariance: Tensor | None = None
+    spatial: Tensor | None = None
+    gaussians: Mapping[str, Gaussian] = field(default_factory=dict)
 
 
 @dataclass
@@ -184,32 +196,41 @@ class Task(Protocol):
 class Feature(Protocol):
     """A network that images are judged by.
 
-    channels: 1 or 3, what it accepts. floats_per_image: how many it returns, logits included.
-    identity: JSON-able facts that determine its outputs (weights' sha256).
+    channels: 1 or 3, what it accepts. outputs: which of pool, logits and spatial it gives, and how many numbers each
+    has. identity: JSON-able facts that determine its outputs (weights' sha256, resize).
     """
 
     name: str
     channels: int
-    floats_per_image: int
+    outputs: dict[str, int]
     identity: dict
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, C, H, W) uint8 -> pooled features (B, D) float32 and logits (B, K) float32 or None, on the CPU."""
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, C, H, W) uint8 -> each of `outputs`, (B, ...) float32 on the CPU."""
+        ...
+
+    def load(self) -> None:
+        """Have the network ready, its weights downloaded where need be. Raises ValueError if they cannot be had."""
         ...
 
     def to(self, device: torch.device | str) -> Feature: ...
 
 
 class Metric(Protocol):
-    """A pure function of features, free of order, batch size and device."""
+    """A pure function of features, free of batch size and device, and of order unless its definition is not.
+
+    uses: the output of the network that it is taken of: pool, logits or spatial.
+    reference: what it needs of the reference: "images", "statistics" (which images give, too) or None.
+    """
+
+    uses: str
+    reference: str | None
 
     def check(self, *, fake: int, real: int | None) -> None:
-        """Raise ValueError if this many samples and reference images (None: no reference) are not enough."""
+        """Raise ValueError if so many samples, or reference images (None: unknown or no reference), are not enough."""
         ...
 
-    def __call__(self, fake: Features, real: Features | None) -> dict[str, float]:
-        """Raises ValueError when the features do not hold what it needs (say: no reference)."""
-        ...
+    def __call__(self, fake: Features, real: Features | None) -> dict[str, float]: ...
 
 
 _said: set[str] = set()

@@ -2,68 +2,185 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import Features
+from ditexp.core import Features, Gaussian, notice
+from ditexp.metric.base import BLOCK_SIZE, check_counts, check_dimensions, output
 
-BLOCK_SIZE = 1000
+# A covariance with smaller pivots, in shares of its largest variance, counts as nearly singular: square roots of
+# eigenvalues would then show these eigenvalues' rounding errors.
+MIN_PIVOT = 1e-6
 
 
 @dataclass(frozen=True)
 class FrechetDistance:
     """FID when the features are Inception's: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2), in float64.
 
-    Covariances have divisor N - 1 and may be singular (N < D). Gives `fid` >= 0. Raises ValueError without a
-    reference, or when either set has fewer than two images.
+    uses: pool for FID, spatial for sFID (Nash et al. 2021, arXiv 2103.03841). name: the result's key; its value is
+    >= 0. Statistics that are known already are taken as they are. With fewer images than features covariances are
+    singular; the distance is exact all the same, but biased upward, which is said once.
+
+    bootstrap: resamples of the samples for an interval `<name>_low` to `<name>_high` that covers, 95 times in 100,
+    the value expected of so many samples against this reference; 0: none. Resampling adds a bias of its own (a
+    resample has fewer distinct images, and FID rises as images get fewer), so that its plain percentiles may miss
+    even the value itself. Hence the basic interval (Davison and Hinkley 1997, Bootstrap Methods, section 5.2), from
+    the resamples' deviations from their own mean. Its limits: the reference's own error is left out, and where
+    images are fewer than features nothing warrants the 95 %.
+
+    Raises ValueError when a set has fewer than two images, features that are not finite, or other dimensions.
     """
 
-    def check(self, *, fake: int, real: int | None) -> None:
-        if real is None:
+    uses: str = "pool"
+    name: str = "fid"
+    bootstrap: int = 0
+
+    reference: ClassVar[str] = "statistics"
+
+    def __post_init__(self):
+        if self.bootstrap != 0 and self.bootstrap < 40:
             raise ValueError(
-                "fid needs a reference, but there is none: choose reference=digits, folder, npz or statistics"
+                f"metric.{self.name}.bootstrap={self.bootstrap}: choose 0 for no interval, or 40 resamples or more, of "
+                "which one is outside on either side"
             )
-        if min(fake, real) < 2:
-            raise ValueError(f"fid needs 2 images or more, got {fake} and {real} in the reference: add images")
+
+    def check(self, *, fake: int, real: int | None) -> None:
+        check_counts(2, fake=fake, real=real, metric=self.name)
 
     def __call__(self, fake: Features, real: Features | None) -> dict[str, float]:
-        self.check(fake=fake.count, real=real and real.count)
-        (mean1, covariance1), (mean2, covariance2) = mean_and_covariance(fake), mean_and_covariance(real)
-        if len(mean1) != len(mean2):
-            raise ValueError(
-                f"fid got features of {len(mean1)} dimensions and a reference of {len(mean2)}: "
-                "prepare the reference with the same feature network"
+        self.check(fake=count_of(fake, self.uses), real=count_of(real, self.uses))
+        ours, theirs = (gaussian_of(features, self.uses, metric=self.name) for features in (fake, real))
+        dimensions = len(ours.mean)
+        check_dimensions(dimensions, len(theirs.mean), metric=self.name)
+        few = [gaussian.count for gaussian in (ours, theirs) if gaussian.count and gaussian.count <= dimensions]
+        if few:
+            notice(
+                f"{self.name} of {min(few)} images with {dimensions} features is biased upward, the more so the fewer "
+                "the images: compare it only at equal counts, or add images"
             )
-        factor, failed = torch.linalg.cholesky_ex(covariance1)
-        if failed or min(fake.count, real.count) <= len(mean1):
-            # Exact for singular covariances, where square roots of eigenvalues' rounding errors would add up.
-            trace = torch.linalg.svdvals(_root(fake, mean1, covariance1) @ _root(real, mean2, covariance2).T).sum()
-        else:
-            trace = torch.linalg.eigvalsh(factor.T @ covariance2 @ factor).clamp(min=0).sqrt().sum()
-        distance = (mean1 - mean2).square().sum() + covariance1.trace() + covariance2.trace() - 2 * trace
-        return {"fid": max(distance.item(), 0.0)}
+        value = frechet_distance(ours, theirs)
+        if not self.bootstrap:
+            return {self.name: value}
+        x = output(fake, self.uses, metric=self.name)
+        low, high = self._deviations(x, theirs).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+        return {self.name: value, f"{self.name}_low": max(value - high, 0.0), f"{self.name}_high": value - low}
+
+    def _deviations(self, x: Tensor, real: Gaussian) -> Tensor:
+        """(bootstrap,) float64, how far resamples' distances are from their mean."""
+        draw = torch.Generator().manual_seed(0)
+        values = []
+        for _ in range(self.bootstrap):
+            rows = torch.randint(len(x), (len(x),), generator=draw)
+            values.append(frechet_distance(next(gaussians(x, rows, [len(x)])), real))
+        return torch.tensor(values, dtype=torch.float64) - np.mean(values)
 
 
-def mean_and_covariance(features: Features) -> tuple[Tensor, Tensor]:
-    """(D,) and (D, D) float64, divisor N - 1; from the pooled features unless they are known already."""
-    if features.mean is not None:
-        return features.mean, features.covariance
-    pool = features.pool.numpy()
-    mean = pool.mean(axis=0, dtype=np.float64)
-    covariance = np.zeros((len(mean), len(mean)))
-    for start in range(0, len(pool), BLOCK_SIZE):
-        block = pool[start : start + BLOCK_SIZE] - mean
-        covariance += block.T @ block
-    return torch.from_numpy(mean), torch.from_numpy(covariance / (len(pool) - 1))
+def count_of(features: Features | None, uses: str) -> int | None:
+    """How many images there are to fit a Gaussian to; None where it is known already, or there is nothing."""
+    return None if features is None or uses in features.gaussians else features.count
 
 
-def _root(features: Features, mean: Tensor, covariance: Tensor) -> Tensor:
-    """(R, D) float64 whose product root.T @ root is the covariance, R its rank or more."""
-    if features.pool is not None and features.count <= len(mean):
-        return (features.pool.double() - mean) / (features.count - 1) ** 0.5
-    values, vectors = torch.linalg.eigh(covariance)
-    keep = values > values[-1] * len(mean) * torch.finfo(values.dtype).eps
-    return (vectors[:, keep] * values[keep].sqrt()).T
+def gaussian_of(features: Features | None, uses: str, *, metric: str) -> Gaussian:
+    """The Gaussian of an output: as it is known already, or fitted to the features."""
+    if features is not None and uses in features.gaussians:
+        gaussian = features.gaussians[uses]
+    else:
+        gaussian = mean_and_covariance(output(features, uses, metric=metric))
+    if not (gaussian.covariance.sum() + gaussian.mean.sum()).isfinite():
+        raise ValueError(f"{metric} got a mean or covariance that is NaN or infinite: make the statistics again")
+    return gaussian
+
+
+def mean_and_covariance(x: Tensor) -> Gaussian:
+    """The Gaussian fitted to features. x: (N, D) float32, N >= 2; it stays where x is."""
+    return next(gaussians(x, torch.arange(len(x)), [len(x)]))
+
+
+def gaussians(x: Tensor, rows: Tensor, counts: Sequence[int]) -> Iterator[Gaussian]:
+    """The Gaussians fitted to x[rows[:count]], one after the other, in one pass.
+
+    x: (N, D) float32. rows: int64, in any order, also repeated. counts: increasing, from 2.
+
+    Sums are float64 and shifted by the mean of the first block, so that large means cost few digits: since that block
+    is among the data, its mean is at most sqrt(count / block) standard deviations from theirs.
+    """
+    rows = rows.to(x.device)
+    shift = x[rows[:BLOCK_SIZE]].double().mean(dim=0)
+    total, products = torch.zeros_like(shift), shift.new_zeros(len(shift), len(shift))
+    done = 0
+    for count in counts:
+        for block in rows[done:count].split(BLOCK_SIZE):
+            centred = x[block].double().sub_(shift)
+            total += centred.sum(dim=0)
+            _add_products(products, centred)
+        done = count
+        offset = total / count
+        covariance = products.addr(offset, offset, alpha=-count).div_(count - 1).triu_()
+        covariance += covariance.triu(1).T
+        yield Gaussian(shift + offset, covariance, count)
+
+
+def _add_products(products: Tensor, centred: Tensor) -> None:
+    """Add centred.T @ centred, of which only the upper triangle counts."""
+    if products.device.type == "cpu":
+        from scipy.linalg.blas import dsyrk
+
+        # Half the work of a product. What is the upper triangle here is the lower one of BLAS's column-major view.
+        dsyrk(1.0, centred.numpy().T, beta=1.0, c=products.numpy().T, overwrite_c=True, lower=True)
+    else:
+        products.addmm_(centred.T, centred)
+
+
+def frechet_distance(first: Gaussian, second: Gaussian) -> float:
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2), at least 0, wherever the Gaussians lie computed on the CPU.
+
+    (A GPU gains nothing on one eigenproblem of this size.)
+    """
+    means, covariances = zip(*((g.mean.cpu().numpy(), g.covariance.cpu().numpy()) for g in (first, second)))
+    offset = np.square(means[0] - means[1]).sum()
+    spread = sum(covariance.trace() for covariance in covariances)
+    return max(float(offset + spread - 2 * _trace_of_root(*covariances)), 0.0)
+
+
+def _trace_of_root(first: np.ndarray, second: np.ndarray) -> float:
+    """tr (S1 S2)^1/2: the sum of the square roots of the eigenvalues of S1 S2, all of which are real and >= 0."""
+    from scipy.linalg import eigvalsh, lapack, svdvals
+
+    factor, second_factor = _well_conditioned_factor(first), _well_conditioned_factor(second)
+    if factor is None or second_factor is None:
+        # Singular values have no square roots taken of their rounding errors.
+        return svdvals(_root(first) @ _root(second).T, overwrite_a=True).sum()
+    similar, _ = lapack.dsygst(second, factor, itype=2, lower=True)  # factor.T @ second @ factor
+    return np.sqrt(eigvalsh(similar, lower=True, overwrite_a=True).clip(min=0)).sum()
+
+
+def _well_conditioned_factor(covariance: np.ndarray) -> np.ndarray | None:
+    """(D, D) lower Cholesky factor, or None where the covariance is singular or nearly so.
+
+    Of a singular matrix rounding errors may well leave a factor, whose pivots betray it.
+    """
+    from scipy.linalg.lapack import dpotrf
+
+    factor, failed = dpotrf(covariance, lower=True)
+    if failed or factor.diagonal().min() ** 2 < MIN_PIVOT * covariance.diagonal().max():
+        return None
+    return factor
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """(R, D) whose product root.T @ root is the covariance, R its rank, by Cholesky factorisation with pivots.
+
+    What is left when all remaining variances are within rounding errors (LAPACK's limit: D x 1e-16 of the largest)
+    is taken for 0.
+    """
+    from scipy.linalg.lapack import dpstrf
+
+    factor, order, rank, _ = dpstrf(covariance, lower=False)
+    root = np.empty((rank, len(covariance)))
+    root[:, order - 1] = np.triu(factor)[:rank]
+    return root

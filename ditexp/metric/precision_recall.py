@@ -2,116 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-
-import numpy as np
+from typing import ClassVar
 
 from ditexp.core import Features
-
-BLOCK_ELEMENTS = 4_000_000  # distances held at a time
-PAIRS = 1024
+from ditexp.metric.base import check_neighbours, outputs
+from ditexp.metric.manifold import are_copies, pairs_in_balls, squared_radii
 
 
 @dataclass(frozen=True)
 class PrecisionRecall:
     """precision: share of fakes in the reference's manifold; recall: share of the reference in the fakes'.
 
-    A set's manifold is the union of balls around its members, each reaching (<=) its k-th nearest other
-    member. Distances are float32 products with error bounds; what these leave open is decided in float64, so
-    the result is that of the definition in float64. Raises ValueError without the reference's features, or
-    with k images or fewer in either set.
+    A set's manifold is the union of balls around its members, each reaching (<=) its k-th nearest other member. The
+    result is exactly that of distances in float64. Raises ValueError with k images or fewer in either set, or for
+    features that are not finite.
     """
 
     k: int = 3
 
+    uses: ClassVar[str] = "pool"
+    reference: ClassVar[str] = "images"
+
     def check(self, *, fake: int, real: int | None) -> None:
-        if real is None:
-            raise ValueError(
-                "precision_recall needs a reference, but there is none: choose reference=digits, folder, npz "
-                "or statistics"
-            )
-        for name, count in {"samples": fake, "reference": real}.items():
-            if count <= self.k:
-                raise ValueError(
-                    f"precision_recall with k={self.k} needs {self.k + 1} images or more, got {count} in the "
-                    f"{name}: add images or lower metric.precision_recall.k"
-                )
+        check_neighbours(self.k, fake=fake, real=real, metric="precision_recall")
 
     def __call__(self, fake: Features, real: Features | None) -> dict[str, float]:
-        self.check(fake=fake.count, real=real and real.count)
-        if real.pool is None:
-            raise ValueError(
-                "precision_recall needs the features of reference images, not only their statistics: choose "
-                "reference=digits, folder, npz, or statistics with a file written by ditexp.reference"
-            )
-        centre = real.pool.numpy().mean(axis=0, dtype=np.float64)
-        fakes, reals = _Points(fake.pool.numpy(), centre), _Points(real.pool.numpy(), centre)
-        fake_radii, real_radii = _radii(fakes, self.k), _radii(reals, self.k)
-        precise, recalled = np.zeros(fake.count, bool), np.zeros(real.count, bool)
-        for rows, low, high in _bounds(fakes, reals):
-            precise[rows] = _inside(low, high, real_radii, fakes.features[rows], reals.features)
-            recalled |= _inside(low.T, high.T, fake_radii[rows], reals.features, fakes.features[rows])
-        return {"precision": precise.mean().item(), "recall": recalled.mean().item()}
-
-
-class _Points:
-    """(N, D) float32 features; the same moved by a centre, since large means cost products their digits."""
-
-    def __init__(self, features: np.ndarray, centre: np.ndarray) -> None:
-        self.features = features
-        self.centred = np.empty_like(features)
-        np.subtract(features, centre, out=self.centred, casting="same_kind")  # in float64, a little at a time
-        self.norms = np.einsum("nd,nd->n", self.centred, self.centred, dtype=np.float64).astype(np.float32)
-
-
-def _bounds(points: _Points, centres: _Points) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Blocks of rows with lower and upper bounds, (b, N) float32, of the squared distances to all centres.
-
-    The bound is twice the worst case of a float32 product over D terms, whatever its order of summation.
-    """
-    relative_error = (points.centred.shape[1] + 16) * np.finfo(np.float32).eps
-    block_size = max(1, min(256, BLOCK_ELEMENTS // len(centres.norms)))
-    for start in range(0, len(points.norms), block_size):
-        rows = slice(start, start + block_size)
-        norms = points.norms[rows, None] + centres.norms
-        squared = points.centred[rows] @ centres.centred.T
-        squared *= -2
-        squared += norms
-        norms *= relative_error
-        yield rows, squared - norms, np.add(squared, norms, out=squared)
-
-
-def _radii(points: _Points, k: int) -> np.ndarray:
-    """(N,) float64 squared distance of each point to its k-th nearest other point."""
-    radii = []
-    for rows, low, high in _bounds(points, points):
-        inside = np.arange(len(low))
-        low[inside, rows.start + inside] = high[inside, rows.start + inside] = np.inf
-        kth = np.partition(high, k - 1, axis=1)[:, k - 1 : k]
-        row, column = np.nonzero(low <= kth)
-        squared = _squared_distances(points.features[rows], points.features, row, column)
-        squared = squared[np.lexsort((squared, row))]
-        radii.append(squared[np.searchsorted(row, inside) + k - 1])
-    return np.concatenate(radii)
-
-
-def _inside(
-    low: np.ndarray, high: np.ndarray, radii: np.ndarray, points: np.ndarray, centres: np.ndarray
-) -> np.ndarray:
-    """(P,) bool: which points lie in a ball. low, high: (P, C) bounds of squared distances; radii: (C,)."""
-    inside = (high <= radii).any(axis=1)
-    row, column = np.nonzero((low <= radii) & ~inside[:, None])
-    close = _squared_distances(points, centres, row, column) <= radii[column]
-    inside[row[close]] = True
-    return inside
-
-
-def _squared_distances(points: np.ndarray, centres: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """(M,) float64, equal to the last bit for equal pairs, so that ties are ties."""
-    squared = np.empty(len(row))
-    for start in range(0, len(row), PAIRS):
-        pairs = slice(start, start + PAIRS)
-        difference = points[row[pairs]].astype(np.float64) - centres[column[pairs]]
-        squared[pairs] = np.square(difference, out=difference).sum(axis=1)
-    return squared
+        fakes, reals = outputs(fake, real, self.uses, metric="precision_recall")
+        self.check(fake=len(fakes), real=len(reals))
+        fake_radii, real_radii = squared_radii(fakes, self.k), squared_radii(reals, self.k)
+        precise, recalled = are_copies(fakes, reals[real_radii == 0]), are_copies(reals, fakes[fake_radii == 0])
+        found = pairs_in_balls(fakes, reals, centre_radii=real_radii, point_radii=fake_radii, closed=True)
+        for (inside, _), (_, covered) in found:
+            precise[inside], recalled[covered] = True, True
+        return {"precision": precise.double().mean().item(), "recall": recalled.double().mean().item()}
