@@ -43,7 +43,7 @@ class DigitsFeature:
     weights: a safetensors file of ditexp.train's. Raises ValueError if it is missing or of another network.
     """
 
-    name, channels, floats_per_image = "digits", 1, 64 + 10
+    name, channels = "digits", 1
 
     def __init__(self, *, weights: str = str(BUNDLED)):
         if not Path(weights).is_file():
@@ -55,6 +55,7 @@ class DigitsFeature:
             reason = str(error).splitlines()[0]
             raise ValueError(f"feature.weights={weights} is no digits classifier ({reason})") from None
         self.network.eval()
+        self.outputs = {"pool": 64, "logits": 10}
         self.identity = {"network": "digits classifier, 64 features", "sha256": sha256(Path(weights))}
         self.device = torch.device("cpu")
 
@@ -63,11 +64,14 @@ class DigitsFeature:
         self.network.to(self.device)
         return self
 
+    def load(self) -> None:
+        """Nothing is left to do: the weights are read when it is made."""
+
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, 8, 8) uint8 -> pooled features (B, 64) and logits (B, 10), float32 on the CPU."""
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 1, 8, 8) uint8 -> pool (B, 64) and logits (B, 10), float32 on the CPU."""
         if images.shape[1:] != (1, 8, 8):
             size = " x ".join(map(str, images.shape[1:]))
             raise ValueError(f"feature=digits judges images of 1 x 8 x 8, not {size}: choose feature=inception")
         pool, logits = self.network((images.to(self.device).float() - 127.5) / 127.5)
-        return pool.cpu(), logits.cpu()
+        return {"pool": pool.cpu(), "logits": logits.cpu()}

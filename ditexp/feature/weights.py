@@ -1,0 +1,56 @@
+"""Files of published weights: given by path, or downloaded once into torch.hub's folder."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from http.client import HTTPException
+from pathlib import Path
+
+import torch
+
+from ditexp.files import sha256
+
+
+class Weights:
+    """The weights of a feature network.
+
+    given: path of a file, whatever its content, or None for the published one, which is downloaded on first use.
+    url, published: where that is and its sha256. Raises ValueError if the given path is not a file.
+    """
+
+    def __init__(self, given: str | None, *, url: str, published: str) -> None:
+        self.given = None if given is None else Path(given)
+        self.url, self.published = url, published
+        self.name = url.rsplit("/", 1)[1]
+        if self.given and not self.given.is_file():
+            raise ValueError(
+                f"feature.weights={given} is not a file: give the path of {self.name}, or null to download"
+            )
+
+    @cached_property
+    def sha256(self) -> str:
+        return sha256(self.given) if self.given else self.published
+
+    def path(self) -> Path:
+        """Where the file lies, downloaded with a progress bar unless it is there and whole.
+
+        Processes may download at once: each writes a file of its own and renames it when the sha256 is right, which
+        is checked again at every use. Raises ValueError if there is no such file to be had.
+        """
+        if self.given:
+            return self.given
+        path = Path(torch.hub.get_dir()) / "checkpoints" / self.name
+        try:
+            if not path.is_file() or sha256(path) != self.published:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.published)
+        except (OSError, RuntimeError, HTTPException) as error:
+            raise ValueError(f"cannot download {self.url} ({error}): set feature.weights=/path/{self.name}") from None
+        return path
+
+    def unfit(self, error: Exception) -> ValueError:
+        """What to raise when the file was read but its weights are of no use."""
+        reason = str(error).partition("\n")[0]
+        return ValueError(
+            f"feature.weights={self.given or self.name} does not fit ({reason}): give the path of {self.name}"
+        )
