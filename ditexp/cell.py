@@ -14,11 +14,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli import ConfigError, describe, instantiate, not_whole_numbers
-from ditexp.core import NUMERICS_VERSION, Feature, FlowModel, Metric
+from ditexp.core import NUMERICS_VERSION, Feature, FlowModel
 from ditexp.devices import choose_devices
-from ditexp.features import StatisticsFile, check
+from ditexp.evaluator import Evaluator, protocol_of
 from ditexp.files import digest
-from ditexp.images import ImageSource
 from ditexp.sampler import PRECISIONS, Sampler
 from ditexp.store import SampleStore, images_per_block
 
@@ -31,9 +30,7 @@ class Cell:
     devices: list[torch.device]
     sampler: Sampler
     store: SampleStore
-    feature: Feature | None
-    reference: ImageSource | StatisticsFile | None
-    metrics: dict[str, Metric]
+    evaluator: Evaluator
     result_path: Path
 
     @property
@@ -43,14 +40,6 @@ class Cell:
     @property
     def grid_path(self) -> Path:
         return self.result_path.with_suffix(".png")
-
-    def protocol(self) -> dict:
-        """What a number needs beside it to be compared with another."""
-        return {
-            "feature": self.feature and {"name": self.feature.name, **self.feature.identity},
-            "reference": self.reference and {"name": self.reference.name, "count": len(self.reference)},
-            "metrics": {name: dataclasses.asdict(metric) for name, metric in self.metrics.items()},
-        }
 
 
 def build(cfg: DictConfig) -> Cell:
@@ -68,7 +57,7 @@ def build(cfg: DictConfig) -> Cell:
             raise ConfigError("\n".join(mistakes))
 
     parts = {name: attempt(build_component, cfg, name) for name in COMPONENTS}
-    feature, reference = attempt(instantiate, cfg.feature), attempt(instantiate, cfg.reference)
+    feature, reference = attempt(build_component, cfg, "feature"), attempt(instantiate, cfg.reference)
     metrics = {name: attempt(instantiate, node) for name, node in cfg.get("metric", {}).items()}
     devices = attempt(choose_devices, cfg.devices)
     if parts["model"]:
@@ -77,10 +66,8 @@ def build(cfg: DictConfig) -> Cell:
     stop_if_wrong()
 
     sampler, store = bind(cfg, parts, devices[0])
-    for metric in metrics.values():
-        attempt(metric.check, fake=cfg.num_samples, real=reference and len(reference))
-    for source in filter(None, (store, reference)) if metrics else ():
-        attempt(check, source, feature)
+    evaluator = Evaluator(feature, reference, metrics, protocol_of(cfg))
+    mistakes.extend(evaluator.mistakes(store, cfg.num_samples))
     stop_if_wrong()
 
     judged_by = {
@@ -88,10 +75,11 @@ def build(cfg: DictConfig) -> Cell:
         "num_samples": cfg.num_samples,
         "metrics": {name: identify(metric) for name, metric in metrics.items()},
         "feature": feature and feature.identity,
-        "reference": reference and reference.fingerprint(),
+        "reference": None if reference is None else reference.fingerprint(),
+        **evaluator.protocol,
     }
     result_path = Path(cfg.outputs).resolve() / "results" / f"{digest(judged_by)}.json"
-    return Cell(cfg, devices, sampler, store, feature, reference, metrics, result_path)
+    return Cell(cfg, devices, sampler, store, evaluator, result_path)
 
 
 def check_numbers(cfg: DictConfig) -> list[str]:
@@ -132,15 +120,15 @@ def bind(cfg: DictConfig, parts: dict, device: torch.device) -> tuple[Sampler, S
 
 
 def build_component(cfg: DictConfig, name: str):
-    if name != "model":
+    """A component; one that loads weights once a process, so that the cells of a sweep share it."""
+    if name not in ("model", "feature") or cfg[name] is None:
         return instantiate(cfg[name])
-    list(cfg.model.items())  # raises for a missing value, which here is still known by its whole name
-    return load_model(OmegaConf.to_yaml(cfg.model, resolve=True))
+    list(cfg[name].items())  # raises for a missing value, which here is still known by its whole name
+    return load(OmegaConf.to_yaml(cfg[name], resolve=True))
 
 
-@functools.lru_cache(maxsize=2)
-def load_model(node: str) -> FlowModel:
-    """The model of a config node, loaded once a process: the cells of a sweep share it."""
+@functools.lru_cache(maxsize=4)
+def load(node: str) -> FlowModel | Feature:
     return instantiate(OmegaConf.create(node))
 
 

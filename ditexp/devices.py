@@ -34,8 +34,8 @@ MAX_CPU_WORKERS = 8  # that `auto` starts by itself
 POLL = 1.0  # seconds between looks at what other processes have done
 
 # What makes blocks in a worker: from its device, a function from a block and a progress callback (images done) to
-# the call that writes the block. A functools.partial of a module's function, so that it can be sent.
-MakerOf = functools.partial[Callable[[int, Callable[[int], None]], Callable[[], None]]]
+# the call that writes the block, and one to make meanwhile. A functools.partial of a module's function, to be sent.
+MakerOf = functools.partial[Callable[[int, Callable[[int], None]], tuple[Callable[[], None], Callable[[], None]]]]
 
 
 def choose_devices(devices: str | int | Sequence[int]) -> list[torch.device]:
@@ -68,7 +68,7 @@ class BlockFailed(RuntimeError):
 class Worker:
     """The parent's end of a worker process.
 
-    sampling: the block it makes now, or None. held: that one and the one it still writes, with the images done of each.
+    busy_with: the block it makes or judges, or None. held: blocks it makes or writes yet, with the images done of each.
     """
 
     def __init__(self, device: torch.device, preload: str):
@@ -77,7 +77,7 @@ class Worker:
         context.set_forkserver_preload([preload])
         self.device = device
         self.job: MakerOf | None = None
-        self.sampling: int | None = None
+        self.busy_with: int | None = None
         self.held: dict[int, int] = {}
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, device), daemon=True)
@@ -85,7 +85,7 @@ class Worker:
         theirs.close()
 
     def give(self, job: MakerOf, block: int) -> None:
-        self.sampling, self.held[block] = block, 0
+        self.busy_with, self.held[block] = block, 0
         with suppress(OSError):  # it has died, which `receive` will tell
             if self.job is not job:
                 self.job = job
@@ -138,10 +138,10 @@ class Assignment:
         """
         failed, looked = None, time.monotonic()
         try:
-            while self.left:
+            while self.left or self.working():
                 if not failed:
                     self.hand_out()
-                busy = {worker.connection: number for number, worker in self.crew.workers.items() if worker.held}
+                busy = self.working()
                 if failed and not busy:
                     raise failed
                 if not busy:
@@ -156,11 +156,16 @@ class Assignment:
             self.crew.close()
             raise
 
+    def working(self) -> dict[Connection, int]:
+        """The workers that will say something, by what they say it through."""
+        workers = self.crew.workers.items()
+        return {worker.connection: number for number, worker in workers if worker.held or worker.busy_with is not None}
+
     def hand_out(self) -> None:
         """Give each idle worker a block that nobody else has claimed."""
         for number, device in enumerate(self.crew.devices):
             worker = self.crew.workers.get(number)
-            if worker and worker.sampling is not None:
+            if worker and worker.busy_with is not None:
                 continue
             block = self.claim()
             if block is None:
@@ -194,8 +199,8 @@ class Assignment:
         if what == "advanced":
             worker.held[block] += said[0]
             self.bar.advance(said[0])
-        elif what == "sampled":
-            worker.sampling = None
+        elif what == "idle":
+            worker.busy_with = None
         elif what == "written":
             del worker.held[block]
             self.left.discard(block)
@@ -272,14 +277,15 @@ def serve(connection: Connection, device: torch.device) -> None:
             continue
         try:
             make_block = make_block or job(device)
-            write = make_block(given, functools.partial(say, "advanced", given))
+            write, meanwhile = make_block(given, functools.partial(say, "advanced", given))
         except Exception as error:
             writing.result()
             say("failed", given, *told(error))
             continue
         writing.result()  # no more than two blocks are in memory
         writing = writer.submit(save, write, given)
-        say("sampled", given)
+        meanwhile()
+        say("idle", given)
 
 
 def told(error: Exception) -> tuple[str, bool]:

@@ -1,75 +1,74 @@
-"""Score images without a model: python -m ditexp.evaluate images=samples.npz feature=inception reference=...
+"""Score images without a model: python -m ditexp.evaluate images=samples.npz reference=npz reference.path=...
 
-images: an npz file or a folder. The numbers and their protocol go to outputs/results/evaluate-<id>.json.
+images: an npz file, a folder, or a sample set. The numbers and their protocol go to outputs/results/evaluate-<id>.json.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
-from ditexp import __version__
-from ditexp.cli import command, instantiate
-from ditexp.features import check, extract, reference_features
+from ditexp.cli import ConfigError, command, instantiate
+from ditexp.evaluator import Evaluator, protocol_of
+from ditexp.features import feature_cache
 from ditexp.files import atomic, digest
-from ditexp.images import FolderImages, NpzImages
-from ditexp.progress import progress_bar
+from ditexp.images import FolderImages, ImageSource, NpzImages
+from ditexp.provenance import provenance
+from ditexp.report import wide_console
+from ditexp.store import SampleStore
 
 
 @command("evaluate")
 def main(cfg: DictConfig) -> None:
-    feature, reference = instantiate(cfg.feature), instantiate(cfg.reference)
     metrics = {name: instantiate(metric) for name, metric in cfg.get("metric", {}).items()}
-    path = Path(cfg.images)
-    images = NpzImages(path) if path.suffix == ".npz" else FolderImages(path, channels=feature.channels)
-
+    evaluator = Evaluator(instantiate(cfg.feature), instantiate(cfg.reference), metrics, protocol_of(cfg))
+    images = open_images(cfg, channels=evaluator.feature.channels if evaluator.feature else 3)
     count = len(images) if cfg.num_samples is None else cfg.num_samples
-    real_count = None if reference is None else len(reference)
-    for metric in metrics.values():
-        metric.check(fake=count, real=real_count)
-    for source in filter(None, (images, reference)):
-        check(source, feature)
-    cache = Path(cfg.outputs) / "cache" / "features"
-    feature.to("cuda" if torch.cuda.is_available() else "cpu")
-    with progress_bar(f"{feature.name} features", total=count + (real_count or 0)) as bar:
-        real = reference_features(reference, feature, cache, progress=bar)
-        fake = extract(images, feature, cache, progress=bar, limit=count)
-    scores = {}
-    for metric in metrics.values():
-        scores |= metric(fake, real)
+    if not isinstance(count, int) or not 0 < count <= len(images):
+        raise ValueError(f"num_samples={count}: {images.name} has images for 1 to {len(images)}")
+    if mistakes := list(evaluator.mistakes(images, count)):
+        raise ConfigError("\n".join(mistakes))
 
-    protocol = {
-        "images": describe(images, count),
-        "reference": describe(reference, real_count) if real else None,
-        "feature": feature.identity,
-        "metrics": {name: asdict(metric) for name, metric in metrics.items()},
-        "ditexp": __version__,
-    }
-    id = digest(protocol)
-    out = Path(cfg.outputs) / "results" / f"evaluate-{id}.json"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    scores = evaluator.score(images, count=count, cache=feature_cache(cfg.outputs), device=device, title=images.name)
+    judged = {"name": images.name, "fingerprint": images.fingerprint(), "count": count}
+    protocol = {"images": judged, **evaluator.record()}
+    result = {"id": digest(protocol), "metrics": scores, "protocol": protocol, **provenance()}
+    out = Path(cfg.outputs) / "results" / f"evaluate-{result['id']}.json"
     with atomic(out) as temporary:
-        temporary.write_text(json.dumps({"id": id, "metrics": scores, "protocol": protocol}, indent=2) + "\n")
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    show(result, out)
 
-    against = f" against {real_count} of {reference.name}" if real else ""
+
+def open_images(cfg: DictConfig, *, channels: int) -> ImageSource:
+    path = Path(str(cfg.images))
+    sample_set = Path(cfg.outputs) / "samples" / path.name
+    for folder in (path, sample_set):
+        if (folder / "set.json").exists():
+            return SampleStore.open(folder, num_samples=cfg.num_samples)
+    return NpzImages(path) if path.suffix == ".npz" else FolderImages(path, channels=channels)
+
+
+def show(result: dict, out: Path) -> None:
+    protocol, console = result["protocol"], wide_console()
+    images, reference = protocol["images"], protocol["reference"]
+    against = f" against {reference['name']} ({reference['count']:,} images)" if reference else ""
     table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
-    for name, value in scores.items():
-        table.add_row(name, f"{value:.4f}")
-    console = Console()
-    console.print(f"{count} images of {images.name}{against}, judged by {feature.name}", soft_wrap=True)
+    for name, value in result["metrics"].items():
+        table.add_row(name, f"{value:.6g}")
+    console.print(f"{images['count']:,} images of {images['name']}{against}", highlight=False, soft_wrap=True)
+    facts = [f"protocol {protocol['protocol']}", *protocol["changed"], f"features {protocol['feature']['name']}"]
+    console.print(", ".join(facts), highlight=False, soft_wrap=True)
     console.print(table)
+    if protocol["beyond"]:
+        console.print(f"{protocol['protocol']}'s evaluator has no {', '.join(protocol['beyond'])}", highlight=False)
     console.print(str(out), soft_wrap=True)
-
-
-def describe(source, count: int) -> dict:
-    return {"name": source.name, "fingerprint": source.fingerprint(), "count": count}
 
 
 if __name__ == "__main__":

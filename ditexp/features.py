@@ -1,13 +1,14 @@
-"""Features of images: extracted once, cached block by block, read back from statistics files."""
+"""Features of images: extracted once, cached block by block."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -24,26 +25,27 @@ def extract(
     feature: Feature,
     cache: Path | str,
     *,
+    outputs: Collection[str] | None = None,
     progress: Bar | None = None,
     limit: int | None = None,
 ) -> Features:
-    """Features of a source's images, or of its first `limit`.
+    """Features of a source's images, or of its first `limit`; of the network's outputs those asked for, or all.
 
-    Every block is kept at cache/<feature id>/<source fingerprint>/<block>.safetensors: a killed extraction
-    goes on where it was, damaged blocks are made again, and a complete cache runs no network and reads no
-    image. Raises ValueError when the source has other channels than the network takes, or fewer images than
-    `limit`.
+    Every block is kept at cache/<feature id>/<source fingerprint>/<block>.safetensors, with all outputs: a killed
+    extraction goes on where it was, damaged blocks are made again, and a complete cache runs no network and reads no
+    image. Raises ValueError when the source has other channels than the network takes, or fewer images than `limit`.
     """
-    check(source, feature)
+    check_channels(source, feature)
     wanted = len(source) if limit is None else limit
     if not 0 < wanted <= len(source):
         raise ValueError(f"cannot take {wanted} images of {source.name}: choose 1 to {len(source)}")
-    folder = Path(cache) / feature_id(feature) / source.fingerprint()
+    names = feature.outputs if outputs is None else outputs
+    folder = folder_of(source.fingerprint(), feature, cache)
     done = 0
-    for parts in (_cached(folder), _completed(folder, source, feature)):
+    for parts in (_cached(folder, names), _completed(folder, names, source, feature)):
         whole, count = {}, 0  # filled in place: collected and then joined, they would be there twice
         for part in parts:
-            begin, count = count, min(count + len(part["pool"]), wanted)
+            begin, count = count, min(count + len(next(iter(part.values()))), wanted)
             for name, tensor in part.items():
                 if name not in whole:
                     whole[name] = tensor.new_empty((wanted, *tensor.shape[1:]))
@@ -56,29 +58,50 @@ def extract(
     raise ValueError(f"{source.name} ended after {count} of {len(source)} images: check it")
 
 
-def _cached(folder: Path) -> Iterator[dict[str, Tensor]]:
+def extract_block(images: np.ndarray, feature: Feature, folder: Path, number: int) -> dict[str, Tensor]:
+    """All outputs for one block of images (b, H, W, C) uint8, kept where `extract` looks for them."""
+    part = feature(torch.tensor(images).permute(0, 3, 1, 2).contiguous())
+    save_tensors(_block_path(folder, number), part)
+    return part
+
+
+def feature_cache(outputs: Path | str) -> Path:
+    return Path(outputs) / "cache" / "features"
+
+
+def folder_of(fingerprint: str, feature: Feature, cache: Path | str) -> Path:
+    """Where the features of the images of that fingerprint are kept."""
+    return Path(cache) / feature_id(feature) / fingerprint
+
+
+def feature_id(feature: Feature) -> str:
+    """Short hash of what determines the network's outputs."""
+    return digest(feature.identity)
+
+
+def _cached(folder: Path, names: Collection[str]) -> Iterator[dict[str, Tensor]]:
     """The blocks of features that are there, up to the first that is not."""
     for number in itertools.count():
-        part = _load_block(folder, number)
+        part = _load_block(folder, number, names)
         if part is None:
             return
         yield part
 
 
-def _completed(folder: Path, source: ImageSource, feature: Feature) -> Iterator[dict[str, Tensor]]:
+def _completed(
+    folder: Path, names: Collection[str], source: ImageSource, feature: Feature
+) -> Iterator[dict[str, Tensor]]:
     """All blocks of features; made where missing, or shorter than the block of a set that has grown."""
     for number, images in enumerate(source.blocks()):
-        part = _load_block(folder, number)
-        if part is None or len(part["pool"]) < len(images):
-            pool, logits = feature(torch.tensor(images).permute(0, 3, 1, 2).contiguous())
-            part = {"pool": pool} if logits is None else {"pool": pool, "logits": logits}
-            save_tensors(_block_path(folder, number), part)
-        yield part
+        part = _load_block(folder, number, names)
+        if part is None or any(len(tensor) < len(images) for tensor in part.values()):
+            part = extract_block(images, feature, folder, number)
+        yield {name: part[name] for name in names}
 
 
-def _load_block(folder: Path, number: int) -> dict[str, Tensor] | None:
+def _load_block(folder: Path, number: int, names: Collection[str]) -> dict[str, Tensor] | None:
     try:
-        return load_tensors(_block_path(folder, number))
+        return load_tensors(_block_path(folder, number), names)
     except (FileNotFoundError, ValueError):
         return None
 
@@ -87,94 +110,36 @@ def _block_path(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.safetensors"
 
 
-def check(source: ImageSource | StatisticsFile, feature: Feature) -> None:
-    """Raise ValueError if the network cannot judge these images, or did not make these statistics."""
-    if isinstance(source, StatisticsFile):
-        if json.loads(source.metadata["feature"]) != feature.identity:
-            raise ValueError(
-                f"{source.path} was made with the feature network {source.metadata['feature']}, not with "
-                f"feature={feature.name} {json.dumps(feature.identity)}: prepare it again by "
-                f"`python -m ditexp.reference feature={feature.name}`"
-            )
-    elif source.channels != feature.channels:
-        remedy = {1: "feature=digits", 3: "feature=inception"}[source.channels]
+def check_channels(source: ImageSource, feature: Feature) -> None:
+    """Raise ValueError if the network cannot judge images of so many channels."""
+    channels = source.image_shape[2]
+    if channels != feature.channels:
+        remedy = {1: "feature=digits", 3: "feature=inception"}[channels]
         raise ValueError(
-            f"{source.name} has {source.channels} channel(s), but feature={feature.name} takes "
-            f"{feature.channels}: choose {remedy}, or other images"
+            f"{source.name} has {channels} channel(s), but feature={feature.name} takes {feature.channels}: "
+            f"choose {remedy}, or other images"
         )
 
 
-def feature_id(feature: Feature) -> str:
-    """Short hash of what determines the network's outputs."""
-    return digest(feature.identity)
-
-
-class StatisticsFile:
-    """A reference prepared by `ditexp.reference`: features, their statistics and what they were made from.
-
-    name, len() and fingerprint() are those of the images. Raises ValueError when the file is missing, damaged
-    or something else.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
-        remedy = "prepare one by `python -m ditexp.reference`"
-        try:
-            with safe_open(self.path, "pt") as file:
-                self.metadata = file.metadata() or {}
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{path} is not a statistics file ({error}): {remedy}") from None
-        if "reference" not in self.metadata:
-            raise ValueError(f"{path} was not written by ditexp.reference: {remedy}")
-        self.name = self.metadata["reference"]
-
-    def __len__(self) -> int:
-        return int(self.metadata["count"])
-
-    def fingerprint(self) -> str:
-        return self.metadata["fingerprint"]
-
-    def features(self) -> Features:
-        return Features(count=len(self), **load_tensors(self.path))
-
-
-def reference_features(
-    reference: ImageSource | StatisticsFile | None,
-    feature: Feature,
-    cache: Path | str,
-    *,
-    progress: Bar | None = None,
-) -> Features | None:
-    """Features of whatever the config group `reference` gives; None of none."""
-    if reference is None:
-        return None
-    if isinstance(reference, StatisticsFile):
-        check(reference, feature)
-        return reference.features()
-    return extract(reference, feature, cache, progress=progress)
-
-
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file, with a checksum beside `metadata`, so that it is whole or not there."""
+    """Write a safetensors file, with each tensor's checksum beside `metadata`, so that it is whole or not there."""
+    checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
     with atomic(path) as temporary:
-        save_file(tensors, temporary, {**(metadata or {}), "sha256": _checksum(tensors)})
+        save_file(tensors, temporary, {**(metadata or {}), "sha256": json.dumps(checksums)})
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """What `save_tensors` wrote. Raises FileNotFoundError, or ValueError when the file is damaged."""
+def load_tensors(path: Path, names: Collection[str] | None = None) -> dict[str, Tensor]:
+    """What `save_tensors` wrote, or the tensors of these names. Raises FileNotFoundError; ValueError if damaged."""
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            checksum = (file.metadata() or {}).get("sha256")
-    except SafetensorError as error:
+            checksums = json.loads((file.metadata() or {})["sha256"])
+            tensors = {name: file.get_tensor(name) for name in (checksums if names is None else names)}
+    except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): make it again") from None
-    if checksum != _checksum(tensors):
+    if any(checksums[name] != _checksum(tensor) for name, tensor in tensors.items()):
         raise ValueError(f"{path} is damaged (wrong checksum): make it again")
     return tensors
 
 
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    checksum = hashlib.sha256()
-    for name in sorted(tensors):
-        checksum.update(tensors[name].numpy())
-    return checksum.hexdigest()
+def _checksum(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.numpy()).hexdigest()

@@ -1,4 +1,4 @@
-"""Where images come from: scikit-learn's digits, npz files and folders, all streamed in blocks."""
+"""Where images come from: scikit-learn's digits, npz files, folders, torchvision; all streamed in blocks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import glob
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import numpy as np
 from PIL import Image
@@ -19,10 +21,10 @@ MODES = {1: "L", 3: "RGB"}
 
 
 class ImageSource(Protocol):
-    """A set of images of one size. channels: 1 or 3."""
+    """A set of images of one size. image_shape: (H, W, C), C = 1 (grey) or 3 (RGB)."""
 
     name: str
-    channels: int
+    image_shape: tuple[int, int, int]
 
     def __len__(self) -> int: ...
 
@@ -39,7 +41,7 @@ class DigitsImages:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 x 1, in the grey levels that a model decodes to."""
 
     name = "digits"
-    channels = 1
+    image_shape = (8, 8, 1)
 
     def __len__(self) -> int:
         return 1797
@@ -58,32 +60,35 @@ class DigitsImages:
 class NpzImages:
     """`arr_0` of an npz file, (N, H, W, C) uint8 with C = 1 or 3, as ADM and SiT exchange samples.
 
-    Raises ValueError when the file is no npz, or `arr_0` is missing, of another type or shape, or truncated.
+    Raises ValueError when the file is no npz, or `arr_0` is missing, of another type or shape, or truncated. Floats are
+    refused: whether they lie in [0, 1] or in [-1, 1], only who wrote them knows for sure.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self.name = self.path.name
+        names = npz_members(self.path)
+        if "arr_0" not in names:
+            raise ValueError(
+                f"{path} has no arr_0, only {', '.join(names) or 'nothing'}: save it by np.savez(path, images)"
+            )
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as member:
+            with self._open() as member:
                 self.shape, fortran, dtype = _npy_header(member)
-        except FileNotFoundError:
-            raise ValueError(f"{path} does not exist: give the path of an npz file") from None
-        except KeyError:
-            keys = ", ".join(name.removesuffix(".npy") for name in archive.namelist()) or "nothing"
-            raise ValueError(f"{path} has no arr_0, only {keys}: save it by np.savez(path, images)") from None
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a readable npz file ({error}): save it by np.savez") from None
-        if dtype != np.uint8:
-            raise ValueError(f"{path}: arr_0 is {dtype}, not uint8: scale it to 0..255 and cast it")
         if len(self.shape) != 4 or self.shape[3] not in MODES or fortran:
             order = " in Fortran order" if fortran else ""
-            raise ValueError(
-                f"{path}: arr_0 has shape {self.shape}{order}, not (N, H, W, C) with C = 1 or 3: transpose it"
-            )
+            remedy = "drop the fourth channel" if self.shape[3:] == (4,) else "transpose it"
+            raise ValueError(f"{path}: arr_0 has shape {self.shape}{order}, not (N, H, W, C) with C = 1 or 3: {remedy}")
         if not self.shape[0]:
             raise ValueError(f"{path}: arr_0 holds no images: give a file with at least one")
-        self.channels = self.shape[3]
+        if dtype != np.uint8:
+            raise ValueError(
+                f"{path}: arr_0 is {dtype}{self._values(dtype)}, not uint8: save np.clip(127.5 * x + 128, 0, 255)"
+                ".astype(np.uint8) of images in [-1, 1], np.clip(255 * x + 0.5, 0, 255).astype(np.uint8) of [0, 1]"
+            )
+        self.image_shape = self.shape[1:]
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -93,8 +98,8 @@ class NpzImages:
         return _fingerprint(self.path.resolve(), stat.st_size, stat.st_mtime_ns)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        size = int(np.prod(self.shape[1:]))
-        with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as member:
+        size = int(np.prod(self.image_shape))
+        with self._open() as member:
             _npy_header(member)
             for start in range(0, len(self), BLOCK_SIZE):
                 count = min(BLOCK_SIZE, len(self) - start)
@@ -104,11 +109,39 @@ class NpzImages:
                     raise ValueError(f"{self.path} is damaged after image {start} ({error}): write it again") from None
                 if len(data) < count * size:
                     raise ValueError(f"{self.path} ends within image {start + len(data) // size}: write it again")
-                yield np.frombuffer(data, np.uint8).reshape(count, *self.shape[1:])
+                yield np.frombuffer(data, np.uint8).reshape(count, *self.image_shape)
+
+    @contextmanager
+    def _open(self) -> Iterator[IO[bytes]]:
+        with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as member:
+            yield member
+
+    def _values(self, dtype: np.dtype) -> str:
+        """What the first images of a file that is refused hold, as a hint."""
+        if dtype.kind != "f":
+            return ""
+        with self._open() as member:
+            _npy_header(member)
+            size = dtype.itemsize * int(np.prod(self.shape[1:]))
+            values = np.frombuffer(member.read(min(self.shape[0], 16) * size), dtype)
+        if not np.isfinite(values).all():
+            return " with pixels that are NaN or infinite"
+        return f" (the first images range from {values.min():g} to {values.max():g})"
+
+
+def npz_members(path: Path) -> list[str]:
+    """The names of an npz file's arrays. Raises ValueError when it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist: give the path of an npz file") from None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a readable npz file ({error}): save it by np.savez") from None
 
 
 class FolderImages:
-    """All images below a folder but hidden ones, sorted by relative path.
+    """All images below a folder but hidden ones, sorted by relative path; the first tells the size of all.
 
     channels: 1 takes files of mode L, 3 of mode RGB.
     Nothing is converted or resized silently: a file of another mode or size, or unreadable, is a ValueError.
@@ -127,6 +160,10 @@ class FolderImages:
         if not self.files:
             raise ValueError(f"{path} holds no image: give a folder with {', '.join(sorted(EXTENSIONS))} files")
 
+    @cached_property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.read(0).shape
+
     def __len__(self) -> int:
         return len(self.files)
 
@@ -138,7 +175,7 @@ class FolderImages:
         return _fingerprint(self.channels, *facts)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        height, width, _ = self.read(0).shape
+        height, width, _ = self.image_shape
         for start in range(0, len(self), BLOCK_SIZE):
             indices = range(start, min(start + BLOCK_SIZE, len(self)))
             yield np.stack([self.read(index, size=(width, height)) for index in indices])
@@ -164,6 +201,48 @@ class FolderImages:
                 f"(data.size in training)"
             )
         return pixels.reshape(height, width, self.channels)
+
+
+class TorchvisionImages:
+    """A data set of torchvision.datasets that is on disk, by its name, as RGB images.
+
+    root: its folder. options: further arguments of its constructor, such as {train: false} or {split: test}.
+    Raises ValueError when there is no such data set, it isn't there, or its images differ in size.
+    """
+
+    def __init__(self, dataset: str, root: str, options: Mapping | None = None) -> None:
+        from torchvision import datasets
+
+        if dataset not in datasets.__all__:
+            raise ValueError(f"reference.dataset={dataset}: choose a class of torchvision.datasets, such as CIFAR10")
+        arguments = {"root": root, **(options or {})}
+        try:
+            self.dataset = getattr(datasets, dataset)(**arguments)
+        except (RuntimeError, TypeError, ValueError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"torchvision has no {dataset} at {root} ({reason}): download it there first, or correct "
+                "reference.root and reference.options"
+            ) from None
+        self.name = f"torchvision {dataset}"
+        self._facts = (dataset, Path(root).resolve(), sorted((options or {}).items()))
+        self.image_shape = self._read(0).shape
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def fingerprint(self) -> str:
+        return _fingerprint(*self._facts, len(self))
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self), BLOCK_SIZE):
+            images = [self._read(index) for index in range(start, min(start + BLOCK_SIZE, len(self)))]
+            if any(image.shape != self.image_shape for image in images):
+                raise ValueError(f"{self.name} has images of several sizes: bring them to one, then reference=folder")
+            yield np.stack(images)
+
+    def _read(self, index: int) -> np.ndarray:
+        return np.asarray(self.dataset[index][0].convert("RGB"))
 
 
 def _fingerprint(*facts: object) -> str:

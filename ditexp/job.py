@@ -1,6 +1,6 @@
 """One cell from its configuration to its result: the whole program on one page.
 
-cfg -> build and check -> sample the missing blocks -> features -> metrics -> outputs/results/<id>.json
+cfg -> build and check -> sample the missing blocks, and their features -> metrics -> outputs/results/<id>.json
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import functools
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.card import write_card
-from ditexp.cell import Cell, build, build_for_sampling, slice_of
+from ditexp.cell import Cell, build, build_component, build_for_sampling, slice_of
 from ditexp.claims import Claims
 from ditexp.core import notice
 from ditexp.devices import Assignment, crew_of
-from ditexp.features import extract, reference_features
+from ditexp.features import extract_block, feature_cache, folder_of
 from ditexp.files import atomic, remove_abandoned
 from ditexp.progress import progress_bar
 from ditexp.provenance import code_version, machine, provenance
@@ -41,6 +41,8 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
     if cell.result_path.exists() and not (missing and store.folder.exists()):  # a set may be deleted, never damaged
         return json.loads(cell.result_path.read_text()) | about | {"cached": True}
     if missing:
+        if cell.evaluator.metrics:
+            cell.evaluator.feature.load()  # a download that fails does so before hours of sampling
         store.begin({"config": OmegaConf.to_container(cfg, resolve=True), **provenance(), "command": command})
         write_card(store.folder)
     with Claims(store.folder) as claims:
@@ -50,7 +52,9 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         if left := store.missing():
             there = f"{store.num_blocks - len(left)} of {store.num_blocks} blocks are there"
             return {"id": f"slice-{cell.id}", "status": "incomplete", **about, "error": f"slice {cfg.slice}: {there}"}
-        metrics = evaluate(cell, title)
+        metrics = cell.evaluator.score(
+            store, count=cfg.num_samples, cache=feature_cache(cfg.outputs), device=cell.devices[0], title=title
+        )
         write_grid(cell)
     steps = None if cell.sampler.solver.adaptive else cell.sampler.schedule.steps
     result = {
@@ -61,7 +65,7 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         "num_samples": cfg.num_samples,
         "cost": {"steps": steps, **store.cost()},
         "metrics": metrics,
-        "protocol": cell.protocol(),
+        "protocol": cell.evaluator.record(),
         "config": OmegaConf.to_container(cfg, resolve=True),
         **provenance(),
     }
@@ -82,8 +86,10 @@ def sample(cell: Cell, blocks: list[int], claims: Claims, title: str) -> None:
             f"{total} are made, the first {store.num_samples} are used"
         )
     make = functools.partial(block_maker, OmegaConf.to_container(cell.cfg, resolve=True), store.id)
+    mine = len(slice_of(cell.cfg, list(range(store.num_blocks))))
+    done = (mine - len(blocks)) * store.block_size
     try:
-        with progress_bar(title, total=total, completed=total - len(blocks) * store.block_size) as bar:
+        with progress_bar(title, total=mine * store.block_size, completed=done) as bar:
             Assignment(crew_of(cell.devices), store, claims, bar, make, set(blocks)).carry_out()
     finally:
         with suppress(OSError):
@@ -92,40 +98,34 @@ def sample(cell: Cell, blocks: list[int], claims: Claims, title: str) -> None:
 
 
 def block_maker(config: dict, set_id: str, device: torch.device) -> Callable:
-    """In a worker: how it makes a cell's blocks, of whole batches, each to be written once it is complete."""
+    """In a worker: how it makes a cell's blocks, of whole batches, each to be written once it is complete.
+
+    While it is written, its features are extracted.
+    """
     cfg = OmegaConf.create(config)
     sampler, store = build_for_sampling(cfg, device)
     if store.id != set_id:
         raise ValueError(f"sample set {set_id} has become {store.id}: weights or code were changed during the run")
     sampler.prepare(cfg.batch_size)
     maker = {**code_version(), **machine(device), "precision": cfg.precision, "compile": cfg.compile}
+    feature = build_component(cfg, "feature").to(device) if cfg.get("metric") else None
 
-    def make(block: int, advance: Callable[[int], None]) -> Callable[[], None]:
+    def make(block: int, advance: Callable[[int], None]) -> tuple[Callable[[], None], Callable[[], None]]:
         indices, batches = store.indices(block), []
         for start in range(0, len(indices), cfg.batch_size):
             batches.append(sampler.images(indices[start : start + cfg.batch_size]))
             advance(cfg.batch_size)
         images = torch.cat([images for images, _ in batches]).permute(0, 2, 3, 1).numpy()
         labels = None if batches[0][1] is None else torch.cat([labels for _, labels in batches]).numpy()
-        return functools.partial(store.write, block, images, labels, cost=sampler.take_cost(), maker=maker)
+        write = functools.partial(store.write, block, images, labels, cost=sampler.take_cost(), maker=maker)
+        return write, functools.partial(judge, block, images)
+
+    def judge(block: int, images: np.ndarray) -> None:
+        if feature:
+            with suppress(Exception):  # samples come first: what fails here is tried again, and told, in the parent
+                extract_block(images, feature, folder_of(store.id, feature, feature_cache(cfg.outputs)), block)
 
     return make
-
-
-def evaluate(cell: Cell, title: str) -> dict[str, float]:
-    """All metrics of the set, from features extracted once and cached block by block."""
-    if not cell.metrics:
-        return {}
-    cache = Path(cell.cfg.outputs) / "cache" / "features"
-    cell.feature.to(cell.devices[0])
-    count = cell.store.num_samples + (len(cell.reference) if cell.reference else 0)
-    with progress_bar(f"{title}, {cell.feature.name} features", total=count) as bar:
-        fake = extract(cell.store, cell.feature, cache, progress=bar)
-        real = reference_features(cell.reference, cell.feature, cache, progress=bar)
-    scores: dict[str, float] = {}
-    for metric in cell.metrics.values():
-        scores |= metric(fake, real)
-    return scores
 
 
 def write_grid(cell: Cell) -> None:

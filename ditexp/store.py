@@ -45,7 +45,6 @@ class SampleStore:
         self.folder = Path(root) / self.id
         self.identity, self.num_samples = identity, num_samples
         self.block_size, self.image_shape = identity["block_size"], tuple(identity["image_shape"])
-        self.channels = self.image_shape[2]
         self.name = f"samples {self.id}"
 
     @classmethod

@@ -131,7 +131,11 @@ def disk_needed(cells: Iterable[Cell]) -> str | None:
         store, outputs = cell.store, Path(cell.cfg.outputs).resolve()
         blocks = slice_of(cell.cfg, store.missing()) if store.folder.exists() or not cell.result_path.exists() else []
         pixels = len(blocks) * (store.block_bytes * 1.01 + 8192)  # noise doesn't compress, and each has a manifest
-        features = 4 * len(blocks) * store.block_size * cell.feature.floats_per_image if cell.metrics else 0
+        features = (
+            4 * len(blocks) * store.block_size * sum(cell.evaluator.feature.outputs.values())
+            if cell.evaluator.metrics
+            else 0
+        )
         for what, size in ((store.id, pixels), (f"{store.id}, features", features)):
             needed[outputs, what] = max(int(size), needed.get((outputs, what), 0))
     messages = []
@@ -200,7 +204,7 @@ def raise_mistakes(built: Mapping[str, Cell | ConfigError]) -> None:
 
 def settings_of(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
     """The choices that tell cells apart, flat: {"solver": "heun", "guidance.weight": 2.0, "steps": 50, ...}."""
-    groups = (*COMPONENTS, "feature", "reference")
+    groups = (*COMPONENTS, "feature", "reference", "protocol")
     settings = {group: hydra_cfg.runtime.choices[group] for group in groups}
     settings |= {number: cfg[number] for number in NUMBERS}
     if getattr(get_class(cfg.solver._target_), "adaptive", False):

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 LEAVES = ("model", "solver", "schedule", "guidance", "condition", "task", "feature", "metric")
 COMPONENTS = (*LEAVES, "tracker")
-COMMANDS = ("ditexp.run", "ditexp.train", "ditexp.evaluate", "ditexp.reference")
+COMMANDS = ("ditexp.run", "ditexp.train", "ditexp.evaluate", "ditexp.reference.__main__")
 
 
 def name_of(file: Path) -> str:
@@ -93,7 +93,7 @@ def test_leaves_know_the_core_and_their_own_group():
 
 def test_sets_and_numbers_know_nothing_of_how_samples_are_made():
     for module in FILES:
-        if within(module, "store", "features", "images", "metric", "feature", "report"):
+        if within(module, "store", "features", "images", "reference", "evaluator", "metric", "feature", "report"):
             makers = {m for m in reachable(module) if within(m, "solver", "sampler", "guidance", "model", "task")}
             assert not makers, f"{module} leads to {makers}"
 
@@ -110,10 +110,16 @@ def test_imports_run_in_one_direction():
     ("package", "places", "lazily"),
     [
         ("hydra", ("cli", "sweep", "run", "_plugins"), False),
-        ("omegaconf", ("cli", "cell", "job", "sweep", "run", "train", "evaluate", "reference", "_plugins"), False),
+        (
+            "omegaconf",
+            ("cli", "cell", "job", "sweep", "run", "train", "evaluate", "evaluator", "reference", "_plugins"),
+            False,
+        ),
         ("wandb", ("tracker.wandb",), True),
         ("matplotlib", ("report",), True),
         ("pytorch_fid", ("feature.inception",), True),
+        ("torchvision", ("images",), True),
+        ("scipy", ("metric",), True),
         ("diffusers", ("model",), True),
     ],
 )
@@ -162,7 +168,7 @@ def test_a_group_of_configs_mirrors_a_folder_of_code(group):
 
 @pytest.mark.parametrize("group", ["solver", "schedule", "guidance", "condition", "task", "metric"])
 def test_every_piece_has_a_config(group):
-    shared = {f"ditexp.{group}", f"ditexp.{group}.base", "ditexp.solver.adaptive"}
+    shared = {f"ditexp.{group}", f"ditexp.{group}.base", "ditexp.solver.adaptive", "ditexp.metric.manifold"}
     pieces = {module for module in FILES if within(module, group)} - shared
     assert pieces == {node["_target_"].rpartition(".")[0] for _, node in nodes(group)}
 
@@ -186,8 +192,13 @@ def hydra_of_the_checkout():
 @pytest.mark.parametrize("config", [file.stem for file in sorted(CONF.glob("*.yaml"))])
 def test_every_choice_composes(config, hydra_of_the_checkout, monkeypatch):
     assert choices(config)
+    defaults = OmegaConf.load(CONF / f"{config}.yaml").defaults
+    mandatory = [
+        group for entry in defaults if OmegaConf.is_dict(entry) for group in entry if OmegaConf.is_missing(entry, group)
+    ]
     for override in choices(config):
-        cfg = compose(config, overrides=[override], return_hydra_config=True)
+        given = [f"{group}=none" for group in mandatory if not override.startswith(f"{group}=")]
+        cfg = compose(config, overrides=[*given, override], return_hydra_config=True)
         monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)
         chosen = cfg.copy()
         OmegaConf.set_struct(chosen, False)

@@ -7,20 +7,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ditexp import evaluate, reference
+from ditexp import evaluate
 from ditexp.feature.digits import DigitsFeature
 from ditexp.images import DigitsImages
+from ditexp.reference import __main__ as reference
 
 DIGITS = np.concatenate(list(DigitsImages().blocks()))
 
 
 @pytest.fixture
 def ditexp(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty folder and return its exit code, stdout and stderr."""
+    """Run a command in an empty folder, on digits unless told otherwise: its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run(command, *arguments):
-        monkeypatch.setattr(sys, "argv", ["ditexp", *arguments])
+        given = {argument.partition("=")[0] for argument in arguments}
+        usual = [f"{group}=digits" for group in ("feature", "reference") if group not in given]
+        monkeypatch.setattr(sys, "argv", ["ditexp", *usual, *arguments])
         try:
             command.main()
             code = 0
@@ -41,13 +44,15 @@ def test_an_npz_is_scored_against_the_digits(ditexp):
     code, out, _ = ditexp(evaluate, "images=x.npz")
     result = scores()
     assert code == 0
-    assert set(result["metrics"]) == {"fid", "inception_score", "inception_score_std", "precision", "recall"}
+    assert set(result["metrics"]) == {"fid", "inception_score", "precision", "recall"}  # one part has no deviation
     assert result["metrics"]["precision"] == 1
-    assert all(f"{value:.4f}" in out for value in result["metrics"].values())
+    assert all(f"{value:.6g}" in out for value in result["metrics"].values())
     protocol = result["protocol"]
     assert (protocol["images"]["count"], protocol["reference"]["count"]) == (400, 1797)
-    assert protocol["feature"] == DigitsFeature().identity
-    assert protocol["metrics"] == {"fid": {}, "inception_score": {"splits": 10}, "precision_recall": {"k": 3}}
+    assert protocol["feature"] == {"name": "digits", **DigitsFeature().identity}
+    assert (protocol["protocol"], protocol["changed"], protocol["beyond"]) == ("adm", [], [])
+    assert protocol["metrics"]["inception_score"]["split_size"] == 5000
+    assert protocol["metrics"]["precision_recall"]["k"] == 3
 
 
 def test_a_folder_scores_as_the_npz_of_its_images(ditexp):
@@ -69,12 +74,43 @@ def test_num_samples_takes_the_first(ditexp):
     assert scores("a")["metrics"] == scores("b")["metrics"]
 
 
+def test_constant_images_have_exact_scores(ditexp):
+    """No spread at all: every covariance and every radius is 0."""
+    np.savez("x.npz", np.repeat(DIGITS[:1], 40, axis=0))
+    metrics = "metric=[fid,kid,inception_score,precision_recall,density_coverage]"
+    assert ditexp(evaluate, "images=x.npz", "reference=npz", "reference.path=x.npz", metrics, "outputs=a")[0] == 0
+    same = scores("a")
+    exact = {"fid": 0, "kid": 0, "inception_score": 1, "precision": 1, "recall": 1, "density": 0, "coverage": 0}
+    assert same["metrics"] == pytest.approx(exact, abs=1e-9)
+    assert same["protocol"]["beyond"] == ["kid", "density_coverage"]
+    assert ditexp(evaluate, "images=x.npz", metrics, "outputs=b")[0] == 0
+    # Balls of radius 0 hold their own image alone, which is one of the reference's.
+    assert scores("b")["metrics"]["recall"] == 1 / 1797 and scores("b")["metrics"]["fid"] > 1
+
+
+def test_few_images_are_judged_and_the_bias_is_named(tmp_path):
+    """Fewer than the 64 features: in a process of its own, since a notice is given once."""
+    np.savez(tmp_path / "x.npz", DIGITS[:50])
+    command = [sys.executable, "-m", "ditexp.evaluate", "images=x.npz", "feature=digits", "reference=digits"]
+    environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "fid of 50 images with 64 features is biased upward" in done.stderr
+
+
+def test_a_setting_that_departs_from_the_protocol_is_recorded(ditexp):
+    np.savez("x.npz", DIGITS[:100])
+    _, out, _ = ditexp(evaluate, "images=x.npz", "metric.precision_recall.k=5", "protocol=pytorch_fid")
+    assert scores()["protocol"]["changed"] == ["metric.precision_recall.k=5"]
+    assert "protocol pytorch_fid, metric.precision_recall.k=5, features digits" in out
+    assert "pytorch_fid's evaluator has no inception_score, precision_recall" in out
+
+
 def test_inception_score_alone_needs_no_reference(ditexp):
     np.savez("x.npz", DIGITS[:100])
-    arguments = ["reference=none", "metric=[inception_score]", "metric.inception_score.splits=1"]
+    arguments = ["reference=none", "metric=[inception_score]"]
     code, _, complaint = ditexp(evaluate, "images=x.npz", *arguments)
     assert (code, complaint) == (0, "")
-    assert set(scores()["metrics"]) == {"inception_score", "inception_score_std"}
+    assert "inception_score" in scores()["metrics"]
     assert scores()["protocol"]["reference"] is None
 
 
@@ -106,10 +142,27 @@ def test_a_prepared_reference_has_a_name_of_its_own(ditexp):
         (evaluate, ["images=x.npz", "metric=[fdi]"], ["metric/fdi"]),
         (evaluate, ["images=x.npz", "feature=inceptoin"], ["feature", "inceptoin", "inception"]),
         (evaluate, ["images=x.npz", "reference=none"], ["fid", "reference=digits"]),
+        (evaluate, ["images=x.npz", "feature=none"], ["fid, inception_score, precision_recall", "feature=inception"]),
+        (evaluate, ["images=x.npz", "num_samples=1", "metric=[fid]"], ["fid needs 2 images", "got 1"]),
+        (evaluate, ["images=float.npz"], ["float64 (the first images range from 0 to 1)", "not uint8"]),
         (evaluate, ["images=x.npz", "reference=folder"], ["reference.path"]),
+        (evaluate, ["images=x.npz", "reference=???"], ["reference", "npz"]),
+        (evaluate, ["images=x.npz", "protocol=amd"], ["protocol 'amd'", "did you mean protocol=adm"]),
+        (evaluate, ["images=x.npz", "metric=[sfid]"], ["sfid", "spatial", "feature=digits", "feature=inception"]),
+        (evaluate, ["images=x.npz", "reference=npz", "reference.path=large.npz"], ["9 x 8 x 1", "8 x 8 x 1"]),
+        (
+            evaluate,
+            ["images=x.npz", "reference=npz", "reference.path=mu.npz", "metric=[precision_recall]"],
+            ["precision_recall", "mu.npz holds statistics alone"],
+        ),
+        (
+            evaluate,
+            ["images=x.npz", "reference=npz", "reference.path=mu.npz", "metric=[fid]"],
+            ["mu.npz", "statistics of 4 pool", "digits gives 64"],
+        ),
         (evaluate, ["images=x.npz", "num_samples=31"], ["31", "1 to 30"]),
         (evaluate, ["images=x.npz", "num_samples=3", "metric=[precision_recall]"], ["k=3", "got 3"]),
-        (evaluate, ["images=x.npz", "metric.inception_score.splits=31"], ["splits=31", "got 30"]),
+        (evaluate, ["images=x.npz", "protocol=torch_fidelity", "num_samples=9"], ["splits=10", "got 9"]),
         (evaluate, ["images=rgb.npz"], ["rgb.npz", "3 channel", "takes 1", "feature=inception"]),
         (
             evaluate,
@@ -117,7 +170,7 @@ def test_a_prepared_reference_has_a_name_of_its_own(ditexp):
             ["x.npz", "1 channel", "takes 3", "feature=digits"],
         ),
         (evaluate, ["images=x.npz", "feature.weights=no.safetensors"], ["feature.weights=no.safetensors"]),
-        (reference, ["reference=none"], ["reference=digits, folder or npz"]),
+        (reference, ["reference=none"], ["reference=digits, folder, npz, torchvision"]),
         (reference, ["out=x.npz"], ["out=x.npz", ".safetensors"]),
         (reference, ["reference=npz", "reference.path=no.npz"], ["no.npz", "does not exist"]),
     ],
@@ -125,6 +178,9 @@ def test_a_prepared_reference_has_a_name_of_its_own(ditexp):
 def test_mistakes_are_said_in_one_line(ditexp, command, arguments, words):
     np.savez("x.npz", DIGITS[:30])
     np.savez("rgb.npz", DIGITS[:30].repeat(3, axis=3))
+    np.savez("large.npz", DIGITS[:30].repeat([2, 1, 1, 1, 1, 1, 1, 1], axis=1))
+    np.savez("float.npz", DIGITS[:30] / 255)
+    np.savez("mu.npz", mu=np.zeros(4), sigma=np.eye(4))
     code, _, complaint = ditexp(command, *arguments)
     assert code == 2 and complaint.count("\n") == 1, complaint
     assert all(word in complaint for word in words), complaint

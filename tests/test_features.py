@@ -1,14 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from pytorch_fid import inception
 from safetensors.torch import load_file, save_file
 
-from ditexp.core import Features
-from ditexp.feature.inception import Inception
-from ditexp.features import StatisticsFile, extract, feature_id, reference_features, save_tensors
+from ditexp.features import extract, feature_id
 from ditexp.images import DigitsImages
-from ditexp.metric.fid import FrechetDistance, mean_and_covariance
 
 
 class Projection:
@@ -20,19 +16,20 @@ class Projection:
     def __init__(self, *, seed=0, logits=True):
         self.weights = torch.randn(64, 16, generator=torch.Generator().manual_seed(seed))
         self.identity = {"name": self.name, "seed": seed, "logits": logits}
-        self.logits = logits
+        self.outputs = {"pool": 16, "logits": 5} if logits else {"pool": 16}
         self.calls = 0
 
     def __call__(self, images):
         self.calls += 1
         pool = images.float().flatten(1) @ self.weights
-        return pool, pool[:, :5].clone() if self.logits else None
+        outputs = {"pool": pool, "logits": pool[:, :5].clone()}
+        return {name: outputs[name] for name in self.outputs}
 
 
 class Images:
     """Digits in blocks of a given size; counts the blocks that are read."""
 
-    channels = 1
+    image_shape = (8, 8, 1)
 
     def __init__(self, block_size=256, name="images"):
         self.block_size, self.name, self.read = block_size, name, 0
@@ -51,8 +48,8 @@ class Images:
 
 
 def expected(source, feature):
-    pool, logits = feature(torch.from_numpy(source.images).permute(0, 3, 1, 2))
-    return pool.numpy(), logits.numpy()
+    outputs = feature(torch.from_numpy(source.images).permute(0, 3, 1, 2))
+    return outputs["pool"].numpy(), outputs["logits"].numpy()
 
 
 @pytest.mark.parametrize("limit", [None, 1, 256, 300])
@@ -72,6 +69,14 @@ def test_features_do_not_depend_on_the_blocks(tmp_path):
 def test_a_network_without_logits(tmp_path):
     assert extract(Images(), Projection(logits=False), tmp_path).logits is None
     assert extract(Images(), Projection(logits=False), tmp_path).logits is None
+
+
+def test_only_the_outputs_asked_for_are_held_and_all_are_cached(tmp_path):
+    feature = Projection()
+    assert extract(Images(), feature, tmp_path, outputs={"logits"}).pool is None
+    assert extract(Images(), feature, tmp_path, outputs={"pool"}).logits is None
+    assert extract(Images(), feature, tmp_path).logits is not None
+    assert feature.calls == 3
 
 
 def test_a_complete_cache_runs_no_network_and_reads_no_image(tmp_path):
@@ -167,35 +172,6 @@ def test_other_networks_and_other_images_have_other_caches(tmp_path):
         assert feature.calls == 3
 
 
-def save_statistics(path, feature, tmp_path) -> Features:
-    features = extract(Images(), feature, tmp_path)
-    mean, covariance = mean_and_covariance(features)
-    tensors = {"mean": mean, "covariance": covariance, "pool": features.pool, "logits": features.logits}
-    identity = '{"name": "projection", "seed": 0, "logits": true}'
-    metadata = {"reference": "images", "fingerprint": "f", "count": "600", "feature": identity}
-    save_tensors(path, tensors, metadata)
-    return features
-
-
-def test_a_statistics_file_stands_for_its_images(tmp_path):
-    path = tmp_path / "x.safetensors"
-    features = save_statistics(path, Projection(), tmp_path)
-    reference = StatisticsFile(path)
-    assert (reference.name, len(reference), reference.fingerprint()) == ("images", 600, "f")
-    real = reference_features(reference, Projection(), tmp_path)
-    assert torch.equal(real.pool, features.pool) and torch.equal(real.logits, features.logits)
-    assert torch.equal(real.mean, mean_and_covariance(features)[0])
-    assert FrechetDistance()(features, real)["fid"] == pytest.approx(0, abs=1e-4)
-    assert reference_features(None, Projection(), tmp_path) is None
-
-
-def statistics(tmp_path, change=None, feature=None):
-    save_statistics(tmp_path / "x.safetensors", Projection(), tmp_path)
-    if change:
-        change(tmp_path / "x.safetensors")
-    return reference_features(StatisticsFile(tmp_path / "x.safetensors"), feature or Projection(), tmp_path)
-
-
 class Colour(Projection):
     channels = 3
 
@@ -212,17 +188,6 @@ class Short(Images):
         (lambda t: extract(Images(), Projection(), t, limit=601), ["601", "choose 1 to 600"]),
         (lambda t: extract(Images(), Projection(), t, limit=0), ["0", "choose 1 to 600"]),
         (lambda t: extract(Short(), Projection(), t), ["images ended after 600 of 601"]),
-        (lambda t: StatisticsFile(t / "no.safetensors"), ["no.safetensors", "ditexp.reference"]),
-        (lambda t: statistics(t, lambda path: path.write_bytes(b"")), ["x.safetensors", "ditexp.reference"]),
-        (lambda t: statistics(t, lambda path: save_tensors(path, {})), ["x.safetensors", "ditexp.reference"]),
-        (lambda t: statistics(t, flip_last_byte), ["x.safetensors", "damaged", "again"]),
-        (
-            lambda t: statistics(t, feature=Projection(seed=1)),
-            ["x.safetensors", '"seed": 0', '"seed": 1', "ditexp.reference"],
-        ),
-        (lambda t: Inception(weights=t / "no.pth"), ["no.pth", "feature.weights", "pt_inception-2015-12-05"]),
-        (lambda t: wrong_weights(t, b"not weights"), ["x.pth", "pt_inception-2015-12-05"]),
-        (lambda t: wrong_weights(t, {"fc.weight": torch.zeros(2)}), ["x.pth", "pt_inception-2015-12-05"]),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(tmp_path, make, words):
@@ -231,71 +196,3 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path, make, words):
     message = str(error.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
-
-
-def wrong_weights(tmp_path, content):
-    path = tmp_path / "x.pth"
-    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    Inception(weights=path)(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Random weights of FID's network, built by pytorch-fid, that keep images apart down to the pool."""
-    path = tmp_path_factory.mktemp("weights") / "random.pth"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: {})
-        patch.setattr(torch.nn.Module, "load_state_dict", lambda *_: None)
-        network = inception.fid_inception_v3()
-    for parameter in network.parameters():
-        if parameter.dim() == 4:
-            torch.nn.init.kaiming_normal_(parameter, generator=torch.Generator().manual_seed(0))
-    torch.save(network.state_dict(), path)
-    return path
-
-
-@pytest.fixture
-def colours():
-    return torch.randint(0, 256, (3, 3, 32, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-
-
-def test_inception_is_pytorch_fids_network(weights, colours, monkeypatch):
-    state = torch.load(weights, weights_only=True)
-    monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: state)
-    whole = inception.fid_inception_v3().eval()
-    network = inception.InceptionV3().eval()
-    with torch.no_grad():
-        pool = network(colours / 255)[0].flatten(1)
-        logits = whole.fc(pool) - whole.fc.bias
-    ours = Inception(weights=str(weights))(colours)
-    assert ours[0].shape == (3, 2048) and ours[1].shape == (3, 1008)
-    assert pool.std(dim=0).mean() > 0.02 * pool.mean()  # the images are told apart
-    torch.testing.assert_close(ours[0], pool, rtol=1e-4, atol=1e-5 * pool.abs().max().item())
-    torch.testing.assert_close(ours[1], logits, rtol=1e-4, atol=1e-5 * logits.abs().max().item())
-
-
-def test_inception_does_not_depend_on_its_batch_size(weights, colours):
-    ones, threes = (Inception(weights=weights, batch_size=size)(colours) for size in (1, 3))
-    for one, three in zip(ones, threes):
-        torch.testing.assert_close(one, three, rtol=1e-6, atol=1e-6 * one.abs().max().item())
-
-
-def test_inception_is_known_by_its_weights_and_loads_them_late(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("the weights were loaded"))
-    copy = tmp_path / "copy.pth"
-    copy.write_bytes(weights.read_bytes())
-    one, same = Inception(weights=weights), Inception(weights=copy, batch_size=2)
-    assert one.identity == same.identity and one.identity != Inception().identity
-    assert one.to("cpu") is one
-
-
-def test_inception_without_a_network_says_what_to_set(tmp_path, monkeypatch):
-    def no_network(*_, **__):
-        raise OSError("no route to host")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
-    with pytest.raises(
-        ValueError, match=r"^cannot download .*no route to host.*feature\.weights=/path/pt_inception.*$"
-    ):
-        Inception()(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))

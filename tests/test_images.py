@@ -1,4 +1,5 @@
 import os
+import pickle
 import zipfile
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ditexp.images import DigitsImages, FolderImages, NpzImages
+from ditexp.images import DigitsImages, FolderImages, NpzImages, TorchvisionImages
 
 RGB = np.random.default_rng(0).integers(0, 256, (600, 6, 5, 3), dtype=np.uint8)
 
@@ -36,7 +37,7 @@ def test_npz_streams_the_same_images(tmp_path, save, channels):
     save(tmp_path / "x.npz", images, np.arange(len(images)))
     source = NpzImages(tmp_path / "x.npz")
     blocks = list(source.blocks())
-    assert (source.channels, len(source)) == (channels, len(images))
+    assert (source.image_shape, len(source)) == ((6, 5, channels), len(images))
     assert [len(block) for block in blocks] == [256, 256, 88]
     np.testing.assert_array_equal(np.concatenate(blocks), images)
 
@@ -74,6 +75,31 @@ def test_fingerprints_change_with_the_images_only(tmp_path):
     os.utime(archive, ns=(0, 0))
     seen |= {FolderImages(folder).fingerprint(), NpzImages(archive).fingerprint()}
     assert len(seen) == 7
+
+
+@pytest.fixture
+def cifar10(tmp_path):
+    """CIFAR-10's own files, of 10 images each instead of 10,000."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    images = np.random.default_rng(1).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    for name, part in zip(names, np.split(images, 6)):
+        content = {"data": part.transpose(0, 3, 1, 2).reshape(10, -1), "labels": [0] * 10}
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["a"]}))
+    with pytest.MonkeyPatch.context() as patch:  # the true checksums are those of the whole data set
+        patch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+        yield tmp_path, images
+
+
+def test_a_torchvision_data_set_gives_its_images_in_order(cifar10):
+    root, images = cifar10
+    train, test = TorchvisionImages("CIFAR10", root), TorchvisionImages("CIFAR10", root, {"train": False})
+    assert (len(train), len(test), train.image_shape, train.name) == (50, 10, (32, 32, 3), "torchvision CIFAR10")
+    np.testing.assert_array_equal(np.concatenate(list(train.blocks())), images[:50])
+    np.testing.assert_array_equal(np.concatenate(list(test.blocks())), images[50:])
+    assert len({source.fingerprint() for source in (train, test, TorchvisionImages("CIFAR10", root))}) == 2
 
 
 def bad_npz(tmp_path, **arrays):
@@ -127,7 +153,12 @@ IMAGE = Image.fromarray(RGB[0])
         (lambda t: NpzImages(t / "no.npz"), ["no.npz", "does not exist"]),
         (lambda t: NpzImages(bad_file(t, "x.npz")), ["x.npz", "np.savez"]),
         (lambda t: bad_npz(t, images=RGB), ["x.npz", "arr_0", "only images", "np.savez"]),
-        (lambda t: bad_npz(t, arr_0=RGB / 255), ["x.npz", "float64", "uint8"]),
+        (lambda t: bad_npz(t, arr_0=RGB / 255), ["x.npz", "float64 (the first images range from 0 to 1)", "255 * x"]),
+        (lambda t: bad_npz(t, arr_0=RGB / np.float32(127.5) - 1), ["float32", "from -1 to 1", "127.5 * x + 128"]),
+        (lambda t: bad_npz(t, arr_0=np.where(RGB < 9, np.nan, 1)), ["float64 with pixels that are NaN", "uint8"]),
+        (lambda t: bad_npz(t, arr_0=RGB.astype(np.int64)), ["x.npz", "int64, not uint8"]),
+        (lambda t: bad_npz(t, arr_0=RGB.astype(object)), ["x.npz", "object, not uint8"]),
+        (lambda t: bad_npz(t, arr_0=RGB[..., [0, 1, 2, 0]]), ["(600, 6, 5, 4)", "drop the fourth channel"]),
         (lambda t: bad_npz(t, arr_0=RGB[0]), ["x.npz", "(6, 5, 3)", "(N, H, W, C)"]),
         (lambda t: bad_npz(t, arr_0=RGB.transpose(0, 3, 1, 2)), ["(600, 3, 6, 5)", "(N, H, W, C)"]),
         (lambda t: bad_npz(t, arr_0=np.asfortranarray(RGB)), ["x.npz", "Fortran"]),
@@ -143,6 +174,9 @@ IMAGE = Image.fromarray(RGB[0])
         (lambda t: folder_with(t, IMAGE.resize((7, 6))), ["b.png", "7 x 6", "5 x 6", "one size"]),
         (folder_with_truncated, ["a.png", "cannot be read", "remove"]),
         (lambda t: FolderImages(bad_file(t, "a.png").parent), ["a.png", "cannot be read", "remove"]),
+        (lambda t: TorchvisionImages("CIFAR11", t), ["reference.dataset=CIFAR11", "such as CIFAR10"]),
+        (lambda t: TorchvisionImages("CIFAR10", t), ["no CIFAR10 at", "download", "reference.root"]),
+        (lambda t: TorchvisionImages("CIFAR10", t, {"split": 1}), ["no CIFAR10 at", "split", "reference.options"]),
     ],
 )
 def test_bad_images_are_said_in_one_line(tmp_path, make, words):

@@ -114,10 +114,30 @@ def test_no_best_among_cells_with_different_protocols():
     assert len(Table.of([cell(), cell(steps=50)]).caption) == 1
 
 
+def test_a_number_of_another_protocol_is_marked_and_the_mark_explained():
+    usual = {"feature": {"name": "inception", "resize": "tensorflow"}, "reference": {"name": "x", "count": 9}}
+    clean = usual | {"protocol": "clean_fid", "feature": {"name": "inception", "resize": "clean"}}
+    results = [cell(id=str(i), steps=i, fid=2.0 + i, protocol=usual | {"protocol": "adm"}) for i in (1, 2)]
+    table = Table.of([*results, cell(id="3", steps=3, fid=1.0, protocol=clean), failed(id="4")])
+    assert table.fid.texts == ["1.00†", "3.00", "4.00", "–"] and table.fid.best == set()
+    assert "Protocol: adm / clean_fid." in table.caption[0]
+    assert table.caption[1].startswith("† not comparable with the others: protocol clean_fid; weights")
+    assert "1.00†" in table.markdown() and r"1.00\textdagger{}" in table.latex()
+    assert list(csv.reader(io.StringIO(table.csv())))[1][table.columns.index(table.fid)] == "1.0"
+
+
+def test_a_setting_that_departs_from_the_protocol_is_marked_as_well():
+    usual = cell()["protocol"] | {"protocol": "adm", "changed": []}
+    changed = usual | {"changed": ["metric.precision_recall.k=5"]}
+    table = Table.of([cell(protocol=usual), cell(fid=3.0, protocol=usual), cell(fid=2.0, protocol=changed)])
+    assert table.column("inception/precision").texts == ["0.700", "0.700†", "0.700"]
+    assert table.caption[1] == "† not comparable with the others: protocol adm, metric.precision_recall.k=5."
+
+
 def test_caption_names_feature_reference_and_count_in_markdown_and_latex():
     table = Table.of([cell(feature="digits"), cell(feature="digits", steps=50)])
     for text in (table.markdown(), table.latex()):
-        assert all(fact in text for fact in ("Features: digits", "digits (1797 images)", "500"))
+        assert all(fact in text for fact in ("Features: digits", "digits (1,797 images)", "500"))
 
 
 def test_a_failed_cell_shows_its_steps_and_its_error():

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from ditexp.feature.digits import DigitsFeature
+from ditexp.features import extract, load_tensors
 from ditexp.model.dit import DiT
 from ditexp.store import SampleStore
 from tests import commands
@@ -35,13 +37,8 @@ def test_a_sweep_from_nothing_to_its_report(ditexp, tmp_path):
         assert result["cost"]["nfe"] == result["cost"]["forwards"] == stages * steps
         assert result["cost"]["seconds_per_image"] > 0 and result["cost"]["peak_memory_mb"] > 0
         assert result["protocol"]["feature"]["name"] == "digits" and result["protocol"]["reference"]["count"] == 1797
-        assert set(result["metrics"]) == {
-            "fid",
-            "inception_score",
-            "inception_score_std",
-            "precision",
-            "recall",
-        }
+        assert set(result["metrics"]) == {"fid", "inception_score", "precision", "recall"}
+        assert result["protocol"]["protocol"] == "adm" and not result["protocol"]["changed"]
         assert Path(result["grid"]).is_file()
         assert result["provenance"]["torch"] == torch.__version__
     (report,) = (outputs / "reports").iterdir()
@@ -148,7 +145,7 @@ def test_help_lists_the_groups(ditexp):
         (["condition.classes=[10]"], "condition.classes=[10]: labels of this model run from 0 to 9"),
         (["model=dit"], "model.checkpoint has no default: give model.checkpoint=..."),
         (["model=dit", "model.checkpoint=/missing.pt"], "model.checkpoint=/missing.pt is not a file"),
-        (["reference=none"], "fid needs a reference"),
+        (["reference=none"], "fid, precision_recall need a reference: choose reference=digits, folder"),
         (["num_samples=3"], "precision_recall with k=3 needs 4 images or more, got 3 in the samples"),
         (["metric=[fid]", "metric.fid.k=3"], "unknown key 'metric.fid.k'"),
         (["reference=folder", "reference.path=/missing"], "/missing is not a folder"),
@@ -173,6 +170,21 @@ def test_a_wandb_that_cannot_be_used_is_no_mistake_of_a_plan(ditexp):
     assert ditexp("hydra/launcher=plan", "tracker=wandb", *SMALL).code == 0
 
 
+def test_workers_extract_features_while_they_sample(ditexp, tmp_path):
+    """A slice is not judged, and yet its blocks' features are there: the same as those extracted afterwards."""
+    sampling = ("num_samples=512", "batch_size=64", "steps=2", "slice=1/2")
+    assert ditexp(*sampling, "metric=[inception_score]").code == 0
+    (made,) = (tmp_path / "outputs" / "cache" / "features").rglob("*.safetensors")
+    assert made.name == "000000.safetensors"
+    (folder,) = (tmp_path / "outputs" / "samples").iterdir()
+    images = SampleStore.open(folder)
+    afterwards = extract(images, DigitsFeature(), tmp_path / "afterwards")
+    for name, tensor in load_tensors(made).items():
+        torch.testing.assert_close(tensor, getattr(afterwards, name), rtol=1e-5, atol=1e-5)
+    assert ditexp(*sampling, "metric=[]", "seed=1").code == 0
+    assert len(list((tmp_path / "outputs" / "cache" / "features").rglob("*.safetensors"))) == 1
+
+
 def test_an_exported_set_scores_the_same(ditexp, tmp_path):
     """Through the npz that other evaluators read, cut to the samples asked for, and ditexp's own evaluation of it."""
     assert ditexp("num_samples=300", "batch_size=32", "steps=4").code == 0
@@ -187,9 +199,16 @@ def test_an_exported_set_scores_the_same(ditexp, tmp_path):
     with np.load(out) as arrays:
         assert arrays["arr_0"].shape == (300, 8, 8, 1) and arrays["arr_0"].dtype == np.uint8
         assert arrays["arr_1"].tolist() == [index % 10 for index in range(300)]
-    assert ditexp(f"images={out}", f"outputs={tmp_path / 'evaluated'}", module="ditexp.evaluate").code == 0
-    (evaluated,) = results(tmp_path / "evaluated")
-    assert evaluated["metrics"] == pytest.approx(result["metrics"], rel=1e-9)
+    judged_by = ("feature=digits", "reference=digits")
+    evaluated = tmp_path / "evaluated"
+    assert ditexp(f"images={out}", f"outputs={evaluated}", *judged_by, module="ditexp.evaluate").code == 0
+    (alone,) = results(evaluated)
+    # Blocks of other sizes give a network's float32 features other last bits.
+    assert alone["metrics"] == pytest.approx(result["metrics"], rel=1e-6)
+    from_set = (f"images={result['sample_id']}", "num_samples=300", f"outputs={outputs}")
+    assert ditexp(*from_set, *judged_by, module="ditexp.evaluate").code == 0
+    (file,) = (outputs / "results").glob("evaluate-*.json")
+    assert json.loads(file.read_text())["metrics"] == result["metrics"]
 
     assert export("nosuchset", str(out)).complaints == [
         f"{outputs / 'samples' / 'nosuchset'} is no sample set; there are: {result['sample_id']}"

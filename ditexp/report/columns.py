@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,11 +19,17 @@ COSTS: dict[str, tuple[str, Callable | None]] = {
 }
 METRICS: dict[str, tuple[str, Callable | None]] = {
     "fid": ("FID", min),
+    "sfid": ("sFID", min),
+    "fid_infinity": ("FID∞", min),
+    "kid": ("KID", min),
     "inception_score": ("IS", max),
     "precision": ("Precision", max),
     "recall": ("Recall", max),
+    "density": ("Density", max),
+    "coverage": ("Coverage", max),
 }
 MISSING = "–"
+MARKS = "†‡§¶"
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,8 @@ class Column:
 
     name: for programs: a setting or a cost by its own name, a metric as `<feature network>/<metric>`.
     header: for readers. kind: setting, cost, metric or error. goal: min or max if one value is the best.
-    spread: standard deviations of the values, or nothing.
+    spread: standard deviations of the values, or nothing. marks: behind each value, what tells that it was taken by
+    another protocol than the others; or nothing.
     """
 
     name: str
@@ -40,6 +48,7 @@ class Column:
     values: tuple
     goal: Callable | None = None
     spread: tuple = ()
+    marks: tuple[str, ...] = ()
 
     @property
     def is_number(self) -> bool:
@@ -67,7 +76,9 @@ class Column:
         decimals = 0 if is_whole else min(max(2 - math.floor(math.log10(min(sizes))), 0), 6)
         texts = [MISSING if value is None else f"{value:.{decimals}f}" for value in self.values]
         spreads = [f" ± {value:.{decimals}f}" if is_finite(value) else "" for value in self.spread]
-        return [text + spread for text, spread in zip(texts, spreads)] if spreads else texts
+        for more in filter(None, (spreads, self.marks)):
+            texts = [text + addition for text, addition in zip(texts, more)]
+        return texts
 
 
 def setting_columns(rows: list[dict]) -> list[Column]:
@@ -96,36 +107,59 @@ def cost_columns(rows: list[dict]) -> list[Column]:
 
 def metric_columns(rows: list[dict], metrics: list[tuple[str, str]]) -> list[Column]:
     """A column for each (feature network, metric): numbers from two networks never share one."""
-    columns = []
+    columns, marks = [], protocol_marks(rows)
     for network, name in metrics:
         if (network, name.removesuffix("_std")) in metrics and name.endswith("_std"):
             continue
         header, goal = METRICS.get(name, (name, None))
-        measured = [row for row in rows if metric_of(row, network, name) is not None]
-        comparable = len({json.dumps(protocol_of(row), sort_keys=True) for row in measured}) == 1
         values = tuple(metric_of(row, network, name) for row in rows)
         spread = tuple(metric_of(row, network, f"{name}_std") for row in rows)
+        column_marks = ["" if value is None else marks[protocol_key(row)] for row, value in zip(rows, values)]
+        measured = {mark for mark, value in zip(column_marks, values) if value is not None}
         columns.append(
             Column(
                 f"{network}/{name}",
-                header if network == "inception" else f"{header} ({network})",
+                heading(network, name, header),
                 "metric",
                 values,
-                goal if comparable else None,
+                goal if len(measured) == 1 else None,
                 spread if any(value is not None for value in spread) else (),
+                tuple(column_marks) if len(measured) > 1 else (),
             )
         )
     return columns
 
 
-def protocol_of(result: dict) -> dict:
-    """What must be equal for metrics to be comparable."""
+def heading(network: str, name: str, header: str) -> str:
+    if (network, name) == ("dinov2", "fid"):
+        return "FD-DINOv2"
+    return header if network == "inception" else f"{header} ({network})"
+
+
+def protocol_of(result: dict) -> dict[str, str]:
+    """What must be equal for metrics to be comparable, in words."""
     protocol = result.get("protocol") or {}
-    return {
-        "feature network": protocol.get("feature"),
-        "reference": protocol.get("reference"),
+    feature, reference = protocol.get("feature"), protocol.get("reference")
+    facts = {
+        "protocol": ", ".join([protocol.get("protocol") or "", *protocol.get("changed", [])]),
+        "feature network": feature and feature["name"],
+        "weights": feature and json.dumps({key: value for key, value in feature.items() if key != "name"}),
+        "reference": reference and f"{reference['name']} ({reference['count']:,} images)",
+        "reference's contents": reference and reference.get("fingerprint"),
         "number of samples": result.get("num_samples"),
     }
+    return {name: str(fact) for name, fact in facts.items() if fact not in (None, "")}
+
+
+def protocol_key(result: dict) -> str:
+    return json.dumps(protocol_of(result))
+
+
+def protocol_marks(rows: list[dict]) -> dict[str, str]:
+    """The mark of each protocol of these rows: nothing for the one that most cells have."""
+    counts = Counter(protocol_key(row) for row in rows if row["status"] == "done")
+    keys = [key for key, _ in counts.most_common()]
+    return {key: MARKS[(i - 1) % len(MARKS)] * ((i - 1) // len(MARKS) + 1) if i else "" for i, key in enumerate(keys)}
 
 
 def feature_of(result: dict) -> str:
@@ -148,23 +182,22 @@ def rank(result: dict, metrics: list[tuple[str, str]]) -> tuple[int, float]:
 
 
 def caption(done: list[dict]) -> list[str]:
-    """Feature network, reference and number of samples; and a warning if they differ among the cells."""
+    """Protocol, feature network, reference and number of samples; where they differ, what each mark stands for."""
     protocols = [protocol_of(result) for result in done]
     sentences = []
-    features = [p["feature network"]["name"] for p in protocols if p["feature network"]]
-    references = [f"{p['reference']['name']} ({p['reference']['count']} images)" for p in protocols if p["reference"]]
-    counts = [str(p["number of samples"]) for p in protocols if p["number of samples"] is not None]
-    for name, values in {"Features": features, "Reference": references, "Samples per cell": counts}.items():
-        if values:
-            sentences.append(f"{name}: {' / '.join(dict.fromkeys(values))}.")
+    names = {"protocol": "Protocol", "feature network": "Features", "reference": "Reference"}
+    for name, header in (names | {"number of samples": "Samples per cell"}).items():
+        if values := dict.fromkeys(protocol[name] for protocol in protocols if name in protocol):
+            sentences.append(f"{header}: {' / '.join(values)}.")
     lines = [" ".join(sentences)] if sentences else []
-    differ = [
-        fact
-        for fact in ("feature network", "reference", "number of samples")
-        if len({json.dumps(protocol[fact], sort_keys=True) for protocol in protocols}) > 1
-    ]
-    if differ:
-        lines.append(f"The cells differ in {' and '.join(differ)}: no best is marked among metrics that do.")
+    marks = protocol_marks(done)
+    usual = next((protocol for protocol in protocols if not marks[json.dumps(protocol)]), {})
+    for key, mark in marks.items():
+        if mark:
+            facts = json.loads(key)
+            differ = [name for name in {**usual, **facts} if facts.get(name) != usual.get(name)]
+            what = "; ".join(f"{name} {facts.get(name, 'none')}" for name in differ)
+            lines.append(f"{mark} not comparable with the others: {what}.")
     return lines
 
 

@@ -1,0 +1,141 @@
+"""What turns images into numbers: a feature network, a reference, metrics, and whose protocol they follow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from ditexp.core import Feature, Metric
+from ditexp.features import check_channels, extract
+from ditexp.images import ImageSource
+from ditexp.progress import progress_bar
+from ditexp.reference import Reference, StatisticsFile, gaussians_of, reference_features
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """metrics: by their names in the configuration. protocol: what `protocol_of` tells of it."""
+
+    feature: Feature | None
+    reference: Reference | None
+    metrics: dict[str, Metric]
+    protocol: dict
+
+    @property
+    def outputs(self) -> set[str]:
+        """Of the network's outputs, those that the metrics are taken of."""
+        return {metric.uses for metric in self.metrics.values()}
+
+    def needed(self, of_reference: str) -> set[str]:
+        """The outputs that "images", or "statistics", of the reference are needed of."""
+        return {metric.uses for metric in self.metrics.values() if metric.reference == of_reference}
+
+    def mistakes(self, images: ImageSource, count: int) -> Iterator[str]:
+        """What keeps `count` of these images from being judged, a line each; found before any work."""
+        if not self.metrics:
+            return
+        if self.feature is None:
+            yield f"{', '.join(self.metrics)}: no network to judge by: choose feature=inception, dinov2 or digits"
+            return
+        needy = [name for name, metric in self.metrics.items() if metric.reference]
+        if self.reference is None and needy:
+            choices = "reference=digits, folder, npz, torchvision or statistics"
+            yield f"{', '.join(needy)} {'needs' if len(needy) == 1 else 'need'} a reference: choose {choices}"
+            return
+        try:
+            check_channels(images, self.feature)
+            self._check_reference(images)
+        except ValueError as error:
+            yield str(error)
+        for name, metric in self.metrics.items():
+            try:
+                self._check_metric(name, metric, count)
+            except ValueError as error:
+                yield str(error)
+
+    def _check_reference(self, images: ImageSource) -> None:
+        reference = self.reference
+        if reference is None:
+            return
+        if isinstance(reference, StatisticsFile):
+            reference.check(self.feature)
+        if reference.image_shape and reference.image_shape != images.image_shape:
+            theirs, ours = ("{} x {} x {}".format(*shape) for shape in (reference.image_shape, images.image_shape))
+            raise ValueError(
+                f"the reference {reference.name} is of {theirs} images, {images.name} of {ours}: choose a reference of "
+                "that size"
+            )
+        for output, gaussian in gaussians_of(reference).items():
+            size = self.feature.outputs.get(output, 0)
+            if output in self.needed("statistics") and len(gaussian.mean) != size:
+                raise ValueError(
+                    f"the reference {reference.name} has statistics of {len(gaussian.mean)} {output} features, but "
+                    f"feature={self.feature.name} gives {size}: choose a reference made with the same network"
+                )
+
+    def _check_metric(self, name: str, metric: Metric, count: int) -> None:
+        reference, images = self.reference, 0 if self.reference is None else len(self.reference)
+        if metric.uses not in self.feature.outputs:
+            raise ValueError(
+                f"{name} is taken of {metric.uses}, which feature={self.feature.name} does not give: "
+                "choose feature=inception, or leave it out"
+            )
+        if metric.reference == "images" and not images:
+            raise ValueError(
+                f"{name} needs images of the reference, but {reference.name} holds statistics alone: choose another, "
+                "or leave it out"
+            )
+        known = metric.reference == "statistics" and metric.uses in gaussians_of(reference)
+        if metric.reference == "statistics" and not images and not known:
+            raise ValueError(f"{name} needs statistics of {metric.uses} features, which {reference.name} lacks")
+        metric.check(fake=count, real=None if known else images or None)
+
+    def score(self, images: ImageSource, *, count: int, cache: Path, device: torch.device, title: str) -> dict:
+        """All metrics of the first `count` images, from features extracted once and cached block by block."""
+        if not self.metrics:
+            return {}
+        self.feature.to(device)
+        total = count + (0 if self.reference is None else len(self.reference))
+        with progress_bar(f"{title}, {self.feature.name} features", total=total) as bar:
+            fake = extract(images, self.feature, cache, outputs=self.outputs, progress=bar, limit=count)
+            real = None
+            if self.reference is not None:
+                needed = {"outputs": self.needed("images"), "statistics": self.needed("statistics")}
+                real = reference_features(self.reference, self.feature, cache, progress=bar, **needed)
+        scores: dict[str, float] = {}
+        for metric in self.metrics.values():
+            scores |= metric(fake, real)
+        return scores
+
+    def record(self) -> dict:
+        """What a number needs beside it to be compared with another."""
+        reference = self.reference
+        if reference is not None:
+            facts = {"name": reference.name, "count": len(reference), "fingerprint": reference.fingerprint()}
+        return {
+            **self.protocol,
+            "feature": self.feature and {"name": self.feature.name, **self.feature.identity},
+            "reference": None if reference is None else facts,
+            "metrics": {name: dataclasses.asdict(metric) for name, metric in self.metrics.items()},
+        }
+
+
+def protocol_of(cfg: DictConfig) -> dict:
+    """{"protocol": its name, "changed": settings that differ from it, "beyond": metrics that its evaluator lacks}."""
+    protocol = cfg.protocol
+    pairs = [("feature", protocol.feature, cfg.feature or {})]
+    metrics = cfg.get("metric") or {}
+    pairs += [(f"metric.{name}", protocol.metric.get(name, {}), metric) for name, metric in metrics.items()]
+    changed = [
+        f"{where}.{key}={chosen[key]}"
+        for where, meant, chosen in pairs
+        for key, value in meant.items()
+        if key in chosen and chosen[key] != value
+    ]
+    beyond = [name for name in metrics if name not in protocol.offers]
+    return {"protocol": protocol.name, "changed": changed, "beyond": beyond}

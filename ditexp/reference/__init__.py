@@ -1,0 +1,42 @@
+"""What samples are judged against: images, prepared features, or statistics alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+
+from ditexp.core import Feature, Features, Gaussian
+from ditexp.features import extract
+from ditexp.images import ImageSource
+from ditexp.progress import Bar
+from ditexp.reference.npz import NpzReference
+from ditexp.reference.statistics import StatisticsFile
+
+Reference = ImageSource | NpzReference | StatisticsFile
+
+
+def reference_features(
+    reference: Reference,
+    feature: Feature,
+    cache: Path | str,
+    *,
+    outputs: Collection[str],
+    statistics: Collection[str],
+    progress: Bar | None = None,
+) -> Features:
+    """These outputs of the network for each image, and the statistics of those, where they are known already.
+
+    Statistics that are not known need the outputs themselves, which are then given.
+    """
+    if isinstance(reference, StatisticsFile):
+        return reference.features(outputs=outputs, statistics=statistics)
+    known = {name: gaussian for name, gaussian in gaussians_of(reference).items() if name in statistics}
+    names = {*outputs, *(name for name in statistics if name not in known)}
+    features = extract(reference, feature, cache, outputs=names, progress=progress) if names else Features(count=0)
+    return dataclasses.replace(features, gaussians=known)
+
+
+def gaussians_of(reference: Reference) -> dict[str, Gaussian]:
+    """The statistics that a file gives beside its images or instead of them, by the network's output."""
+    return reference.gaussians if isinstance(reference, NpzReference) else {}

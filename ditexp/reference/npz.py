@@ -1,0 +1,63 @@
+"""References that others prepared: ADM's VIRTUAL_*.npz, pytorch-fid's and EDM's statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ditexp.core import Gaussian
+from ditexp.files import sha256
+from ditexp.images import NpzImages, npz_members
+
+STATISTICS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
+CONVERSION = (
+    "import pickle, numpy as np; s = pickle.load(open('{name}', 'rb'))['fid']; "
+    "np.savez('{stem}.npz', mu=s['mu'], sigma=s['sigma'])"
+)
+
+
+class NpzReference(NpzImages):
+    """An npz file with images `arr_0` (N, H, W, C) uint8, or statistics, or both, which need not be of the same images.
+
+    mu (D,) and sigma (D, D) are of pooled features, mu_s and sigma_s of sFID's spatial ones; both by whatever network
+    and resize made them. With statistics alone, len() is 0 and image_shape None. Raises ValueError when the file is
+    missing, damaged, or has neither; and for a pickle, which runs code when it is read.
+    """
+
+    def __init__(self, path: str) -> None:
+        if Path(path).suffix in (".pkl", ".pickle"):
+            convert = CONVERSION.format(name=Path(path).name, stem=Path(path).stem)
+            raise ValueError(
+                f"{path} is a pickle, which can run any code when it is read: convert it once where you trust it, "
+                f'python -c "{convert}", and give the npz'
+            )
+        members = npz_members(path)
+        self.gaussians = {
+            output: self._load(Path(path), *names) for output, names in STATISTICS.items() if set(names) <= set(members)
+        }
+        if "arr_0" in members or not self.gaussians:
+            super().__init__(path)
+        else:
+            self.path, self.name, self.shape, self.image_shape = Path(path), Path(path).name, (0,), None
+
+    def fingerprint(self) -> str:
+        return sha256(self.path)
+
+    def _load(self, path: Path, mean: str, covariance: str) -> Gaussian:
+        try:
+            with np.load(path) as file:
+                mu, sigma = file[mean].astype(np.float64), file[covariance].astype(np.float64)
+        except (OSError, ValueError) as error:  # damaged, or objects that only unpickling could read
+            raise ValueError(f"{path}: {mean} and {covariance} cannot be read ({error}): get the file again") from None
+        if (
+            mu.ndim != 1
+            or sigma.shape != (len(mu), len(mu))
+            or not (np.isfinite(mu).all() and np.isfinite(sigma).all())
+        ):
+            raise ValueError(
+                f"{path}: {mean} of shape {mu.shape} and {covariance} of {sigma.shape} are no mean (D,) and covariance "
+                "(D, D) of finite numbers: get the file again"
+            )
+        return Gaussian(torch.from_numpy(mu), torch.from_numpy(sigma))

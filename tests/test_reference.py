@@ -1,0 +1,143 @@
+"""References that others prepared, and our own statistics files: what they are used for, and what is refused."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from ditexp.core import Features
+from ditexp.features import extract, save_tensors
+from ditexp.metric.fid import mean_and_covariance
+from ditexp.reference import StatisticsFile, reference_features
+from ditexp.reference.npz import NpzReference
+from ditexp.reference.statistics import save_statistics
+from tests.test_features import Images, Projection, flip_last_byte
+
+rng = np.random.default_rng(0)
+PICTURES = rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+
+
+def statistics(dimensions: int) -> tuple[np.ndarray, np.ndarray]:
+    x = rng.normal(size=(50, dimensions))
+    return x.mean(0), np.cov(x, rowvar=False)
+
+
+def test_adms_file_has_images_and_statistics_of_others(tmp_path):
+    """VIRTUAL_imagenet256_labeled.npz: 10,000 images, and mu and sigma of the whole training set."""
+    (mu, sigma), (mu_s, sigma_s) = statistics(16), statistics(6)
+    np.savez(tmp_path / "x.npz", arr_0=PICTURES, mu=mu, sigma=sigma, mu_s=mu_s, sigma_s=sigma_s)
+    reference = NpzReference(tmp_path / "x.npz")
+    assert (len(reference), reference.image_shape) == (20, (8, 8, 1))
+    np.testing.assert_array_equal(np.concatenate(list(reference.blocks())), PICTURES)
+    np.testing.assert_array_equal(reference.gaussians["pool"].mean, mu)
+    np.testing.assert_array_equal(reference.gaussians["spatial"].covariance, sigma_s)
+
+    feature = Projection()
+    real = reference_features(reference, feature, tmp_path, outputs=(), statistics={"pool"})
+    assert (feature.calls, real.pool, list(real.gaussians)) == (0, None, ["pool"])  # no network is run for a FID
+    real = reference_features(reference, feature, tmp_path, outputs={"pool"}, statistics={"pool"})
+    assert (feature.calls, real.pool.shape) == (1, (20, 16))
+    np.testing.assert_array_equal(real.gaussians["pool"].mean, mu)
+
+
+def test_pytorch_fids_file_has_statistics_alone(tmp_path):
+    mu, sigma = statistics(16)
+    np.savez(tmp_path / "x.npz", mu=mu, sigma=sigma)
+    reference = NpzReference(tmp_path / "x.npz")
+    assert (len(reference), reference.image_shape, list(reference.gaussians)) == (0, None, ["pool"])
+    real = reference_features(reference, Projection(), tmp_path, outputs=(), statistics={"pool"})
+    np.testing.assert_array_equal(real.gaussians["pool"].covariance, sigma)
+    assert real.count == 0
+
+
+def test_an_npz_of_images_is_a_reference_too(tmp_path):
+    np.savez(tmp_path / "x.npz", PICTURES)
+    np.savez(tmp_path / "y.npz", PICTURES[::-1])
+    reference = NpzReference(tmp_path / "x.npz")
+    real = reference_features(reference, Projection(), tmp_path, outputs=(), statistics={"pool"})
+    assert real.pool.shape == (20, 16) and not real.gaussians
+    (tmp_path / "copy.npz").write_bytes((tmp_path / "x.npz").read_bytes())
+    assert NpzReference(tmp_path / "copy.npz").fingerprint() == reference.fingerprint()
+    assert NpzReference(tmp_path / "y.npz").fingerprint() != reference.fingerprint()
+
+
+def test_a_pickle_is_refused_with_a_conversion_that_works(tmp_path, monkeypatch):
+    """EDM2's references: {"fid": {"mu", "sigma"}, "fd_dinov2": ...} in a pickle."""
+    mu, sigma = statistics(16)
+    (tmp_path / "img512.pkl").write_bytes(pickle.dumps({"fid": {"mu": mu, "sigma": sigma}}))
+    with pytest.raises(ValueError, match="can run any code when it is read") as error:
+        NpzReference("img512.pkl")
+    message = str(error.value)
+    assert "\n" not in message
+    monkeypatch.chdir(tmp_path)
+    exec(message.partition('python -c "')[2].partition('"')[0], {})
+    np.testing.assert_array_equal(NpzReference("img512.npz").gaussians["pool"].mean, mu)
+
+
+def write_statistics(path, tmp_path) -> Features:
+    feature = Projection()
+    features = extract(Images(), feature, tmp_path)
+    save_statistics(path, Images(), feature, features.pool, {"pool": mean_and_covariance(features.pool)})
+    return features
+
+
+def test_a_statistics_file_stands_for_its_images(tmp_path):
+    path = tmp_path / "x.safetensors"
+    features = write_statistics(path, tmp_path)
+    reference = StatisticsFile(path)
+    assert (reference.name, len(reference), reference.image_shape) == ("images", 600, (8, 8, 1))
+    assert reference.fingerprint() == Images().fingerprint()
+    feature = Projection()
+    reference.check(feature)
+    real = reference_features(reference, feature, tmp_path, outputs={"pool"}, statistics={"pool"})
+    assert torch.equal(real.pool, features.pool) and real.gaussians["pool"].count == 600 and feature.calls == 0
+    assert torch.equal(real.gaussians["pool"].covariance, mean_and_covariance(features.pool).covariance)
+    assert reference_features(reference, feature, tmp_path, outputs=(), statistics={"pool"}).pool is None
+
+
+def changed(tmp_path, change) -> Features:
+    path = tmp_path / "x.safetensors"
+    write_statistics(path, tmp_path)
+    change(path)
+    return StatisticsFile(path).features(outputs={"pool"}, statistics={"pool"})
+
+
+def npz(tmp_path, **arrays) -> NpzReference:
+    np.savez(tmp_path / "x.npz", **arrays)
+    return NpzReference(tmp_path / "x.npz")
+
+
+def of_another_network(tmp_path) -> None:
+    write_statistics(tmp_path / "x.safetensors", tmp_path)
+    StatisticsFile(tmp_path / "x.safetensors").check(Projection(seed=1))
+
+
+MU, SIGMA = statistics(4)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda t: StatisticsFile(t / "no.safetensors"), ["no.safetensors", "ditexp.reference"]),
+        (lambda t: changed(t, lambda path: path.write_bytes(b"")), ["x.safetensors", "ditexp.reference"]),
+        (lambda t: changed(t, lambda path: save_tensors(path, {})), ["x.safetensors", "ditexp.reference"]),
+        (lambda t: changed(t, flip_last_byte), ["x.safetensors", "damaged", "again"]),
+        (of_another_network, ["x.safetensors", '"seed": 0', '"seed": 1', "ditexp.reference"]),
+        (lambda t: NpzReference(t / "no.npz"), ["no.npz", "does not exist"]),
+        (lambda t: npz(t, images=PICTURES), ["x.npz has no arr_0, only images"]),
+        (lambda t: npz(t, mu=MU), ["x.npz has no arr_0, only mu"]),
+        (lambda t: npz(t, mu=MU, sigma=SIGMA[:2]), ["mu of shape (4,)", "sigma of (2, 4)", "get the file again"]),
+        (lambda t: npz(t, mu=MU * np.nan, sigma=SIGMA), ["finite numbers"]),
+        (lambda t: npz(t, mu=np.array([None]), sigma=SIGMA), ["x.npz: mu and sigma cannot be read", "again"]),
+        (lambda t: npz(t, arr_0=PICTURES / 255), ["x.npz", "float64", "uint8"]),
+    ],
+)
+def test_what_is_no_reference_is_said_in_one_line(tmp_path, make, words):
+    with pytest.raises(ValueError) as error:
+        make(tmp_path)
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
