@@ -3,7 +3,10 @@ PY := .venv/bin/python
 RUN := $(PY) -m ditexp.run
 DEMO := -m solver=euler,heun,rk4 steps=20,50,100
 
-.PHONY: demo test lint format bench plan lock clean
+.PHONY: demo test test-peers lint format bench plan lock clean
+
+# What our metrics are compared with, and what they import that is not there.
+PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc tqdm
 
 demo: .venv/.ready  ## the README's sweep on the bundled digits model
 	$(RUN) $(DEMO)
@@ -14,6 +17,9 @@ plan: .venv/.ready  ## what the demo would cost, and what of it is cached; runs 
 test: .venv/.ready
 	$(PY) -m pytest -n 2 --dist loadfile
 
+test-peers: .venv/.peers  ## our numbers against other evaluators' own code, on the same images and random weights; slow
+	PYTHONPATH=.venv/peers $(PY) -m pytest tests/peers -v
+
 lint: .venv/.ready
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -22,12 +28,17 @@ format: .venv/.ready
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: .venv/.ready  ## what the job costs over a bare loop; writes benchmarks/results/overhead.json
+bench: .venv/.peers  ## the job over a bare loop, metrics and extraction beside their peers; writes benchmarks/results
 	$(PY) -m benchmarks.overhead
+	PYTHONPATH=.venv/peers $(PY) -m benchmarks.metrics
+	PYTHONPATH=.venv/peers $(PY) -m benchmarks.extraction
 
 lock:  ## resolve pyproject.toml into requirements.lock: every version, every hash, no index
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --extra dev --extra slurm --extra ray pyproject.toml -o requirements.lock
+
+	echo $(PEERS) | tr ' ' '\n' | .venv/bin/uv pip compile --quiet --no-deps --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements-peers.lock
 
 clean:
 	rm -rf .venv outputs/*
@@ -38,4 +49,9 @@ clean:
 	($(PY) -m pip install -q --disable-pip-version-check uv==0.13.9 \
 	  && $(PY) -m uv pip sync -q --python $(PY) requirements.lock) \
 	  || $(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+.venv/.peers: .venv/.ready requirements-peers.lock
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps --require-hashes --target .venv/peers \
+	  -r requirements-peers.lock
 	touch $@
