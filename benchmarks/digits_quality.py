@@ -33,7 +33,7 @@ def quality(images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     accuracy = (judge.fit(real_pixels, digits.target).predict(pixels) == labels).mean()
 
     feature, fid = DigitsFeature(), FrechetDistance()
-    fake_pool, real_pool = (feature(torch.tensor(x).permute(0, 3, 1, 2))[0] for x in (images, real))
+    fake_pool, real_pool = (feature(torch.tensor(x).permute(0, 3, 1, 2))["pool"] for x in (images, real))
     halves = []
     for seed in range(10):
         order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))

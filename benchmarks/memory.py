@@ -35,15 +35,16 @@ REFERENCE = min(COUNT, 10_000)  # images, as many as ADM's evaluator compares wi
 class Judge:
     """Random projections to Inception's 2048 features and 1008 logits."""
 
-    name, channels, identity, floats_per_image = "projection", 3, {"network": "a projection"}, 2048 + 1008
+    name, channels, identity, outputs = "projection", 3, {"network": "a projection"}, {"pool": 2048, "logits": 1008}
 
     def __init__(self):
         draw = torch.Generator().manual_seed(0)
         self.weights = torch.randn(3 * (SIZE // 8) ** 2, 3056, generator=draw) / 28
 
-    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         small = torch.nn.functional.avg_pool2d(images.float() / 255, 8).flatten(1)
-        return tuple(part.contiguous() for part in (small @ self.weights).split([2048, 1008], 1))
+        parts = (small @ self.weights).split(list(self.outputs.values()), 1)
+        return {name: part.contiguous() for name, part in zip(self.outputs, parts)}
 
 
 def store_in(folder: str) -> SampleStore:
@@ -77,7 +78,7 @@ def export_to(name: str, folder: str) -> None:
 def evaluate(folder: str) -> None:
     cache = Path(folder) / "cache"
     fake, real = (extract(store_in(folder), Judge(), cache, limit=limit) for limit in (None, REFERENCE))
-    for metric in (FID(), InceptionScore(), PrecisionRecall()):
+    for metric in (FID(), InceptionScore(split_size=5000), PrecisionRecall()):
         metric(fake, real)
 
 
