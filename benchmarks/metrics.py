@@ -263,7 +263,7 @@ def in_turn(contenders: dict[str, Callable], prepare: Callable, arguments: tuple
             print(f"  {name} is not installed", flush=True)
             continue
         ours, theirs = context.Pipe()
-        process = context.Process(target=contend, args=(function, prepare, arguments, small, theirs), daemon=True)
+        process = context.Process(target=contend, args=(function, prepare, arguments, small, theirs))
         process.start()
         theirs.close()
         ours.recv()  # one at a time also in preparing

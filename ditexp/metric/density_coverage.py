@@ -9,7 +9,7 @@ import torch
 
 from ditexp.core import Features
 from ditexp.metric.base import check_counts, check_neighbours, outputs
-from ditexp.metric.manifold import pairs_in_balls, squared_radii
+from ditexp.metric.manifold import pairs_in_balls, points_of, squared_radii
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ class DensityCoverage:
         check_neighbours(self.k, real=real, metric="density_coverage")
 
     def __call__(self, fake: Features, real: Features | None) -> dict[str, float]:
-        fakes, reals = outputs(fake, real, self.uses, metric="density_coverage")
-        self.check(fake=len(fakes), real=len(reals))
-        found, covered = 0, torch.zeros(len(reals), dtype=torch.bool, device=reals.device)
+        x, y = outputs(fake, real, self.uses, metric="density_coverage")
+        self.check(fake=len(x), real=len(y))
+        fakes, reals = points_of(x, y)
+        found, covered = 0, torch.zeros(len(reals), dtype=torch.bool, device=y.device)
         for (inside, balls), _ in pairs_in_balls(fakes, reals, centre_radii=squared_radii(reals, self.k), closed=False):
             found += len(inside)
             covered[balls] = True

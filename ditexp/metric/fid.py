@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ditexp.core import Features, Gaussian, notice
-from ditexp.metric.base import BLOCK_SIZE, check_counts, check_dimensions, output
+from ditexp.metric.base import BLOCK_SIZE, blocks, check_counts, check_dimensions, output
 
 # A covariance with smaller pivots, in shares of its largest variance, counts as nearly singular: square roots of
 # eigenvalues would then show these eigenvalues' rounding errors.
@@ -120,9 +120,17 @@ def gaussians(x: Tensor, rows: Tensor, counts: Sequence[int]) -> Iterator[Gaussi
             _add_products(products, centred)
         done = count
         offset = total / count
-        covariance = products.addr(offset, offset, alpha=-count).div_(count - 1).triu_()
-        covariance += covariance.triu(1).T
+        covariance = products if count == counts[-1] else products.clone()  # each is as large as a block of images
+        _mirror(covariance.addr_(offset, offset, alpha=-count).div_(count - 1))
         yield Gaussian(shift + offset, covariance, count)
+
+
+def _mirror(square: Tensor) -> None:
+    """Make the lower triangle what the upper one is, in place."""
+    for rows in blocks(len(square)):
+        tile = square[rows, rows]
+        tile.copy_(tile.triu() + tile.triu(1).T)
+        square[rows.stop :, rows] = square[rows, rows.stop :].T
 
 
 def _add_products(products: Tensor, centred: Tensor) -> None:
@@ -151,12 +159,17 @@ def _trace_of_root(first: np.ndarray, second: np.ndarray) -> float:
     """tr (S1 S2)^1/2: the sum of the square roots of the eigenvalues of S1 S2, all of which are real and >= 0."""
     from scipy.linalg import eigvalsh, lapack, svdvals
 
-    factor, second_factor = _well_conditioned_factor(first), _well_conditioned_factor(second)
-    if factor is None or second_factor is None:
-        # Singular values have no square roots taken of their rounding errors.
-        return svdvals(_root(first) @ _root(second).T, overwrite_a=True).sum()
-    similar, _ = lapack.dsygst(second, factor, itype=2, lower=True)  # factor.T @ second @ factor
-    return np.sqrt(eigvalsh(similar, lower=True, overwrite_a=True).clip(min=0)).sum()
+    factors = [_well_conditioned_factor(covariance) for covariance in (first, second)]
+    if all(factor is not None for factor in factors):
+        similar, _ = lapack.dsygst(second, factors[0], itype=2, lower=True)  # factor.T @ second @ factor
+        return np.sqrt(eigvalsh(similar, lower=True, overwrite_a=True).clip(min=0)).sum()
+    roots = [_root(s) if factor is None else factor.T for s, factor in zip((first, second), factors)]
+    small, large = sorted(roots, key=len)
+    product = small @ large.T
+    eigenvalues = eigvalsh(product @ product.T, overwrite_a=True)
+    if eigenvalues[0] > MIN_PIVOT * eigenvalues[-1]:
+        return np.sqrt(eigenvalues).sum()
+    return svdvals(product, overwrite_a=True).sum()  # no square roots are taken of its rounding errors
 
 
 def _well_conditioned_factor(covariance: np.ndarray) -> np.ndarray | None:

@@ -21,34 +21,71 @@ PAIRS = 64  # distances computed at a time in float64: few enough to stay in a c
 Pairs = tuple[Tensor, Tensor]  # int64 indices of points, and of as many centres
 
 
-def squared_radii(x: Tensor, k: int) -> Tensor:
-    """(N,) float64 squared distance of each point to its k-th nearest other point. x: (N, D) float32, N > k.
+class Points:
+    """Features prepared for comparisons: their (N, D) float32, and operands and margins for bounds of p.
 
-    Raises ValueError where the points' squares overflow float32.
+    centre: (D,) float32, the same for sets that are compared. Raises ValueError where squares overflow float32.
+
+    operands: (N, D + 2) float32, right-hand ones (y, m - |y|^2 / 2, 1); margins: (N,) float64, the m. The sum of two
+    points' margins is above the worst error of their p: with u = 2^-24, (D + 2) u (|x|^2 + |y|^2) for the product in any
+    order, at most 6 u for the rounding of x, |x|^2 and what is compared, and D + 2 underflows.
     """
-    points, margins = _with_bounds(x, _centre(x))
+
+    def __init__(self, features: Tensor, centre: Tensor) -> None:
+        size, limits = features.shape[1], torch.finfo(torch.float32)
+        self.features = features
+        self.operands = features.new_empty(len(features), size + 2)
+        self.margins = features.new_empty(len(features), dtype=torch.float64)
+        for rows in blocks(len(features)):
+            centred = torch.sub(features[rows], centre, out=self.operands[rows, :size])
+            squares = torch.linalg.vector_norm(centred, dim=1, dtype=torch.float64).square()
+            self.margins[rows] = (size + 16) * (limits.eps / 2 * squares + limits.tiny)
+            self.operands[rows, size], self.operands[rows, size + 1] = self.margins[rows] - squares / 2, 1.0
+        if not self.operands[:, size].isfinite().all():
+            raise ValueError(
+                "features so large that their squares overflow float32 cannot be compared: scale them down"
+            )
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def left(self, rows: slice | Tensor) -> Tensor:
+        """The left-hand operands (x, 1, m - |x|^2 / 2) of some points."""
+        right = self.operands[rows]
+        return torch.cat([right[:, :-2], right[:, -1:], right[:, -2:-1]], dim=1)
+
+
+def points_of(first: Tensor, second: Tensor) -> tuple[Points, Points]:
+    """Two sets of features, to be compared with each other."""
+    # Any centre is right; a near one, which outliers don't drag away, makes the bounds tight.
+    centre = second[:256].median(dim=0).values
+    return Points(first, centre), Points(second, centre)
+
+
+def squared_radii(points: Points, k: int) -> Tensor:
+    """(N,) float64 squared distance of each point to its k-th nearest other point; N > k."""
     nearest = _nearest(points, k + SPARE)
     upper = nearest.values.double()
-    lower = upper - 2 * (margins[:, None] + margins[nearest.columns])
+    lower = upper - 2 * (points.margins[:, None] + points.margins[nearest.columns])
     kth_lower, kth_upper = lower.topk(k).values[:, -1:], upper[:, k - 1 : k]
     closer = lower > kth_upper
     row, place = ((upper >= kth_lower) & ~closer).nonzero().unbind(dim=1)
     squared = upper.new_full(upper.shape, inf).masked_fill_(closer, -inf)
-    squared[row, place] = _squared_distances(x, x, row, nearest.columns[row, place])
+    squared[row, place] = _squared_distances(points, points, row, nearest.columns[row, place])
     radii = squared.kthvalue(k, dim=1).values
     # So many are as near as the k-th that some may have been dropped; only copies can't be outdone.
     crowded = (upper[:, -1] >= kth_lower[:, 0]) & (radii > 0)
     for rows in crowded.nonzero().squeeze(1).split(BLOCK_SIZE):
-        radii[rows] = _crowded_radii(x, points, rows, radii[rows], k)
+        radii[rows] = _crowded_radii(points, rows, radii[rows], k)
     return radii
 
 
 def pairs_in_balls(
-    points: Tensor, centres: Tensor, *, centre_radii: Tensor, point_radii: Tensor | None = None, closed: bool
+    points: Points, centres: Points, *, centre_radii: Tensor, point_radii: Tensor | None = None, closed: bool
 ) -> Iterator[tuple[Pairs, Pairs]]:
     """Which points lie in balls around centres and, from the same products, which centres in balls around points.
 
-    points: (P, D), centres: (C, D), float32. Radii: (C,) and (P,) float64, squared. closed: balls have their surface.
+    Radii: (C,) and (P,) float64, squared. closed: balls have their surface.
     Gives, some of all pairs at a time, those where the point is in the centre's ball, and those where the centre is in
     the point's, of which there are none without point_radii. Balls of radius 0 are left out: see `are_copies`.
     """
@@ -56,17 +93,14 @@ def pairs_in_balls(
         point_radii = centre_radii.new_zeros(len(points))
     # The p that a pair must reach to be in a ball.
     by_centre, by_point = (torch.where(radii > 0, -radii / 2, inf) for radii in (centre_radii, point_radii))
-    centre = _centre(centres)
-    right, right_margins = _with_bounds(centres, centre)
     for rows in blocks(len(points)):
-        operands, left_margins = _with_bounds(points[rows], centre)
-        left = _left(operands)
+        left = points.left(rows)
         for columns in blocks(len(centres)):
-            tile = _upper_bounds(left, right[columns])
+            tile = _upper_bounds(left, centres.operands[columns])
             row, column = _reaching(tile, by_point[rows], by_centre[columns])
             upper = tile[row, column].double()
-            lower = upper - 2 * (left_margins[row] + right_margins[columns][column])
             row, column = row + rows.start, column + columns.start
+            lower = upper - 2 * (points.margins[row] + centres.margins[column])
             needed = torch.stack([by_centre[column], by_point[row]])
             inside = lower > needed
             unsure = ((upper >= needed) & ~inside).any(dim=0).nonzero().squeeze(1)
@@ -86,38 +120,6 @@ def are_copies(points: Tensor, originals: Tensor) -> Tensor:
 
 def _rows_as_bytes(x: Tensor) -> Iterator[bytes]:
     return ((row + 0.0).tobytes() for row in x.cpu().numpy())  # + 0.0 turns -0.0 into 0.0
-
-
-def _centre(x: Tensor) -> Tensor:
-    """(D,) float32, which outliers don't drag away; any centre is right, a near one makes the bounds tight."""
-    return x[:256].median(dim=0).values
-
-
-def _with_bounds(x: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, D + 2) float32 right-hand operands (y, m - |y|^2 / 2, 1), and the margins m, (N,) float64.
-
-    The sum of two points' margins is above the worst error of their p: g(D + 2) (|x|^2 + |y|^2) for the product in any
-    order, at most g(6) more for the rounding of x, |x|^2 and what is compared, and D + 2 underflows. Here g(n) =
-    n u / (1 - n u), u = 2^-24 (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1).
-    """
-    size = x.shape[1]
-    roundings = size + 16
-    operands, margins = x.new_empty(len(x), size + 2), x.new_empty(len(x), dtype=torch.float64)
-    limits = torch.finfo(torch.float32)
-    relative = roundings * limits.eps / 2 / (1 - roundings * limits.eps / 2)
-    for rows in blocks(len(x)):
-        centred = torch.sub(x[rows], centre, out=operands[rows, :size])
-        squares = torch.linalg.vector_norm(centred, dim=1, dtype=torch.float64).square()
-        margins[rows] = relative * squares + roundings * limits.tiny
-        operands[rows, size], operands[rows, size + 1] = margins[rows] - squares / 2, 1.0
-    if not operands[:, size].isfinite().all():
-        raise ValueError("features so large that their squares overflow float32 cannot be compared: scale them down")
-    return operands, margins
-
-
-def _left(right: Tensor) -> Tensor:
-    """The left-hand operands (x, 1, m - |x|^2 / 2) of the same points."""
-    return torch.cat([right[:, :-2], right[:, -1:], right[:, -2:-1]], dim=1)
 
 
 def _upper_bounds(left: Tensor, right: Tensor) -> Tensor:
@@ -160,18 +162,18 @@ class _Largest:
         self.columns[touched] = columns.gather(1, order)
 
 
-def _nearest(points: Tensor, keep: int) -> _Largest:
+def _nearest(points: Points, keep: int) -> _Largest:
     """The largest bounds of p of every point with others, each pair of blocks multiplied once."""
-    nearest, parts = _Largest(len(points), keep, points), blocks(len(points))
+    nearest, parts = _Largest(len(points), keep, points.operands), blocks(len(points))
     for rows in parts:  # first, since the others then find little to add
-        tile = _upper_bounds(_left(points[rows]), points[rows]).fill_diagonal_(-inf)
+        tile = _upper_bounds(points.left(rows), points.operands[rows]).fill_diagonal_(-inf)
         some = min(keep, len(tile))
         nearest.values[rows, :some], columns = tile.topk(some)
         nearest.columns[rows, :some] = columns + rows.start
     for number, rows in enumerate(parts):
-        left = _left(points[rows])
+        left = points.left(rows)
         for columns in parts[number + 1 :]:
-            tile = _upper_bounds(left, points[columns])
+            tile = _upper_bounds(left, points.operands[columns])
             row, column = _reaching(tile, nearest.values[rows, -1], nearest.values[columns, -1])
             value = tile[row, column]
             row, column = row + rows.start, column + columns.start
@@ -180,21 +182,22 @@ def _nearest(points: Tensor, keep: int) -> _Largest:
     return nearest
 
 
-def _crowded_radii(x: Tensor, points: Tensor, rows: Tensor, limits: Tensor, k: int) -> Tensor:
+def _crowded_radii(points: Points, rows: Tensor, limits: Tensor, k: int) -> Tensor:
     """(n,) squared radii of some points, decided in float64 among all points whose bounds reach below the limits."""
-    nearest, left = _Largest(len(rows), k, limits), _left(points[rows])
+    nearest, left = _Largest(len(rows), k, limits), points.left(rows)
     for columns in blocks(len(points)):
-        tile = _upper_bounds(left, points[columns])
+        tile = _upper_bounds(left, points.operands[columns])
         row, column = _reaching(tile, -limits / 2, limits.new_full((tile.shape[1],), inf))
         column = column + columns.start
         others = rows[row] != column
         row, column = row[others], column[others]
-        nearest.add(row, column, -_squared_distances(x, x, rows[row], column))
+        nearest.add(row, column, -_squared_distances(points, points, rows[row], column))
     return -nearest.values[:, -1]
 
 
-def _squared_distances(x: Tensor, y: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """(M,) float64, of the pairs x[row] and y[column]; equal to the last bit for equal pairs, so that ties are ties."""
+def _squared_distances(first: Points, second: Points, row: Tensor, column: Tensor) -> Tensor:
+    """(M,) float64, of the pairs of row and column; equal to the last bit for equal pairs, so that ties are ties."""
+    x, y = first.features, second.features
     squared = torch.empty(len(row), dtype=torch.float64, device=x.device)
     last = len(row) - 1
     for start in range(0, len(row), PAIRS):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ditexp.core import Features
 from ditexp.metric.base import check_neighbours, outputs
-from ditexp.metric.manifold import are_copies, pairs_in_balls, squared_radii
+from ditexp.metric.manifold import are_copies, pairs_in_balls, points_of, squared_radii
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,11 @@ class PrecisionRecall:
         check_neighbours(self.k, fake=fake, real=real, metric="precision_recall")
 
     def __call__(self, fake: Features, real: Features | None) -> dict[str, float]:
-        fakes, reals = outputs(fake, real, self.uses, metric="precision_recall")
-        self.check(fake=len(fakes), real=len(reals))
+        x, y = outputs(fake, real, self.uses, metric="precision_recall")
+        self.check(fake=len(x), real=len(y))
+        fakes, reals = points_of(x, y)
         fake_radii, real_radii = squared_radii(fakes, self.k), squared_radii(reals, self.k)
-        precise, recalled = are_copies(fakes, reals[real_radii == 0]), are_copies(reals, fakes[fake_radii == 0])
+        precise, recalled = are_copies(x, y[real_radii == 0]), are_copies(y, x[fake_radii == 0])
         found = pairs_in_balls(fakes, reals, centre_radii=real_radii, point_radii=fake_radii, closed=True)
         for (inside, _), (_, covered) in found:
             precise[inside], recalled[covered] = True, True
