@@ -411,11 +411,11 @@ def test_bounds_hold(dimensions, scale):
     x[30:] = x[:30] * (1 + np.logspace(-9, 0, 30)[:, None])
     x = rounded(scale * x)
     tensor = torch.from_numpy(x).float()
-    operands, margins = manifold._with_bounds(tensor, manifold._centre(tensor))
-    upper = manifold._upper_bounds(manifold._left(operands), operands).double().numpy()
+    points, _ = manifold.points_of(tensor, tensor)
+    upper = manifold._upper_bounds(points.left(slice(None)), points.operands).double().numpy()
     exact = -squared_distances(x, x) / 2
     assert (exact <= upper).all()
-    assert (exact >= upper - 2 * (margins[:, None] + margins).numpy()).all()
+    assert (exact >= upper - 2 * (points.margins[:, None] + points.margins).numpy()).all()
 
 
 def test_many_ties_take_little_memory():

@@ -27,8 +27,8 @@ class Points:
     centre: (D,) float32, the same for sets that are compared. Raises ValueError where squares overflow float32.
 
     operands: (N, D + 2) float32, right-hand ones (y, m - |y|^2 / 2, 1); margins: (N,) float64, the m. The sum of two
-    points' margins is above the worst error of their p: with u = 2^-24, (D + 2) u (|x|^2 + |y|^2) for the product in any
-    order, at most 6 u for the rounding of x, |x|^2 and what is compared, and D + 2 underflows.
+    points' margins is above the worst error of their p: with u = 2^-24, (D + 2) u (|x|^2 + |y|^2) for the product in
+    any order, at most 6 u for the rounding of x, |x|^2 and what is compared, and D + 2 underflows.
     """
 
     def __init__(self, features: Tensor, centre: Tensor) -> None:
