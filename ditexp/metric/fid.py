@@ -165,6 +165,8 @@ def _trace_of_root(first: np.ndarray, second: np.ndarray) -> float:
         return np.sqrt(eigvalsh(similar, lower=True, overwrite_a=True).clip(min=0)).sum()
     roots = [_root(s) if factor is None else factor.T for s, factor in zip((first, second), factors)]
     small, large = sorted(roots, key=len)
+    if not len(small):  # a set without any spread
+        return 0.0
     product = small @ large.T
     eigenvalues = eigvalsh(product @ product.T, overwrite_a=True)
     if eigenvalues[0] > MIN_PIVOT * eigenvalues[-1]:
