@@ -11,7 +11,6 @@ from pathlib import Path
 
 import hydra.utils
 import pytest
-from offline_wandb import read_runs
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -19,6 +18,7 @@ import ditexp.tracker.wandb as tracking
 from ditexp.report import write_report
 from ditexp.tracker.null import NullTracker
 from ditexp.tracker.wandb import WandbTracker
+from tests.offline_wandb import read_runs
 
 CONF = Path(__file__).parents[1] / "conf" / "tracker"
 DEAD = "http://127.0.0.1:9"  # nothing listens there
