@@ -383,15 +383,15 @@ class Noise:
 class StandIn:
     """Random features of Inception's sizes."""
 
-    name, channels, floats_per_image = "stand-in", 3, SIZE + 1008
+    name, channels = "stand-in", 3
     outputs = {"pool": SIZE, "logits": 1008}  # noqa: RUF012
     identity = {"network": "random projections and noise"}  # noqa: RUF012
 
     def __call__(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         draw = torch.Generator().manual_seed(int(images.sum()))
-        mixing = torch.randn(192, self.floats_per_image, generator=torch.Generator().manual_seed(99)) / 14
+        mixing = torch.randn(192, sum(self.outputs.values()), generator=torch.Generator().manual_seed(99)) / 14
         hidden = (images.flatten(1).float() - 128) / 74
-        x = hidden @ mixing + torch.randn(len(images), self.floats_per_image, generator=draw) / 4
+        x = hidden @ mixing + torch.randn(len(images), sum(self.outputs.values()), generator=draw) / 4
         return {"pool": x[:, :SIZE].relu(), "logits": x[:, SIZE:].contiguous()}
 
 

@@ -69,8 +69,9 @@ def ls(arguments: argparse.Namespace) -> int:
             state = f"{state}, no result"
         hosts = ", ".join(sorted({manifest["maker"]["host"] for manifest in made}))
         counts = (f"{images:,}", f"{len(store):,}", amount(size))
-        made_by = f"{hosts} {store.about()['provenance']['time'][:10]}"
-        table.add_row(store.id, *counts, state, escape(store.about()["command"]), made_by)
+        about = store.about()
+        made_by = f"{hosts} {about['provenance']['time'][:10]}"
+        table.add_row(store.id, *counts, state, escape(about["command"]), made_by)
     if table.row_count:
         wide_console().print(table)
     else:

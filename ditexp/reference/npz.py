@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ class NpzReference(NpzImages):
             self.path, self.name, self.shape, self.image_shape = Path(path), Path(path).name, (0,), None
 
     def fingerprint(self) -> str:
-        return sha256(self.path)
+        stat = self.path.stat()
+        return contents(self.path, stat.st_size, stat.st_mtime_ns)
 
     def _load(self, path: Path, mean: str, covariance: str) -> Gaussian:
         try:
@@ -61,3 +63,9 @@ class NpzReference(NpzImages):
                 "(D, D) of finite numbers: get the file again"
             )
         return Gaussian(torch.from_numpy(mu), torch.from_numpy(sigma))
+
+
+@functools.lru_cache
+def contents(path: Path, size: int, mtime_ns: int) -> str:
+    """The sha256 of a file, which may have gigabytes and which every cell of a sweep asks for several times."""
+    return sha256(path)
