@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,13 @@ def pytest_terminal_summary(terminalreporter) -> None:
 def files_of(folder: Path) -> dict[str, bytes]:
     """Everything below a folder that must not differ between two runs: blocks, not manifests with their times."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.npy.gz"))}
+
+
+@contextmanager
+def refused(words: Iterable[str]) -> Iterator[None]:
+    """What runs within raises a ValueError whose message is one line with all of these words."""
+    with pytest.raises(ValueError) as error:
+        yield
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message

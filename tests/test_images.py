@@ -8,6 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from ditexp.images import DigitsImages, FolderImages, NpzImages, TorchvisionImages
+from tests.conftest import refused
 
 RGB = np.random.default_rng(0).integers(0, 256, (600, 6, 5, 3), dtype=np.uint8)
 
@@ -180,8 +181,5 @@ IMAGE = Image.fromarray(RGB[0])
     ],
 )
 def test_bad_images_are_said_in_one_line(tmp_path, make, words):
-    with pytest.raises(ValueError) as error:
+    with refused(words):
         list(make(tmp_path).blocks())
-    message = str(error.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message

@@ -19,6 +19,7 @@ from ditexp.metric.fid_infinity import FrechetInfinity
 from ditexp.metric.inception_score import InceptionScore
 from ditexp.metric.kid import KernelDistance
 from ditexp.metric.precision_recall import PrecisionRecall
+from tests.conftest import refused
 
 EPS = np.finfo(np.float64).eps
 
@@ -528,11 +529,8 @@ FEW = features(digits(9))
     ],
 )
 def test_what_a_metric_lacks_is_said_in_one_line(metric, fake, real, words):
-    with pytest.raises(ValueError) as error:
+    with refused(words):
         metric(fake, real)
-    message = str(error.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message
 
 
 @pytest.mark.parametrize(
@@ -550,11 +548,8 @@ def test_what_a_metric_lacks_is_said_in_one_line(metric, fake, real, words):
     ],
 )
 def test_settings_that_make_no_metric_are_refused_in_one_line(make, words):
-    with pytest.raises(ValueError) as error:
+    with refused(words):
         make()
-    message = str(error.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from ditexp.metric.fid import mean_and_covariance
 from ditexp.reference import StatisticsFile, reference_features
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import save_statistics
+from tests.conftest import refused
 from tests.test_features import Images, Projection, flip_last_byte
 
 rng = np.random.default_rng(0)
@@ -136,8 +137,5 @@ MU, SIGMA = statistics(4)
     ],
 )
 def test_what_is_no_reference_is_said_in_one_line(tmp_path, make, words):
-    with pytest.raises(ValueError) as error:
+    with refused(words):
         make(tmp_path)
-    message = str(error.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message

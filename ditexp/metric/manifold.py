@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import inf
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ditexp.metric.base import BLOCK_SIZE, blocks
 
 SPARE = 5  # neighbours kept beyond the k-th, as rounding errors may have changed their order
-PAIRS = 64  # distances computed at a time in float64: few enough to stay in a cache
+PAIRS = 64  # rows treated at a time in float64: few enough to stay in a cache
 Pairs = tuple[Tensor, Tensor]  # int64 indices of points, and of as many centres
 
 
@@ -38,7 +39,8 @@ class Points:
         self.margins = features.new_empty(len(features), dtype=torch.float64)
         for rows in blocks(len(features)):
             centred = torch.sub(features[rows], centre, out=self.operands[rows, :size])
-            squares = torch.linalg.vector_norm(centred, dim=1, dtype=torch.float64).square()
+            parts = centred.split(PAIRS)
+            squares = torch.cat([torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in parts]).square()
             self.margins[rows] = (size + 16) * (limits.eps / 2 * squares + limits.tiny)
             self.operands[rows, size], self.operands[rows, size + 1] = self.margins[rows] - squares / 2, 1.0
         if not self.operands[:, size].isfinite().all():
@@ -134,9 +136,13 @@ def _upper_bounds(left: Tensor, right: Tensor) -> Tensor:
 
 def _reaching(tile: Tensor, row_needs: Tensor, column_needs: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns where a tile is above what its row needs, or its column; so are bounds of all that just do."""
-    reached = tile > row_needs[:, None].float()
-    reached |= tile > column_needs.float()
-    return reached.nonzero().unbind(dim=1)
+    # On a CPU numpy compares twice as fast as torch, and finds the few that reach seven times as fast.
+    on_cpu = tile.device.type == "cpu"
+    values, rows, columns = (x.numpy() if on_cpu else x for x in (tile, row_needs.float(), column_needs.float()))
+    reached = values > rows[:, None]
+    reached |= values > columns
+    place = torch.from_numpy(np.flatnonzero(reached)) if on_cpu else reached.flatten().nonzero().squeeze(1)
+    return place // tile.shape[1], place % tile.shape[1]
 
 
 class _Largest:
