@@ -413,7 +413,7 @@ def test_bounds_hold(dimensions, scale):
     x = rounded(scale * x)
     tensor = torch.from_numpy(x).float()
     points, _ = manifold.points_of(tensor, tensor)
-    upper = manifold._upper_bounds(points.left(slice(None)), points.operands).double().numpy()
+    upper = manifold._upper_bounds(points.left(slice(None)), points.operands, points.room()).double().numpy()
     exact = -squared_distances(x, x) / 2
     assert (exact <= upper).all()
     assert (exact >= upper - 2 * (points.margins[:, None] + points.margins).numpy()).all()

@@ -110,12 +110,13 @@ def gaussians(x: Tensor, rows: Tensor, counts: Sequence[int]) -> Iterator[Gaussi
     is among the data, its mean is at most sqrt(count / block) standard deviations from theirs.
     """
     rows = rows.to(x.device)
-    shift = x[rows[:BLOCK_SIZE]].double().mean(dim=0)
+    room = x.new_empty(min(BLOCK_SIZE, len(rows)), x.shape[1], dtype=torch.float64)
+    shift = room.copy_(x[rows[: len(room)]]).mean(dim=0)
     total, products = torch.zeros_like(shift), shift.new_zeros(len(shift), len(shift))
     done = 0
     for count in counts:
         for block in rows[done:count].split(BLOCK_SIZE):
-            centred = x[block].double().sub_(shift)
+            centred = room[: len(block)].copy_(x[block]).sub_(shift)
             total += centred.sum(dim=0)
             _add_products(products, centred)
         done = count

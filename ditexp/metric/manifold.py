@@ -56,6 +56,10 @@ class Points:
         right = self.operands[rows]
         return torch.cat([right[:, :-2], right[:, -1:], right[:, -2:-1]], dim=1)
 
+    def room(self) -> Tensor:
+        """Memory for the bounds of a block with a block: to take it anew for each would cost time."""
+        return self.operands.new_empty(BLOCK_SIZE**2)
+
 
 def points_of(first: Tensor, second: Tensor) -> tuple[Points, Points]:
     """Two sets of features, to be compared with each other."""
@@ -95,10 +99,11 @@ def pairs_in_balls(
         point_radii = centre_radii.new_zeros(len(points))
     # The p that a pair must reach to be in a ball.
     by_centre, by_point = (torch.where(radii > 0, -radii / 2, inf) for radii in (centre_radii, point_radii))
+    room = points.room()
     for rows in blocks(len(points)):
         left = points.left(rows)
         for columns in blocks(len(centres)):
-            tile = _upper_bounds(left, centres.operands[columns])
+            tile = _upper_bounds(left, centres.operands[columns], room)
             row, column = _reaching(tile, by_point[rows], by_centre[columns])
             upper = tile[row, column].double()
             row, column = row + rows.start, column + columns.start
@@ -124,12 +129,12 @@ def _rows_as_bytes(x: Tensor) -> Iterator[bytes]:
     return ((row + 0.0).tobytes() for row in x.cpu().numpy())  # + 0.0 turns -0.0 into 0.0
 
 
-def _upper_bounds(left: Tensor, right: Tensor) -> Tensor:
-    """(n, m) float32 upper bounds of p."""
+def _upper_bounds(left: Tensor, right: Tensor, room: Tensor) -> Tensor:
+    """(n, m) float32 upper bounds of p, which lie in `room`."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")  # TF32 and bfloat16 would err by more than the margins
     try:
-        return left @ right.T
+        return torch.mm(left, right.T, out=room[: len(left) * len(right)].view(len(left), len(right)))
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -171,15 +176,16 @@ class _Largest:
 def _nearest(points: Points, keep: int) -> _Largest:
     """The largest bounds of p of every point with others, each pair of blocks multiplied once."""
     nearest, parts = _Largest(len(points), keep, points.operands), blocks(len(points))
+    room = points.room()
     for rows in parts:  # first, since the others then find little to add
-        tile = _upper_bounds(points.left(rows), points.operands[rows]).fill_diagonal_(-inf)
+        tile = _upper_bounds(points.left(rows), points.operands[rows], room).fill_diagonal_(-inf)
         some = min(keep, len(tile))
         nearest.values[rows, :some], columns = tile.topk(some)
         nearest.columns[rows, :some] = columns + rows.start
     for number, rows in enumerate(parts):
         left = points.left(rows)
         for columns in parts[number + 1 :]:
-            tile = _upper_bounds(left, points.operands[columns])
+            tile = _upper_bounds(left, points.operands[columns], room)
             row, column = _reaching(tile, nearest.values[rows, -1], nearest.values[columns, -1])
             value = tile[row, column]
             row, column = row + rows.start, column + columns.start
@@ -190,9 +196,9 @@ def _nearest(points: Points, keep: int) -> _Largest:
 
 def _crowded_radii(points: Points, rows: Tensor, limits: Tensor, k: int) -> Tensor:
     """(n,) squared radii of some points, decided in float64 among all points whose bounds reach below the limits."""
-    nearest, left = _Largest(len(rows), k, limits), points.left(rows)
+    nearest, left, room = _Largest(len(rows), k, limits), points.left(rows), points.room()
     for columns in blocks(len(points)):
-        tile = _upper_bounds(left, points.operands[columns])
+        tile = _upper_bounds(left, points.operands[columns], room)
         row, column = _reaching(tile, -limits / 2, limits.new_full((tile.shape[1],), inf))
         column = column + columns.start
         others = rows[row] != column
@@ -209,6 +215,6 @@ def _squared_distances(first: Points, second: Points, row: Tensor, column: Tenso
     for start in range(0, len(row), PAIRS):
         # Always PAIRS of them, since sums over tensors of another shape may be taken in another order.
         pairs = torch.arange(start, start + PAIRS, device=x.device).clamp_(max=last)
-        difference = x[row[pairs]].double().sub_(y[column[pairs]])
+        difference = x.index_select(0, row[pairs]).double().sub_(y.index_select(0, column[pairs]))
         squared[start : start + PAIRS] = difference.square_().sum(dim=1)[: len(row) - start]
     return squared
