@@ -130,7 +130,7 @@ def _mirror(square: Tensor) -> None:
     """Make the lower triangle what the upper one is, in place."""
     for rows in blocks(len(square)):
         tile = square[rows, rows]
-        tile.copy_(tile.triu() + tile.triu(1).T)
+        tile.triu_().add_(tile.triu(1).T)
         square[rows.stop :, rows] = square[rows, rows.stop :].T
 
 
