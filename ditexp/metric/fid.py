@@ -98,25 +98,30 @@ def gaussian_of(features: Features | None, uses: str, *, metric: str) -> Gaussia
 
 def mean_and_covariance(x: Tensor) -> Gaussian:
     """The Gaussian fitted to features. x: (N, D) float32, N >= 2; it stays where x is."""
-    return next(gaussians(x, torch.arange(len(x)), [len(x)]))
+    return next(gaussians(x, None, [len(x)]))
 
 
-def gaussians(x: Tensor, rows: Tensor, counts: Sequence[int]) -> Iterator[Gaussian]:
+def gaussians(x: Tensor, rows: Tensor | None, counts: Sequence[int]) -> Iterator[Gaussian]:
     """The Gaussians fitted to x[rows[:count]], one after the other, in one pass.
 
-    x: (N, D) float32. rows: int64, in any order, also repeated. counts: increasing, from 2.
+    x: (N, D) float32. rows: int64, in any order, also repeated; None: all as they are. counts: increasing, from 2.
 
     Sums are float64 and shifted by the mean of the first block, so that large means cost few digits: since that block
     is among the data, its mean is at most sqrt(count / block) standard deviations from theirs.
     """
-    rows = rows.to(x.device)
-    room = x.new_empty(min(BLOCK_SIZE, len(rows)), x.shape[1], dtype=torch.float64)
-    shift = room.copy_(x[rows[: len(room)]]).mean(dim=0)
+    size = 2 * BLOCK_SIZE  # the larger a block, the faster its products
+
+    def block_at(start: int, end: int) -> Tensor:
+        return x[start:end] if rows is None else x[rows[start:end].to(x.device)]
+
+    room = x.new_empty(min(size, counts[-1]), x.shape[1], dtype=torch.float64)
+    shift = room.copy_(block_at(0, len(room))).mean(dim=0)
     total, products = torch.zeros_like(shift), shift.new_zeros(len(shift), len(shift))
     done = 0
     for count in counts:
-        for block in rows[done:count].split(BLOCK_SIZE):
-            centred = room[: len(block)].copy_(x[block]).sub_(shift)
+        for start in range(done, count, size):
+            block = block_at(start, min(start + size, count))
+            centred = room[: len(block)].copy_(block).sub_(shift)
             total += centred.sum(dim=0)
             _add_products(products, centred)
         done = count
