@@ -425,7 +425,7 @@ def all50k() -> dict:
     with tempfile.TemporaryDirectory(dir="outputs") as folder:  # /tmp may be memory
         rows = in_turn({"ditexp": evaluate_cached}, small_and_large_cache, (folder, count), (folder, 200), rounds=1)
     row = rows["ditexp"]
-    row["features_mb"] = 2 * count * StandIn.floats_per_image * 4 / 1e6
+    row["features_mb"] = 2 * count * sum(StandIn.outputs.values()) * 4 / 1e6
     row |= row.pop("value")
     print(f"  {row['steps']}\n  {row['scores']}\n  the features themselves: {row['features_mb']:.0f} MB", flush=True)
     return row
