@@ -36,7 +36,7 @@ from ditexp.metric.precision_recall import PrecisionRecall
 from ditexp.provenance import provenance
 
 OUT = Path(__file__).parent / "results" / "metrics.json"
-THREADS, ROUNDS, SIZE, K = 2, 3, 2048, 3
+THREADS, ROUNDS, SIZE, K = 2, 5, 2048, 3
 MEMORY = 2 << 30  # bytes, more than any contender takes
 Pair = tuple[torch.Tensor, torch.Tensor]
 

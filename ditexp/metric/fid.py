@@ -121,9 +121,7 @@ def gaussians(x: Tensor, rows: Tensor | None, counts: Sequence[int]) -> Iterator
     for count in counts:
         for start in range(done, count, size):
             block = block_at(start, min(start + size, count))
-            centred = room[: len(block)].copy_(block).sub_(shift)
-            total += centred.sum(dim=0)
-            _add_products(products, centred)
+            _add_sums(total, products, block, shift, room[: len(block)])
         done = count
         offset = total / count
         covariance = products if count == counts[-1] else products.clone()  # each is as large as a block of images
@@ -139,14 +137,19 @@ def _mirror(square: Tensor) -> None:
         square[rows.stop :, rows] = square[rows, rows.stop :].T
 
 
-def _add_products(products: Tensor, centred: Tensor) -> None:
-    """Add centred.T @ centred, of which only the upper triangle counts."""
-    if products.device.type == "cpu":
+def _add_sums(total: Tensor, products: Tensor, block: Tensor, shift: Tensor, room: Tensor) -> None:
+    """Add the sums of a block less the shift, and its products, of which only the upper triangle counts."""
+    if block.device.type == "cpu":
         from scipy.linalg.blas import dsyrk
 
+        # By numpy, since torch's threads would still be awake, and in the way, when BLAS's begin.
+        centred = np.subtract(block.numpy(), shift.numpy(), out=room.numpy())
+        total += torch.from_numpy(centred.sum(axis=0))
         # Half the work of a product. What is the upper triangle here is the lower one of BLAS's column-major view.
-        dsyrk(1.0, centred.numpy().T, beta=1.0, c=products.numpy().T, overwrite_c=True, lower=True)
+        dsyrk(1.0, centred.T, beta=1.0, c=products.numpy().T, overwrite_c=True, lower=True)
     else:
+        centred = torch.sub(block, shift, out=room)
+        total += centred.sum(dim=0)
         products.addmm_(centred.T, centred)
 
 
