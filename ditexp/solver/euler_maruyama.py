@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ditexp.core import VelocityField
+from ditexp.solver.sde import SDE
+
+
+@dataclass(frozen=True)
+class EulerMaruyama(SDE):
+    """Euler and Maruyama's method (Maruyama 1955): one evaluation a step, weak order 1.
+
+    Kloeden & Platen, "Numerical Solution of Stochastic Differential Equations", section 14.1. SiT's sampling method
+    "Euler", with which it reports its best numbers.
+    """
+
+    order = 1
+
+    def advance(self, field: VelocityField, x: Tensor, t0: float, t1: float, drift: Tensor, noise: Tensor) -> Tensor:
+        h = t1 - t0
+        return x + h * drift + math.sqrt(h * self.w(t0)) * noise
