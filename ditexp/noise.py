@@ -12,15 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-NOISE, LABEL = 0, 1
+NOISE, LABEL, STEP = 0, 1, 2
 
 
-def generator(seed: int, index: int, stream: int) -> np.random.Generator:
-    """The generator of sample `index` in the set of `seed` (both in [0, 2^64)) for one purpose."""
-    return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, 0, stream]))
+def generator(seed: int, index: int, stream: int, step: int = 0) -> np.random.Generator:
+    """The generator of sample `index` in the set of `seed` (both in [0, 2^64)) for one purpose, at one step."""
+    return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, step, stream]))
 
 
 def noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
     """Standard normal x at t = 0 for the given samples: (len(indices), *shape) float32 on the CPU."""
-    draws = [generator(seed, index, NOISE).standard_normal(tuple(shape), dtype=np.float32) for index in indices]
+    return _standard_normal([generator(seed, index, NOISE) for index in indices], shape)
+
+
+def step_noise(seed: int, indices: Sequence[int], shape: Sequence[int], step: int) -> Tensor:
+    """What an SDE solver adds to the given samples in its step of that number, from 0: as `noise`."""
+    return _standard_normal([generator(seed, index, STEP, step) for index in indices], shape)
+
+
+def _standard_normal(generators: Sequence[np.random.Generator], shape: Sequence[int]) -> Tensor:
+    draws = [each.standard_normal(tuple(shape), dtype=np.float32) for each in generators]
     return torch.from_numpy(np.stack(draws))

@@ -1,4 +1,4 @@
-"""The loop that all adaptive solvers share: every sample has its own error, its own step size and its own clock."""
+"""What all adaptive solvers share: every sample has its own error, its own step size and its own clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import Solution, VelocityField
+from ditexp.core import Solution, StepNoise, VelocityField
 from ditexp.solver.base import at
 
 # The constants of Hairer, Norsett & Wanner's own code, DOPRI5. BETA = 0 is the plain controller of their eq. 4.13.
@@ -18,13 +18,11 @@ SAFETY, SHRINK, GROW, BETA = 0.9, 0.2, 10.0, 0.04
 
 
 @dataclass(frozen=True)
-class EmbeddedPair:
-    """An explicit Runge-Kutta pair of orders p and p - 1 whose steps follow its own estimate of the error.
+class Adaptive:
+    """A one-step method whose steps follow its own estimate of their error.
 
-    Hairer, Norsett & Wanner, "Solving Ordinary Differential Equations I", section II.4. A pair is its tableau:
-    order: p, of the solution that is kept. c, a: nodes and weights of the stages after the first; the last row of a
-    gives the solution, whose velocity is the first stage of the next step (FSAL). e: the solution's weights less
-    those of order p - 1.
+    Hairer, Norsett & Wanner, "Solving Ordinary Differential Equations I", section II.4.
+    order: p such that a step's estimated error falls as h^p.
 
     rtol, atol: a step is good if the RMS of error / (atol + rtol max(|x before|, |x after|)) over the sample's own
     elements is at most 1. max_steps: good and bad steps that a sample may try.
@@ -32,9 +30,6 @@ class EmbeddedPair:
 
     adaptive: ClassVar[bool] = True
     order: ClassVar[int]
-    c: ClassVar[tuple[float, ...]]
-    a: ClassVar[tuple[tuple[float, ...], ...]]
-    e: ClassVar[tuple[float, ...]]
 
     rtol: float = 1e-4
     atol: float = 1e-4
@@ -54,6 +49,7 @@ class EmbeddedPair:
         x: Tensor,
         grid: Sequence[float],
         project: Callable[[Tensor, float], Tensor] | None = None,
+        noise: StepNoise | None = None,
     ) -> Solution:
         """From x (B, ...) at grid[0] to grid[-1]; what lies between them in the grid does not matter.
 
@@ -64,10 +60,10 @@ class EmbeddedPair:
         if project is not None:
             raise ValueError("an adaptive solver takes no projection yet: use a fixed-step one, such as solver=heun")
         start, end = grid[0], grid[-1]
-        result, accepted, rejected = torch.empty_like(x), 0, 0
+        result = torch.empty_like(x)
         rows = torch.arange(len(x), device=x.device)
         k = field(x, at(x, start), rows)
-        clocks = [Clock(start, end, self.order) for _ in range(len(x))]
+        every = clocks = [Clock(start, end, self.order) for _ in range(len(x))]
         for clock, speed in zip(clocks, self.norm(k, x, x)):
             # h^p |v| = 0.01 in units of the tolerance: HNW's first step (II.4) without the second derivative, which
             # would cost an evaluation; a bad guess only costs a bad step. At most 0.1: v may be asleep at first.
@@ -78,15 +74,14 @@ class EmbeddedPair:
             # An infinite x_new would pass as a large scale.
             errors = self.norm(error.where(x_new.isfinite(), torch.nan), x, x_new)
             good = [clock.judge(error) for clock, error in zip(clocks, errors)]
-            accepted, rejected = accepted + sum(good), rejected + len(good) - sum(good)
-            is_good = like(torch.tensor(good, device=x.device), x)
-            x, k = x_new.where(is_good, x), k_new.where(is_good, k)
+            taken = like(torch.tensor(good, device=x.device), x)
+            x, k = torch.where(taken, x_new, x), torch.where(taken, k_new, k)
             going = [i for i, clock in enumerate(clocks) if clock.t < end]
             if len(going) < len(clocks):
                 result[rows] = x  # for good where a sample has arrived
                 x, k, rows, clocks = x[going], k[going], rows[going], [clocks[i] for i in going]
             if not clocks:
-                return Solution(result, accepted, rejected)
+                return Solution(result, [clock.accepted for clock in every], [clock.rejected for clock in every])
         last = min(clocks, key=lambda clock: clock.t)
         raise ArithmeticError(
             f"solver.max_steps={self.max_steps} ran out for {len(clocks)} of {len(result)} samples, one of them at "
@@ -99,13 +94,9 @@ class EmbeddedPair:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, ...) and its velocity k at t (B,) -> x and velocity at t + h (B,), and the error of the new x.
 
-        t and h are float64. Sums are written out, since a matrix product would round with the batch's shape.
+        t and h are float64. rows: which samples of the batch these are, for the field.
         """
-        length, ks = like(h, x).to(x.dtype), [k]
-        for c, weights in zip(self.c, self.a):
-            x_new = x + length * weighted(weights, ks)
-            ks.append(field(x_new, (t + c * h).to(x.dtype), rows))
-        return x_new, ks[-1], length * weighted(self.e, ks)
+        raise NotImplementedError
 
     def norm(self, difference: Tensor, x: Tensor, x_new: Tensor) -> list[float]:
         """The size of each sample's difference (B, ...) in units of the tolerance."""
@@ -127,6 +118,8 @@ class Clock:
     h: float = 0.0
     error: float = 0.0
     good_error: float = 1e-4
+    accepted: int = 0
+    rejected: int = 0
 
     def propose(self, h: float) -> None:
         """Try h next, or all that is left if that is at most 1 % more, so that no tiny last step remains."""
@@ -146,6 +139,7 @@ class Clock:
                 "smaller solver.rtol and solver.atol or weaker guidance, or check the checkpoint"
             )
         is_good, was_good, self.error = error <= 1, self.error <= 1, error
+        self.accepted, self.rejected = self.accepted + is_good, self.rejected + (not is_good)
         divisor = error ** (1 / self.order - 0.75 * BETA) / SAFETY
         if is_good:
             self.t = self.end if self.h == self.end - self.t else self.t + self.h
@@ -158,10 +152,6 @@ class Clock:
                 "the tolerance: give larger solver.rtol and solver.atol, or a fixed-step solver"
             )
         return is_good
-
-
-def weighted(weights: Sequence[float], ks: Sequence[Tensor]) -> Tensor:
-    return sum(weight * k for weight, k in zip(weights, ks) if weight)
 
 
 def like(values: Tensor, x: Tensor) -> Tensor:

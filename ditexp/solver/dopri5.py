@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from ditexp.solver.adaptive import EmbeddedPair
+from ditexp.solver.embedded import EmbeddedPair
+from ditexp.solver.runge_kutta import RungeKutta
 
 
 @dataclass(frozen=True)
@@ -13,9 +13,9 @@ class Dopri5(EmbeddedPair):
     Six evaluations a step, good or bad, and one before the first.
     """
 
-    order: ClassVar[int] = 5
-    c: ClassVar[tuple[float, ...]] = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1)
-    a: ClassVar[tuple[tuple[float, ...], ...]] = (
+    order = 5
+    c = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1)
+    a = (
         (1 / 5,),
         (3 / 40, 9 / 40),
         (44 / 45, -56 / 15, 32 / 9),
@@ -23,4 +23,11 @@ class Dopri5(EmbeddedPair):
         (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
         (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
     )
-    e: ClassVar[tuple[float, ...]] = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+    e = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+
+
+@dataclass(frozen=True)
+class Dopri5Fixed(RungeKutta):
+    """The solution of that pair over the steps of the grid: six evaluations a step, order 5."""
+
+    order, c, a, b = Dopri5.order, Dopri5.c[:-1], Dopri5.a[:-1], Dopri5.a[-1]

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ditexp.solver.runge_kutta import RungeKutta
+
+
+@dataclass(frozen=True)
+class Ralston(RungeKutta):
+    """Ralston's method of order 2 (1962), whose error bound is the least: two evaluations a step."""
+
+    order = 2
+    c = (2 / 3,)
+    a = ((2 / 3,),)
+    b = (1 / 4, 3 / 4)
