@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Warped:
-    """A uniform grid bent by `warp`. steps: the number of intervals (SiT's scripts count points, one more)."""
+class Steps:
+    """A grid of `steps` intervals (SiT's scripts count points, one more)."""
 
     steps: int
 
@@ -18,9 +19,26 @@ class Warped:
         if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1:
             raise ValueError(f"steps={self.steps}: give a whole number of at least 1 (the number of intervals)")
 
+
+@dataclass(frozen=True)
+class Warped(Steps):
+    """A uniform grid bent by `warp`."""
+
     def warp(self, u: Tensor) -> Tensor:
         """u (steps + 1,) float64, uniform from 0 to 1 -> t, strictly increasing from exactly 0 to exactly 1."""
         raise NotImplementedError
 
     def grid(self) -> Tensor:
         return self.warp(torch.linspace(0, 1, self.steps + 1, dtype=torch.float64))
+
+
+def to_unit_interval(t: Tensor) -> Tensor:
+    """Moved and stretched to run from exactly 0 to exactly 1."""
+    return (t - t[0]) / (t[-1] - t[0])
+
+
+def positive(schedule: Steps, name: str) -> None:
+    """Raise ValueError unless a setting is a finite number above 0."""
+    value = getattr(schedule, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"schedule.{name}={value}: give a number above 0")

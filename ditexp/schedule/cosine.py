@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ditexp.schedule.base import Warped
+from ditexp.schedule.base import Warped, to_unit_interval
 
 
 @dataclass(frozen=True)
@@ -25,5 +25,4 @@ class Cosine(Warped):
             raise ValueError(f"schedule.offset={self.offset}: give a number in [0, 1)")
 
     def warp(self, u: Tensor) -> Tensor:
-        t = torch.sin(math.pi / 2 * (u + self.offset) / (1 + self.offset)) ** 2
-        return (t - t[0]) / (t[-1] - t[0])
+        return to_unit_interval(torch.sin(math.pi / 2 * (u + self.offset) / (1 + self.offset)) ** 2)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ditexp.schedule.base import Warped, positive, to_unit_interval
+
+
+@dataclass(frozen=True)
+class Karras(Warped):
+    """EDM's noise levels (Karras et al. 2022, arXiv 2206.00364, equation 5), read on the rectified-flow path.
+
+    sigma = (sigma_max^(1/rho) + u (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho is the noise per unit of data, which
+    at time t is (1 - t) / t; hence t = 1 / (1 + sigma). EDM steps from sigma_min to 0 in the end; here the ends are
+    brought to exactly 0 and 1.
+    """
+
+    rho: float = 7.0
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("rho", "sigma_min", "sigma_max"):
+            positive(self, name)
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(
+                f"schedule.sigma_min={self.sigma_min} is not below schedule.sigma_max={self.sigma_max}: EDM takes "
+                "0.002 and 80"
+            )
+
+    def warp(self, u: Tensor) -> Tensor:
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return to_unit_interval(1 / (1 + (high + u * (low - high)) ** self.rho))

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ditexp.schedule.base import Warped, to_unit_interval
+
+
+@dataclass(frozen=True)
+class LinearQuadratic(Warped):
+    """Equal short steps over the first half, then ever longer ones (Polyak et al. 2024, "Movie Gen", 2410.13720).
+
+    The first half of the steps covers [0, threshold]; the second is the parabola that goes on at their speed and ends
+    at 1. threshold: 0.025 there and in LTX-Video, whose first steps are then those of a grid of 20 times as many.
+    """
+
+    threshold: float = 0.025
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.threshold < 0.5:
+            raise ValueError(f"schedule.threshold={self.threshold}: give a number in (0, 0.5)")
+
+    def warp(self, u: Tensor) -> Tensor:
+        middle = (self.steps // 2) / self.steps
+        if not middle:
+            return u
+        speed = self.threshold / middle
+        late = u - middle
+        bend = (1 - self.threshold - speed * (1 - middle)) / (1 - middle) ** 2
+        t = torch.where(late < 0, speed * u, self.threshold + speed * late + bend * late**2)
+        return to_unit_interval(t)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ditexp.files import digest
+from ditexp.schedule.base import Steps
+
+
+@dataclass(frozen=True)
+class Optimized(Steps):
+    """The best grid that `python -m ditexp.optimize` found for this model, solver and guidance.
+
+    found: the folder where it leaves what it finds, or one such file, which then acts whatever it was found for.
+    points: of the grid, once it is known. An adaptive solver needs none but the ends.
+    """
+
+    found: str
+    points: tuple[float, ...] = (0.0, 1.0)
+
+    @property
+    def identity(self) -> dict:
+        """The points alone: where they were found doesn't matter."""
+        return {"class": f"{type(self).__module__}.{type(self).__qualname__}", "points": list(self.points)}
+
+    def tuned_to(self, flow: dict) -> Optimized:
+        """With the points found for a model, a solver and guidance; flow: JSON-able facts that determine them.
+
+        Raises ValueError if there are none for them, or none of so many steps.
+        """
+        file = Path(self.found)
+        if file.suffix != ".json":
+            file = file / f"{digest(flow)}.json"
+        if not file.is_file():
+            raise ValueError(
+                f"schedule=optimized has no {file}, the grids for this model, solver and guidance: find them by "
+                "`python -m ditexp.optimize` with the same, or give schedule.found=<file>"
+            )
+        grids = json.loads(file.read_text())["grids"]
+        if str(self.steps) not in grids:
+            known = ", ".join(grids)
+            raise ValueError(f"steps={self.steps}: {file} has grids of {known} steps; max_steps of ditexp.optimize")
+        return replace(self, points=tuple(grids[str(self.steps)]))
+
+    def grid(self) -> Tensor:
+        return torch.tensor(self.points, dtype=torch.float64)
