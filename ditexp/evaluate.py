@@ -25,6 +25,8 @@ from ditexp.store import SampleStore
 @command("evaluate")
 def main(cfg: DictConfig) -> None:
     metrics = {name: instantiate(metric) for name, metric in cfg.get("metric", {}).items()}
+    if comparing := [name for name, metric in metrics.items() if hasattr(metric, "compare")]:
+        raise ValueError(f"metric={', '.join(comparing)} is of a sampler, not of images: give it to ditexp.run")
     evaluator = Evaluator(instantiate(cfg.feature), instantiate(cfg.reference), metrics, protocol_of(cfg))
     images = open_images(cfg, channels=evaluator.feature.channels if evaluator.feature else 3)
     count = len(images) if cfg.num_samples is None else cfg.num_samples

@@ -293,3 +293,21 @@ def test_results_are_left_alone(tmp_path):
     before = copy.deepcopy(results)
     write_report(results, tmp_path)
     assert results == before
+
+
+def test_solvers_beside_the_exact_flow_have_pictures_of_their_own(tmp_path):
+    """Without a feature network's name at their columns, and with no FID needed."""
+    results = []
+    for steps in (2, 4):
+        metrics = {"trajectory_rmse": 0.1 / steps, "trajectory_order": 1.0, "round_trip_rmse": 0.2}
+        along = [[i / steps, 0.01 * i] for i in range(steps + 1)]
+        results.append(cell(steps=steps, metrics=metrics, trajectory={"error_along_t": along}))
+    adaptive = cell(solver="dopri5", metrics={"trajectory_rmse": 0.001}, trajectory={})
+    report = write_report([*results, adaptive], tmp_path)
+    assert {"RMSE to exact", "order", "round trip"} <= set(headers(report.table))
+    assert report.paths["quality_vs_cost.png"] is None
+    for name in ("error_vs_cost.png", "error_along_t.png"):
+        with Image.open(report.paths[name]) as picture:
+            assert picture.width > 1000 and len(picture.convert("RGB").getcolors(10**6)) > 20
+    report = write_report([cell()], tmp_path)
+    assert report.paths["error_vs_cost.png"] is None and report.paths["error_along_t.png"] is None

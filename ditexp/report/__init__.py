@@ -11,13 +11,14 @@ from rich.console import Console
 
 from ditexp.files import atomic
 from ditexp.report.grids import side_by_side
-from ditexp.report.plots import quality_vs_cost
+from ditexp.report.plots import error_along_t, quality_vs_cost
 from ditexp.report.table import Table
 
 
 @dataclass(frozen=True)
 class Report:
-    """paths: where each part lies: table.md, table.csv, table.tex, quality_vs_cost.png, samples.png.
+    """paths: where each part lies: table.md, table.csv, table.tex, and pictures: quality_vs_cost.png, samples.png and,
+    of metric=trajectory, error_vs_cost.png and error_along_t.png.
 
     A picture for which the results hold nothing is None.
     """
@@ -35,7 +36,12 @@ def write_report(results: Sequence[dict], folder: Path | str) -> Report:
         paths[name] = folder / name
         with atomic(paths[name]) as part:
             part.write_text(text, encoding="utf-8")
-    figures = {"quality_vs_cost.png": quality_vs_cost(table), "samples.png": side_by_side(table)}
+    figures = {
+        "quality_vs_cost.png": quality_vs_cost(table, table.fid),
+        "error_vs_cost.png": quality_vs_cost(table, table.metric("trajectory_rmse")),
+        "error_along_t.png": error_along_t(table),
+        "samples.png": side_by_side(table),
+    }
     for name, figure in figures.items():
         path = folder / name
         if figure is None:

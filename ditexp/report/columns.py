@@ -27,7 +27,11 @@ METRICS: dict[str, tuple[str, Callable | None]] = {
     "recall": ("Recall", max),
     "density": ("Density", max),
     "coverage": ("Coverage", max),
+    "trajectory_rmse": ("RMSE to exact", min),
+    "trajectory_order": ("order", None),
+    "round_trip_rmse": ("round trip", min),
 }
+OF_SOLVERS = ("trajectory_rmse", "trajectory_order", "round_trip_rmse")  # no feature network is behind them
 MISSING = "–"
 MARKS = "†‡§¶"
 
@@ -133,7 +137,7 @@ def metric_columns(rows: list[dict], metrics: list[tuple[str, str]]) -> list[Col
 def heading(network: str, name: str, header: str) -> str:
     if (network, name) == ("dinov2", "fid"):
         return "FD-DINOv2"
-    return header if network == "inception" else f"{header} ({network})"
+    return header if network == "inception" or name in OF_SOLVERS else f"{header} ({network})"
 
 
 def protocol_of(result: dict) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ditexp.report.columns import is_finite
+from ditexp.report.columns import Column, is_finite
 from ditexp.report.table import Table
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ DASHES = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5))]
 INK, GREY, FAINT = "#222222", "#707070", "#e6e6e6"
 FRONT = "Pareto front (filled)"
 MAX_LABELS = 24  # beyond, only the points of the Pareto front are labelled
+MAX_LINES = 12  # of errors along t
 AXES = {"forwards": "network evaluations per image", "seconds_per_image": "seconds per image"}
 
 
@@ -47,16 +48,16 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def quality_vs_cost(table: Table) -> Figure | None:
-    """FID against network evaluations and against seconds per image; None if there is nothing to draw."""
-    if table.fid is None:
+def quality_vs_cost(table: Table, quality: Column | None) -> Figure | None:
+    """FID, or another column, against network evaluations and seconds per image; None if there is nothing to draw."""
+    if quality is None:
         return None
-    quality = table.fid.values
+    values = quality.values
     panels = {
         name: rows
         for name in AXES
         if (cost := table.column(name)) is not None
-        and (rows := [r for r, v in enumerate(cost.values) if is_finite(v) and v > 0 and is_finite(quality[r])])
+        and (rows := [r for r, v in enumerate(cost.values) if is_finite(v) and v > 0 and is_finite(values[r])])
     }
     if not panels:
         return None
@@ -70,8 +71,8 @@ def quality_vs_cost(table: Table) -> Figure | None:
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06, wspace=0.05)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (name, rows) in zip(axes, panels.items()):
-            draw_panel(ax, table, name, rows, styles)
-        axes[0].set_title(f"{table.fid.header}, lower is better", loc="left", fontsize=11, weight="bold")
+            draw_panel(ax, table, quality, name, rows, styles)
+        axes[0].set_title(f"{quality.header}, lower is better", loc="left", fontsize=11, weight="bold")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=ncols, frameon=False, columnspacing=1.6)
         note = "The numbers at the points are steps. " + "\n".join(table.caption)
@@ -102,10 +103,9 @@ def line_styles(table: Table, rows: list[int]) -> dict[str, dict]:
     return styles
 
 
-def draw_panel(ax, table: Table, cost_name: str, rows: list[int], styles: dict[str, dict]) -> None:
-    cost, quality = table.column(cost_name).values, table.fid.values
-    comparable = table.fid.goal is not None
-    front = pareto_front({row: (cost[row], quality[row]) for row in rows}) if comparable else []
+def draw_panel(ax, table: Table, column: Column, cost_name: str, rows: list[int], styles: dict[str, dict]) -> None:
+    cost, quality = table.column(cost_name).values, column.values
+    front = pareto_front({row: (cost[row], quality[row]) for row in rows}) if column.goal is not None else []
     scale_axis(ax, "x", [cost[row] for row in rows], log_beyond=3)
     scale_axis(ax, "y", [quality[row] for row in rows], log_beyond=10)
     for label, style in styles.items():
@@ -128,18 +128,20 @@ def draw_panel(ax, table: Table, cost_name: str, rows: list[int], styles: dict[s
             zorder=2,
             label=FRONT,
         )
-    label_steps(ax, table, cost_name, [*front, *(row for row in rows if row not in front)], front, styles)
+    points = {row: (cost[row], quality[row]) for row in [*front, *(row for row in rows if row not in front)]}
+    label_steps(ax, table, points, front, styles)
     ax.set_xlabel(AXES[cost_name])
 
 
-def label_steps(ax, table: Table, cost_name: str, rows: list[int], front: list[int], styles: dict) -> None:
+def label_steps(ax, table: Table, points: dict[int, tuple], front: list[int], styles: dict) -> None:
     """Write steps beside the points, those of the front first, where there is room."""
     from matplotlib.patheffects import withStroke
 
     steps = table.column("steps").values
     placed: list[tuple[float, float]] = []
-    for row in rows[: len(front) if len(rows) > MAX_LABELS else None]:
-        point = (table.column(cost_name).values[row], table.fid.values[row])
+    for row, point in points.items():
+        if len(points) > MAX_LABELS and row not in front:
+            continue
         side = -1 if row in front else 1
         x, y = ax.transData.transform(point) / ax.figure.dpi * 72 + 5 * side  # in points
         if not is_finite(steps[row]) or any(abs(x - u) < 14 and abs(y - v) < 8 for u, v in placed):
@@ -157,6 +159,36 @@ def label_steps(ax, table: Table, cost_name: str, rows: list[int], front: list[i
             path_effects=[withStroke(linewidth=2.2, foreground="white")],
             zorder=5,
         )
+
+
+def error_along_t(table: Table) -> Figure | None:
+    """How far from the exact paths the samples of each cell are at each time, by metric=trajectory; None without it."""
+    along = {
+        row: points
+        for row, result in enumerate(table.results)
+        if (points := result.get("trajectory", {}).get("error_along_t"))
+    }
+    if not along:
+        return None
+    from matplotlib.figure import Figure
+
+    rows = list(along)[:MAX_LINES]  # the best come first
+    styles = line_styles(table, rows)
+    with house_style():
+        figure = Figure(figsize=(7.6, 4.6), dpi=200, layout="constrained")
+        ax = figure.subplots()
+        for row in rows:
+            t, errors = zip(*along[row][1:])  # there is none at the start
+            label = f"{table.label(row)}, {len(t)} steps"
+            ax.plot(t, errors, **styles[table.label(row)], label=label, linewidth=1.4, markersize=4)
+        ax.set_yscale("log")
+        ax.set_xlabel("t, from noise (0) to data (1)")
+        ax.set_title("RMS difference from the exact paths", loc="left", fontsize=11, weight="bold")
+        figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+        if len(along) > len(rows):
+            note = f"The {len(rows)} best of {len(along)} cells."
+            figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=GREY)
+    return figure
 
 
 def scale_axis(ax, axis: str, values: list[float], *, log_beyond: float) -> None:

@@ -54,9 +54,13 @@ class Table:
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
 
+    def metric(self, name: str) -> Column | None:
+        """Of the first feature network that it is known for."""
+        return next((column for column in self.columns if column.name.endswith(f"/{name}")), None)
+
     @property
     def fid(self) -> Column | None:
-        return next((column for column in self.columns if column.name.endswith("/fid")), None)
+        return self.metric("fid")
 
     def label(self, row: int) -> str:
         """What sets a row apart but its number of steps, as in `heun, weight 1.5`."""
