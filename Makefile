@@ -5,8 +5,9 @@ DEMO := -m solver=euler,heun,rk4 steps=20,50,100
 
 .PHONY: demo test test-peers lint format bench plan lock clean
 
-# What our metrics are compared with, and what they import that is not there.
-PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc tqdm
+# What our metrics and solvers are compared with, and what they import that is not there. huggingface-hub 2 needs more.
+PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc tqdm torchdiffeq diffusers \
+  huggingface-hub==1.33.0
 
 demo: .venv/.ready  ## the README's sweep on the bundled digits model
 	$(RUN) $(DEMO)
