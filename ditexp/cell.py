@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import bisect
 import dataclasses
 import functools
 import inspect
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli import ConfigError, describe, instantiate, not_whole_numbers
-from ditexp.core import NUMERICS_VERSION, Feature, FlowModel
+from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, notice
 from ditexp.devices import choose_devices
 from ditexp.evaluator import Evaluator, protocol_of
 from ditexp.files import digest
@@ -31,6 +33,7 @@ class Cell:
     sampler: Sampler
     store: SampleStore
     evaluator: Evaluator
+    comparisons: dict[str, Comparison]
     result_path: Path
 
     @property
@@ -58,14 +61,24 @@ def build(cfg: DictConfig) -> Cell:
 
     parts = {name: attempt(build_component, cfg, name) for name in COMPONENTS}
     feature, reference = attempt(build_component, cfg, "feature"), attempt(instantiate, cfg.reference)
-    metrics = {name: attempt(instantiate, node) for name, node in cfg.get("metric", {}).items()}
+    chosen = {name: attempt(instantiate, node) for name, node in cfg.get("metric", {}).items()}
+    comparisons = {name: metric for name, metric in chosen.items() if hasattr(metric, "compare")}
+    metrics = {name: metric for name, metric in chosen.items() if name not in comparisons}
     devices = attempt(choose_devices, cfg.devices)
     if parts["model"]:
         for part in filter(None, (parts["guidance"], parts["condition"])):
             attempt(part.check, parts["model"])
+    if parts["solver"]:
+        for comparison in comparisons.values():
+            attempt(comparison.check, parts["solver"])
     stop_if_wrong()
 
-    sampler, store = bind(cfg, parts, devices[0])
+    attempt(settle_steps, cfg)
+    stop_if_wrong()
+    parts["schedule"] = build_component(cfg, "schedule")  # of so many steps
+    bound = attempt(bind, cfg, parts, devices[0])
+    stop_if_wrong()
+    sampler, store = bound
     evaluator = Evaluator(feature, reference, metrics, protocol_of(cfg))
     mistakes.extend(evaluator.mistakes(store, cfg.num_samples))
     stop_if_wrong()
@@ -73,18 +86,20 @@ def build(cfg: DictConfig) -> Cell:
     judged_by = {
         "sample_id": store.id,
         "num_samples": cfg.num_samples,
-        "metrics": {name: identify(metric) for name, metric in metrics.items()},
+        "metrics": {name: identify(metric) for name, metric in chosen.items()},
         "feature": feature and feature.identity,
         "reference": None if reference is None else reference.fingerprint(),
         **evaluator.protocol,
     }
     result_path = Path(cfg.outputs).resolve() / "results" / f"{digest(judged_by)}.json"
-    return Cell(cfg, devices, sampler, store, evaluator, result_path)
+    return Cell(cfg, devices, sampler, store, evaluator, comparisons, result_path)
 
 
 def check_numbers(cfg: DictConfig) -> list[str]:
     """Mistakes in the plain values of the configuration."""
     mistakes = not_whole_numbers(cfg, num_samples=1, batch_size=1, seed=0)
+    if cfg.forwards is not None:
+        mistakes += not_whole_numbers(cfg, forwards=1)
     if cfg.precision not in PRECISIONS:
         mistakes.append(f"precision={cfg.precision}: choose from {', '.join(PRECISIONS)}")
     if not isinstance(cfg.compile, bool):
@@ -107,12 +122,50 @@ def slice_of(cfg: DictConfig, blocks: list[int]) -> list[int]:
     return [block for block in blocks if block % count == number - 1]
 
 
+def settle_steps(cfg: DictConfig) -> None:
+    """Set cfg.steps to the most that cfg.forwards network evaluations a sample pay for, under this solver and guidance.
+
+    Nothing is done without cfg.forwards. Raises ValueError where steps don't act, or where one costs more.
+    """
+    if cfg.forwards is None:
+        return
+    parts = {name: build_component(cfg, name) for name in COMPONENTS}
+    if parts["solver"].adaptive or "steps" not in cfg.schedule:
+        what = "an adaptive solver" if parts["solver"].adaptive else "a schedule without steps"
+        raise ValueError(
+            f"forwards={cfg.forwards} sets the number of steps, but they don't act on {what}: leave it out"
+        )
+
+    def forwards(steps: int) -> float:
+        trial = OmegaConf.merge(cfg, {"steps": steps})
+        try:
+            schedule = build_component(trial, "schedule")
+            sampler, _ = bind(trial, parts | {"schedule": schedule}, torch.device("cpu"))
+        except ValueError:  # a grid that starts at two steps, or ends before so many
+            return 0.0 if steps == 1 else math.inf
+        return sampler.evaluations()[1]
+
+    steps = bisect.bisect_right(range(1, cfg.forwards + 1), cfg.forwards, key=forwards)
+    if not steps:
+        raise ValueError(f"forwards={cfg.forwards} doesn't pay for one step, which takes {forwards(1):g}: give more")
+    if (spent := forwards(steps)) < cfg.forwards:
+        notice(f"{type(parts['solver']).__name__} spends {spent:g} of forwards={cfg.forwards}: a step more costs more")
+    cfg.steps = steps
+
+
 def build_for_sampling(cfg: DictConfig, device: torch.device) -> tuple[Sampler, SampleStore]:
     """What a worker needs of a cell that has been checked."""
     return bind(cfg, {name: build_component(cfg, name) for name in COMPONENTS}, device)
 
 
+def flow_of(parts: dict) -> dict:
+    """What determines which grid is the best one."""
+    return {name: identify(parts[name]) for name in ("model", "solver", "guidance")}
+
+
 def bind(cfg: DictConfig, parts: dict, device: torch.device) -> tuple[Sampler, SampleStore]:
+    if hasattr(parts["schedule"], "tuned_to") and not parts["solver"].adaptive:
+        parts = parts | {"schedule": parts["schedule"].tuned_to(flow_of(parts))}
     parts = {"conditioner" if name == "condition" else name: part for name, part in parts.items()}
     sampler = Sampler(**parts, seed=cfg.seed, device=device, precision=cfg.precision, compile=cfg.compile)
     samples = Path(cfg.outputs) / "samples"
@@ -121,10 +174,18 @@ def bind(cfg: DictConfig, parts: dict, device: torch.device) -> tuple[Sampler, S
 
 def build_component(cfg: DictConfig, name: str):
     """A component; one that loads weights once a process, so that the cells of a sweep share it."""
-    if name not in ("model", "feature") or cfg[name] is None:
-        return instantiate(cfg[name])
-    list(cfg[name].items())  # raises for a missing value, which here is still known by its whole name
-    return load(OmegaConf.to_yaml(cfg[name], resolve=True))
+    node = cfg[name]
+    if name in ("model", "feature") and node is not None:
+        return shared(node)
+    if name == "guidance" and "weak" in node:  # autoguidance's second model
+        rest = OmegaConf.masked_copy(node, [key for key in node if key != "weak"])
+        return instantiate(rest, _partial_=True)(weak=shared(node.weak))
+    return instantiate(node)
+
+
+def shared(node: DictConfig) -> FlowModel | Feature:
+    list(node.items())  # raises for a missing value, which here is still known by its whole name
+    return load(OmegaConf.to_yaml(node, resolve=True))
 
 
 @functools.lru_cache(maxsize=4)
@@ -159,7 +220,11 @@ def identify(component) -> dict:
     cls = type(component)
     if not dataclasses.is_dataclass(component):
         raise ConfigError(f"{cls.__qualname__} must be a dataclass, so that its settings enter the sample set's id")
-    identity = {"class": f"{cls.__module__}.{cls.__qualname__}", **dataclasses.asdict(component)}
+    identity = {"class": f"{cls.__module__}.{cls.__qualname__}"}
+    for field in dataclasses.fields(component):
+        value = getattr(component, field.name)
+        is_component = dataclasses.is_dataclass(value) or hasattr(value, "identity")
+        identity[field.name] = identify(value) if is_component else value
     if not cls.__module__.startswith("ditexp."):
         # ditexp's own numerics are versioned by hand (NUMERICS_VERSION); a user's file by its syntax tree, so that
         # an edited solver never passes for the old one, while comments and formatting don't matter.

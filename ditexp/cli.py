@@ -10,10 +10,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -47,6 +50,7 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
     def decorate(function: Callable[[DictConfig], None]) -> Callable[[], None]:
         def main() -> None:
             register_with_hydra()
+            sys.argv[1:] = with_their_groups(sys.argv[1:])
             signal.signal(signal.SIGTERM, terminate)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing pages and exiting with 1
             errors: list[Exception] = []
@@ -78,6 +82,28 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
         return main
 
     return decorate
+
+
+def with_their_groups(arguments: list[str]) -> list[str]:
+    """In a sweep over a group, its settings as sweeps of one value: solver.rtol=0.1 as solver.rtol=choice(0.1).
+
+    Hydra first composes what isn't swept, where solver=dopri5,tsit5 is still the default solver and has no rtol.
+    """
+    if not {"-m", "--multirun"} & set(arguments):
+        return arguments
+    parser, parsed = OverridesParser.create(), {}
+    for argument in arguments:
+        if not argument.startswith("-") and argument.partition("=")[2]:
+            with suppress(HydraException):  # which Hydra will tell
+                parsed[argument] = parser.parse_override(argument)
+    swept = tuple(f"{override.key_or_group}." for override in parsed.values() if override.is_sweep_override())
+    settings = {
+        argument
+        for argument, override in parsed.items()
+        if override.key_or_group.startswith(swept) and override.type is OverrideType.CHANGE
+        if not override.is_sweep_override()
+    }
+    return ["{0}=choice({2})".format(*a.partition("=")) if a in settings else a for a in arguments]
 
 
 def terminate(*signal_and_frame) -> None:

@@ -7,8 +7,10 @@ velocity is v = x_1 - x_0 and whose samples solve dx/dt = v(x, t) (Liu et al. 20
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 
 # Part of every sample set's id. Raise it when a change of the built-in solvers, schedules, guidance, noise or
 # models changes pixels, so that old sets are never taken for new ones.
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Condition:
         """Stack two conditions of conditional models along the batch: (B1,) and (B2,) give (B1 + B2,)."""
         return Condition(torch.cat([first.labels, second.labels]))
 
-    def take(self, rows: Tensor) -> Condition:
-        """The conditions of some of the batch's samples; rows: int64 indices."""
+    def take(self, rows: Tensor | slice) -> Condition:
+        """The conditions of some of the batch's samples; rows: int64 indices, or a slice."""
         return Condition(None if self.labels is None else self.labels[rows])
 
 
@@ -45,12 +47,12 @@ class Condition:
 class Solution:
     """Where an integration ended. x: (B, ...) at t = 1.
 
-    accepted and rejected: steps taken and thrown away; where each sample has steps of its own, those of all together.
+    accepted, rejected: where each sample has steps of its own, how many it took and how many it threw away, B each.
     """
 
     x: Tensor
-    accepted: int
-    rejected: int = 0
+    accepted: Sequence[int] = ()
+    rejected: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Cost:
     """What some images cost. rows: images times evaluations, of the velocity field and of the network behind it.
 
     seconds: sampling and decoding, after warm-up. peak_memory_mb: 10^6 bytes, allocated by torch on CUDA, resident
-    in all on a CPU.
+    in all on a CPU. accepted, rejected: {steps: images that took, or threw away, so many}; empty on fixed grids.
     """
 
     images: int = 0
@@ -95,6 +97,8 @@ class Cost:
     network_rows: int = 0
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
+    accepted: Counter[int] = field(default_factory=Counter)
+    rejected: Counter[int] = field(default_factory=Counter)
 
 
 class VelocityField(Protocol):
@@ -138,6 +142,9 @@ class FlowModel(Protocol):
     def to(self, device: torch.device | str) -> FlowModel: ...
 
 
+StepNoise = Callable[[int], Tensor]  # the number of a step, from 0 -> standard normal like x, each sample's own
+
+
 class Schedule(Protocol):
     """Where the steps lie."""
 
@@ -147,13 +154,19 @@ class Schedule(Protocol):
 
 
 class Guidance(Protocol):
-    """Turns a model and a condition into the field that is integrated."""
+    """Turns a model and a condition into the field that is integrated.
+
+    It may have two things more. `on(grid)` is called once with the grid of the sampler, None if its solver is adaptive,
+    and gives the guidance that acts and that the set's id is made of. `start` is when samples begin to move.
+    """
 
     def check(self, model: FlowModel) -> None:
         """Raise ValueError if this model cannot be guided so (for example: it has no null condition)."""
         ...
 
-    def bind(self, model: FlowModel, condition: Condition) -> VelocityField: ...
+    def bind(self, model: FlowModel, condition: Condition) -> VelocityField:
+        """The field for a batch. model: the sampler's, which counts; `model.beside(other)` is another, counted too."""
+        ...
 
 
 class Solver(Protocol):
@@ -170,8 +183,11 @@ class Solver(Protocol):
         x: Tensor,
         grid: Sequence[float],
         project: Callable[[Tensor, float], Tensor] | None = None,
+        noise: StepNoise | None = None,
     ) -> Solution:
         """From x at grid[0] to grid[-1]; `project(x, t)` is applied after every step (inpainting, constraints).
+
+        noise: what solvers of the SDE draw from; the others leave it alone.
 
         Raises FloatingPointError naming the first step whose state is not finite. Adaptive solvers raise ValueError
         for a projection, and ArithmeticError when they don't arrive.
@@ -231,6 +247,24 @@ class Metric(Protocol):
         ...
 
     def __call__(self, fake: Features, real: Features | None) -> dict[str, float]: ...
+
+
+class Comparison(Protocol):
+    """A metric of how samples are made and not of images: it integrates some of them itself."""
+
+    def check(self, solver: Solver) -> None:
+        """Raise ValueError if this solver cannot be judged so."""
+        ...
+
+    def compare(
+        self, sampler, *, batch_size: int, identity: dict, cache: Path, advance: Callable[[int], None]
+    ) -> tuple[dict[str, float], dict]:
+        """Scores, and JSON-able details beside them.
+
+        sampler: a prepared Sampler. identity: facts that determine the exact flow of a noise and where it starts.
+        advance: told the number of samples that are done.
+        """
+        ...
 
 
 _said: set[str] = set()

@@ -9,13 +9,14 @@ import functools
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.card import write_card
-from ditexp.cell import Cell, build, build_component, build_for_sampling, slice_of
+from ditexp.cell import Cell, build, build_component, build_for_sampling, sampling_identity, slice_of
 from ditexp.claims import Claims
 from ditexp.core import notice
 from ditexp.devices import Assignment, crew_of
@@ -55,8 +56,9 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         metrics = cell.evaluator.score(
             store, count=cfg.num_samples, cache=feature_cache(cfg.outputs), device=cell.devices[0], title=title
         )
+        compared, details = compare(cell, title)
         write_grid(cell)
-    steps = None if cell.sampler.solver.adaptive else cell.sampler.schedule.steps
+    steps = None if cell.sampler.solver.adaptive else len(cell.sampler.grid) - 1
     result = {
         "id": cell.id,
         "status": "done",
@@ -64,7 +66,8 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         "sample_id": store.id,
         "num_samples": cfg.num_samples,
         "cost": {"steps": steps, **store.cost()},
-        "metrics": metrics,
+        "metrics": metrics | compared,
+        **details,
         "protocol": cell.evaluator.record(),
         "config": OmegaConf.to_container(cfg, resolve=True),
         **provenance(),
@@ -126,6 +129,26 @@ def block_maker(config: dict, set_id: str, device: torch.device) -> Callable:
                 extract_block(images, feature, folder_of(store.id, feature, feature_cache(cfg.outputs)), block)
 
     return make
+
+
+def compare(cell: Cell, title: str) -> tuple[dict[str, float], dict]:
+    """The metrics that integrate samples anew: their scores, and by their names what is beside these."""
+    scores, details = {}, {}
+    if cell.comparisons:
+        cell.sampler.prepare(cell.cfg.batch_size)
+    identity = sampling_identity(cell.cfg, cell.sampler)
+    flow = {name: identity[name] for name in ("model", "guidance", "conditioner", "seed", "device", "numerics")}
+    for name, comparison in cell.comparisons.items():
+        with progress_bar(f"{title}, {name}", total=comparison.samples) as bar:
+            found, details[name] = comparison.compare(
+                cell.sampler,
+                batch_size=cell.cfg.batch_size,
+                identity=flow,
+                cache=Path(cell.cfg.outputs) / "cache" / name,
+                advance=bar.advance,
+            )
+        scores |= found
+    return scores, details
 
 
 def write_grid(cell: Cell) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import resource
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -23,22 +23,27 @@ from ditexp.core import (
     VelocityField,
     notice,
 )
-from ditexp.noise import noise
+from ditexp.noise import noise, step_noise
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
 class CountedModel:
-    """A FlowModel as guidance sees it: each evaluation is counted and runs at the chosen precision."""
+    """A FlowModel as guidance sees it: each evaluation is counted and runs at the chosen precision.
+
+    forward_of: what evaluates a model: itself, or its network compiled.
+    """
 
     model: FlowModel
-    forward: VelocityField
     cost: Cost
     device: torch.device
     dtype: torch.dtype = torch.float32
+    forward_of: Callable[[FlowModel], Callable] = lambda model: model
+    others: dict[int, CountedModel] = field(init=False, default_factory=dict)
 
     def __post_init__(self):
+        self.forward = self.forward_of(self.model)
         self.num_classes, self.has_null, self.null = (
             self.model.num_classes,
             self.model.has_null,
@@ -50,6 +55,12 @@ class CountedModel:
         # Only the network runs in low precision: the state x stays float32, or small steps would be lost.
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             return self.forward(x, t, condition).to(x.dtype)
+
+    def beside(self, model: FlowModel) -> CountedModel:
+        """A second model, whose evaluations count with this one's and run in the same way."""
+        if id(model) not in self.others:
+            self.others[id(model)] = replace(self, model=model)
+        return self.others[id(model)]
 
 
 @dataclass
@@ -73,8 +84,12 @@ class Sampler:
 
     def __post_init__(self):
         self.grid = self.schedule.grid().tolist()
+        if hasattr(self.guidance, "on"):
+            self.guidance = self.guidance.on(None if self.solver.adaptive else self.grid)
+        if start := getattr(self.guidance, "start", 0):
+            self.grid = since(start, self.grid)
         self.cost = Cost()
-        self.counted_model = CountedModel(self.model, self.model, self.cost, self.device, PRECISIONS[self.precision])
+        self.counted_model = CountedModel(self.model, self.cost, self.device, PRECISIONS[self.precision])
         if self.precision == "tf32" and self.device.type != "cuda":
             notice(f"precision=tf32 acts on CUDA only; on {self.device.type} this is fp32")
         if self.solver.adaptive:
@@ -82,16 +97,22 @@ class Sampler:
 
     @torch.inference_mode()
     def prepare(self, batch_size: int) -> None:
-        """Move the model to the device, compile it, and evaluate one batch, so that no figure holds first-use costs."""
+        """Move the model to the device, compile it, and evaluate a batch, so that no figure holds first-use costs."""
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
-        self.model.to(self.device)
-        if self.compile:
-            self.counted_model.forward = torch.compile(self.model.__call__)
+        self.counted_model = replace(self.counted_model, forward_of=self.ready)
         indices = range(batch_size)
         velocity = self.guidance.bind(self.counted_model, self.condition(indices))
         x = self.noise(indices)
-        self.model.decode(velocity(x, x.new_zeros(len(x)))).cpu()
+        guided_at = sum(getattr(self.guidance, "interval", None) or (0, 1)) / 2
+        for t in (0, guided_at, 1):  # guidance may change the size of the network's batch with t
+            v = velocity(x, x.new_full((len(x),), t))
+        self.model.decode(v).cpu()
         self.take_cost()
+
+    def ready(self, model: FlowModel) -> Callable:
+        """The network of a model: on the device, compiled if asked for."""
+        model.to(self.device)
+        return torch.compile(model.__call__) if self.compile else model
 
     def evaluations(self) -> tuple[float, float] | None:
         """Velocity and network evaluations per sample, counted by integrating one sample of zero velocity.
@@ -100,9 +121,9 @@ class Sampler:
         """
         if self.solver.adaptive:
             return None
-        still = replace(self.counted_model, forward=lambda x, t, condition: torch.zeros_like(x))
+        still = replace(self.counted_model, forward_of=lambda model: lambda x, t, condition: torch.zeros_like(x))
         labels = torch.zeros(1, dtype=torch.int64) if self.model.num_classes else None
-        self.integrate(torch.zeros(1, *self.model.sample_shape), Condition(labels), model=still)
+        self.integrate(torch.zeros(1, *self.model.sample_shape), Condition(labels), [0], model=still)
         cost = self.take_cost()
         return float(cost.velocity_rows), float(cost.network_rows)
 
@@ -113,8 +134,8 @@ class Sampler:
     def condition(self, indices: Sequence[int]) -> Condition:
         return self.conditioner(self.model, self.seed, indices).to(self.device)
 
-    def integrate(self, x: Tensor, condition: Condition, *, model: FlowModel | None = None) -> Tensor:
-        """From noise x to samples under `condition`; every velocity evaluation is counted."""
+    def field(self, condition: Condition, *, model: FlowModel | None = None) -> VelocityField:
+        """The guided velocity under `condition`; every evaluation is counted."""
         model = model or self.counted_model
         whole = self.guidance.bind(model, condition)
 
@@ -123,7 +144,36 @@ class Sampler:
             velocity = whole if rows is None else self.guidance.bind(model, condition.take(rows))
             return velocity(x, t)
 
-        return self.solver.integrate(counted, x, self.grid).x
+        return counted
+
+    def integrate(
+        self,
+        x: Tensor,
+        condition: Condition,
+        indices: Sequence[int],
+        *,
+        grid: Sequence[float] | None = None,
+        project: Callable[[Tensor, float], Tensor] | None = None,
+        model: FlowModel | None = None,
+    ) -> Tensor:
+        """From x at grid[0] to grid[-1], which are noise and samples if no grid is given; indices: of the samples."""
+
+        def noise_of(step: int) -> Tensor:
+            return step_noise(self.seed, indices, self.model.sample_shape, step).to(x)
+
+        solution = self.solver.integrate(self.field(condition, model=model), x, grid or self.grid, project, noise_of)
+        self.cost.accepted.update(solution.accepted)
+        self.cost.rejected.update(solution.rejected)
+        return solution.x
+
+    def invert(self, x: Tensor, condition: Condition) -> Tensor:
+        """From samples x at t = 1 to the noise that leads there: the solver on the reversed flow, dx/ds = -v(x, 1 - s).
+
+        That is a rectified flow, too, from data to noise, so that every solver of the ODE takes it as it is.
+        """
+        field = self.field(condition)
+        grid = [1 - t for t in reversed(self.grid)]
+        return self.solver.integrate(lambda x, s, rows=None: -field(x, 1 - s, rows), x, grid).x
 
     @torch.inference_mode()
     def images(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
@@ -146,6 +196,11 @@ class Sampler:
         yield
         self.cost.seconds += time.perf_counter() - start
         self.cost.peak_memory_mb = max(self.cost.peak_memory_mb, peak_memory_mb(self.device))
+
+
+def since(start: float, grid: Sequence[float]) -> list[float]:
+    """The grid from `start` on, which is one of its points to rounding, or becomes one."""
+    return [start, *(t for t in grid if t > start + 1e-8)]
 
 
 def reset_peak_memory(device: torch.device) -> None:

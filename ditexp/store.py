@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,7 +196,23 @@ class SampleStore:
             "seconds_per_image": seconds / images,
             "images_per_second": images / seconds,
             "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
+            **{f"{kind}_steps": steps for kind in ("accepted", "rejected") if (steps := step_counts(costs, kind))},
         }
+
+
+def step_counts(costs: list[dict], kind: str) -> dict:
+    """How many steps samples took (accepted) or threw away (rejected): per image, and {steps: images}."""
+    images = Counter()
+    for cost in costs:
+        images.update({int(steps): number for steps, number in cost.get(kind, {}).items()})
+    if not images:  # fixed grids
+        return {}
+    return {
+        "mean": sum(steps * number for steps, number in images.items()) / images.total(),
+        "smallest": min(images),
+        "largest": max(images),
+        "images": dict(sorted(images.items())),
+    }
 
 
 def read_about(folder: Path) -> dict:

@@ -7,6 +7,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ from rich.table import Table
 
 from ditexp import job
 from ditexp.card import amount
-from ditexp.cell import COMPONENTS, Cell, build, slice_of
+from ditexp.cell import COMPONENTS, Cell, build, settle_steps, slice_of
 from ditexp.cli import CellsFailed, ConfigError, describe, instantiate
 from ditexp.files import atomic, free_space
 from ditexp.report import read_results, wide_console, write_report
@@ -44,6 +45,8 @@ class Cells(Callback):
 
 def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     """Run one cell and leave its result, or its error, as cell.json in its own folder; never raises for either."""
+    with suppress(Exception):  # told below, where the cell is built
+        settle_steps(cfg)
     folder, settings = Path(hydra_cfg.runtime.output_dir), settings_of(cfg, hydra_cfg)
     try:
         result = job.run(cfg, settings=settings, title=title_of(settings), command=command_of(hydra_cfg))
@@ -166,7 +169,7 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
         if evaluations := cell.sampler.evaluations():
             nfe, forwards = evaluations
             total += missing * forwards
-            cost = (str(cfg.steps), f"{nfe:g}", f"{forwards:g}")
+            cost = (str(len(cell.sampler.grid) - 1), f"{nfe:g}", f"{forwards:g}")
         else:
             cost = ("adaptive", MISSING, MISSING)
             unknown += missing
@@ -207,12 +210,21 @@ def settings_of(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
     groups = (*COMPONENTS, "feature", "reference", "protocol")
     settings = {group: hydra_cfg.runtime.choices[group] for group in groups}
     settings |= {number: cfg[number] for number in NUMBERS}
-    if getattr(get_class(cfg.solver._target_), "adaptive", False):
+    if getattr(get_class(cfg.solver._target_), "adaptive", False) or "steps" not in cfg.schedule:
         settings["steps"] = None  # it does not act
     for group in COMPONENTS:
-        for key, value in OmegaConf.to_container(cfg[group], resolve=True).items():
-            if key not in ("_target_", "steps") and value is not None:
-                settings[f"{group}.{key}"] = value if isinstance(value, str | int | float) else str(value)
+        settings |= flat(OmegaConf.to_container(cfg[group], resolve=True), group)
+    return settings
+
+
+def flat(node: dict, path: str) -> dict:
+    """The settings of a component, and of those within it, by their whole names."""
+    settings = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            settings |= flat(value, f"{path}.{key}")
+        elif key not in ("_target_", "steps") and value is not None:
+            settings[f"{path}.{key}"] = value if isinstance(value, str | int | float) else str(value)
     return settings
 
 

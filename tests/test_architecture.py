@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,14 +113,26 @@ def test_imports_run_in_one_direction():
         ("hydra", ("cli", "sweep", "run", "_plugins"), False),
         (
             "omegaconf",
-            ("cli", "cell", "job", "sweep", "run", "train", "evaluate", "evaluator", "reference", "_plugins"),
+            (
+                "cli",
+                "cell",
+                "job",
+                "sweep",
+                "run",
+                "train",
+                "evaluate",
+                "evaluator",
+                "optimize",
+                "reference",
+                "_plugins",
+            ),
             False,
         ),
         ("wandb", ("tracker.wandb",), True),
         ("matplotlib", ("report",), True),
         ("pytorch_fid", ("feature.inception",), True),
         ("torchvision", ("images",), True),
-        ("scipy", ("metric",), True),
+        ("scipy", ("metric", "schedule", "optimize"), True),
         ("diffusers", ("model",), True),
     ],
 )
@@ -138,12 +151,12 @@ def test_running_loads_nothing_that_it_may_not_need():
 
 
 def nodes(group: str) -> Iterator[tuple[str, dict]]:
-    """(file, node) of everything a group's files instantiate."""
+    """(file, node) of everything a group's files instantiate; with the defaults list of its file."""
     for file in sorted((CONF / group).glob("*.yaml")):
         found = OmegaConf.to_container(OmegaConf.load(file))
         for node in (found, *found.values()):
             if isinstance(node, dict) and "_target_" in node:
-                yield f"{group}/{file.name}", node
+                yield f"{group}/{file.name}", {"defaults": found.get("defaults", ()), **node}
 
 
 def target_of(node: dict) -> type:
@@ -156,7 +169,9 @@ def test_yaml_keys_are_constructor_parameters(group):
     assert list(nodes(group))
     for file, node in nodes(group):
         parameters = inspect.signature(target_of(node)).parameters
-        keys, needed = set(node) - {"_target_"}, {p.name for p in parameters.values() if p.default is p.empty}
+        needed = {p.name for p in parameters.values() if p.default is p.empty}
+        groups = {next(iter(entry)) for entry in node.get("defaults", ()) if isinstance(entry, dict)}
+        keys = set(node) - {"_target_", "defaults"} | {re.split("[@.]", group)[-1] for group in groups}
         assert needed <= keys <= set(parameters), f"{file}: {sorted(keys ^ set(parameters))}"
 
 
@@ -168,7 +183,8 @@ def test_a_group_of_configs_mirrors_a_folder_of_code(group):
 
 @pytest.mark.parametrize("group", ["solver", "schedule", "guidance", "condition", "task", "metric"])
 def test_every_piece_has_a_config(group):
-    shared = {f"ditexp.{group}", f"ditexp.{group}.base", "ditexp.solver.adaptive", "ditexp.metric.manifold"}
+    bases = ("base", "adaptive", "embedded", "runge_kutta", "log_snr", "sde", "diffusion", "manifold")
+    shared = {f"ditexp.{group}", *(f"ditexp.{group}.{base}" for base in bases)}
     pieces = {module for module in FILES if within(module, group)} - shared
     assert pieces == {node["_target_"].rpartition(".")[0] for _, node in nodes(group)}
 

@@ -102,9 +102,9 @@ def test_samples_show_the_digit_asked_for(model):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_low_precision_keeps_a_float32_state_and_stays_close(model, precision):
-    exact = sampler(model).integrate(sampler(model).noise(range(8)), Balanced()(model, 0, range(8)))
+    exact = sampler(model).integrate(sampler(model).noise(range(8)), Balanced()(model, 0, range(8)), range(8))
     low = sampler(model, precision=precision)
-    x = low.integrate(low.noise(range(8)), low.condition(range(8)))
+    x = low.integrate(low.noise(range(8)), low.condition(range(8)), range(8))
     assert x.dtype == torch.float32
     assert 0 < (x - exact).square().mean().sqrt() < 0.05
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli import instantiate
 from ditexp.condition.labels import Balanced, Random
 from ditexp.core import Condition
-from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
 from ditexp.schedule.cosine import Cosine
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.base import FixedStep
+from ditexp.solver.dopri5 import Dopri5Fixed
 from ditexp.solver.heun import Heun
+from ditexp.solver.ipndm import IPNDM
+from ditexp.solver.log_snr import LogSNR
 from ditexp.solver.rk4 import RK4
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -31,17 +32,49 @@ def options(group: str) -> list[str]:
 
 
 def component(group: str, name: str, **values):
-    node = OmegaConf.load(CONF / group / f"{name}.yaml")
-    return instantiate(OmegaConf.merge({group: node}, {group: values})[group])
+    return instantiate(OmegaConf.merge({group: node(group, name)}, {group: values})[group])
 
 
+def node(group: str, name: str) -> DictConfig:
+    """A file of configs with the nested choices of its defaults, as Hydra composes it."""
+    loaded = OmegaConf.load(CONF / group / f"{name}.yaml")
+    for entry in loaded.pop("defaults", ()):
+        if entry != "_self_":
+            ((choice, option),) = entry.items()
+            inner, _, key = choice.removeprefix("/").partition("@")
+            loaded[key] = node(inner, option)
+    return loaded
+
+
+# Schedules that are made of steps; the SDE's is no grid to measure orders on, since its last step never gets shorter.
+STEPPED = [
+    name
+    for name in options("schedule")
+    if "steps" in OmegaConf.load(CONF / "schedule" / f"{name}.yaml") and name != "optimized"
+]
+SMOOTH = [name for name in STEPPED if name != "compat_sit_sde"]
 SOLVERS = [component("solver", name) for name in options("solver")]
 FIXED_STEP = [solver for solver in SOLVERS if isinstance(solver, FixedStep)]
+# Not the others: of SDEs, whose order is a weak one (test_sde); in log-SNR, where it depends on how the grid reaches
+# the ends (test_log_snr); adaptive (test_adaptive).
+OF_ONE_ORDER = [
+    name
+    for name, solver in zip(options("solver"), SOLVERS)
+    if isinstance(solver, FixedStep) and not solver.stochastic and not isinstance(solver, LogSNR)
+]
+
+
+RESOLVED = 2e-14  # errors of ten times what float64 leaves of the truth
+
+
+def rms(difference: torch.Tensor) -> float:
+    return difference.square().mean().sqrt().item()
 
 
 @pytest.fixture(scope="module")
 def model() -> GaussianMixture:
-    return GaussianMixture(num_classes=3, components=2, shape=(1, 2, 2), std=0.4)
+    """Smooth enough for order 5 to show before rounding does."""
+    return GaussianMixture(num_classes=3, components=2, shape=(1, 2, 2), std=0.8)
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +85,14 @@ def start() -> tuple[torch.Tensor, Condition]:
 
 @pytest.fixture(scope="module")
 def truth(model, start) -> torch.Tensor:
-    """The exact flow to 1e-12: 4,000 RK4 steps, checked against 2,000."""
+    """The exact flow, by order 5: 1,000 steps and 1,500 differ by rounding, and RK4 comes to the same."""
     x, condition = start
     field = NoGuidance().bind(model, condition)
-    fine, finer = (RK4().integrate(field, x, Uniform(steps).grid().tolist()).x for steps in (2000, 4000))
-    assert (fine - finer).abs().max() < 1e-11
+    fine, finer, other = (
+        solver.integrate(field, x, Uniform(steps).grid().tolist()).x
+        for solver, steps in ((Dopri5Fixed(), 1000), (Dopri5Fixed(), 1500), (RK4(), 3000))
+    )
+    assert rms(fine - finer) < RESOLVED / 8 and rms(other - finer) < 1e-12
     return finer
 
 
@@ -82,26 +118,35 @@ def test_one_gaussian_has_the_closed_form_flow():
     assert (end - (model.means[0, 0] + 0.4 * x)).abs().max() < 1e-8
 
 
-@pytest.mark.parametrize("schedule", options("schedule"))
-@pytest.mark.parametrize("solver", FIXED_STEP, ids=lambda solver: type(solver).__name__)
+@pytest.mark.parametrize("schedule", SMOOTH)
+@pytest.mark.parametrize("solver", OF_ONE_ORDER)
 def test_order(solver, schedule, model, start, truth):
-    """The error at t = 1 falls as steps^-order, on every grid."""
+    """The error at t = 1 falls as steps^-order on every grid: by the finest steps whose error is not yet rounding's."""
+    solver = component("solver", solver)
+
+    if isinstance(solver, IPNDM) and schedule == "compat_diffusers":
+        pytest.skip("has the weights of equal steps, of which this grid's last never gets shorter than 0.001")
     x, condition = start
     field = NoGuidance().bind(model, condition)
     errors = []
-    for steps in (64, 128, 256):
+    for steps in (8, 16, 32, 64, 128, 256, 512):
         grid = component("schedule", schedule, steps=steps).grid().tolist()
-        errors.append((solver.integrate(field, x, grid).x - truth).square().mean().sqrt().item())
-    slopes = [math.log2(coarse / fine) for coarse, fine in itertools.pairwise(errors)]
-    print(f"order {solver.order}: measured {slopes[0]:.3f}, {slopes[1]:.3f}")
-    assert slopes[-1] == pytest.approx(solver.order, abs=0.15)
+        error = rms(solver.integrate(field, x, grid).x - truth)
+        if error < RESOLVED:
+            break
+        errors.append(error)
+    slope = math.log2(errors[-2] / errors[-1])
+    print(f"{type(solver).__name__}, {schedule}: order {solver.order}, measured {slope:.3f}, {len(errors)} errors")
+    assert slope == pytest.approx(solver.order, abs=0.2)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 50, 1000])
-@pytest.mark.parametrize("schedule", options("schedule"))
+@pytest.mark.parametrize("schedule", STEPPED)
 def test_grids_run_from_exactly_0_to_exactly_1(schedule, steps):
+    if steps == 1 and schedule.startswith("compat_sit"):
+        pytest.skip("needs two steps")
     grid = component("schedule", schedule, steps=steps).grid()
-    assert grid.dtype == torch.float64 and len(grid) == steps + 1
+    assert grid.dtype == torch.float64 and len(grid) == steps + (schedule != "compat_sit")  # which counts points
     assert grid[0] == 0 and grid[-1] == 1
     assert (grid.diff() > 0).all()
 
@@ -114,52 +159,91 @@ def test_cosine_is_dense_at_both_ends_and_exact_with_an_offset():
         assert step[0] < step[10] / 5 and step[-1] < step[10] / 5
 
 
+def grid(name: str, **values) -> list[float]:
+    return component("schedule", name, **values).grid().tolist()
+
+
+def test_published_grids():
+    """Against their formulas, as numbers: SiT, LightningDiT, diffusers with SD3's shift, FLUX, EDM, Movie Gen."""
+    assert grid("compat_sit", steps=50) == pytest.approx([i / 49 for i in range(50)], abs=1e-15)
+    ours = grid("compat_sit", steps=11, shift=1 / 0.3)
+    assert ours == pytest.approx([0.3 * u / (1 + (0.3 - 1) * u) for u in [i / 10 for i in range(11)]], abs=1e-15)
+    assert grid("compat_sit_sde", steps=5) == pytest.approx([0, 0.24, 0.48, 0.72, 0.96, 1], abs=1e-15)
+
+    def shifted(sigma):
+        return 3 * sigma / (1 + 2 * sigma)
+
+    sigmas = [1 - i / 3 * (1 - shifted(0.001)) for i in range(4)]  # from 1 to the shifted bound, in four points
+    expected = [1 - shifted(sigma) for sigma in sigmas] + [1]
+    assert grid("compat_diffusers", steps=4, shift=3.0) == pytest.approx(expected, abs=1e-15)
+    assert 1 - expected[-2] == pytest.approx(0.00893, abs=1e-5)
+    mu = math.exp(1.15)
+    sigmas = [1 - i / 4 for i in range(4)]
+    expected = [1 - mu / (mu + (1 / sigma - 1)) for sigma in sigmas] + [1]
+    assert grid("flux", steps=4) == pytest.approx(expected, abs=1e-15)
+    assert grid("flux", steps=4, resolution=256) == pytest.approx(
+        grid("shift", steps=4, shift=math.exp(0.5)), abs=1e-15
+    )
+    noise_levels = [(80 ** (1 / 7) + i / 9 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(10)]
+    inner = [1 / (1 + sigma) for sigma in noise_levels]
+    stretched = [(t - inner[0]) / (inner[-1] - inner[0]) for t in inner]
+    assert grid("karras", steps=9) == pytest.approx(stretched, abs=1e-12)
+    movie_gen = grid("linear_quadratic", steps=50)
+    assert movie_gen[:26] == pytest.approx([i / 1000 for i in range(26)], abs=1e-15)  # as 1,000 equal steps
+
+
+def test_one_family_in_its_special_cases():
+    uniform = pytest.approx(grid("uniform", steps=9), abs=1e-12)
+    assert grid("power", steps=9, exponent=1.0) == uniform == grid("shift", steps=9, shift=1.0)
+    assert grid("beta", steps=9, alpha=1.0, beta=1.0) == uniform
+    assert grid("power", steps=9) == grid("quadratic", steps=9)
+    assert grid("beta", steps=9, alpha=0.5, beta=0.5) == pytest.approx(
+        grid("cosine", steps=9), abs=1e-12
+    )  # arcsine law
+
+
+def test_points_may_be_given():
+    explicit = component("schedule", "explicit", points=[0, 0.3, 1])
+    assert explicit.grid().tolist() == [0, 0.3, 1]
+    for wrong in ([0, 0.5], [0.1, 1], [0, 0.6, 0.5, 1], [0], [0, math.nan, 1], [0, 0.5, 0.5, 1]):
+        with pytest.raises(ValueError, match=r"schedule.points=\[.*\]: give times that rise from 0"):
+            component("schedule", "explicit", points=wrong)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "wrong"),
+    [
+        ("power", {"exponent": 0.0}),
+        ("shift", {"shift": -1.0}),
+        ("flux", {"resolution": 0}),
+        ("karras", {"rho": math.inf}),
+        ("karras", {"sigma_min": 90.0}),
+        ("logit_normal", {"std": 0.0}),
+        ("logit_normal", {"tail": 0.5}),
+        ("beta", {"alpha": math.nan}),
+        ("linear_quadratic", {"threshold": 0.5}),
+        ("compat_sit", {"shift": 0.0}),
+        ("compat_sit_sde", {"last": 1.0}),
+        ("compat_diffusers", {"shift": 0.0}),
+        ("compat_sit", {"steps": 1}),
+        ("compat_sit_sde", {"steps": 1}),
+    ],
+)
+def test_settings_of_schedules_that_cannot_be(schedule, wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=rf"{name}={value}\b.*(give|EDM takes)"):
+        component("schedule", schedule, **{"steps": 9} | wrong)
+
+
 @pytest.mark.parametrize("steps", [0, -3, 2.5, "ten", True, None])
-@pytest.mark.parametrize("schedule", options("schedule"))
+@pytest.mark.parametrize("schedule", STEPPED)
 def test_steps_must_be_a_positive_whole_number(schedule, steps):
     with pytest.raises(ValueError, match=f"steps={steps}: give a whole number of at least 1"):
         component("schedule", schedule, steps=steps)
 
 
-def test_guidance_off_is_the_plain_conditional_bit_for_bit(model, start):
-    x, condition = start
-    t = torch.full((len(x),), 0.3, dtype=x.dtype)
-    plain = NoGuidance().bind(model, condition)(x, t)
-    assert torch.equal(ClassifierFree(weight=0).bind(model, condition)(x, t), plain)
-    assert torch.equal(ClassifierFree(scale=1).bind(model, condition)(x, t), plain)
-
-
-@pytest.mark.parametrize("weight", [-0.5, 0.5, 2.0, 7.0])
-def test_guidance_is_its_formula(weight, model, start):
-    x, condition = start
-    t = torch.full((len(x),), 0.3, dtype=x.dtype)
-    c, u = model(x, t, condition), model(x, t, model.null(condition))
-    expected = (1 + weight) * c - weight * u
-    for guidance in (ClassifierFree(weight=weight), ClassifierFree(scale=1 + weight)):
-        assert (guidance.bind(model, condition)(x, t) - expected).abs().max() < 1e-6
-        assert guidance.scale == 1 + guidance.weight
-    assert (c - u).abs().max() > 0.01  # or the formula could not fail
-
-
-@pytest.mark.parametrize("strength", [{}, {"weight": 2.0, "scale": 3.0}])
-def test_guidance_takes_one_spelling(strength):
-    with pytest.raises(ValueError, match=r"exactly one of guidance.weight .* and guidance.scale"):
-        ClassifierFree(**strength)
-
-
 class Unconditional:
     num_classes, has_null = 0, False
-
-
-class WithoutNull:
-    num_classes, has_null = 10, False
-
-
-@pytest.mark.parametrize(("model", "why"), [(Unconditional, "unconditional"), (WithoutNull, "without label dropout")])
-def test_guidance_needs_a_null_condition(model, why):
-    ClassifierFree(weight=0).check(model)
-    with pytest.raises(ValueError, match=f"{why}.*guidance=none"):
-        ClassifierFree(weight=2).check(model)
 
 
 def test_noise_and_labels_belong_to_the_sample(model):
@@ -204,7 +288,7 @@ def test_a_state_that_is_not_finite_names_its_step(solver):
         return torch.where(t.view(-1, 1) > 0.65, torch.nan, 0.0) * x
 
     with pytest.raises(FloatingPointError, match=r"NaN or Inf in step [78] of 10 \(t = 0.[67] to 0.[78]\)"):
-        solver.integrate(field, torch.ones(2, 1), Uniform(10).grid().tolist())
+        solver.integrate(field, torch.ones(2, 1), Uniform(10).grid().tolist(), noise=lambda step: torch.zeros(2, 1))
 
 
 def test_projection_is_applied_after_every_step():
@@ -215,4 +299,4 @@ def test_projection_is_applied_after_every_step():
         return torch.zeros_like(x)
 
     end = Heun().integrate(lambda x, t: x + 1, torch.ones(2, 3), [0.0, 0.25, 1.0], project)
-    assert times == [0.25, 1.0] and not end.x.any() and end.accepted == 2
+    assert times == [0.25, 1.0] and not end.x.any()

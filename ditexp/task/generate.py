@@ -11,4 +11,4 @@ class Generate:
     """Plain sampling: each sample's own noise, integrated under its own condition."""
 
     def __call__(self, sampler, indices: Sequence[int]) -> Tensor:
-        return sampler.integrate(sampler.noise(indices), sampler.condition(indices))
+        return sampler.integrate(sampler.noise(indices), sampler.condition(indices), indices)
