@@ -146,7 +146,11 @@ StepNoise = Callable[[int], Tensor]  # the number of a step, from 0 -> standard 
 
 
 class Schedule(Protocol):
-    """Where the steps lie."""
+    """Where the steps lie.
+
+    It may have `tuned_to(flow)`, which is called once with JSON-able facts of model, solver and guidance, and gives the
+    schedule that acts and that the set's id is made of.
+    """
 
     def grid(self) -> Tensor:
         """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1."""
