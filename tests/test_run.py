@@ -117,6 +117,14 @@ def test_a_plan_runs_nothing_and_shows_all_mistakes(ditexp, tmp_path):
     assert "steps=0" in wrong.complaints[0] + wrong.complaints[1] and "[12]" in wrong.output
 
 
+def test_samples_of_some_classes(ditexp, tmp_path):
+    command = ditexp(*SMALL, "solver=euler", "condition.classes=[1,7]")
+    assert command.code == 0, command.output
+    (folder,) = (tmp_path / "outputs" / "samples").iterdir()
+    _, labels = SampleStore.open(folder).read(0)
+    assert set(labels.tolist()) == {1, 7}
+
+
 def test_settings_go_with_the_group_that_is_swept(ditexp):
     """Though the default option has none such; and where one of the swept options hasn't, that is told."""
     plan = ("hydra/launcher=plan", "guidance.weight=1", "guidance.interval=[0.5,1]")
@@ -155,6 +163,7 @@ def test_help_lists_the_groups(ditexp):
         (["guidance=cfg"], "neither is given"),
         (["guidance=cfg", "guidance.weight=2", "guidance.scale=3"], "both are given"),
         (["condition.classes=[10]"], "condition.classes=[10]: labels of this model run from 0 to 9"),
+        (["condition.classes=7"], "condition.classes=7: give a list of labels, as [0,7], or null for all"),
         (["model=dit"], "model.checkpoint has no default: give model.checkpoint=..."),
         (["model=dit", "model.checkpoint=/missing.pt"], "model.checkpoint=/missing.pt is not a file"),
         (["reference=none"], "fid, precision_recall need a reference: choose reference=digits, folder"),

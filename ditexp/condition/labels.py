@@ -17,6 +17,12 @@ class Labels:
 
     classes: Sequence[int] | None = None
 
+    def __post_init__(self):
+        if self.classes is not None:
+            if not isinstance(self.classes, Sequence) or isinstance(self.classes, str):
+                raise ValueError(f"condition.classes={self.classes}: give a list of labels, as [0,7], or null for all")
+            object.__setattr__(self, "classes", tuple(self.classes))  # a list of Hydra's cannot enter the set's id
+
     def check(self, model: FlowModel) -> None:
         if self.classes is None:
             return
