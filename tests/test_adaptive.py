@@ -90,11 +90,17 @@ def test_the_error_falls_with_the_tolerance(pair, guidance, model):
 SMOOTH = GaussianMixture(num_classes=3, components=2, shape=(1, 2, 2), std=0.8)  # so that high orders show
 
 
+@cache
+def on_the_smooth_one() -> tuple[torch.Tensor, Condition, torch.Tensor]:
+    """Noise, conditions, and where the exact flow takes them, to rounding."""
+    x, condition = noise(0, range(6), SMOOTH.sample_shape).double(), Condition(torch.arange(6) % 3)
+    return x, condition, sampler(SMOOTH, Dopri5Fixed(), steps=1000).integrate(x, condition, range(6))
+
+
 @every_pair
 def test_orders_of_the_pair(pair):
     """With steps of one length the solution is of order p and the estimated error of a step falls as h^p."""
-    x0, condition = noise(0, range(6), SMOOTH.sample_shape).double(), Condition(torch.arange(6) % 3)
-    truth = sampler(SMOOTH, Dopri5Fixed(), steps=1500).integrate(x0, condition, range(6))
+    x0, condition, truth = on_the_smooth_one()
 
     def field(x, t, rows):
         return SMOOTH(x, t, condition)

@@ -72,6 +72,21 @@ def test_columns_are_what_differs_then_cost_then_metrics():
     assert table.column("peak_memory_mb").values.count(None) == 1
 
 
+def test_a_components_settings_are_shown_where_they_tell_cells_apart():
+    heun, euler = cell(solver="heun"), cell(solver="euler")
+    heun["settings"]["solver.correct_last"] = True
+    assert "solver.correct_last" not in headers(Table.of([heun, euler]))
+    other = copy.deepcopy(heun)
+    other["settings"]["solver.correct_last"] = False
+    table = Table.of([heun, euler, other])
+    assert "solver.correct_last" in headers(table)
+    assert sorted(table.label(row) for row in range(3)) == [
+        "euler",
+        "heun, solver.correct_last false",
+        "heun, solver.correct_last true",
+    ]
+
+
 def test_a_small_feature_network_is_named_in_every_metric_header():
     table = Table.of([cell(feature="digits"), cell(id="1", feature="inception", fid=9.0)])
     assert {"FID (digits)", "IS (digits)", "Precision (digits)", "Recall (digits)", "FID"} <= set(headers(table))

@@ -86,16 +86,25 @@ class Column:
 
 
 def setting_columns(rows: list[dict]) -> list[Column]:
-    """The solver, then every setting but steps in which the rows differ."""
+    """The solver, then every setting but steps in which rows differ; a component's, if those with the same one do."""
     settings = []
     for row in rows:
         count = row.get("num_samples", row.get("config", {}).get("num_samples"))
         settings.append({"num_samples": count, **row["settings"]})
     names = dict.fromkeys(name for setting in settings for name in setting if name not in ("solver", "steps"))
-    varied = [name for name in names if len({plain(setting.get(name)) for setting in settings}) > 1]
+    varied = [name for name in names if varies(name, settings)]
     return [
         Column(name, name, "setting", tuple(setting.get(name) for setting in settings)) for name in ("solver", *varied)
     ]
+
+
+def varies(name: str, settings: list[dict]) -> bool:
+    """Whether it tells rows apart: solver.order doesn't, where each solver has one of its own."""
+    values: dict[str | None, set] = {}
+    for setting in settings:
+        group = setting.get(name.partition(".")[0]) if "." in name else None
+        values.setdefault(group, set()).add(plain(setting.get(name)))
+    return any(len(found) > 1 for found in values.values())
 
 
 def cost_columns(rows: list[dict]) -> list[Column]:
