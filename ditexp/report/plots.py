@@ -65,9 +65,10 @@ def quality_vs_cost(table: Table, quality: Column | None) -> Figure | None:
 
     styles = line_styles(table, sorted(set().union(*panels.values())))
     with house_style():
-        ncols = 72 * len(panels) // (10 + max(len(label) for label in [*styles, FRONT])) or 1
+        width = max(5.2 * len(panels), 7)
+        ncols = int(14 * width) // (10 + max(len(label) for label in [*styles, FRONT])) or 1
         height = 4.3 + 0.2 * math.ceil((len(styles) + 1) / ncols)
-        figure = Figure(figsize=(5.2 * len(panels) + 0.2, height), dpi=200, layout="constrained")
+        figure = Figure(figsize=(width + 0.2, height), dpi=200, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06, wspace=0.05)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (name, rows) in zip(axes, panels.items()):
