@@ -5,9 +5,8 @@ DEMO := -m solver=euler,heun,rk4 steps=20,50,100
 
 .PHONY: demo test test-peers lint format bench plan lock clean
 
-# What our metrics and solvers are compared with, and what they import that is not there. huggingface-hub 2 needs more.
-PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc tqdm torchdiffeq diffusers \
-  huggingface-hub==1.33.0
+# What our metrics and solvers are compared with, and what they import that is not there.
+PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc torchdiffeq
 
 demo: .venv/.ready  ## the README's sweep on the bundled digits model
 	$(RUN) $(DEMO)
@@ -36,7 +35,7 @@ bench: .venv/.peers  ## the job over a bare loop, metrics and extraction beside 
 
 lock:  ## resolve pyproject.toml into requirements.lock: every version, every hash, no index
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --extra dev --extra slurm --extra ray pyproject.toml -o requirements.lock
+	  --no-annotate --no-header --extra dev --extra slurm --extra ray --extra text pyproject.toml -o requirements.lock
 
 	echo $(PEERS) | tr ' ' '\n' | .venv/bin/uv pip compile --quiet --no-deps --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements-peers.lock
