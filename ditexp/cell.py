@@ -44,6 +44,11 @@ class Cell:
     def grid_path(self) -> Path:
         return self.result_path.with_suffix(".png")
 
+    @property
+    def film_path(self) -> Path:
+        """Beside the grid, where the task's picture moves."""
+        return self.result_path.with_suffix(".gif")
+
 
 def build(cfg: DictConfig) -> Cell:
     """Build and check all components. Raises ConfigError with every mistake, a line each, before any work."""
@@ -79,6 +84,8 @@ def build(cfg: DictConfig) -> Cell:
     bound = attempt(bind, cfg, parts, devices[0])
     stop_if_wrong()
     sampler, store = bound
+    if hasattr(sampler.task, "check"):
+        attempt(sampler.task.check, sampler)
     evaluator = Evaluator(feature, reference, metrics, protocol_of(cfg))
     mistakes.extend(evaluator.mistakes(store, cfg.num_samples))
     stop_if_wrong()

@@ -23,24 +23,37 @@ NUMERICS_VERSION = 2
 
 @dataclass(frozen=True)
 class Condition:
-    """What a batch is conditioned on.
+    """What a batch is conditioned on; what a model doesn't take is None.
 
-    labels: (B,) int64 class indices, or None for an unconditional model.
+    labels: (B,) int64 class indices; of prompts, their numbers in the list of them.
+    vector: (B, P) an embedding of the whole condition: of a prompt, or between the embeddings of two labels.
+    states: (B, L, D) a text encoder's hidden states. mask: (B, L) bool, true where there is a token and no padding.
     """
 
     labels: Tensor | None = None
+    vector: Tensor | None = None
+    states: Tensor | None = None
+    mask: Tensor | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Condition:
+        return Condition(*(None if part is None else function(part) for part in self.parts))
+
+    @property
+    def parts(self) -> tuple[Tensor | None, ...]:
+        return self.labels, self.vector, self.states, self.mask
 
     def to(self, device: torch.device | str) -> Condition:
-        return Condition(None if self.labels is None else self.labels.to(device))
+        return self.map(lambda part: part.to(device))
 
     @staticmethod
     def cat(first: Condition, second: Condition) -> Condition:
-        """Stack two conditions of conditional models along the batch: (B1,) and (B2,) give (B1 + B2,)."""
-        return Condition(torch.cat([first.labels, second.labels]))
+        """Stack two conditions of one model along the batch: (B1, ...) and (B2, ...) give (B1 + B2, ...)."""
+        pairs = zip(first.parts, second.parts)
+        return Condition(*(None if one is None else torch.cat([one, other]) for one, other in pairs))
 
     def take(self, rows: Tensor | slice) -> Condition:
         """The conditions of some of the batch's samples; rows: int64 indices, or a slice."""
-        return Condition(None if self.labels is None else self.labels[rows])
+        return self.map(lambda part: part[rows])
 
 
 @dataclass(frozen=True)
@@ -119,6 +132,11 @@ class FlowModel(Protocol):
     num_classes: labels run over [0, num_classes); 0 for an unconditional model.
     has_null: whether `null` exists, that is whether the model can be evaluated without its condition.
     identity: JSON-able facts that determine its outputs (architecture, weights' sha256); part of a set's id.
+
+    It may have more. A model of text has `encode(prompts)`, the condition of B prompts, and `tell_of_truncation(
+    prompts)`, a notice for each that is too long. `between(first, second, share)` makes the conditions at share (B,) of
+    the way from one to the other. `size_multiple` is what the sides of samples must be multiples of, if a model takes
+    samples of other sides than sample_shape's.
     """
 
     sample_shape: tuple[int, ...]
@@ -208,9 +226,45 @@ class Conditioner(Protocol):
 
 
 class Task(Protocol):
-    """What is done with the sampler for the samples of the given indices; returns x (B, *sample_shape) at t = 1."""
+    """What is done with the sampler for the samples of the given indices.
 
-    def __call__(self, sampler, indices: Sequence[int]) -> Tensor: ...
+    Returns x (B, *sample_shape) at t = 1, and the labels (B,) int64 that are kept beside the samples, or None.
+
+    It may have three things more. Before any work, `check(sampler)` raises ValueError for a model, solver or condition
+    that it cannot be done with. Once the samples are there, `scores(sampler, samples, classes, classify)` gives figures
+    of its own: samples are an image source, classes (N,) int64 what the feature network takes them for, and classify
+    does the same for other pixels, (B, C, H, W) uint8 -> (B,); both are None where it has no logits. `picture(sampler,
+    images)` gives the Sheet that a person would be shown, from the pixels of the first samples, (N, C, H, W) uint8.
+    """
+
+    def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]: ...
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Images in rows and columns, with what stands above the columns.
+
+    images: (R, C, channels, H, W) uint8. columns: C headings, or none. rows: R captions, or none. moving: whether the
+    columns are the frames of a film.
+    """
+
+    images: Tensor
+    columns: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    moving: bool = False
+
+
+class Data(Protocol):
+    """Images that a task begins with. num_classes: 0 if they have no labels. identity: what determines them."""
+
+    num_classes: int
+    identity: dict
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """(C, H, W) float32 in [-1, 1], and the label, () int64."""
+        ...
 
 
 class Feature(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ class Digits(Dataset):
     """scikit-learn's 1,797 handwritten digits, (1, 8, 8); ink 0..16 becomes -1..1."""
 
     num_classes = 10
+    identity: ClassVar[dict] = {"data": "scikit-learn digits"}
 
     def __init__(self):
         digits = load_digits()
@@ -31,27 +33,78 @@ class Digits(Dataset):
         return self.images[index], self.labels[index]
 
 
-class ImageFolder(Dataset):
-    """A folder of class folders; classes are numbered in sorted order.
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+PHRASINGS = (
+    "a handwritten {word}",
+    "a handwritten {number}",
+    "the digit {word}",
+    "the digit {number}",
+    "{word}",
+    "{number}",
+    "a {word} written by hand",
+    "a {number} written with a pen",
+    "the number {word}, handwritten",
+    "an image of the number {number}",
+    "an image of a handwritten {word}",
+    "a small picture of the digit {word}",
+    "someone wrote the number {word}",
+    "a scan of a form with the digit {number} on it",
+    "handwriting: {word}",
+    "this is the number {word}",
+)
+HELD_OUT_PHRASINGS = (
+    "a picture of a {word}",
+    "the handwritten digit {word}",
+    "someone wrote a {number} by hand",
+    "a small {word}",
+    "please draw the number {word} for me",
+    "digit: {number}",
+    "this image shows a {word}, written with a pen",
+    "a scan of the number {number}",
+)
 
-    size: side in pixels that every image must have. channels: 1 takes files of mode L, 3 of mode RGB.
-    Raises ValueError for a file of another mode or size, unreadable, or outside a class folder.
+
+def caption(phrasing: str, digit: int) -> str:
+    return phrasing.format(word=WORDS[digit], number=digit)
+
+
+class CaptionedDigits(Digits):
+    """Every digit under every phrasing: (image, caption)."""
+
+    def __len__(self) -> int:
+        return len(self.labels) * len(PHRASINGS)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        phrasing, image = divmod(index, len(self.labels))
+        digit = int(self.labels[image])
+        return self.images[image], caption(PHRASINGS[phrasing], digit)
+
+
+class ImageFolder(Dataset):
+    """A folder of class folders, numbered in sorted order; or of images without labels, which all are -1.
+
+    size: side in pixels that every image must have, or with resize is brought to. channels: 1 takes files of mode L, 3
+    of mode RGB. Raises ValueError for a file of another mode or size, unreadable, or beside class folders.
     """
 
-    def __init__(self, *, path: str, size: int, channels: int = 3):
-        self.images, self.size = FolderImages(path, channels), (size, size)
+    def __init__(self, *, path: str, size: int, channels: int = 3, resize: bool = False):
+        self.images, self.size, self.resize = FolderImages(path, channels), (size, size), resize
         paths = [file.relative_to(path) for file in self.images.files]
-        for inside in paths:
-            if len(inside.parts) < 2:
-                raise ValueError(f"{Path(path) / inside} is in no class folder: move it into one, or remove it")
-        classes, labels = np.unique([inside.parts[0] for inside in paths], return_inverse=True)
-        self.num_classes, self.labels = len(classes), torch.from_numpy(labels)
+        if all(len(inside.parts) == 1 for inside in paths):
+            self.num_classes, self.labels = 0, torch.full((len(paths),), -1)
+        else:
+            for inside in paths:
+                if len(inside.parts) < 2:
+                    raise ValueError(f"{Path(path) / inside} is in no class folder: move it into one, or remove it")
+            classes, labels = np.unique([inside.parts[0] for inside in paths], return_inverse=True)
+            self.num_classes, self.labels = len(classes), torch.from_numpy(labels)
+        self.identity = {"data": self.images.fingerprint(), "size": size, "resize": resize}
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        pixels = self.images.read(index, size=self.size).astype(np.float32)
+        pixels = self.images.read(index, size=self.size, resize=self.resize).astype(np.float32)
         return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1, self.labels[index]
 
 

@@ -180,12 +180,15 @@ class FolderImages:
             indices = range(start, min(start + BLOCK_SIZE, len(self)))
             yield np.stack([self.read(index, size=(width, height)) for index in indices])
 
-    def read(self, index: int, *, size: tuple[int, int] | None = None) -> np.ndarray:
-        """(H, W, C) uint8. size: the (width, height) that it must have."""
+    def read(self, index: int, *, size: tuple[int, int] | None = None, resize: bool = False) -> np.ndarray:
+        """(H, W, C) uint8. size: the (width, height) that it must have, or with resize is brought to (bicubic)."""
         file = self.files[index]
         try:
             with Image.open(file) as image:
-                mode, pixels = image.mode, np.asarray(image)
+                mode = image.mode
+                if resize and image.size != size:
+                    image = image.resize(size, Image.Resampling.BICUBIC)
+                pixels = np.asarray(image)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ValueError(f"{file} cannot be read ({error}): replace or remove it") from None
         wanted = MODES[self.channels]
@@ -197,8 +200,8 @@ class FolderImages:
         height, width = pixels.shape[:2]
         if size and (width, height) != size:
             raise ValueError(
-                f"{file} is {width} x {height}, expected {size[0]} x {size[1]}: bring all images to one size "
-                f"(data.size in training)"
+                f"{file} is {width} x {height}, expected {size[0]} x {size[1]}: bring all images to one size, "
+                "or choose data.resize=true"
             )
         return pixels.reshape(height, width, self.channels)
 

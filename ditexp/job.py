@@ -20,11 +20,11 @@ from ditexp.cell import Cell, build, build_component, build_for_sampling, sampli
 from ditexp.claims import Claims
 from ditexp.core import notice
 from ditexp.devices import Assignment, crew_of
-from ditexp.features import extract_block, feature_cache, folder_of
+from ditexp.features import extract, extract_block, feature_cache, folder_of
 from ditexp.files import atomic, remove_abandoned
 from ditexp.progress import progress_bar
 from ditexp.provenance import code_version, machine, provenance
-from ditexp.report.grids import image_grid
+from ditexp.report.grids import draw, film, image_grid
 
 
 def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
@@ -57,7 +57,8 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
             store, count=cfg.num_samples, cache=feature_cache(cfg.outputs), device=cell.devices[0], title=title
         )
         compared, details = compare(cell, title)
-        write_grid(cell)
+        of_task = task_scores(cell)
+        write_pictures(cell)
     steps = None if cell.sampler.solver.adaptive else len(cell.sampler.grid) - 1
     result = {
         "id": cell.id,
@@ -66,7 +67,7 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         "sample_id": store.id,
         "num_samples": cfg.num_samples,
         "cost": {"steps": steps, **store.cost()},
-        "metrics": metrics | compared,
+        "metrics": metrics | compared | of_task,
         **details,
         "protocol": cell.evaluator.record(),
         "config": OmegaConf.to_container(cfg, resolve=True),
@@ -151,8 +152,38 @@ def compare(cell: Cell, title: str) -> tuple[dict[str, float], dict]:
     return scores, details
 
 
-def write_grid(cell: Cell) -> None:
-    """The first samples, ten a row, so that balanced labels of ten classes form columns."""
-    images, _ = cell.store.read(0)
+def task_scores(cell: Cell) -> dict[str, float]:
+    """What the task has to say of its samples."""
+    sampler, store, feature = cell.sampler, cell.store, cell.evaluator.feature
+    if not hasattr(sampler.task, "scores"):
+        return {}
+    classes, classify = None, None
+    if feature and "logits" in feature.outputs and feature.channels == store.image_shape[2]:
+        feature.to(cell.devices[0])
+        cache = feature_cache(cell.cfg.outputs)
+        classes = extract(store, feature, cache, outputs={"logits"}, limit=store.num_samples).logits.argmax(1)
+
+        def classify(images: torch.Tensor) -> torch.Tensor:
+            return feature(images)["logits"].argmax(1)
+
+    with torch.inference_mode():
+        return sampler.task.scores(sampler, store, classes, classify)
+
+
+def write_pictures(cell: Cell) -> None:
+    """What a person is shown of the cell: the task's own sheet, or the first samples.
+
+    These stand ten a row, so that balanced labels of ten classes form columns.
+    """
+    sampler, images = cell.sampler, cell.store.read(0)[0][: cell.store.num_samples]
+    if not hasattr(sampler.task, "picture"):
+        with atomic(cell.grid_path) as temporary:
+            image_grid(images[:100], columns=10).save(temporary, format="png")
+        return
+    with torch.inference_mode():
+        sheet = sampler.task.picture(sampler, torch.from_numpy(images).permute(0, 3, 1, 2))
     with atomic(cell.grid_path) as temporary:
-        image_grid(images[: min(100, cell.store.num_samples)], columns=10).save(temporary, format="png")
+        draw(sheet).save(temporary, format="png")
+    if sheet.moving:
+        with atomic(cell.film_path) as temporary:
+            film(sheet, temporary)

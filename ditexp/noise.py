@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-NOISE, LABEL, STEP = 0, 1, 2
+NOISE, LABEL, STEP, TASK = 0, 1, 2, 3
 
 
 def generator(seed: int, index: int, stream: int, step: int = 0) -> np.random.Generator:
@@ -28,6 +28,11 @@ def noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
 def step_noise(seed: int, indices: Sequence[int], shape: Sequence[int], step: int) -> Tensor:
     """What an SDE solver adds to the given samples in its step of that number, from 0: as `noise`."""
     return _standard_normal([generator(seed, index, STEP, step) for index in indices], shape)
+
+
+def task_noise(seed: int, indices: Sequence[int], shape: Sequence[int], number: int) -> Tensor:
+    """What a task needs besides, several times if need be: as `noise`."""
+    return _standard_normal([generator(seed, index, TASK, number) for index in indices], shape)
 
 
 def _standard_normal(generators: Sequence[np.random.Generator], shape: Sequence[int]) -> Tensor:

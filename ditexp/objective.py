@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,17 +14,25 @@ from torch.nn import functional as F
 class FlowMatching:
     """Rectified flow (Liu et al. 2022): E |v(x_t, t, y) - (x_1 - x_0)|^2 with t uniform in [0, 1].
 
-    label_dropout: share of labels replaced by the null class, which makes guidance possible.
+    label_dropout: share of labels, or captions, replaced by none, which makes guidance possible.
+    sizes: sides in pixels that batches are reduced to, each drawn with equal chance, for a network of several
+    resolutions; None: images as they are.
     """
 
     label_dropout: float = 0.1
+    sizes: Sequence[int] | None = None
 
     def __post_init__(self):
         if not 0 <= self.label_dropout <= 1:
             raise ValueError(f"objective.label_dropout={self.label_dropout}: give a share between 0 and 1")
 
-    def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """images (B, C, H, W) in [-1, 1], labels (B,) int64 -> scalar loss."""
+    def __call__(
+        self, network: nn.Module, images: Tensor, labels: Tensor | Sequence[str], generator: torch.Generator
+    ) -> Tensor:
+        """images (B, C, H, W) in [-1, 1], labels (B,) int64 or B captions -> scalar loss."""
+        if self.sizes:
+            side = self.sizes[int(torch.randint(len(self.sizes), (), generator=generator))]
+            images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
         shape, device = images.shape, images.device
         x0 = torch.randn(shape, generator=generator).to(device)
         t = torch.rand(len(images), generator=generator).to(device)
@@ -31,7 +40,7 @@ class FlowMatching:
             if not self.label_dropout:
                 raise ValueError("objective.label_dropout=0 never trains the null class: give +network.has_null=false")
             dropped = torch.rand(len(images), generator=generator) < self.label_dropout
-            labels = torch.where(dropped.to(device), network.num_classes, labels)
+            labels = network.drop(labels, dropped.to(device))
         weight = t.view(-1, 1, 1, 1)
         return F.mse_loss(network((1 - weight) * x0 + weight * images, t, labels), images - x0)
 

@@ -23,7 +23,7 @@ from ditexp.core import (
     VelocityField,
     notice,
 )
-from ditexp.noise import noise, step_noise
+from ditexp.noise import noise, step_noise, task_noise
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -115,28 +115,34 @@ class Sampler:
         return torch.compile(model.__call__) if self.compile else model
 
     def evaluations(self) -> tuple[float, float] | None:
-        """Velocity and network evaluations per sample, counted by integrating one sample of zero velocity.
+        """Velocity and network evaluations per sample, counted by making one sample of zero velocity.
 
         None for an adaptive solver: they depend on the sample.
         """
         if self.solver.adaptive:
             return None
-        still = replace(self.counted_model, forward_of=lambda model: lambda x, t, condition: torch.zeros_like(x))
-        labels = torch.zeros(1, dtype=torch.int64) if self.model.num_classes else None
-        self.integrate(torch.zeros(1, *self.model.sample_shape), Condition(labels), [0], model=still)
-        cost = self.take_cost()
+        moving, still = self.counted_model, lambda model: lambda x, t, condition: torch.zeros_like(x)
+        self.counted_model = replace(moving, forward_of=still)
+        try:
+            self.task(self, [0])
+        finally:
+            self.counted_model, cost = moving, self.take_cost()
         return float(cost.velocity_rows), float(cost.network_rows)
 
     def noise(self, indices: Sequence[int]) -> Tensor:
         """x at t = 0: (B, *sample_shape) float32 on the device."""
         return noise(self.seed, indices, self.model.sample_shape).to(self.device)
 
+    def more_noise(self, indices: Sequence[int], number: int, shape: Sequence[int] | None = None) -> Tensor:
+        """Standard normal draws that belong to the samples as well: as many as a task has numbers for, from 0."""
+        return task_noise(self.seed, indices, shape or self.model.sample_shape, number).to(self.device)
+
     def condition(self, indices: Sequence[int]) -> Condition:
         return self.conditioner(self.model, self.seed, indices).to(self.device)
 
-    def field(self, condition: Condition, *, model: FlowModel | None = None) -> VelocityField:
+    def field(self, condition: Condition) -> VelocityField:
         """The guided velocity under `condition`; every evaluation is counted."""
-        model = model or self.counted_model
+        model = self.counted_model
         whole = self.guidance.bind(model, condition)
 
         def counted(x: Tensor, t: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -154,14 +160,17 @@ class Sampler:
         *,
         grid: Sequence[float] | None = None,
         project: Callable[[Tensor, float], Tensor] | None = None,
-        model: FlowModel | None = None,
+        first_step: int = 0,
     ) -> Tensor:
-        """From x at grid[0] to grid[-1], which are noise and samples if no grid is given; indices: of the samples."""
+        """From x at grid[0] to grid[-1], which are noise and samples if no grid is given; indices: of the samples.
+
+        first_step: the number of the first step, for a task that integrates by parts: an SDE's noise depends on it.
+        """
 
         def noise_of(step: int) -> Tensor:
-            return step_noise(self.seed, indices, self.model.sample_shape, step).to(x)
+            return step_noise(self.seed, indices, x.shape[1:], first_step + step).to(x)
 
-        solution = self.solver.integrate(self.field(condition, model=model), x, grid or self.grid, project, noise_of)
+        solution = self.solver.integrate(self.field(condition), x, grid or self.grid, project, noise_of)
         self.cost.accepted.update(solution.accepted)
         self.cost.rejected.update(solution.rejected)
         return solution.x
@@ -179,9 +188,10 @@ class Sampler:
     def images(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """Pixels (B, C, H, W) uint8 and labels (B,) int64, on the CPU; timed, the transfer included."""
         with self.clock():
-            images = self.model.decode(self.task(self, indices)).cpu()
+            x, labels = self.task(self, indices)
+            images = self.model.decode(x).cpu()
         self.cost.images += len(indices)
-        return images, self.conditioner(self.model, self.seed, indices).labels
+        return images, None if labels is None else labels.cpu()
 
     def take_cost(self) -> Cost:
         """What was spent since the last call."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ditexp.cli import ConfigError, command, instantiate, not_whole_numbers
@@ -60,7 +60,8 @@ def main(cfg: DictConfig) -> None:
                 group["lr"] = cfg.learning_rate * rate(step, steps=cfg.steps, warmup=cfg.warmup)
             generator = torch.Generator().manual_seed(cfg.seed * 1_000_003 + step)
             with bf16_where_native(device):
-                loss = objective(network, images.to(device), labels.to(device), generator)
+                labels = labels.to(device) if isinstance(labels, Tensor) else labels  # or captions
+                loss = objective(network, images.to(device), labels, generator)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), cfg.clip_gradient)
@@ -83,12 +84,12 @@ def main(cfg: DictConfig) -> None:
 
     architecture = OmegaConf.to_container(cfg.network, resolve=True)
     metadata = {"architecture": json.dumps(architecture), "training": settings, "loss": f"{recent:.5f}"}
+    weights = average.state_dict()
+    if text_encoder := getattr(average, "text_encoder", None):
+        text_encoder.save(folder)
+        weights = average.weights()
     with atomic(trained) as temporary:
-        save_file(
-            {key: value.cpu().contiguous() for key, value in average.state_dict().items()},
-            temporary,
-            metadata,
-        )
+        save_file({key: value.cpu().contiguous() for key, value in weights.items()}, temporary, metadata)
     print(f"trained: {trained} (loss {recent:.4f})")
 
 
@@ -97,10 +98,11 @@ def check(network: nn.Module, objective, data) -> None:
     classes = getattr(network, "num_classes", 0)
     if 0 < classes < data.num_classes:
         raise ValueError(f"the data has {data.num_classes} classes, the network {classes}: set network.num_classes")
-    image, _ = data[0]
+    image, label = data[0]
+    labels = [label] if isinstance(label, str) else torch.tensor([data.num_classes - 1])
     try:
         with torch.no_grad():
-            objective(network, image[None], torch.tensor([data.num_classes - 1]), torch.Generator())
+            objective(network, image[None], labels, torch.Generator())
     except (RuntimeError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{type(network).__name__} cannot be trained by {type(objective).__name__} on images of "

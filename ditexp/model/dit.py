@@ -148,9 +148,11 @@ class DiT(nn.Module):
             self.y_embedder = LabelEmbedder(num_classes, hidden_size, has_null)
         positions = sincos_position_embedding(hidden_size, input_size // patch_size)
         self.pos_embed = nn.Parameter(positions, requires_grad=False)
-        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(self.block(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size, out_channels)
         self.initialize_weights()
+
+    block = Block
 
     def initialize_weights(self) -> None:
         """Xavier for linear layers, N(0, 0.02) for embeddings, zero for every gate and for the output."""
@@ -169,21 +171,42 @@ class DiT(nn.Module):
         nn.init.zeros_(self.final_layer.adaLN_modulation[1].weight)
         nn.init.zeros_(self.final_layer.linear.weight)
 
+    def drop(self, labels: Tensor, dropped: Tensor) -> Tensor:
+        """The labels (B,) of a training batch, the null class where dropped (B,) is true."""
+        return torch.where(dropped, self.num_classes, labels)
+
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W), t (B,) in [0, 1] with 1 = data, labels (B,) int64 -> velocity (B, C, H, W)."""
-        tokens = self.x_embedder(x) + self.pos_embed
+        """x (B, C, H, W), t (B,) in [0, 1] with 1 = data, labels (B,) int64 -> velocity (B, C, H, W).
+
+        H and W are input_size, or other multiples of patch_size: then the position embedding is interpolated.
+        labels may also be embeddings (B, D), of the table or between its rows.
+        """
         c = self.t_embedder(t)
         if self.num_classes:
-            c = c + self.y_embedder(labels)
-        for block in self.blocks:
-            tokens = block(tokens, c)
-        return self.unpatchify(self.final_layer(tokens, c))[:, : self.in_channels]
+            c = c + (labels if labels.is_floating_point() else self.y_embedder(labels))
+        return self.transform(x, c)
 
-    def unpatchify(self, tokens: Tensor) -> Tensor:
+    def transform(self, x: Tensor, c: Tensor, **given: Tensor) -> Tensor:
+        """x (B, C, H, W) through all blocks, modulated by c (B, D); given: what each block takes besides."""
+        height, width = (side // self.patch_size for side in x.shape[2:])
+        tokens = self.x_embedder(x) + self.positions(height, width)
+        for block in self.blocks:
+            tokens = block(tokens, c, **given)
+        return self.unpatchify(self.final_layer(tokens, c), height, width)[:, : self.in_channels]
+
+    def positions(self, height: int, width: int) -> Tensor:
+        """The position embedding (1, height width, D) of a grid of patches, interpolated where it isn't the trained."""
+        side = self.input_size // self.patch_size
+        if (height, width) == (side, side):
+            return self.pos_embed
+        trained = self.pos_embed.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        return F.interpolate(trained, (height, width), mode="bicubic").flatten(2).transpose(1, 2)
+
+    def unpatchify(self, tokens: Tensor, height: int, width: int) -> Tensor:
         """(B, h w, p p C) -> (B, C, h p, w p)."""
-        p, side = self.patch_size, self.input_size // self.patch_size
-        x = tokens.view(tokens.shape[0], side, side, p, p, -1)
-        return x.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], -1, self.input_size, self.input_size)
+        p = self.patch_size
+        x = tokens.view(tokens.shape[0], height, width, p, p, -1)
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], -1, height * p, width * p)
 
 
 def sincos_position_embedding(width: int, side: int) -> Tensor:

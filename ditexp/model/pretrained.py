@@ -56,7 +56,7 @@ class PretrainedDiT:
         except RuntimeError as error:
             raise ValueError(f"model.checkpoint={checkpoint} is not a DiT: {' '.join(str(error).split())}") from None
         self.network.eval().requires_grad_(False)
-        side = architecture["input_size"]
+        side, self.size_multiple = architecture["input_size"], architecture["patch_size"]
         self.sample_shape = (architecture["in_channels"], side, side)
         self.image_shape = (side, side, architecture["in_channels"])
         self.num_classes, self.has_null = self.network.num_classes, self.network.has_null
@@ -73,14 +73,24 @@ class PretrainedDiT:
         return self
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        return self.network(x, t, condition.labels)
+        return self.network(x, t, condition.labels if condition.vector is None else condition.vector)
 
     def null(self, condition: Condition) -> Condition:
-        return Condition(torch.full_like(condition.labels, self.num_classes))
+        labels = torch.full_like(condition.labels, self.num_classes)
+        return Condition(labels, None if condition.vector is None else self.network.y_embedder(labels))
+
+    def between(self, first: Condition, second: Condition, share: Tensor) -> Condition:
+        """Label embeddings (B, D) on the straight line between two labels'; the labels are the nearer end's."""
+        ends = [self.network.y_embedder(condition.labels) for condition in (first, second)]
+        return Condition(torch.where(share < 0.5, first.labels, second.labels), torch.lerp(*ends, share[:, None]))
 
     def decode(self, x: Tensor) -> Tensor:
-        """x in [-1, 1] -> 127.5 x + 128 truncated, which rounds: DiT's, SiT's and EDM's convention."""
-        return (127.5 * x.float() + 128).clamp(0, 255).to(torch.uint8)
+        return to_pixels(x)
+
+
+def to_pixels(x: Tensor) -> Tensor:
+    """x in [-1, 1] -> 127.5 x + 128 truncated, which rounds: DiT's, SiT's and EDM's convention."""
+    return (127.5 * x.float() + 128).clamp(0, 255).to(torch.uint8)
 
 
 class SkipInitialization(TorchFunctionMode):

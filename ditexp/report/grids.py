@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from itertools import groupby
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
+from ditexp.core import Sheet
 from ditexp.report.columns import is_finite
 from ditexp.report.table import Table
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_SAMPLES = 9
+FRAME_MS = 80
 
 
 def side_by_side(table: Table) -> Figure | None:
@@ -87,6 +90,38 @@ def fit(image: Image.Image, columns: int) -> Image.Image:
         return image.resize((room, round(image.height * room / image.width)), Image.Resampling.LANCZOS)
     factor = max(1, min(room, 400) // image.width)
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def draw(sheet: Sheet) -> Image.Image:
+    """A sheet with its headings and captions; of a film, eleven frames at most."""
+    shown = spread(sheet.images.shape[1], 11) if sheet.moving else range(sheet.images.shape[1])
+    images = sheet.images[:, list(shown)]
+    grid = image_grid(images.flatten(0, 1).permute(0, 2, 3, 1).numpy(), columns=len(shown)).convert("RGB")
+    font = ImageFont.load_default(size=13)
+    left = max((ceil(font.getlength(row)) + 12 for row in sheet.rows), default=0)
+    columns = [sheet.columns[i] for i in shown] if sheet.columns else []
+    width, height = (grid.width + 2) / len(shown), (grid.height + 2) / len(images)
+    lines = [textwrap.wrap(column, max(6, int(width // 7))) for column in columns]
+    top = 17 * max(map(len, lines), default=0) + 6 * bool(lines)
+    page = Image.new("RGB", (left + grid.width, top + grid.height), "white")
+    page.paste(grid, (left, top))
+    pen = ImageDraw.Draw(page)
+    for i, words in enumerate(lines):
+        middle = left + (i + 0.5) * width - 1
+        pen.multiline_text((middle, top - 4), "\n".join(words), "black", font, anchor="md", align="center")
+    for i, row in enumerate(sheet.rows):
+        pen.text((left - 8, top + (i + 0.5) * height - 1), row, "black", font, anchor="rm")
+    return page
+
+
+def film(sheet: Sheet, path: Path) -> None:
+    """The columns of a sheet one after another, there and back, as an endless GIF."""
+    pixels = sheet.images.transpose(0, 1).permute(0, 1, 3, 4, 2).numpy()
+    frames = [image_grid(rows, columns=ceil(len(rows) ** 0.5)).convert("RGB") for rows in pixels]
+    frames += frames[-2:0:-1]
+    still = 400 // FRAME_MS  # frames that the ends stand for
+    ends = [FRAME_MS * (still if i in (0, len(pixels) - 1) else 1) for i in range(len(frames))]
+    frames[0].save(path, "gif", save_all=True, append_images=frames[1:], duration=ends, loop=0)
 
 
 def image_grid(images: np.ndarray, columns: int, scale: int | None = None) -> Image.Image:

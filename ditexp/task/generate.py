@@ -10,5 +10,6 @@ from torch import Tensor
 class Generate:
     """Plain sampling: each sample's own noise, integrated under its own condition."""
 
-    def __call__(self, sampler, indices: Sequence[int]) -> Tensor:
-        return sampler.integrate(sampler.noise(indices), sampler.condition(indices), indices)
+    def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        condition = sampler.condition(indices)
+        return sampler.integrate(sampler.noise(indices), condition, indices), condition.labels

@@ -5,7 +5,8 @@ Names that stay the same, for panels and queries:
              `num_samples`, `command`, `protocol`, `provenance`; the whole Hydra config under `config`
     summary  `<feature network>/<metric>` (`inception/fid`, `digits/recall`); `nfe`, `forwards`,
              `seconds_per_image`, `images_per_second`, `peak_memory_mb`; `error` of a failed cell
-    media    `samples` of a cell; `table`, `fid_vs_forwards`, `quality_vs_cost`, `side_by_side` of a report
+    media    `samples` of a cell, `film` where its task makes one; `table`, `fid_vs_forwards`, `quality_vs_cost`,
+             `side_by_side` of a report
 
 W&B never fails a run: whatever goes wrong costs one warning, then offline runs, then silence.
 """
@@ -69,7 +70,8 @@ class WandbTracker:
             run.summary.update(metrics | costs | {"status": result["status"]})
             if "error" in result:
                 run.summary["error"] = result["error"]
-            log_images(run, {"samples": result.get("grid")})
+            grid = result.get("grid")
+            log_pictures(run, {"samples": grid, "film": grid and Path(grid).with_suffix(".gif")})
 
         facts = ("study", "sample_id", "num_samples", "command", "protocol", "provenance", "config")
         self._log(
@@ -97,7 +99,7 @@ class WandbTracker:
                 title = f"{table.fid.header} against network evaluations per image"
                 run.log({"fid_vs_forwards": wandb.plot.scatter(data, "forwards", "fid", title=title)})
             pictures = {"quality_vs_cost": "quality_vs_cost.png", "side_by_side": "samples.png"}
-            log_images(run, {name: paths.get(file) for name, file in pictures.items()})
+            log_pictures(run, {name: paths.get(file) for name, file in pictures.items()})
 
         cells = sorted((result["id"], result["status"]) for result in results)
         self._log(
@@ -223,9 +225,11 @@ def stop_service() -> None:
         in_time(teardown)
 
 
-def log_images(run, paths: Mapping[str, str | Path | None]) -> None:
+def log_pictures(run, paths: Mapping[str, str | Path | None]) -> None:
+    """Of those that exist, a .gif as a film."""
     import wandb
 
-    images = {name: wandb.Image(str(path)) for name, path in paths.items() if path and Path(path).is_file()}
-    if images:
-        run.log(images)
+    files = {name: Path(path) for name, path in paths.items() if path and Path(path).is_file()}
+    if files:
+        media = {".png": lambda path: wandb.Image(path), ".gif": lambda path: wandb.Video(path, format="gif")}
+        run.log({name: media[file.suffix](str(file)) for name, file in files.items()})

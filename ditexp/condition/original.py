@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ditexp.core import Condition, Data, FlowModel
+
+
+@dataclass(frozen=True)
+class Original:
+    """The label of the image that a task begins with: sample i belongs to image i of the data, which go round.
+
+    shift: added to the label, modulo the number of classes; for edits that make a 3 of a 2.
+    """
+
+    data: Data
+    shift: int = 0
+
+    def check(self, model: FlowModel) -> None:
+        if not isinstance(self.shift, int) or isinstance(self.shift, bool):
+            raise ValueError(f"condition.shift={self.shift}: give a whole number")
+        if not model.num_classes or not self.data.num_classes:
+            what = "this model is not one of classes" if not model.num_classes else "these images have no labels"
+            raise ValueError(f"condition=original takes the images' labels, but {what}: choose condition=unconditional")
+        if self.data.num_classes > model.num_classes:
+            raise ValueError(
+                f"condition=original: the images have {self.data.num_classes} classes, this model "
+                f"{model.num_classes}: choose condition=unconditional"
+            )
+
+    def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
+        labels = [self.data[index % len(self.data)][1] for index in indices]
+        return Condition((torch.stack(labels) + self.shift) % self.data.num_classes)

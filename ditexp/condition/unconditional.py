@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ditexp.core import Condition, FlowModel
+
+
+@dataclass(frozen=True)
+class Unconditional:
+    """Every sample under the model's null condition: no class, the empty prompt."""
+
+    def check(self, model: FlowModel) -> None:
+        if model.num_classes and not model.has_null:
+            raise ValueError(
+                "condition=unconditional needs a null condition, but this model was trained without label dropout: "
+                "choose condition=balanced"
+            )
+
+    def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
+        """Of a model of classes, labels (B,) int64 that all are num_classes."""
+        if hasattr(model, "encode"):
+            return model.encode([""] * len(indices))
+        return model.null(Condition(torch.zeros(len(indices), dtype=torch.int64))) if model.num_classes else Condition()

@@ -1,0 +1,99 @@
+"""A trained text-conditional DiT from its folder, with a text encoder of transformers'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ditexp.core import Condition
+from ditexp.files import sha256
+from ditexp.model.pretrained import SkipInitialization, infer_architecture, read_checkpoint, to_pixels
+from ditexp.model.text_dit import TextDiT
+from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
+
+
+class PretrainedTextDiT:
+    """The velocity of a TextDiT that ditexp.train made, under prompts.
+
+    folder: with model.safetensors, tokenizer/ and text_encoder/. tokenizer, text_encoder: other folders, or names on
+    the Hugging Face hub; None: those of the folder. max_length: tokens of a prompt; None: the tokenizer's limit.
+    Each prompt is encoded once, alone, so that its states don't depend on what else is sampled; the empty prompt is the
+    null condition. Raises ValueError for files that are missing, damaged, or don't fit one another.
+    """
+
+    has_null, num_classes = True, 0
+
+    def __init__(
+        self,
+        *,
+        folder: str,
+        tokenizer: str | None = None,
+        text_encoder: str | None = None,
+        max_length: int | None = None,
+    ):
+        weights, trained = read_checkpoint(Path(folder) / "model.safetensors", ema=True)
+        name = f"model.folder={folder}"
+        architecture = infer_architecture(weights, checkpoint=name, num_heads=trained.get("num_heads"), num_classes=0)
+        del architecture["num_classes"], architecture["has_null"]
+        self.encoder = TextEncoder.load(
+            tokenizer or f"{folder}/{TOKENIZER}", text_encoder or f"{folder}/{ENCODER}", max_length
+        )
+        with torch.device("meta"), SkipInitialization():
+            self.network = TextDiT(**architecture, text_width=self.encoder.width)
+        try:
+            self.network.load_state_dict(weights, assign=True)
+        except RuntimeError as error:
+            raise ValueError(f"{name} is no text DiT for this encoder: {' '.join(str(error).split())}") from None
+        for part in (self.network, self.encoder):
+            part.eval().requires_grad_(False)
+        channels, side = architecture["in_channels"], architecture["input_size"]
+        self.sample_shape, self.image_shape = (channels, side, side), (side, side, channels)
+        self.size_multiple = architecture["patch_size"]
+        self.encoded: dict[str, tuple[Tensor, Tensor]] = {}
+        self.identity = {
+            "model": "text_dit",
+            **architecture,
+            "sha256": sha256(Path(folder) / "model.safetensors"),
+            "text_encoder": self.encoder.identity,
+            "max_length": self.encoder.max_length,
+        }
+
+    def to(self, device: torch.device | str) -> PretrainedTextDiT:
+        self.network.to(device)
+        self.encoder.to(device)
+        return self
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """States (B, L, D) and mask (B, L) of B prompts, on the CPU."""
+        for prompt in dict.fromkeys(prompts):
+            if prompt not in self.encoded:
+                with torch.inference_mode():
+                    self.encoded[prompt] = tuple(part[0].cpu() for part in self.encoder([prompt]))
+        states, masks = zip(*(self.encoded[prompt] for prompt in prompts))
+        return Condition(states=torch.stack(states), mask=torch.stack(masks))
+
+    def tell_of_truncation(self, prompts: Iterable[str]) -> None:
+        """A notice for each prompt that has more tokens than the model takes."""
+        self.encoder.tell_of_truncation(prompts)
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        return self.network(x, t, (condition.states, condition.mask))
+
+    def null(self, condition: Condition) -> Condition:
+        empty = self.encode([""] * len(condition.states)).to(condition.states.device)
+        return replace(empty, labels=condition.labels)
+
+    def between(self, first: Condition, second: Condition, share: Tensor) -> Condition:
+        """States on the straight line between those of two prompts; what is padding in one of them is 0 there."""
+        share = share[:, None]
+        ends = [condition.states * condition.mask.unsqueeze(-1) for condition in (first, second)]
+        mask = (first.mask & (share < 1)) | (second.mask & (share > 0))
+        labels = None if first.labels is None else torch.where(share[:, 0] < 0.5, first.labels, second.labels)
+        return Condition(labels, states=torch.lerp(*ends, share[..., None]), mask=mask)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return to_pixels(x)

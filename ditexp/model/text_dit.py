@@ -1,0 +1,102 @@
+"""A DiT conditioned on text by cross-attention, as PixArt is (Chen et al. 2023, arXiv 2310.00426, section 2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ditexp.model.dit import Block, DiT, modulate
+from ditexp.model.text_encoder import TextEncoder
+
+
+class CrossAttention(nn.Module):
+    """Queries of x (B, N, D), keys and values of text (B, L, D) where mask (B, L) is true."""
+
+    def __init__(self, hidden_size: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(hidden_size, hidden_size)
+        self.kv = nn.Linear(hidden_size, 2 * hidden_size)
+        self.proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        def heads(tensor: Tensor) -> Tensor:
+            return tensor.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+        q, (k, v) = heads(self.q(x)), map(heads, self.kv(text).chunk(2, dim=-1))
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+        return self.proj(attended.transpose(1, 2).flatten(2))
+
+
+class TextBlock(Block):
+    """A DiT block with cross-attention to the text between self-attention and MLP; time alone modulates it."""
+
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float):
+        super().__init__(hidden_size, num_heads, mlp_ratio)
+        self.cross_attn = CrossAttention(hidden_size, num_heads)
+
+    def forward(self, x: Tensor, c: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)
+        x = x + gate1.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift1, scale1))
+        x = x + self.cross_attn(x, text, mask)
+        return x + gate2.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift2, scale2))
+
+
+class TextDiT(DiT):
+    """Velocity v(x, t, text). text_width: of the encoder's hidden states; the rest as in DiT.
+
+    text_encoder: what is trained together with it; None where states come from elsewhere.
+    """
+
+    block = TextBlock
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        patch_size: int,
+        in_channels: int,
+        hidden_size: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        learn_sigma: bool = False,
+        text_width: int | None = None,
+        text_encoder: TextEncoder | None = None,
+    ):
+        super().__init__(
+            input_size=input_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            hidden_size=hidden_size,
+            depth=depth,
+            num_heads=num_heads,
+            num_classes=0,
+            mlp_ratio=mlp_ratio,
+            learn_sigma=learn_sigma,
+        )
+        self.has_null = True  # the empty prompt
+        self.text_embedder = nn.Linear(text_width or text_encoder.width, hidden_size)
+        nn.init.xavier_uniform_(self.text_embedder.weight)
+        nn.init.zeros_(self.text_embedder.bias)
+        for block in self.blocks:
+            nn.init.zeros_(block.cross_attn.proj.weight)
+        self.text_encoder = text_encoder
+
+    def drop(self, captions: Sequence[str], dropped: Tensor) -> list[str]:
+        """The captions of a training batch, the empty one where dropped (B,) is true."""
+        return ["" if is_dropped else caption for caption, is_dropped in zip(captions, dropped.tolist())]
+
+    def forward(self, x: Tensor, t: Tensor, text: Sequence[str] | tuple[Tensor, Tensor]) -> Tensor:
+        """x (B, C, H, W), t (B,) in [0, 1] with 1 = data -> velocity (B, C, H, W).
+
+        text: B captions, or their hidden states (B, L, text_width) and mask (B, L) bool.
+        """
+        states, mask = text if isinstance(text[0], Tensor) else self.text_encoder(text)
+        return self.transform(x, self.t_embedder(t), text=self.text_embedder(states), mask=mask)
+
+    def weights(self) -> dict[str, Tensor]:
+        """All but the text encoder's."""
+        return {key: value for key, value in self.state_dict().items() if not key.startswith("text_encoder.")}

@@ -1,0 +1,129 @@
+"""Prompts as a network sees them: by a Hugging Face tokenizer and encoder, those of T5, CLIP, BERT and their kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ditexp.core import notice
+from ditexp.files import sha256
+
+TOKENIZER, ENCODER = "tokenizer", "text_encoder"  # the folders of both in a model's, named as diffusers does
+
+
+class TextEncoder(nn.Module):
+    """A tokenizer and the encoder of its tokens, in transformers' interface.
+
+    max_length: tokens a prompt is padded to, and cut off at with a notice.
+    """
+
+    def __init__(self, tokenizer, encoder: nn.Module, max_length: int, identity: dict | None = None):
+        super().__init__()
+        self.identity = identity
+        self.tokenizer, self.encoder, self.max_length = tokenizer, encoder, max_length
+        self.width = encoder.config.hidden_size
+
+    @classmethod
+    def load(cls, tokenizer: str, encoder: str, max_length: int | None = None) -> TextEncoder:
+        """From folders, or names on the Hugging Face hub; max_length: None for the tokenizer's own.
+
+        Raises ValueError where there is none, or the tokenizer knows no limit.
+        """
+        transformers = import_transformers()
+        try:
+            words = transformers.AutoTokenizer.from_pretrained(tokenizer)
+            config = transformers.AutoConfig.from_pretrained(encoder)
+            # T5's AutoModel would load its decoder, too; CLIP's text model is known to AutoModel alone.
+            encoders = transformers.AutoModelForTextEncoding
+            kind = encoders if type(config) in encoders._model_mapping else transformers.AutoModel
+            network = kind.from_pretrained(encoder, config=config)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise ValueError(
+                f"no text encoder at {encoder}, or no tokenizer at {tokenizer} ({reason}): give folders written by "
+                "save_pretrained, or names on the Hugging Face hub"
+            ) from None
+        limit = max_length or words.model_max_length
+        if limit > 100_000:  # transformers' stand-in for "not known"
+            raise ValueError(f"the tokenizer {tokenizer} tells no limit of tokens: give model.max_length")
+        commits = words.init_kwargs.get("_commit_hash"), getattr(config, "_commit_hash", None)
+        identity = {"tokenizer": revision(tokenizer, commits[0]), "encoder": revision(encoder, commits[1])}
+        return cls(words, network, limit, identity)
+
+    @classmethod
+    def new(cls, *, words: str, hidden_size: int, depth: int, num_heads: int, max_length: int) -> TextEncoder:
+        """T5's encoder (Raffel et al. 2020) with random weights.
+
+        words: those it tells apart, with spaces between; all others are one unknown word.
+        """
+        transformers = import_transformers()
+        tokenizer = word_tokenizer(words.split(), max_length)
+        config = transformers.T5Config(
+            vocab_size=len(tokenizer),
+            d_model=hidden_size,
+            d_kv=hidden_size // num_heads,
+            d_ff=2 * hidden_size,
+            num_layers=depth,
+            num_heads=num_heads,
+            dropout_rate=0.0,
+            is_encoder_decoder=False,
+            use_cache=False,
+        )
+        return cls(tokenizer, transformers.T5EncoderModel(config), max_length)
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder / TOKENIZER)
+        self.encoder.save_pretrained(folder / ENCODER)
+
+    def forward(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, L, D), and a mask (B, L) bool that is true where there are tokens and no padding."""
+        tokens = self.tokenizer(
+            list(prompts), padding="max_length", max_length=self.max_length, truncation=True, return_tensors="pt"
+        ).to(self.encoder.device)
+        states = self.encoder(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+        return states, tokens.attention_mask.bool()
+
+    def tell_of_truncation(self, prompts: Iterable[str]) -> None:
+        for prompt in prompts:
+            if (count := len(self.tokenizer(prompt).input_ids)) > self.max_length:
+                notice(f"a prompt of {count} tokens is cut off at the model's {self.max_length}: {prompt!r}")
+
+
+def revision(source: str, commit: str | None) -> dict:
+    """What tells the contents of a folder, or of a repository on the hub at a commit, from others."""
+    if Path(source).is_dir():
+        files = sorted(path for path in Path(source).iterdir() if path.suffix in (".json", ".safetensors", ".model"))
+        return {path.name: sha256(path) for path in files}
+    return {"name": source, "commit": commit}
+
+
+def word_tokenizer(words: Sequence[str], max_length: int):
+    """Words and punctuation marks are a token each, in lower case, and one more ends every prompt."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    padding, end, unknown = special = ("<pad>", "</s>", "<unk>")
+    vocabulary = {word: number for number, word in enumerate((*special, *words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {end}", special_tokens=[(end, vocabulary[end])]
+    )
+    names = {"pad_token": padding, "eos_token": end, "unk_token": unknown}
+    return import_transformers().PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=max_length, **names
+    )
+
+
+def import_transformers():
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    try:
+        import transformers
+    except ImportError:
+        raise ValueError("text takes transformers and tokenizers: pip install 'ditexp[text]'") from None
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers
