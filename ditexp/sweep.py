@@ -207,7 +207,7 @@ def raise_mistakes(built: Mapping[str, Cell | ConfigError]) -> None:
 
 def settings_of(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
     """The choices that tell cells apart, flat: {"solver": "heun", "guidance.weight": 2.0, "steps": 50, ...}."""
-    groups = (*COMPONENTS, "feature", "reference", "protocol")
+    groups = (*COMPONENTS, "data", "feature", "reference", "protocol")
     settings = {group: hydra_cfg.runtime.choices[group] for group in groups}
     settings |= {number: cfg[number] for number in NUMBERS}
     if getattr(get_class(cfg.solver._target_), "adaptive", False) or "steps" not in cfg.schedule:

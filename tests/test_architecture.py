@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 import re
 import subprocess
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from ditexp.cli import register_with_hydra
@@ -160,8 +160,7 @@ def nodes(group: str) -> Iterator[tuple[str, dict]]:
 
 
 def target_of(node: dict) -> type:
-    module, _, name = node["_target_"].rpartition(".")
-    return getattr(importlib.import_module(module), name)
+    return get_object(node["_target_"])
 
 
 @pytest.mark.parametrize("group", [*COMPONENTS, "network", "data", "objective", "reference"])

@@ -30,8 +30,24 @@ METRICS: dict[str, tuple[str, Callable | None]] = {
     "trajectory_rmse": ("RMSE to exact", min),
     "trajectory_order": ("order", None),
     "round_trip_rmse": ("round trip", min),
+    # of tasks
+    "path_ratio": ("path / straight", min),
+    "known_error": ("known error", min),
+    "agreement": ("agreement", max),
+    "reconstruction_rmse": ("reconstruction", min),
+    "change_rmse": ("change", None),
+    "target_share": ("target class", max),
 }
-OF_SOLVERS = ("trajectory_rmse", "trajectory_order", "round_trip_rmse")  # no feature network is behind them
+# No feature network is behind these.
+OF_PIXELS = (
+    "trajectory_rmse",
+    "trajectory_order",
+    "round_trip_rmse",
+    "path_ratio",
+    "known_error",
+    "reconstruction_rmse",
+    "change_rmse",
+)
 MISSING = "–"
 MARKS = "†‡§¶"
 
@@ -146,7 +162,7 @@ def metric_columns(rows: list[dict], metrics: list[tuple[str, str]]) -> list[Col
 def heading(network: str, name: str, header: str) -> str:
     if (network, name) == ("dinov2", "fid"):
         return "FD-DINOv2"
-    return header if network == "inception" or name in OF_SOLVERS else f"{header} ({network})"
+    return header if network == "inception" or name in OF_PIXELS else f"{header} ({network})"
 
 
 def protocol_of(result: dict) -> dict[str, str]:
