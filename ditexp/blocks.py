@@ -53,6 +53,13 @@ def decode(data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
     return images, labels if len(labels) else None
 
 
+def decode_labels(data: bytes) -> np.ndarray | None:
+    """The labels alone, which come first."""
+    with gzip.open(io.BytesIO(data)) as file:
+        labels = np.load(file)
+    return labels if len(labels) else None
+
+
 def differences(images: np.ndarray) -> np.ndarray:
     x = images.transpose(0, 3, 1, 2).copy()
     if x.shape[1] == 3:

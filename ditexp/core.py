@@ -88,6 +88,7 @@ class Features:
     pool: (N, D) float32 pooled features. logits: (N, K) float32 class logits. spatial: (N, S) float32, part of a
     feature map with its places kept. None where the network doesn't give it, or nobody asked for it.
     gaussians: by the name of an output, its statistics where they are known already; these are then what counts.
+    labels: (N,) int64, what the images were made under, where a metric asks for it.
     """
 
     count: int
@@ -95,6 +96,7 @@ class Features:
     logits: Tensor | None = None
     spatial: Tensor | None = None
     gaussians: Mapping[str, Gaussian] = field(default_factory=dict)
+    labels: Tensor | None = None
 
 
 @dataclass
@@ -218,7 +220,10 @@ class Solver(Protocol):
 
 
 class Conditioner(Protocol):
-    """Chooses the condition of each sample by its index alone."""
+    """Chooses the condition of each sample by its index alone.
+
+    It may have `captions(indices)`, what it is in words.
+    """
 
     def check(self, model: FlowModel) -> None: ...
 
@@ -270,12 +275,14 @@ class Data(Protocol):
 class Feature(Protocol):
     """A network that images are judged by.
 
-    channels: 1 or 3, what it accepts. outputs: which of pool, logits and spatial it gives, and how many numbers each
-    has. identity: JSON-able facts that determine its outputs (weights' sha256, resize).
+    channels: 1 or 3, what it accepts. judges_labels: whether its logits are of the labels that samples are made under.
+    outputs: which of pool, logits and spatial it gives, and how many numbers each has. identity: JSON-able facts that
+    determine its outputs (weights' sha256, resize).
     """
 
     name: str
     channels: int
+    judges_labels: bool
     outputs: dict[str, int]
     identity: dict
 
@@ -293,7 +300,8 @@ class Feature(Protocol):
 class Metric(Protocol):
     """A pure function of features, free of batch size and device, and of order unless its definition is not.
 
-    uses: the output of the network that it is taken of: pool, logits or spatial.
+    uses: the output of the network that it is taken of: pool, logits or spatial. It may have `needs_labels`, if it asks
+    what images were made under.
     reference: what it needs of the reference: "images", "statistics" (which images give, too) or None.
     """
 

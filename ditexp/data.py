@@ -52,16 +52,6 @@ PHRASINGS = (
     "handwriting: {word}",
     "this is the number {word}",
 )
-HELD_OUT_PHRASINGS = (
-    "a picture of a {word}",
-    "the handwritten digit {word}",
-    "someone wrote a {number} by hand",
-    "a small {word}",
-    "please draw the number {word} for me",
-    "digit: {number}",
-    "this image shows a {word}, written with a pen",
-    "a scan of the number {number}",
-)
 
 
 def caption(phrasing: str, digit: int) -> str:

@@ -42,6 +42,9 @@ class Evaluator:
         if self.feature is None:
             yield f"{', '.join(self.metrics)}: no network to judge by: choose feature=inception, dinov2 or digits"
             return
+        for name, metric in self.metrics.items():
+            if needs_labels(metric) and not (self.feature.judges_labels and hasattr(images, "labels")):
+                yield f"{name} takes samples with labels and a network of these labels, feature=digits: leave it out"
         needy = [name for name, metric in self.metrics.items() if metric.reference]
         if self.reference is None and needy:
             choices = "reference=digits, folder, npz, torchvision or statistics"
@@ -103,6 +106,8 @@ class Evaluator:
         total = count + (0 if self.reference is None else len(self.reference))
         with progress_bar(f"{title}, {self.feature.name} features", total=total) as bar:
             fake = extract(images, self.feature, cache, outputs=self.outputs, progress=bar, limit=count)
+            if any(needs_labels(metric) for metric in self.metrics.values()):
+                fake = dataclasses.replace(fake, labels=torch.from_numpy(images.labels()[:count]))
             real = None
             if self.reference is not None:
                 needed = {"outputs": self.needed("images"), "statistics": self.needed("statistics")}
@@ -123,6 +128,10 @@ class Evaluator:
             "reference": None if reference is None else facts,
             "metrics": {name: dataclasses.asdict(metric) for name, metric in self.metrics.items()},
         }
+
+
+def needs_labels(metric: Metric) -> bool:
+    return getattr(metric, "needs_labels", False)
 
 
 def protocol_of(cfg: DictConfig) -> dict:

@@ -24,7 +24,7 @@ from ditexp.features import extract, extract_block, feature_cache, folder_of
 from ditexp.files import atomic, remove_abandoned
 from ditexp.progress import progress_bar
 from ditexp.provenance import code_version, machine, provenance
-from ditexp.report.grids import draw, film, image_grid
+from ditexp.report.grids import by_caption, draw, film, image_grid
 
 
 def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
@@ -173,17 +173,18 @@ def task_scores(cell: Cell) -> dict[str, float]:
 def write_pictures(cell: Cell) -> None:
     """What a person is shown of the cell: the task's own sheet, or the first samples.
 
-    These stand ten a row, so that balanced labels of ten classes form columns.
+    These stand by their captions, or ten a row, so that balanced labels of ten classes form columns.
     """
     sampler, images = cell.sampler, cell.store.read(0)[0][: cell.store.num_samples]
-    if not hasattr(sampler.task, "picture"):
-        with atomic(cell.grid_path) as temporary:
-            image_grid(images[:100], columns=10).save(temporary, format="png")
-        return
-    with torch.inference_mode():
-        sheet = sampler.task.picture(sampler, torch.from_numpy(images).permute(0, 3, 1, 2))
+    tensor, sheet = torch.from_numpy(images).permute(0, 3, 1, 2), None
+    if hasattr(sampler.task, "picture"):
+        with torch.inference_mode():
+            sheet = sampler.task.picture(sampler, tensor)
+    elif hasattr(sampler.conditioner, "captions"):
+        sheet = by_caption(tensor, sampler.conditioner.captions(range(len(images))))
     with atomic(cell.grid_path) as temporary:
-        draw(sheet).save(temporary, format="png")
-    if sheet.moving:
+        picture = draw(sheet) if sheet else image_grid(images[:100], columns=10)
+        picture.save(temporary, format="png")
+    if sheet and sheet.moving:
         with atomic(cell.film_path) as temporary:
             film(sheet, temporary)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ditexp.blocks import SUFFIX, decode, encode
+from ditexp.blocks import SUFFIX, decode, decode_labels, encode
 from ditexp.claims import Claims
 from ditexp.core import Cost
 from ditexp.files import atomic, digest, remove_abandoned, sha256, this_process
@@ -168,6 +168,13 @@ class SampleStore:
                 f"`python -m ditexp.samples verify {self.id}` drops it, and the next run makes it anew"
             )
         return decode(data)
+
+    def labels(self) -> np.ndarray:
+        """What the set's samples were made under, (num_samples,) int64. Raises ValueError if they have no labels."""
+        labels = [decode_labels(self.path(block).read_bytes()) for block in range(self.num_blocks)]
+        if any(part is None for part in labels):
+            raise ValueError(f"{self.name} have no labels: leave out the metrics that ask for them")
+        return np.concatenate(labels)[: self.num_samples]
 
     def drop(self, block: int) -> None:
         """Forget a block, so that the next run makes it anew."""

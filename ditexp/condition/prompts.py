@@ -2,57 +2,80 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
 
 from ditexp.core import Condition, FlowModel
+from ditexp.files import digest
+
+CHOICES = (
+    "give a list of texts, as ['a seven','a one'], or those of each class, as {0: [a zero, the digit 0], 1: a one}"
+)
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """A prompt for each sample, in turn; the labels of the samples are the prompts' numbers, from 0.
+    """A prompt for each sample, in turn.
 
-    prompts: a list; or one per class, {0: a zero, 1: a one}, in which case labels are these classes.
-    file: instead, a text file in UTF-8 with a prompt a line; empty lines don't count.
+    prompts: a list, whose numbers from 0 are the samples' labels; or one or several for each class, which then are the
+    labels: first the first prompt of every class, then the second, and so on. file: instead of them, a text file in
+    UTF-8 with a prompt a line; empty lines don't count. Afterwards, prompts are (label, text) in the order of samples.
     Raises ValueError if there is not exactly one of both, or no prompt in it.
     """
 
-    prompts: Sequence[str] | Mapping[int, str] | None = None
+    prompts: Sequence[str] | Mapping[int, str | Sequence[str]] | None = None
     file: str | None = None
 
     def __post_init__(self):
         if (self.prompts is None) == (self.file is None):
             given = "neither is given" if self.file is None else "both are given"
-            raise ValueError(f"condition=prompts takes condition.prompts or condition.file, and {given}")
-        prompts = read_lines(self.file) if self.prompts is None else self.prompts
-        if isinstance(prompts, str) or not isinstance(prompts, Sequence | Mapping) or not prompts:
-            raise ValueError(
-                f"condition.prompts={prompts}: give a list of texts, as ['a seven','a one'], or one per class, as "
-                "{0:'a zero',1:'a one'}"
-            )
-        if not isinstance(prompts, Mapping):
-            prompts = dict(enumerate(prompts))
-        for label, prompt in prompts.items():
-            if not isinstance(prompt, str) or not isinstance(label, int) or isinstance(label, bool):
-                raise ValueError(f"condition.prompts: {label}: {prompt!r} is no text for a class; give it in quotes")
+            raise ValueError(f"condition=prompts takes condition.prompts or condition.file, and {given}: {CHOICES}")
+        prompts = in_order(self.prompts) if self.file is None else list(enumerate(read_lines(self.file)))
         # What enters the set's id is what the prompts are, not where they came from.
-        object.__setattr__(self, "prompts", dict(prompts))
+        object.__setattr__(self, "prompts", prompts)
         object.__setattr__(self, "file", None)
+
+    @property
+    def identity(self) -> dict:
+        """All prompts, or where they are many, what tells them from others."""
+        many = len(self.prompts) > 100
+        return {"class": "Prompts", "prompts": digest({"prompts": self.prompts}) if many else self.prompts}
 
     def check(self, model: FlowModel) -> None:
         if not hasattr(model, "encode"):
             raise ValueError(
-                "condition=prompts: this model takes no text; choose model=digits_text, or another condition"
+                "condition=prompts: this model takes no text: choose model=digits_text, or condition=balanced"
             )
-        model.tell_of_truncation(self.prompts.values())
+        model.tell_of_truncation(text for _, text in self.prompts)
+
+    def captions(self, indices: Sequence[int]) -> list[str]:
+        return [self.prompts[index % len(self.prompts)][1] for index in indices]
 
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
         """Hidden states of the prompts, and labels (B,) int64."""
-        labels, texts = zip(*self.prompts.items())
-        chosen = [index % len(texts) for index in indices]
-        condition = model.encode([texts[number] for number in chosen])
-        return replace(condition, labels=torch.tensor([labels[number] for number in chosen], dtype=torch.int64))
+        labels, texts = zip(*(self.prompts[index % len(self.prompts)] for index in indices))
+        return replace(model.encode(texts), labels=torch.tensor(labels, dtype=torch.int64))
+
+
+def in_order(prompts) -> list[tuple[int, str]]:
+    if isinstance(prompts, Mapping):
+        by_class = [[(label, text) for text in as_list(texts)] for label, texts in prompts.items()]
+        pairs = [pair for turn in zip_longest(*by_class) for pair in turn if pair is not None]
+    else:
+        pairs = list(enumerate(as_list(prompts))) if not isinstance(prompts, str) else []
+    if not pairs or not all(is_label(label) and isinstance(text, str) for label, text in pairs):
+        raise ValueError(f"condition.prompts={prompts}: {CHOICES}")
+    return pairs
+
+
+def as_list(texts) -> list:
+    return list(texts) if isinstance(texts, Sequence) and not isinstance(texts, str) else [texts]
+
+
+def is_label(label) -> bool:
+    return isinstance(label, int) and not isinstance(label, bool) and label >= 0
 
 
 def read_lines(path: str) -> list[str]:

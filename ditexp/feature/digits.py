@@ -43,7 +43,7 @@ class DigitsFeature:
     weights: a safetensors file of ditexp.train's. Raises ValueError if it is missing or of another network.
     """
 
-    name, channels = "digits", 1
+    name, channels, judges_labels = "digits", 1, True
 
     def __init__(self, *, weights: str = str(BUNDLED)):
         if not Path(weights).is_file():

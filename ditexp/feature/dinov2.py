@@ -29,7 +29,7 @@ class DINOv2:
     Raises ValueError for a repository or weights that don't exist.
     """
 
-    name, channels = "dinov2", 3
+    name, channels, judges_labels = "dinov2", 3, False
 
     def __init__(self, *, repository: str | None = None, weights: str | None = None, batch_size: int = 50) -> None:
         if repository is not None and not (Path(repository) / "hubconf.py").is_file():

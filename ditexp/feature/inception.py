@@ -32,7 +32,7 @@ class Inception:
     Raises ValueError for weights or a resize that don't exist.
     """
 
-    name, channels = "inception", 3
+    name, channels, judges_labels = "inception", 3, False
 
     def __init__(
         self, *, weights: str | None = None, resize: str = "tensorflow", bias: bool = False, batch_size: int = 50

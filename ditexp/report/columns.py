@@ -25,6 +25,7 @@ METRICS: dict[str, tuple[str, Callable | None]] = {
     "inception_score": ("IS", max),
     "precision": ("Precision", max),
     "recall": ("Recall", max),
+    "label_accuracy": ("label accuracy", max),
     "density": ("Density", max),
     "coverage": ("Coverage", max),
     "trajectory_rmse": ("RMSE to exact", min),

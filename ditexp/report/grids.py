@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from itertools import groupby
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from ditexp.core import Sheet
 from ditexp.report.columns import is_finite
@@ -112,6 +115,16 @@ def draw(sheet: Sheet) -> Image.Image:
     for i, row in enumerate(sheet.rows):
         pen.text((left - 8, top + (i + 0.5) * height - 1), row, "black", font, anchor="rm")
     return page
+
+
+def by_caption(images: Tensor, captions: Sequence[str]) -> Sheet:
+    """The first ten captions, a row each, with as many of its images (N, C, H, W) as all of them have, ten at most."""
+    rows: dict[str, list[int]] = {}
+    for i, caption in enumerate(captions):
+        rows.setdefault(caption, []).append(i)
+    shown = dict(list(rows.items())[:10])
+    count = min(10, *map(len, shown.values()))
+    return Sheet(torch.stack([images[row[:count]] for row in shown.values()]), rows=list(shown))
 
 
 def film(sheet: Sheet, path: Path) -> None:
