@@ -187,6 +187,6 @@ def import_diffusers():
         import diffusers
     except ImportError:
         raise ValueError("model=sd3 takes diffusers: pip install 'ditexp[text]'") from None
-    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.set_verbosity(diffusers.utils.logging.CRITICAL)  # errors are told in a line of our own
     diffusers.utils.logging.disable_progress_bar()
     return diffusers
