@@ -31,7 +31,7 @@ from tests.conftest import refused
 
 PROMPTS = ["a red seven", "two", "a handwritten one"]
 TOKENS = 12  # of T5
-INDICES = range(4)
+INDICES = range(3)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def model(folder) -> StableDiffusion3:
     return load(folder)
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(scope="module", params=["float32", "float64"])
 def both(request, folder) -> tuple[StableDiffusion3, Callable]:
     """Ours and diffusers' own, at a precision."""
     import diffusers
@@ -235,7 +235,7 @@ def test_the_empty_prompt_is_the_null_condition(model):
     condition = Prompts(prompts=PROMPTS)(model, 0, INDICES)
     null, empty = model.null(condition), model.encode([""] * len(INDICES))
     assert torch.equal(null.states, empty.states) and torch.equal(null.vector, empty.vector)
-    assert null.labels.tolist() == condition.labels.tolist() == [0, 1, 2, 0]
+    assert null.labels.tolist() == condition.labels.tolist() == [0, 1, 2]
 
 
 def test_between_two_prompts(model):
@@ -286,10 +286,13 @@ def test_without_t5(folder, model):
     small.tell_of_truncation(["a red one " * 4])
 
 
-def test_weights_of_another_type(folder, model):
-    half = load(folder, dtype="bfloat16")
-    parts = [part for part in half.pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    assert {tensor.dtype for part in parts for tensor in part.parameters()} == {torch.bfloat16}
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_of_another_type(dtype, folder, model):
+    half = load(folder, dtype=dtype)
+    for part in (part for part in half.pipeline.components.values() if isinstance(part, torch.nn.Module)):
+        for name, tensor in part.named_parameters():
+            overflows = dtype == "float16" and name.endswith("DenseReluDense.wo.weight")  # known of T5
+            assert tensor.dtype == (torch.float32 if overflows else getattr(torch, dtype)), name
     x, t = torch.randn(2, *model.sample_shape), torch.tensor([0.2, 0.6])
     v, exact = half(x, t, half.encode(PROMPTS[:2])), model(x, t, model.encode(PROMPTS[:2]))
     assert v.dtype == torch.float32  # the state stays what it was

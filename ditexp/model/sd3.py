@@ -26,9 +26,9 @@ class StableDiffusion3:
     data, minus ours. Its scheduler is not used: `schedule` is in its place.
 
     path: a folder that StableDiffusion3Pipeline.save_pretrained wrote, with weights in safetensors, or a name on the
-    Hugging Face hub. size: of the square images, in pixels; None: what the transformer was made for. dtype: of all
-    weights. max_length: tokens of a prompt that T5 sees (CLIP sees 77). t5: false leaves T5, the largest part, out and
-    takes zeros for its states, as diffusers does.
+    Hugging Face hub. size: of the square images, in pixels; None: what the transformer was made for. dtype: of the
+    weights (of T5's in float16, some stay float32, or they would overflow). max_length: tokens of a prompt that T5 sees
+    (CLIP sees 77). t5: false leaves T5, the largest part, out and takes zeros for its states, as diffusers does.
     A condition has states (B, L, D), CLIP's followed by T5's, and a vector (B, P), CLIP's pooled embeddings; padding is
     not masked, as in diffusers. Each prompt is encoded once and alone; the empty prompt is the null condition.
     Raises ValueError for what is missing, damaged, or not such a pipeline.
@@ -159,6 +159,8 @@ def load(path: str, dtype: torch.dtype, t5: bool) -> tuple:
         for name, kind in networks.items():
             if name not in parts:
                 parts[name] = load_network(kind, folder / name, dtype)
+        for name in ("transformer", "vae"):
+            parts[name].to(dtype)  # which diffusers, without accelerate, may leave as they are in the file
         whole = pipeline.from_pretrained(folder, **parts)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -173,13 +175,12 @@ def load(path: str, dtype: torch.dtype, t5: bool) -> tuple:
 
 
 def load_network(kind: type, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """For inference. Raises ValueError if weights are missing, which both libraries would leave random."""
+    """For inference. Raises ValueError if weights are missing, which both libraries would leave to chance."""
     with SkipInitialization():
         network, report = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{folder.name} lacks {len(missing)} weights, such as {missing[0]}")
-    # Without accelerate, diffusers may leave weights in the type that they have in the file.
-    return network.to(dtype).eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
 
 
 def import_diffusers():
