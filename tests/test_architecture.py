@@ -134,6 +134,8 @@ def test_imports_run_in_one_direction():
         ("torchvision", ("images",), True),
         ("scipy", ("metric", "schedule", "optimize"), True),
         ("diffusers", ("model",), True),
+        ("transformers", ("model",), True),
+        ("tokenizers", ("model",), True),
     ],
 )
 def test_a_package_stays_where_it_belongs(package, places, lazily):
@@ -145,7 +147,7 @@ def test_a_package_stays_where_it_belongs(package, places, lazily):
 
 
 def test_running_loads_nothing_that_it_may_not_need():
-    heavy = ["wandb", "matplotlib", "sklearn", "scipy", "pytorch_fid", "diffusers"]
+    heavy = ["wandb", "matplotlib", "sklearn", "scipy", "pytorch_fid", "diffusers", "transformers", "tokenizers"]
     code = f"import sys, ditexp.run; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
 

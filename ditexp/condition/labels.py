@@ -24,6 +24,8 @@ class Labels:
             object.__setattr__(self, "classes", tuple(self.classes))  # a list of Hydra's cannot enter the set's id
 
     def check(self, model: FlowModel) -> None:
+        if hasattr(model, "encode"):
+            raise ValueError("this model takes text, not labels: choose condition=prompts or condition=unconditional")
         if self.classes is None:
             return
         if not model.num_classes:

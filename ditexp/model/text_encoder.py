@@ -95,7 +95,8 @@ class TextEncoder(nn.Module):
 def revision(source: str, commit: str | None) -> dict:
     """What tells the contents of a folder, or of a repository on the hub at a commit, from others."""
     if Path(source).is_dir():
-        files = sorted(path for path in Path(source).iterdir() if path.suffix in (".json", ".safetensors", ".model"))
+        kinds = (".json", ".safetensors", ".model", ".txt")  # .txt: words and merges of some tokenizers
+        files = sorted(path for path in Path(source).iterdir() if path.suffix in kinds)
         return {path.name: sha256(path) for path in files}
     return {"name": source, "commit": commit}
 

@@ -1,0 +1,193 @@
+"""Stable Diffusion 3 and 3.5 (Esser et al. 2024, arXiv 2403.03206) from diffusers' files of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ditexp.core import Condition, notice
+from ditexp.model.pretrained import SkipInitialization, to_pixels
+from ditexp.model.text_encoder import import_transformers, revision
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+T5 = ("text_encoder_3", "tokenizer_3")
+MOST_TOKENS = 512  # of T5 in diffusers' pipeline
+
+
+class StableDiffusion3:
+    """The velocity of an SD3Transformer2DModel on its VAE's latents, under prompts that two CLIPs and a T5 encode.
+
+    diffusers' time runs from data to noise: its sigma is 1 - t, its timestep 1000 sigma, and its velocity is noise -
+    data, minus ours. Its scheduler is not used: `schedule` is in its place.
+
+    path: a folder that StableDiffusion3Pipeline.save_pretrained wrote, with weights in safetensors, or a name on the
+    Hugging Face hub. size: of the square images, in pixels; None: what the transformer was made for. dtype: of the
+    weights (of T5's in float16, some stay float32, or they would overflow). max_length: tokens of a prompt that T5 sees
+    (CLIP sees 77). t5: false leaves T5, the largest part, out and takes zeros for its states, as diffusers does.
+    A condition has states (B, L, D), CLIP's followed by T5's, and a vector (B, P), CLIP's pooled embeddings; padding is
+    not masked, as in diffusers. Each prompt is encoded once and alone; the empty prompt is the null condition.
+    Raises ValueError for what is missing, damaged, or not such a pipeline.
+    """
+
+    has_null, num_classes = True, 0
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        size: int | None = None,
+        dtype: str = "bfloat16",
+        max_length: int = 256,
+        t5: bool = True,
+    ):
+        if dtype not in DTYPES:
+            raise ValueError(f"model.dtype={dtype}: choose from {', '.join(DTYPES)}")
+        if not isinstance(max_length, int) or isinstance(max_length, bool) or not 1 <= max_length <= MOST_TOKENS:
+            raise ValueError(f"model.max_length={max_length}: give a whole number from 1 to {MOST_TOKENS}")
+        self.pipeline, contents = load(path, DTYPES[dtype], t5)
+        self.transformer, self.vae, self.max_length = self.pipeline.transformer, self.pipeline.vae, max_length
+        self.vae.enable_slicing()  # the images of a batch one after the other: they take more memory than the network
+        self.sample_shape, self.image_shape = self.shapes(size)
+        self.size_multiple = self.transformer.config.patch_size
+        self.device = torch.device("cpu")
+        self.encoded: dict[str, tuple[Tensor, Tensor]] = {}
+        self.identity = {
+            "model": "sd3",
+            **contents,
+            "size": self.image_shape[0],
+            "dtype": dtype,
+            "max_length": max_length,
+            "t5": t5,
+        }
+
+    def shapes(self, size: int | None) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """(C, H, W) of the latents and (H, W, C) of the images."""
+        config, scale = self.transformer.config, self.pipeline.vae_scale_factor
+        unit, own = scale * config.patch_size, scale * config.sample_size
+        side, most = own if size is None else size, unit * config.pos_embed_max_size
+        if not isinstance(side, int) or isinstance(side, bool) or not 0 < side <= most or side % unit:
+            raise ValueError(f"model.size={size}: give a multiple of {unit} up to {most}, or null for {own}")
+        return (config.in_channels, side // scale, side // scale), (side, side, self.vae.config.out_channels)
+
+    def to(self, device: torch.device | str) -> StableDiffusion3:
+        for part in self.pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.to(device)
+        if torch.device(device) != self.device:
+            self.device = torch.device(device)
+            self.encoded.clear()  # a sample must not depend on where its prompt was first encoded
+        return self
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """States (B, L, D) and vectors (B, P) of B prompts, on the model's device."""
+        for prompt in dict.fromkeys(prompts):
+            if prompt not in self.encoded:
+                with torch.inference_mode():
+                    states, _, pooled, _ = self.pipeline.encode_prompt(
+                        [prompt],
+                        prompt_2=None,  # the same
+                        prompt_3=None,
+                        device=self.device,
+                        do_classifier_free_guidance=False,
+                        max_sequence_length=self.max_length,
+                    )
+                self.encoded[prompt] = states[0], pooled[0]
+        states, vectors = zip(*(self.encoded[prompt] for prompt in prompts))
+        return Condition(states=torch.stack(states), vector=torch.stack(vectors))
+
+    def tell_of_truncation(self, prompts: Iterable[str]) -> None:
+        """A notice for each prompt that has more tokens than CLIP, or T5, takes."""
+        pipeline = self.pipeline
+        limits = [("CLIP", pipeline.tokenizer, pipeline.tokenizer_max_length)]
+        if pipeline.tokenizer_3 is not None:
+            limits.append(("T5", pipeline.tokenizer_3, self.max_length))
+        for prompt in prompts:
+            for name, tokenizer, limit in limits:
+                if (count := len(tokenizer(prompt).input_ids)) > limit:
+                    notice(f"a prompt of {count} tokens is cut off at {name}'s {limit}: {prompt!r}")
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        dtype = self.transformer.dtype
+        velocity = self.transformer(
+            hidden_states=x.to(dtype),
+            timestep=1000 * (1 - t),
+            encoder_hidden_states=condition.states.to(dtype),
+            pooled_projections=condition.vector.to(dtype),
+            return_dict=False,
+        )[0]
+        return -velocity.to(x.dtype)
+
+    def null(self, condition: Condition) -> Condition:
+        empty = self.encode([""] * len(condition.states)).to(condition.states.device)
+        return replace(empty, labels=condition.labels)
+
+    def between(self, first: Condition, second: Condition, share: Tensor) -> Condition:
+        """States and vectors on the straight lines between those of two prompts, float32 whatever the weights are."""
+        pairs = (first.states, second.states, share[:, None, None]), (first.vector, second.vector, share[:, None])
+        states, vector = (torch.lerp(one.float(), other.float(), at.float()) for one, other, at in pairs)
+        labels = None if first.labels is None else torch.where(share < 0.5, first.labels, second.labels)
+        return Condition(labels, vector, states)
+
+    def decode(self, x: Tensor) -> Tensor:
+        config = self.vae.config
+        latents = x.to(self.vae.dtype) / config.scaling_factor + config.shift_factor
+        return to_pixels(self.vae.decode(latents, return_dict=False)[0])
+
+
+def load(path: str, dtype: torch.dtype, t5: bool) -> tuple:
+    """The pipeline, and JSON-able facts that determine its contents. Raises ValueError if there is none."""
+    transformers, diffusers = import_transformers(), import_diffusers()
+    pipeline, clip = diffusers.StableDiffusion3Pipeline, transformers.CLIPTextModelWithProjection
+    networks = {
+        "transformer": diffusers.SD3Transformer2DModel,
+        "vae": diffusers.AutoencoderKL,
+        "text_encoder": clip,
+        "text_encoder_2": clip,
+        "text_encoder_3": transformers.T5EncoderModel,
+    }
+    parts = {} if t5 else dict.fromkeys(T5)
+    local = Path(path).is_dir()
+    try:
+        folder = Path(path if local else pipeline.download(path, use_safetensors=True, **parts))
+        if not (name := pipeline.load_config(folder)["_class_name"]).startswith("StableDiffusion3"):
+            raise ValueError(f"it is a {name}")
+        for name, kind in networks.items():
+            if name not in parts:
+                parts[name] = load_network(kind, folder / name, dtype)
+        for name in ("transformer", "vae"):
+            parts[name].to(dtype)  # which diffusers, without accelerate, may leave as they are in the file
+        whole = pipeline.from_pretrained(folder, **parts)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"model.path={path} holds no Stable Diffusion 3 pipeline ({reason}): give a folder that save_pretrained "
+            "wrote, with safetensors, or a name on the Hugging Face hub"
+        ) from None
+    if not local:
+        return whole, {"name": path, "commit": folder.name}
+    contents = (*networks, "tokenizer", "tokenizer_2", "tokenizer_3")
+    return whole, {name: revision(str(folder / name), None) for name in contents if t5 or name not in T5}
+
+
+def load_network(kind: type, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """For inference. Raises ValueError if weights are missing, which both libraries would leave to chance."""
+    with SkipInitialization():
+        network, report = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{folder.name} lacks {len(missing)} weights, such as {missing[0]}")
+    return network.eval().requires_grad_(False)
+
+
+def import_diffusers():
+    try:
+        import diffusers
+    except ImportError:
+        raise ValueError("model=sd3 takes diffusers: pip install 'ditexp[text]'") from None
+    diffusers.utils.logging.set_verbosity(diffusers.utils.logging.CRITICAL)  # errors are told in a line of our own
+    diffusers.utils.logging.disable_progress_bar()
+    return diffusers
