@@ -6,7 +6,9 @@ cfg -> build and check -> sample the missing blocks, and their features -> metri
 from __future__ import annotations
 
 import functools
+import itertools
 import json
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,7 @@ from ditexp.files import atomic, remove_abandoned
 from ditexp.progress import progress_bar
 from ditexp.provenance import code_version, machine, provenance
 from ditexp.report.grids import draw, film, image_grid
+from ditexp.store import BLOCK_IMAGES
 
 
 def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
@@ -173,9 +176,11 @@ def task_scores(cell: Cell) -> dict[str, float]:
 def write_pictures(cell: Cell) -> None:
     """What a person is shown of the cell: the task's own sheet, or the first samples.
 
-    These stand ten a row, so that balanced labels of ten classes form columns.
+    These stand ten a row, so that balanced labels of ten classes form columns. A task is given 256 of them, or all.
     """
-    sampler, images = cell.sampler, cell.store.read(0)[0][: cell.store.num_samples]
+    sampler, store = cell.sampler, cell.store
+    blocks = itertools.islice(store.blocks(), math.ceil(BLOCK_IMAGES / store.block_size))
+    images = np.concatenate(list(blocks))[: store.num_samples]
     if not hasattr(sampler.task, "picture"):
         with atomic(cell.grid_path) as temporary:
             image_grid(images[:100], columns=10).save(temporary, format="png")
