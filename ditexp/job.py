@@ -6,7 +6,9 @@ cfg -> build and check -> sample the missing blocks, and their features -> metri
 from __future__ import annotations
 
 import functools
+import itertools
 import json
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,7 @@ from ditexp.files import atomic, remove_abandoned
 from ditexp.progress import progress_bar
 from ditexp.provenance import code_version, machine, provenance
 from ditexp.report.grids import by_caption, draw, film, image_grid
+from ditexp.store import BLOCK_IMAGES
 
 
 def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
@@ -173,10 +176,13 @@ def task_scores(cell: Cell) -> dict[str, float]:
 def write_pictures(cell: Cell) -> None:
     """What a person is shown of the cell: the task's own sheet, or the first samples.
 
-    These stand by their captions, or ten a row, so that balanced labels of ten classes form columns.
+    These stand by their captions, or ten a row, so that balanced labels of ten classes form columns. Of all the
+    samples, 256 are looked at.
     """
-    sampler, images = cell.sampler, cell.store.read(0)[0][: cell.store.num_samples]
-    tensor, sheet = torch.from_numpy(images).permute(0, 3, 1, 2), None
+    sampler, store, sheet = cell.sampler, cell.store, None
+    blocks = itertools.islice(store.blocks(), math.ceil(BLOCK_IMAGES / store.block_size))
+    images = np.concatenate(list(blocks))[: store.num_samples]
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
     if hasattr(sampler.task, "picture"):
         with torch.inference_mode():
             sheet = sampler.task.picture(sampler, tensor)

@@ -77,12 +77,17 @@ class PretrainedDiT:
 
     def null(self, condition: Condition) -> Condition:
         labels = torch.full_like(condition.labels, self.num_classes)
-        return Condition(labels, None if condition.vector is None else self.network.y_embedder(labels))
+        return Condition(labels, None if condition.vector is None else self.embed(labels))
 
     def between(self, first: Condition, second: Condition, share: Tensor) -> Condition:
         """Label embeddings (B, D) on the straight line between two labels'; the labels are the nearer end's."""
-        ends = [self.network.y_embedder(condition.labels) for condition in (first, second)]
+        ends = [self.embed(condition.labels) for condition in (first, second)]
         return Condition(torch.where(share < 0.5, first.labels, second.labels), torch.lerp(*ends, share[:, None]))
+
+    def embed(self, labels: Tensor) -> Tensor:
+        """The rows (B, D) of the label table, on the labels' device, wherever the table is."""
+        table = self.network.y_embedder.embedding_table.weight
+        return table[labels.to(table.device)].to(labels.device)
 
     def decode(self, x: Tensor) -> Tensor:
         return to_pixels(x)
