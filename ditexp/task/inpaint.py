@@ -28,9 +28,10 @@ class Inpaint:
     side, box, share: of half, box and random alone; None for their defaults.
     known: renoised, as above; or naive, which pastes the clean image at every t, for comparison.
     passes: how often each step is taken. Above 1 this is RePaint's resampling (Lugmayr et al. 2022, arXiv 2201.09865,
-    algorithm 1) with jumps of one step: from t1 back to t0 by fresh noise, see `diffused`, then the step again, with
-    which the filled part adapts to the known. The step from t = 0 is taken once: at pure noise nothing is left to
-    adapt. The last step is repeated as all others.
+    algorithm 1) with jumps of one step: from t1 back to t0 by fresh noise, see `diffused`, and the step again, so that
+    the filled part adapts to the known. The known pixels take the same fresh noise for their x_0: every pass shows them
+    under another one, and what they tell adds up. The step from t = 0 is taken once, since nothing of x_t1 would be
+    left there; the last is repeated as the others are, where RePaint takes it once.
     """
 
     data: Data
@@ -77,28 +78,28 @@ class Inpaint:
             )
 
     def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        condition, numbers = sampler.condition(indices), itertools.count()
-        project = self.projection(sampler, indices)
-        x = project(sampler.noise(indices), sampler.grid[0])
+        condition, images, fill = (
+            sampler.condition(indices),
+            self.originals(sampler, indices),
+            self.mask(sampler, indices),
+        )
+        noise, numbers = sampler.noise(indices), itertools.count()
+
+        def project(x: Tensor, t: float) -> Tensor:
+            known = images if self.known == "naive" else (1 - t) * noise + t * images  # of the noise of this pass
+            return torch.where(fill, x, known)
+
+        x = project(noise, sampler.grid[0])
         if self.passes == 1:
             return sampler.integrate(x, condition, indices, project=project), condition.labels
         for t0, t1 in itertools.pairwise(sampler.grid):
             for again in range(self.passes if t0 else 1):
                 number = next(numbers)
                 if again:
-                    x = project(diffused(x, t1, t0, sampler.more_noise(indices, number)), t0)
+                    noise = sampler.more_noise(indices, number)
+                    x = project(diffused(x, t1, t0, noise), t0)
                 x = sampler.integrate(x, condition, indices, grid=[t0, t1], project=project, first_step=number)
         return x, condition.labels
-
-    def projection(self, sampler, indices: Sequence[int]) -> Callable[[Tensor, float], Tensor]:
-        """What puts the known pixels of x (B, C, H, W) in their place at time t."""
-        images, noise = self.originals(sampler, indices), sampler.noise(indices)
-        fill = self.mask(sampler, indices)
-
-        def project(x: Tensor, t: float) -> Tensor:
-            return torch.where(fill, x, images if self.known == "naive" else (1 - t) * noise + t * images)
-
-        return project
 
     def originals(self, sampler, indices: Sequence[int]) -> Tensor:
         """The images (B, C, H, W) in [-1, 1]. Raises ValueError if they are not of the model's shape."""
@@ -160,11 +161,11 @@ def diffused(x: Tensor, t1: float, t0: float, noise: Tensor) -> Tensor:
 
 
 def looks_back(solver) -> bool:
-    """Whether a step depends on those before it: seen on dx/dt = t^3, in one integration or step by step."""
+    """Whether a step depends on those before it: seen on dx/dt = e^t, in one integration and step by step."""
     grid, start = [step / 8 for step in range(9)], torch.zeros(1, 1, dtype=torch.float64)
 
     def integrate(x: Tensor, grid: Sequence[float]) -> Tensor:
-        return solver.integrate(lambda x, t, rows=None: t[:, None] ** 3, x, grid, None, lambda step: 0 * start).x
+        return solver.integrate(lambda x, t, rows=None: t[:, None].exp(), x, grid, None, lambda step: 0 * start).x
 
     x = start
     for step in itertools.pairwise(grid):
