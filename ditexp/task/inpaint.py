@@ -78,12 +78,9 @@ class Inpaint:
             )
 
     def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        condition, images, fill = (
-            sampler.condition(indices),
-            self.originals(sampler, indices),
-            self.mask(sampler, indices),
-        )
-        noise, numbers = sampler.noise(indices), itertools.count()
+        condition, noise = sampler.condition(indices), sampler.noise(indices)
+        images, fill = self.originals(sampler, indices), self.mask(sampler, indices)
+        numbers = itertools.count()
 
         def project(x: Tensor, t: float) -> Tensor:
             known = images if self.known == "naive" else (1 - t) * noise + t * images  # of the noise of this pass
