@@ -98,7 +98,10 @@ class Sampler:
 
     @torch.inference_mode()
     def prepare(self, batch_size: int) -> None:
-        """Move the model to the device, compile it, and evaluate a batch, so that no figure holds first-use costs."""
+        """Move the model to the device, compile it, and evaluate a batch, so that no figure holds first-use costs.
+
+        A task that has a `prepare` finds there what all of its samples need.
+        """
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         self.counted_model = replace(self.counted_model, forward_of=self.ready)
         indices = range(batch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -51,8 +51,8 @@ class BetweenClasses:
         firsts = [images_of(edit.data, label, 1)[0] for pair in self.pairs for label in pair]
         if not one_for_all(edit.source_condition(sampler, firsts), sampler.condition(firsts)):
             raise ValueError(
-                f"task.direction={self} says what class images go to, and so does the condition: choose "
-                "task=edit_direction, where images are taken to noise and back under the null condition"
+                f"task.direction={self} is between classes that the condition of one of the ways tells apart already: "
+                "choose task=edit_direction, where both are under the null condition"
             )
 
     def find(self, sampler, edit) -> Tensor:
@@ -114,7 +114,7 @@ class Given:
             self.identity = {"sha256": sha256(Path(path))}
         except OSError as error:
             raise ValueError(f"task.direction={path} cannot be read: {error.strerror or error}") from None
-        except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+        except (SafetensorError, pickle.UnpicklingError, RuntimeError, TypeError, ValueError, EOFError) as error:
             reason = " ".join(str(error).split())[:120]
             raise ValueError(f"task.direction={path} is damaged, or holds code ({reason}): save one tensor") from None
         tensors = list(found.values()) if isinstance(found, dict) else [found]
@@ -158,13 +158,13 @@ def read_direction(given: Mapping | str) -> Direction:
     )
 
 
-def mean_noise(sampler, edit, images: Tensor, indices) -> Tensor:
+def mean_noise(sampler, edit, images: Tensor, indices: Sequence[int]) -> Tensor:
     """Of images (N, *sample_shape), taken back under the source condition of the samples of these indices."""
     parts = zip(images.split(BATCH), batches(indices))
     return torch.cat([edit.to_noise(sampler, part, batch) for part, batch in parts]).mean(0)
 
 
-def batches(indices) -> list:
+def batches(indices: Sequence[int]) -> list[Sequence[int]]:
     return [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
 
 
@@ -189,5 +189,5 @@ def one_for_all(*conditions: Condition) -> bool:
     return len(kinds) == 1 and all((part == part[:1]).all() for part in parts)
 
 
-def by(shape) -> str:
+def by(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))

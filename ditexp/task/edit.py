@@ -172,7 +172,7 @@ class Edit:
         columns = [sampler.model.decode(originals[shown]), noise, back, images[shown]]
         return Sheet(
             torch.stack(columns, dim=1),
-            columns=("original", "noise", "nothing changed", "edited"),
+            columns=("image", "noise", "nothing changed", "edited"),
             rows=[caption(sampler, labels[i].item(), None if targets is None else targets[i].item()) for i in shown],
         )
 
