@@ -23,6 +23,7 @@ from ditexp.core import (
     VelocityField,
     notice,
 )
+from ditexp.guidance.none import NoGuidance
 from ditexp.noise import noise, step_noise, task_noise
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -97,7 +98,10 @@ class Sampler:
 
     @torch.inference_mode()
     def prepare(self, batch_size: int) -> None:
-        """Move the model to the device, compile it, and evaluate a batch, so that no figure holds first-use costs."""
+        """Move the model to the device, compile it, and evaluate a batch, so that no figure holds first-use costs.
+
+        A task that has a `prepare` finds there what all of its samples need.
+        """
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         self.counted_model = replace(self.counted_model, forward_of=self.ready)
         indices = range(batch_size)
@@ -107,6 +111,8 @@ class Sampler:
         for t in (0, guided_at, 1):  # guidance may change the size of the network's batch with t
             v = velocity(x, x.new_full((len(x),), t))
         self.model.decode(v).cpu()
+        if hasattr(self.task, "prepare"):
+            self.task.prepare(self)
         self.take_cost()
 
     def ready(self, model: FlowModel) -> Callable:
@@ -183,6 +189,12 @@ class Sampler:
         field = self.field(condition)
         grid = [1 - t for t in reversed(self.grid)]
         return self.solver.integrate(lambda x, s, rows=None: -field(x, 1 - s, rows), x, grid).x
+
+    def unguided(self) -> Sampler:
+        """The same under the model's own velocity, from t = 0; what that costs is counted here."""
+        plain = replace(self, guidance=NoGuidance())
+        plain.cost, plain.counted_model = self.cost, self.counted_model
+        return plain
 
     @torch.inference_mode()
     def images(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:

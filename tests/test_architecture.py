@@ -185,7 +185,18 @@ def test_a_group_of_configs_mirrors_a_folder_of_code(group):
 
 @pytest.mark.parametrize("group", ["solver", "schedule", "guidance", "condition", "task", "metric"])
 def test_every_piece_has_a_config(group):
-    bases = ("base", "adaptive", "embedded", "runge_kutta", "log_snr", "sde", "diffusion", "manifold", "mask")
+    bases = (
+        "base",
+        "adaptive",
+        "embedded",
+        "runge_kutta",
+        "log_snr",
+        "sde",
+        "diffusion",
+        "manifold",
+        "mask",
+        "direction",
+    )
     shared = {f"ditexp.{group}", *(f"ditexp.{group}.{base}" for base in bases)}
     pieces = {module for module in FILES if within(module, group)} - shared
     assert pieces == {node["_target_"].rpartition(".")[0] for _, node in nodes(group)}

@@ -224,7 +224,7 @@ def test_an_error_half_way_leaves_no_marker(tmp_path, cells, monkeypatch, caplog
     def disk_full(run, paths):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(tracking, "log_images", disk_full)
+    monkeypatch.setattr(tracking, "log_pictures", disk_full)
     WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
     assert warnings(caplog) == ["W&B: going on offline or without it, no result is lost: No space left on device"]
     assert not [path for path in (tmp_path / "wandb" / "logged").rglob("*") if path.is_file()]

@@ -1,0 +1,193 @@
+"""Directions that noise can be moved along: between classes, between prompts, or given in a file."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ditexp.core import Condition, Data
+from ditexp.files import sha256
+
+BATCH = 64  # whatever the run's own batches are, so that their size doesn't change a direction's last bits
+
+
+class Direction(Protocol):
+    def check(self, sampler, edit) -> None:
+        """Raise ValueError if there is no such direction for this model and these images."""
+        ...
+
+    def find(self, sampler, edit) -> Tensor:
+        """(classes of the data, at least 1; *sample_shape): where the noise of images of each label goes."""
+        ...
+
+    def targets(self, labels: Tensor) -> Tensor | None:
+        """What class images of these labels (B,) are to become; None if it doesn't say."""
+        ...
+
+
+@dataclass(frozen=True)
+class BetweenClasses:
+    """From the mean noise of images of one class to that of another's. pairs: (from, to); other classes stay."""
+
+    pairs: tuple[tuple[int, int], ...]
+
+    def __str__(self) -> str:
+        return f"{{{', '.join(f'{start}: {end}' for start, end in self.pairs)}}}"
+
+    def check(self, sampler, edit) -> None:
+        labels = labels_of(edit.data)
+        if missing := sorted({label for pair in self.pairs for label in pair} - set(labels.tolist())):
+            known = f"labels run from {labels.min()} to {labels.max()}" if edit.data.num_classes else "have no labels"
+            raise ValueError(f"task.direction={self}: no image is of class {missing[0]}; the images' {known}")
+        firsts = [images_of(edit.data, label, 1)[0] for pair in self.pairs for label in pair]
+        if not one_for_all(edit.source_condition(sampler, firsts), sampler.condition(firsts)):
+            raise ValueError(
+                f"task.direction={self} is between classes that the condition of one of the ways tells apart already: "
+                "choose task=edit_direction, where both are under the null condition"
+            )
+
+    def find(self, sampler, edit) -> Tensor:
+        means = {}
+        for label in sorted({label for pair in self.pairs for label in pair}):
+            indices = images_of(edit.data, label, edit.count)
+            means[label] = mean_noise(sampler, edit, edit.originals(indices)[0].to(sampler.device), indices)
+        moves = torch.zeros(edit.data.num_classes, *sampler.model.sample_shape, device=sampler.device)
+        for start, end in self.pairs:
+            moves[start] = means[end] - means[start]
+        return moves
+
+    def targets(self, labels: Tensor) -> Tensor:
+        ends = dict(self.pairs)
+        return torch.tensor([ends.get(label, label) for label in labels.tolist()])
+
+
+@dataclass(frozen=True)
+class BetweenPrompts:
+    """From the mean noise of images drawn under one prompt to that under another, from the same noises."""
+
+    start: str
+    end: str
+
+    def __str__(self) -> str:
+        return f"{{{self.start}: {self.end}}}"
+
+    def check(self, sampler, edit) -> None:
+        if not hasattr(sampler.model, "encode"):
+            raise ValueError(
+                f"task.direction={self} is between prompts, but this model takes no text: give labels, as {{3: 8}}"
+            )
+        sampler.model.tell_of_truncation([self.start, self.end])
+
+    def find(self, sampler, edit) -> Tensor:
+        indices, means = range(edit.count), []
+        for prompt in (self.start, self.end):
+            parts = []
+            for batch in batches(indices):
+                condition = sampler.model.encode([prompt] * len(batch)).to(sampler.device)
+                parts.append(sampler.integrate(sampler.noise(batch), condition, batch))
+            means.append(mean_noise(sampler, edit, torch.cat(parts), indices))
+        return for_every_class(means[1] - means[0], edit.data)
+
+    def targets(self, labels: Tensor) -> None:
+        return None
+
+
+class Given:
+    """The one tensor of a file: .npy, .safetensors, or .pt, which is never unpickled as code.
+
+    Raises ValueError if it is missing or unreadable, holds no single tensor of numbers, or NaN or Inf.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        try:
+            found = READERS[Path(path).suffix](path)
+            self.identity = {"sha256": sha256(Path(path))}
+        except OSError as error:
+            raise ValueError(f"task.direction={path} cannot be read: {error.strerror or error}") from None
+        except (SafetensorError, pickle.UnpicklingError, RuntimeError, TypeError, ValueError, EOFError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise ValueError(f"task.direction={path} is damaged, or holds code ({reason}): save one tensor") from None
+        tensors = list(found.values()) if isinstance(found, dict) else [found]
+        if len(tensors) != 1 or not isinstance(tensors[0], Tensor) or tensors[0].is_complex():
+            raise ValueError(f"task.direction={path} holds no single tensor of real numbers: save one")
+        self.tensor = tensors[0].float()
+        if not self.tensor.isfinite().all():
+            raise ValueError(f"task.direction={path} holds NaN or Inf: save finite numbers")
+
+    def check(self, sampler, edit) -> None:
+        if self.tensor.shape != sampler.model.sample_shape:
+            theirs, ours = (by(shape) for shape in (self.tensor.shape, sampler.model.sample_shape))
+            raise ValueError(f"task.direction={self.path} is {theirs}, this model's samples {ours}: give that shape")
+
+    def find(self, sampler, edit) -> Tensor:
+        return for_every_class(self.tensor.to(sampler.device), edit.data)
+
+    def targets(self, labels: Tensor) -> None:
+        return None
+
+
+READERS = {
+    ".npy": lambda path: torch.from_numpy(np.load(path, allow_pickle=False)),
+    ".safetensors": load_file,
+    ".pt": lambda path: torch.load(path, map_location="cpu", weights_only=True),
+}
+
+
+def read_direction(given: Mapping | str) -> Direction:
+    """What task.direction stands for. Raises ValueError if it is nothing that is known."""
+    if isinstance(given, str) and Path(given).suffix in READERS:
+        return Given(given)
+    pairs = tuple(given.items()) if isinstance(given, Mapping) else ()
+    if pairs and all(type(label) is int for pair in pairs for label in pair):
+        return BetweenClasses(pairs)
+    if len(pairs) == 1 and all(isinstance(prompt, str) for prompt in pairs[0]):
+        return BetweenPrompts(*pairs[0])
+    raise ValueError(
+        f"task.direction={given}: give classes as {{3: 8}}, two prompts as {{a three: an eight}}, or the path of a "
+        f"{', '.join(READERS)} file"
+    )
+
+
+def mean_noise(sampler, edit, images: Tensor, indices: Sequence[int]) -> Tensor:
+    """Of images (N, *sample_shape), taken back under the source condition of the samples of these indices."""
+    parts = zip(images.split(BATCH), batches(indices))
+    return torch.cat([edit.to_noise(sampler, part, batch) for part, batch in parts]).mean(0)
+
+
+def batches(indices: Sequence[int]) -> list[Sequence[int]]:
+    return [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
+
+
+def for_every_class(direction: Tensor, data: Data) -> Tensor:
+    return direction.expand(max(1, data.num_classes), *direction.shape)
+
+
+def labels_of(data: Data) -> Tensor:
+    """(N,); images need not be read where the data know their labels."""
+    return data.labels if hasattr(data, "labels") else torch.stack([label for _, label in data])
+
+
+def images_of(data: Data, label: int, count: int) -> list[int]:
+    """The indices of the first images of a class."""
+    return (labels_of(data) == label).nonzero()[:count, 0].tolist()
+
+
+def one_for_all(*conditions: Condition) -> bool:
+    """Whether all samples of these conditions are under the same."""
+    kinds = {tuple(part is None for part in condition.parts) for condition in conditions}
+    parts = filter(lambda part: part is not None, Condition.cat(*conditions).parts) if len(kinds) == 1 else ()
+    return len(kinds) == 1 and all((part == part[:1]).all() for part in parts)
+
+
+def by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

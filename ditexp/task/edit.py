@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ditexp.core import Condition, Conditioner, Data, FlowModel, Sheet
+from ditexp.task.direction import Direction, batches, by, read_direction
+
+RECONSTRUCTED = 256  # originals that the round trip is measured on, at most
+SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """Takes images to noise, changes something, and brings them back.
+
+    Sample i begins with image i of the data, which go round. Its noise is where the sampler's own solver comes to from
+    t = 1 to t = 0 (`Sampler.invert`), under the condition of `source`; then the solver runs from t = 0 to t = 1 under
+    the run's own condition. What changes is the condition, or the noise, or both.
+
+    direction: of the noise: {3: 8} moves images of class 3 by the mean noise of 8s minus that of 3s; {a three: an
+    eight} all images, by the mean noise of images drawn under these prompts; a path, by the tensor of that file. None:
+    the noise stays. strength: how many times the direction is added. count: how many images a mean is taken of.
+    It is found once a process, in `prepare`, and is no sample's cost.
+
+    guided: whether guidance acts on the way to the noise, too. It doesn't act there by default, since what is sampled
+    with guidance starts at standard normal noise, and a guided flow runs back to something else.
+    """
+
+    data: Data
+    source: Conditioner
+    direction: Direction | Mapping | str | None = None
+    strength: float = 1.0
+    count: int = 64
+    guided: bool = False
+
+    moves: ClassVar[Tensor | None] = None  # of each class, once `prepare` has found them
+
+    def __post_init__(self):
+        is_number = isinstance(self.strength, int | float) and not isinstance(self.strength, bool)
+        if not is_number or not math.isfinite(self.strength):
+            raise ValueError(f"task.strength={self.strength}: give a finite number")
+        if not isinstance(self.count, int) or isinstance(self.count, bool) or self.count < 1:
+            raise ValueError(f"task.count={self.count}: give a whole number of at least 1")
+        if not isinstance(self.guided, bool):
+            raise ValueError(f"task.guided={self.guided}: choose true or false")
+        if self.direction is not None:
+            object.__setattr__(self, "direction", read_direction(self.direction))
+        elif self.strength != 1:
+            raise ValueError(f"task.strength={self.strength} is that of a direction: give task.direction, too")
+
+    def check(self, sampler) -> None:
+        if getattr(sampler.solver, "stochastic", False):
+            raise ValueError(
+                f"task=edit goes to noise and back by one path, but {type(sampler.solver).__name__} adds noise to it: "
+                "choose a solver of the ODE, such as solver=heun"
+            )
+        height, width, channels = sampler.model.image_shape
+        if tuple(sampler.model.sample_shape) != (channels, height, width):
+            raise ValueError(
+                f"task=edit begins with pixels, but this model's samples are latents of "
+                f"{by(sampler.model.sample_shape)}, which images cannot be brought to yet: choose a model of pixels"
+            )
+        image, label = self.data[0]
+        if image.shape != sampler.model.sample_shape:
+            raise ValueError(
+                f"task=edit: the images are {by(image.shape)}, this model's {by(sampler.model.sample_shape)}: choose "
+                f"others, or data=folder data.channels={channels} data.size={height} data.resize=true"
+            )
+        if not isinstance(label, Tensor):
+            raise ValueError(
+                "task=edit takes images with labels, or with none; these have captions: choose data=digits"
+            )
+        try:
+            self.source.check(sampler.model)
+        except ValueError as error:
+            raise ValueError(f"task.source: {error}") from None
+        if self.direction is not None:
+            self.direction.check(sampler, self)
+
+    def prepare(self, sampler) -> None:
+        if self.direction is not None:
+            object.__setattr__(self, "moves", self.strength * self.direction.find(sampler, self))
+
+    def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        images, labels = self.originals(indices)
+        x = self.to_noise(sampler, images.to(sampler.device), indices)
+        if self.moves is not None:
+            x = x + self.moves[labels]
+        condition = sampler.condition(indices)
+        return sampler.integrate(x, condition, indices), self.targets(condition, labels)
+
+    def originals(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) in [-1, 1] and labels (B,), on the CPU."""
+        images, labels = zip(*(self.data[index % len(self.data)] for index in indices))
+        return torch.stack(images), torch.stack(labels)
+
+    def source_condition(self, sampler, indices: Sequence[int]) -> Condition:
+        return self.source(sampler.model, sampler.seed, indices).to(sampler.device)
+
+    def to_noise(self, sampler, x: Tensor, indices: Sequence[int]) -> Tensor:
+        """x (B, *sample_shape) at t = 1 -> what leads there under the source condition."""
+        return self.on_the_way_in(sampler).invert(x, self.source_condition(sampler, indices))
+
+    def reconstructed(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The originals' noise, and x at t = 1 when nothing is changed: (B, *sample_shape) both."""
+        noise = self.to_noise(sampler, self.originals(indices)[0].to(sampler.device), indices)
+        condition = self.source_condition(sampler, indices)
+        return noise, self.on_the_way_in(sampler).integrate(noise, condition, indices)
+
+    def on_the_way_in(self, sampler):
+        return sampler if self.guided else sampler.unguided()
+
+    def targets(self, condition: Condition, labels: Tensor) -> Tensor | None:
+        """The classes (B,) that images of these labels are to be of; None if nothing says."""
+        of_direction = None if self.direction is None else self.direction.targets(labels)
+        return condition.labels if of_direction is None else of_direction
+
+    def scores(
+        self, sampler, samples, classes: Tensor | None, classify: Callable[[Tensor], Tensor] | None
+    ) -> dict[str, float]:
+        """Beside each other, since little change is no merit where the target isn't reached, and the other way round.
+
+        reconstruction_rmse: of the round trip of the first originals, 256 at most, under the source condition with
+        nothing changed: the error of the inversion. change_rmse: of results to originals, as pixels. Both in [-1, 1].
+        target_share: of the images that are to change class (of all, if none is), those that the feature network takes
+        for one of the target class; where targets and network tell.
+        """
+        sampler.model.to(sampler.device)
+        squares = []
+        for batch in batches(range(min(RECONSTRUCTED, len(samples), len(self.data)))):
+            _, back = self.reconstructed(sampler, batch)
+            squares.append((back - self.originals(batch)[0].to(back)).double().square().cpu())
+        scores = {"reconstruction_rmse": torch.cat(squares).mean().sqrt().item()}
+        sampler.take_cost()
+
+        total, count, labels = 0.0, 0, []
+        for block in samples.blocks():
+            indices = range(count, min(count + len(block), len(samples)))
+            images, own = self.originals(indices)
+            results = torch.from_numpy(block[: len(indices)]).permute(0, 3, 1, 2).double()
+            difference = (results - sampler.model.decode(images).double()) / 127.5
+            total += difference.square().flatten(1).mean(1).sum().item()
+            count += len(indices)
+            labels.append(own)
+        scores["change_rmse"] = (total / count) ** 0.5
+        if classes is not None and (reached := self.reached(sampler, torch.cat(labels), classes)) is not None:
+            scores["target_share"] = reached
+        return scores
+
+    def reached(self, sampler, labels: Tensor, classes: Tensor) -> float | None:
+        """The share of results, of these classes (N,), that are what the originals, of these labels, were to become."""
+        targets = self.targets(sampler.condition(range(len(labels))).to("cpu"), labels)
+        if targets is None or is_null(sampler.model, targets).any():
+            return None
+        changing = to_change(labels, targets)
+        return (classes == targets)[changing].double().mean().item()
+
+    def picture(self, sampler, images: Tensor) -> Sheet:
+        sampler.model.to(sampler.device)
+        indices = range(len(images))
+        originals, labels = self.originals(indices)
+        targets = self.targets(sampler.condition(indices).to("cpu"), labels)
+        shown = to_change(labels, targets).nonzero()[:SHOWN, 0].tolist()
+        noise, back = (sampler.model.decode(x).cpu() for x in self.reconstructed(sampler, shown))
+        sampler.take_cost()
+        columns = [sampler.model.decode(originals[shown]), noise, back, images[shown]]
+        return Sheet(
+            torch.stack(columns, dim=1),
+            columns=("image", "noise", "nothing changed", "edited"),
+            rows=[caption(sampler, labels[i].item(), None if targets is None else targets[i].item()) for i in shown],
+        )
+
+
+def to_change(labels: Tensor, targets: Tensor | None) -> Tensor:
+    """(B,) bool: which images are to change class; all, if none is, or nothing says."""
+    changing = torch.ones_like(labels, dtype=torch.bool) if targets is None else targets != labels
+    return changing if changing.any() else ~changing
+
+
+def is_null(model: FlowModel, labels: Tensor) -> Tensor:
+    """(B,) bool: which labels are that of the null condition."""
+    return labels == model.num_classes if model.num_classes else torch.zeros_like(labels, dtype=torch.bool)
+
+
+def caption(sampler, label: int, target: int | None) -> str:
+    """What an image was and what it is to be: "2 -> 3", or a prompt."""
+    if prompts := getattr(sampler.conditioner, "prompts", None):
+        return prompts[target]
+    known = [str(each) for each in (label, target) if each is not None and each in range(sampler.model.num_classes)]
+    return " -> ".join(dict.fromkeys(known))
