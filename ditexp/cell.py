@@ -86,6 +86,8 @@ def build(cfg: DictConfig) -> Cell:
     sampler, store = bound
     if hasattr(sampler.task, "check"):
         attempt(sampler.task.check, sampler)
+    if cfg.num_samples < (least := getattr(sampler.task, "least_samples", 1)):
+        mistakes.append(f"num_samples={cfg.num_samples}: this task takes {least} or more")
     evaluator = Evaluator(feature, reference, metrics, protocol_of(cfg))
     mistakes.extend(evaluator.mistakes(store, cfg.num_samples))
     stop_if_wrong()

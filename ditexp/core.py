@@ -235,11 +235,12 @@ class Task(Protocol):
 
     Returns x (B, *sample_shape) at t = 1, and the labels (B,) int64 that are kept beside the samples, or None.
 
-    It may have three things more. Before any work, `check(sampler)` raises ValueError for a model, solver or condition
-    that it cannot be done with. Once the samples are there, `scores(sampler, samples, classes, classify)` gives figures
-    of its own: samples are an image source, classes (N,) int64 what the feature network takes them for, and classify
-    does the same for other pixels, (B, C, H, W) uint8 -> (B,); both are None where it has no logits. `picture(sampler,
-    images)` gives the Sheet that a person would be shown, from the pixels of the first samples, (N, C, H, W) uint8.
+    It may have more. Before any work, `check(sampler)` raises ValueError for a model, solver or condition that it
+    cannot be done with, and `least_samples` is how many it takes. `prepare(sampler)` finds what all samples need, once
+    a process. With the samples there, `scores(sampler, samples, classes, classify)` gives figures of its own: samples
+    are an image source; classes (N,) int64 are the labels that the feature network takes them for, None where it judges
+    none; and classify tells its class of any pixels, (B, C, H, W) uint8 -> (B,), None where it has no logits. `picture(
+    sampler, images)` gives the Sheet that a person would be shown, from the first samples' pixels, (N, C, H, W) uint8.
     """
 
     def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]: ...
@@ -260,7 +261,10 @@ class Sheet:
 
 
 class Data(Protocol):
-    """Images that a task begins with. num_classes: 0 if they have no labels. identity: what determines them."""
+    """Images that a task begins with. num_classes: 0 if they have no labels. identity: what determines them.
+
+    It may have `labels`, (N,) int64, which otherwise are read with the images.
+    """
 
     num_classes: int
     identity: dict

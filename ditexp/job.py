@@ -164,7 +164,8 @@ def task_scores(cell: Cell) -> dict[str, float]:
     if feature and "logits" in feature.outputs and feature.channels == store.image_shape[2]:
         feature.to(cell.devices[0])
         cache = feature_cache(cell.cfg.outputs)
-        classes = extract(store, feature, cache, outputs={"logits"}, limit=store.num_samples).logits.argmax(1)
+        if feature.judges_labels:
+            classes = extract(store, feature, cache, outputs={"logits"}, limit=store.num_samples).logits.argmax(1)
 
         def classify(images: torch.Tensor) -> torch.Tensor:
             return feature(images)["logits"].argmax(1)

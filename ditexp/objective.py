@@ -16,7 +16,7 @@ class FlowMatching:
 
     label_dropout: share of labels, or captions, replaced by none, which makes guidance possible.
     sizes: sides in pixels that batches are reduced to, each drawn with equal chance, for a network of several
-    resolutions; None: images as they are.
+    resolutions: multiples of its patch_size, and no larger than the images; None: images as they are.
     """
 
     label_dropout: float = 0.1
@@ -25,12 +25,23 @@ class FlowMatching:
     def __post_init__(self):
         if not 0 <= self.label_dropout <= 1:
             raise ValueError(f"objective.label_dropout={self.label_dropout}: give a share between 0 and 1")
+        sizes = self.sizes
+        if sizes is not None and not (
+            isinstance(sizes, Sequence) and sizes and all(type(side) is int and side > 0 for side in sizes)
+        ):
+            raise ValueError(f"objective.sizes={sizes}: give a list of sides in whole pixels, such as [4,8], or null")
 
     def __call__(
         self, network: nn.Module, images: Tensor, labels: Tensor | Sequence[str], generator: torch.Generator
     ) -> Tensor:
         """images (B, C, H, W) in [-1, 1], labels (B,) int64 or B captions -> scalar loss."""
         if self.sizes:
+            largest, patch_size = min(images.shape[2:]), network.patch_size
+            if any(side > largest or side % patch_size for side in self.sizes):
+                raise ValueError(
+                    f"objective.sizes={list(self.sizes)}: give multiples of {patch_size}, the network's patch_size, up "
+                    f"to the images' {largest} pixels"
+                )
             side = self.sizes[int(torch.randint(len(self.sizes), (), generator=generator))]
             images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
         shape, device = images.shape, images.device

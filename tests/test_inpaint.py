@@ -411,12 +411,10 @@ def test_scores_are_measured_on_the_images():
     task = inpaint()
     s = sampler(task)
     image = MODEL.decode(task.data.images)
-    completed, classes = image.clone(), torch.tensor([0, 1, 2, 3, 4])
-    completed[..., 4:] += 9  # to be filled
-    assert task.scores(s, Samples(completed, 5), classes, lambda images: torch.zeros(len(images))) == {
-        "known_error": 0,
-        "agreement": 1 / 5,
-    }
+    completed = image.clone()
+    completed[1:, ..., 4:] += 9  # to be filled
+    scores = task.scores(s, Samples(completed, 5), None, lambda images: images.flatten(1).sum(1))
+    assert scores == {"known_error": 0, "agreement": 1 / 5}
     completed[5] += 50  # made, but not asked for
     assert task.scores(s, Samples(completed, 5), None, None) == {"known_error": 0}
     completed[4, 0, 3, 3] -= 3

@@ -421,8 +421,6 @@ def test_what_is_no_whole_path_is_left_out(told):
     for count in (3, 4, 5):
         assert task.scores(None, Samples(images, count), None, None) == {"path_ratio": pytest.approx(7 / 5)}
     assert [line[:43] for line in told] == ["path_ratio is of 1 whole paths of 3 frames;"] * 2
-    with refused(["num_samples=2", "task.frames=3"]):
-        task.scores(None, Samples(images, 2), None, None)
 
 
 def test_a_path_that_ends_where_it_began_has_no_ratio(told):
@@ -519,6 +517,7 @@ def read(path: Path) -> dict:
     ("arguments", "complaint"),
     [
         (["task.frames=1"], "task.frames=1: give a whole number from 2 to 256"),
+        (["num_samples=10"], "num_samples=10: this task takes 11 or more"),
         (["task.of=both", "model=analytic"], "task.of=both, but this model has no conditions between two"),
     ],
 )
@@ -526,8 +525,3 @@ def test_a_mistake_is_one_line_before_any_work(arguments, complaint, ditexp, tmp
     command = ditexp("task=interpolate", *arguments)
     assert command.code == 2 and len(command.complaints) == 1 and complaint in command.output, command.output
     assert not (tmp_path / "outputs" / "samples").exists()
-
-
-def test_fewer_samples_than_a_path_fail_the_cell(ditexp):
-    command = ditexp("task=interpolate", "num_samples=10", "batch_size=10", "steps=1", "metric=[]")
-    assert command.code == 1 and "num_samples=10 is less than a path of task.frames=11" in command.output

@@ -170,11 +170,12 @@ class Edit:
         noise, back = (sampler.model.decode(x).cpu() for x in self.reconstructed(sampler, shown))
         sampler.take_cost()
         columns = [sampler.model.decode(originals[shown]), noise, back, images[shown]]
-        return Sheet(
-            torch.stack(columns, dim=1),
-            columns=("image", "noise", "nothing changed", "edited"),
-            rows=[caption(sampler, labels[i].item(), None if targets is None else targets[i].item()) for i in shown],
-        )
+        if hasattr(sampler.conditioner, "captions"):
+            rows = sampler.conditioner.captions(shown)
+        else:
+            rows = [caption(sampler, labels[i].item(), None if targets is None else targets[i].item()) for i in shown]
+        names = ("image", "noise", "nothing changed", "edited")
+        return Sheet(torch.stack(columns, dim=1), columns=names, rows=rows)
 
 
 def to_change(labels: Tensor, targets: Tensor | None) -> Tensor:
@@ -189,8 +190,6 @@ def is_null(model: FlowModel, labels: Tensor) -> Tensor:
 
 
 def caption(sampler, label: int, target: int | None) -> str:
-    """What an image was and what it is to be: "2 -> 3", or a prompt."""
-    if prompts := getattr(sampler.conditioner, "prompts", None):
-        return prompts[target]
+    """What an image was and what it is to be: "2 -> 3"."""
     known = [str(each) for each in (label, target) if each is not None and each in range(sampler.model.num_classes)]
     return " -> ".join(dict.fromkeys(known))

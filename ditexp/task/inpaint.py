@@ -127,7 +127,7 @@ class Inpaint:
             difference = (completed.int() - originals.int()).abs()
             worst = max(worst, int(difference.masked_fill(self.mask(sampler, indices).cpu(), 0).max()))
             if classify:
-                alike += int((classify(originals) == classes[indices.start : indices.stop]).sum())
+                alike += int((classify(originals) == classify(completed)).sum())
             start = indices.stop
         return {"known_error": float(worst)} | ({"agreement": alike / count} if classify else {})
 

@@ -38,6 +38,10 @@ class Interpolate:
         if self.of not in OF:
             raise ValueError(f"task.of={self.of}: choose from {', '.join(OF)}")
 
+    @property
+    def least_samples(self) -> int:
+        return self.frames  # one path
+
     def check(self, sampler) -> None:
         if self.of == "noise":
             return
@@ -70,13 +74,9 @@ class Interpolate:
     def scores(self, sampler, samples, classes, classify) -> dict[str, float]:
         """path_ratio: the mean over paths of sum_k |x_k+1 - x_k| / |x_last - x_first|, of pixels in L2.
 
-        1 is a straight cross-fade of the first into the last image. Raises ValueError for less than one path.
+        1 is a straight cross-fade of the first into the last image.
         """
         paths, left = divmod(len(samples), self.frames)
-        if not paths:
-            raise ValueError(
-                f"num_samples={len(samples)} is less than a path of task.frames={self.frames}: give that many or more"
-            )
         if left:
             notice(f"path_ratio is of {paths} whole paths of {self.frames} frames; {left} samples more are in none")
         ratios, frames = [], np.empty((0, *samples.image_shape), np.uint8)
