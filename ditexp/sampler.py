@@ -181,6 +181,10 @@ class Sampler:
         self.cost.rejected.update(solution.rejected)
         return solution.x
 
+    def since(self, start: float) -> list[float]:
+        """`start` and the points of the grid after it: where a task takes its steps that begins there."""
+        return since(start, self.grid)
+
     def invert(self, x: Tensor, condition: Condition) -> Tensor:
         """From samples x at t = 1 to the noise that leads there: the solver on the reversed flow, dx/ds = -v(x, 1 - s).
 

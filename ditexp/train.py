@@ -99,6 +99,10 @@ def check(network: nn.Module, objective, data) -> None:
     if 0 < classes < data.num_classes:
         raise ValueError(f"the data has {data.num_classes} classes, the network {classes}: set network.num_classes")
     image, label = data[0]
+    side = getattr(network, "input_size", image.shape[-1])
+    if image.shape[1:] != (side, side):  # which a network of several resolutions would take
+        sides = " x ".join(map(str, image.shape[1:]))
+        raise ValueError(f"the images are {sides}, the network {side} x {side}: set network.input_size")
     labels = [label] if isinstance(label, str) else torch.tensor([data.num_classes - 1])
     try:
         with torch.no_grad():
