@@ -9,11 +9,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
+from ditexp.core import Sheet
 from ditexp.report import write_report
-from ditexp.report.grids import image_grid
+from ditexp.report.grids import by_caption, draw, image_grid
 from ditexp.report.table import Table
 
 
@@ -326,3 +328,28 @@ def test_solvers_beside_the_exact_flow_have_pictures_of_their_own(tmp_path):
             assert picture.width > 1000 and len(picture.convert("RGB").getcolors(10**6)) > 20
     report = write_report([cell()], tmp_path)
     assert report.paths["error_vs_cost.png"] is None and report.paths["error_along_t.png"] is None
+
+
+def sheet(**texts) -> Sheet:
+    """Two rows of three black images."""
+    return Sheet(torch.zeros(2, 3, 1, 8, 8, dtype=torch.uint8), **texts)
+
+
+def test_a_sheet_has_its_captions_beside_the_images():
+    plain = draw(sheet())
+    assert plain.size == (3 * 50 - 2, 2 * 50 - 2)
+    long = "a harbour at dawn, " * 20
+    page = draw(sheet(columns=("input", "mask", "result"), rows=("one", long)))
+    left, top = page.width - plain.width, page.height - plain.height
+    assert 100 < left < 400 and top > 15  # a long caption is cut off, and doesn't push the images away
+    dark = np.asarray(page.convert("L")) < 100
+    assert dark[top:, :left][: plain.height // 2].any() and dark[top:, :left][plain.height // 2 :].any()
+    assert all(dark[:top, left + 50 * i : left + 50 * i + 48].any() for i in range(3))
+    assert not dark[:top, :left].any() and dark[top : top + 48, left : left + 48].all()
+
+
+def test_images_stand_by_their_captions():
+    images = torch.arange(7, dtype=torch.uint8).view(7, 1, 1, 1).expand(7, 1, 2, 2)
+    by = by_caption(images, ["a", "b", "a", "c", "b", "a", "c"])
+    assert by.rows == ["a", "b", "c"]
+    assert by.images[:, :, 0, 0, 0].tolist() == [[0, 2], [1, 4], [3, 6]]

@@ -101,9 +101,11 @@ def draw(sheet: Sheet) -> Image.Image:
     images = sheet.images[:, list(shown)]
     grid = image_grid(images.flatten(0, 1).permute(0, 2, 3, 1).numpy(), columns=len(shown)).convert("RGB")
     font = ImageFont.load_default(size=13)
-    left = max((ceil(font.getlength(row)) + 12 for row in sheet.rows), default=0)
     columns = [sheet.columns[i] for i in shown] if sheet.columns else []
     width, height = (grid.width + 2) / len(shown), (grid.height + 2) / len(images)
+    fitting = {"width": 40, "max_lines": max(1, int(height // 17)), "placeholder": " ..."}
+    rows = ["\n".join(textwrap.wrap(row, **fitting)) for row in sheet.rows]
+    left = max((ceil(font.getlength(line)) + 12 for row in rows for line in row.splitlines()), default=0)
     lines = [textwrap.wrap(column, max(6, int(width // 7))) for column in columns]
     top = 17 * max(map(len, lines), default=0) + 6 * bool(lines)
     page = Image.new("RGB", (left + grid.width, top + grid.height), "white")
@@ -112,8 +114,8 @@ def draw(sheet: Sheet) -> Image.Image:
     for i, words in enumerate(lines):
         middle = left + (i + 0.5) * width - 1
         pen.multiline_text((middle, top - 4), "\n".join(words), "black", font, anchor="md", align="center")
-    for i, row in enumerate(sheet.rows):
-        pen.text((left - 8, top + (i + 0.5) * height - 1), row, "black", font, anchor="rm")
+    for i, row in enumerate(rows):
+        pen.multiline_text((left - 8, top + (i + 0.5) * height - 1), row, "black", font, anchor="rm", align="right")
     return page
 
 
