@@ -261,12 +261,14 @@ class Sheet:
 
 
 class Data(Protocol):
-    """Images that a task begins with. num_classes: 0 if they have no labels. identity: what determines them.
+    """Images that a task begins with.
 
-    It may have `labels`, (N,) int64, which otherwise are read with the images.
+    num_classes: 0 if they have no labels. labels: (N,) int64, so that no image is read for its label; -1 if they have
+    none. identity: what determines them.
     """
 
     num_classes: int
+    labels: Tensor
     identity: dict
 
     def __len__(self) -> int: ...

@@ -88,7 +88,11 @@ class ImageFolder(Dataset):
                     raise ValueError(f"{Path(path) / inside} is in no class folder: move it into one, or remove it")
             classes, labels = np.unique([inside.parts[0] for inside in paths], return_inverse=True)
             self.num_classes, self.labels = len(classes), torch.from_numpy(labels)
-        self.identity = {"data": self.images.fingerprint(), "size": size, "resize": resize}
+
+    @property
+    def identity(self) -> dict:
+        """Looks at every file, which training has no need of."""
+        return {"data": self.images.fingerprint(), "size": self.size[0], "resize": self.resize}
 
     def __len__(self) -> int:
         return len(self.images)

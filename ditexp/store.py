@@ -161,17 +161,23 @@ class SampleStore:
 
     def read(self, block: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Images (b, H, W, C) uint8 and labels (b,) of a whole block. Raises ValueError if it is damaged."""
+        return decode(self._bytes(block))
+
+    def _bytes(self, block: int) -> bytes:
         data = self.path(block).read_bytes()
         if hashlib.sha256(data).hexdigest() != json.loads(self.manifest_path(block).read_text())["sha256"]:
             raise ValueError(
                 f"block {block} of sample set {self.id} has changed since it was written: "
                 f"`python -m ditexp.samples verify {self.id}` drops it, and the next run makes it anew"
             )
-        return decode(data)
+        return data
 
     def labels(self) -> np.ndarray:
-        """What the set's samples were made under, (num_samples,) int64. Raises ValueError if they have no labels."""
-        labels = [decode_labels(self.path(block).read_bytes()) for block in range(self.num_blocks)]
+        """What the set's samples were made under, (num_samples,) int64.
+
+        Raises ValueError if a block is damaged, or has no labels.
+        """
+        labels = [decode_labels(self._bytes(block)) for block in range(self.num_blocks)]
         if any(part is None for part in labels):
             raise ValueError(f"{self.name} have no labels: leave out the metrics that ask for them")
         return np.concatenate(labels)[: self.num_samples]

@@ -196,6 +196,7 @@ def test_every_piece_has_a_config(group):
         "manifold",
         "mask",
         "direction",
+        "pixels",
     )
     shared = {f"ditexp.{group}", *(f"ditexp.{group}.{base}" for base in bases)}
     pieces = {module for module in FILES if within(module, group)} - shared

@@ -31,5 +31,5 @@ class Original:
             )
 
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
-        labels = [self.data[index % len(self.data)][1] for index in indices]
-        return Condition((torch.stack(labels) + self.shift) % self.data.num_classes)
+        labels = self.data.labels[torch.tensor(indices) % len(self.data.labels)]
+        return Condition((labels + self.shift) % self.data.num_classes)

@@ -119,6 +119,8 @@ class DiT(nn.Module):
     twice the output channels (DiT's variance head); the second half is dropped, as SiT does.
     """
 
+    block = Block
+
     def __init__(
         self,
         *,
@@ -151,8 +153,6 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(self.block(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size, out_channels)
         self.initialize_weights()
-
-    block = Block
 
     def initialize_weights(self) -> None:
         """Xavier for linear layers, N(0, 0.02) for embeddings, zero for every gate and for the output."""

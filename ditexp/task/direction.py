@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ditexp.core import Condition, Data
 from ditexp.files import sha256
+from ditexp.task.pixels import by
 
 BATCH = 64  # whatever the run's own batches are, so that their size doesn't change a direction's last bits
 
@@ -44,7 +45,7 @@ class BetweenClasses:
         return f"{{{', '.join(f'{start}: {end}' for start, end in self.pairs)}}}"
 
     def check(self, sampler, edit) -> None:
-        labels = labels_of(edit.data)
+        labels = edit.data.labels
         if missing := sorted({label for pair in self.pairs for label in pair} - set(labels.tolist())):
             known = f"labels run from {labels.min()} to {labels.max()}" if edit.data.num_classes else "have no labels"
             raise ValueError(f"task.direction={self}: no image is of class {missing[0]}; the images' {known}")
@@ -172,14 +173,9 @@ def for_every_class(direction: Tensor, data: Data) -> Tensor:
     return direction.expand(max(1, data.num_classes), *direction.shape)
 
 
-def labels_of(data: Data) -> Tensor:
-    """(N,); images need not be read where the data know their labels."""
-    return data.labels if hasattr(data, "labels") else torch.stack([label for _, label in data])
-
-
 def images_of(data: Data, label: int, count: int) -> list[int]:
     """The indices of the first images of a class."""
-    return (labels_of(data) == label).nonzero()[:count, 0].tolist()
+    return (data.labels == label).nonzero()[:count, 0].tolist()
 
 
 def one_for_all(*conditions: Condition) -> bool:
@@ -187,7 +183,3 @@ def one_for_all(*conditions: Condition) -> bool:
     kinds = {tuple(part is None for part in condition.parts) for condition in conditions}
     parts = filter(lambda part: part is not None, Condition.cat(*conditions).parts) if len(kinds) == 1 else ()
     return len(kinds) == 1 and all((part == part[:1]).all() for part in parts)
-
-
-def by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ditexp.core import Condition, Conditioner, Data, FlowModel, Sheet
-from ditexp.task.direction import Direction, batches, by, read_direction
+from ditexp.task.direction import Direction, batches, read_direction
+from ditexp.task.pixels import check_pixels
 
 RECONSTRUCTED = 256  # originals that the round trip is measured on, at most
 SHOWN = 10
@@ -60,18 +61,8 @@ class Edit:
                 f"task=edit goes to noise and back by one path, but {type(sampler.solver).__name__} adds noise to it: "
                 "choose a solver of the ODE, such as solver=heun"
             )
-        height, width, channels = sampler.model.image_shape
-        if tuple(sampler.model.sample_shape) != (channels, height, width):
-            raise ValueError(
-                f"task=edit begins with pixels, but this model's samples are latents of "
-                f"{by(sampler.model.sample_shape)}, which images cannot be brought to yet: choose a model of pixels"
-            )
         image, label = self.data[0]
-        if image.shape != sampler.model.sample_shape:
-            raise ValueError(
-                f"task=edit: the images are {by(image.shape)}, this model's {by(sampler.model.sample_shape)}: choose "
-                f"others, or data=folder data.channels={channels} data.size={height} data.resize=true"
-            )
+        check_pixels(image.shape, sampler.model, task="edit")
         if not isinstance(label, Tensor):
             raise ValueError(
                 "task=edit takes images with labels, or with none; these have captions: choose data=digits"

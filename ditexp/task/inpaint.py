@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ditexp.core import Data, Sheet
 from ditexp.task.mask import Box, Half, ImageMask, RandomPixels
+from ditexp.task.pixels import check_pixels
 
 KINDS = {"half": ("side", Half), "box": ("box", Box), "random": ("share", RandomPixels)}
 KNOWN = ("renoised", "naive")
@@ -101,17 +102,7 @@ class Inpaint:
     def originals(self, sampler, indices: Sequence[int]) -> Tensor:
         """The images (B, C, H, W) in [-1, 1]. Raises ValueError if they are not of the model's shape."""
         images = torch.stack([self.data[index % len(self.data)][0] for index in indices])
-        needed, (height, width, channels) = tuple(sampler.model.sample_shape), sampler.model.image_shape
-        if needed != (channels, height, width):
-            raise ValueError(
-                f"task=inpaint works on pixels, but this model's samples are latents of {size(needed)}, of images of "
-                f"{channels} x {height} x {width}: choose a model of pixels"
-            )
-        if images.shape[1:] != needed:
-            raise ValueError(
-                f"task=inpaint: the images of the data are {size(images.shape[1:])}, this model's {size(needed)}: "
-                f"choose other data, or data=folder data.size={height} data.channels={channels} data.resize=true"
-            )
+        check_pixels(images.shape[1:], sampler.model, task="inpaint")
         return images.to(sampler.device)
 
     def scores(self, sampler, samples, classes: Tensor | None, classify: Callable | None) -> dict[str, float]:
@@ -168,7 +159,3 @@ def looks_back(solver) -> bool:
     for step in itertools.pairwise(grid):
         x = integrate(x, step)
     return not torch.equal(x, integrate(start, grid))
-
-
-def size(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

@@ -1,0 +1,26 @@
+"""What tasks share that begin with images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ditexp.core import FlowModel
+
+
+def check_pixels(shape: Sequence[int], model: FlowModel, *, task: str) -> None:
+    """Raise ValueError if images of this shape, (C, H, W), are no samples of the model's."""
+    height, width, channels = model.image_shape
+    if tuple(model.sample_shape) != (channels, height, width):
+        raise ValueError(
+            f"task={task} begins with pixels, but this model's samples are latents of {by(model.sample_shape)}, of "
+            f"images of {channels} x {height} x {width}: choose a model of pixels"
+        )
+    if tuple(shape) != tuple(model.sample_shape):
+        raise ValueError(
+            f"task={task}: the images of the data are {by(shape)}, this model's {by(model.sample_shape)}: choose other "
+            f"data, or data=folder data.size={height} data.channels={channels} data.resize=true"
+        )
+
+
+def by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
