@@ -45,6 +45,11 @@ class Cell:
         return self.result_path.with_suffix(".png")
 
     @property
+    def trajectory_path(self) -> Path:
+        """Some samples on their way from noise to data, where the task shows them."""
+        return self.result_path.with_suffix(".trajectory.png")
+
+    @property
     def film_path(self) -> Path:
         """Beside the grid, where the task's picture moves."""
         return self.result_path.with_suffix(".gif")
@@ -96,6 +101,7 @@ def build(cfg: DictConfig) -> Cell:
         "sample_id": store.id,
         "num_samples": cfg.num_samples,
         "metrics": {name: identify(metric) for name, metric in chosen.items()},
+        "resamples": cfg.resamples,
         "feature": feature and feature.identity,
         "reference": None if reference is None else reference.fingerprint(),
         **evaluator.protocol,
@@ -106,7 +112,7 @@ def build(cfg: DictConfig) -> Cell:
 
 def check_numbers(cfg: DictConfig) -> list[str]:
     """Mistakes in the plain values of the configuration."""
-    mistakes = not_whole_numbers(cfg, num_samples=1, batch_size=1, seed=0)
+    mistakes = not_whole_numbers(cfg, num_samples=1, batch_size=1, seed=0, resamples=0)
     if cfg.forwards is not None:
         mistakes += not_whole_numbers(cfg, forwards=1)
     if cfg.precision not in PRECISIONS:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -241,6 +242,7 @@ class Task(Protocol):
     are an image source; classes (N,) int64 are the labels that the feature network takes them for, None where it judges
     none; and classify tells its class of any pixels, (B, C, H, W) uint8 -> (B,), None where it has no logits. `picture(
     sampler, images)` gives the Sheet that a person would be shown, from the first samples' pixels, (N, C, H, W) uint8.
+    `trajectory(sampler, indices)` gives a Sheet of some samples on their way from noise to data.
     """
 
     def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]: ...
@@ -340,10 +342,21 @@ class Comparison(Protocol):
 
 
 _said: set[str] = set()
+_silent: list[bool] = []
 
 
 def notice(message: str) -> None:
     """Tell the user something once a process: a setting that cannot act, a fallback taken."""
-    if message not in _said:
+    if message not in _said and not _silent:
         _said.add(message)
         logging.getLogger("ditexp").warning(message)
+
+
+@contextmanager
+def without_notices() -> Iterator[None]:
+    """For work that repeats what notices were given of."""
+    _silent.append(True)
+    try:
+        yield
+    finally:
+        _silent.pop()

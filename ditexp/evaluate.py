@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import stdev
 
 import torch
 from omegaconf import DictConfig
 from rich.table import Table
 
-from ditexp.cli import ConfigError, command, instantiate
+from ditexp.cli import ConfigError, command, instantiate, not_whole_numbers
 from ditexp.evaluator import Evaluator, protocol_of
 from ditexp.features import feature_cache
 from ditexp.files import atomic, digest
 from ditexp.images import FolderImages, ImageSource, NpzImages
 from ditexp.provenance import provenance
 from ditexp.report import wide_console
+from ditexp.report.columns import MISSING
 from ditexp.store import SampleStore
 
 
 @command("evaluate")
 def main(cfg: DictConfig) -> None:
+    if mistakes := not_whole_numbers(cfg, resamples=0):
+        raise ConfigError("\n".join(mistakes))
     metrics = {name: instantiate(metric) for name, metric in cfg.get("metric", {}).items()}
     if comparing := [name for name, metric in metrics.items() if hasattr(metric, "compare")]:
         raise ValueError(f"metric={', '.join(comparing)} is of a sampler, not of images: give it to ditexp.run")
@@ -36,10 +40,17 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError("\n".join(mistakes))
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    scores = evaluator.score(images, count=count, cache=feature_cache(cfg.outputs), device=device, title=images.name)
+    scores, deviations = evaluator.score(
+        images,
+        count=count,
+        resamples=cfg.resamples,
+        cache=feature_cache(cfg.outputs),
+        device=device,
+        title=images.name,
+    )
     judged = {"name": images.name, "fingerprint": images.fingerprint(), "count": count}
     protocol = {"images": judged, **evaluator.record()}
-    result = {"id": digest(protocol), "metrics": scores, "protocol": protocol, **provenance()}
+    result = {"id": digest(protocol), "metrics": scores, "deviations": deviations, "protocol": protocol, **provenance()}
     out = Path(cfg.outputs) / "results" / f"evaluate-{result['id']}.json"
     with atomic(out) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
@@ -62,8 +73,10 @@ def show(result: dict, out: Path) -> None:
     table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
+    table.add_column("sd", justify="right")  # of such a value, with other images of the same kind
     for name, value in result["metrics"].items():
-        table.add_row(name, f"{value:.6g}")
+        found = result["deviations"].get(name, ())
+        table.add_row(name, f"{value:.6g}", f"{stdev(found):.2g}" if len(found) > 1 else MISSING)
     console.print(f"{images['count']:,} images of {images['name']}{against}", highlight=False, soft_wrap=True)
     facts = [f"protocol {protocol['protocol']}", *protocol["changed"], f"features {protocol['feature']['name']}"]
     console.print(", ".join(facts), highlight=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from ditexp.features import check_channels, extract
 from ditexp.images import ImageSource
 from ditexp.progress import progress_bar
 from ditexp.reference import Reference, StatisticsFile, gaussians_of, reference_features
+from ditexp.uncertainty import deviations
 
 
 @dataclass(frozen=True)
@@ -98,16 +99,20 @@ class Evaluator:
             raise ValueError(f"{name} needs statistics of {metric.uses} features, which {reference.name} lacks")
         metric.check(fake=count, real=None if known else images or None)
 
-    def score(self, images: ImageSource, *, count: int, cache: Path, device: torch.device, title: str) -> dict:
-        """All metrics of the first `count` images, from features extracted once and cached block by block."""
+    def score(
+        self, images: ImageSource, *, count: int, resamples: int, cache: Path, device: torch.device, title: str
+    ) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """All metrics of the first `count` images, from features extracted once and cached block by block.
+
+        And how they differ between random halves of the images, see `uncertainty.deviations`.
+        """
         if not self.metrics:
-            return {}
+            return {}, {}
         self.feature.to(device)
         total = count + (0 if self.reference is None else len(self.reference))
         with progress_bar(f"{title}, {self.feature.name} features", total=total) as bar:
             fake = extract(images, self.feature, cache, outputs=self.outputs, progress=bar, limit=count)
-            if any(needs_labels(metric) for metric in self.metrics.values()):
-                fake = dataclasses.replace(fake, labels=torch.from_numpy(images.labels()[:count]))
+            fake = dataclasses.replace(fake, labels=self._labels(images, count))
             real = None
             if self.reference is not None:
                 needed = {"outputs": self.needed("images"), "statistics": self.needed("statistics")}
@@ -115,7 +120,15 @@ class Evaluator:
         scores: dict[str, float] = {}
         for metric in self.metrics.values():
             scores |= metric(fake, real)
-        return scores
+        with progress_bar(f"{title}, uncertainty", total=resamples, unit="resamples") as bar:
+            found = deviations(self.metrics.values(), fake, real, resamples=resamples, advance=lambda: bar.advance(1))
+        return scores, found
+
+    def _labels(self, images: ImageSource, count: int) -> torch.Tensor | None:
+        labels = images.labels() if hasattr(images, "labels") else None
+        if labels is None and (needy := [name for name, metric in self.metrics.items() if needs_labels(metric)]):
+            raise ValueError(f"{images.name} have no labels: leave out {', '.join(needy)}")
+        return None if labels is None else torch.from_numpy(labels[:count])
 
     def record(self) -> dict:
         """What a number needs beside it to be compared with another."""

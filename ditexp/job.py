@@ -40,7 +40,8 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
     with suppress(OSError):  # a folder that can only be read
         remove_abandoned(cell.result_path.parent)
         cell.store.clear()
-    store, about = cell.store, {"study": cfg.study, "settings": settings, "grid": str(cell.grid_path)}
+    pictures = {"grid": str(cell.grid_path), "trajectory_picture": str(cell.trajectory_path)}
+    store, about = cell.store, {"study": cfg.study, "settings": settings, **pictures, "command": command}
     missing = store.missing()
     if cell.result_path.exists() and not (missing and store.folder.exists()):  # a set may be deleted, never damaged
         return json.loads(cell.result_path.read_text()) | about | {"cached": True}
@@ -56,8 +57,13 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         if left := store.missing():
             there = f"{store.num_blocks - len(left)} of {store.num_blocks} blocks are there"
             return {"id": f"slice-{cell.id}", "status": "incomplete", **about, "error": f"slice {cfg.slice}: {there}"}
-        metrics = cell.evaluator.score(
-            store, count=cfg.num_samples, cache=feature_cache(cfg.outputs), device=cell.devices[0], title=title
+        metrics, deviations = cell.evaluator.score(
+            store,
+            count=cfg.num_samples,
+            resamples=cfg.resamples,
+            cache=feature_cache(cfg.outputs),
+            device=cell.devices[0],
+            title=title,
         )
         compared, details = compare(cell, title)
         of_task = task_scores(cell)
@@ -71,6 +77,7 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         "num_samples": cfg.num_samples,
         "cost": {"steps": steps, **store.cost()},
         "metrics": metrics | compared | of_task,
+        "deviations": deviations,
         **details,
         "protocol": cell.evaluator.record(),
         "config": OmegaConf.to_container(cfg, resolve=True),
@@ -195,3 +202,8 @@ def write_pictures(cell: Cell) -> None:
     if sheet and sheet.moving:
         with atomic(cell.film_path) as temporary:
             film(sheet, temporary)
+    if hasattr(sampler.task, "trajectory"):
+        with torch.inference_mode():
+            sheet = sampler.task.trajectory(sampler, range(min(4, store.num_samples)))
+        with atomic(cell.trajectory_path) as temporary:
+            draw(sheet).save(temporary, format="png")

@@ -172,15 +172,13 @@ class SampleStore:
             )
         return data
 
-    def labels(self) -> np.ndarray:
-        """What the set's samples were made under, (num_samples,) int64.
+    def labels(self) -> np.ndarray | None:
+        """What the set's samples were made under, (num_samples,) int64; None if under nothing.
 
-        Raises ValueError if a block is damaged, or has no labels.
+        Raises ValueError if a block is damaged.
         """
         labels = [decode_labels(self._bytes(block)) for block in range(self.num_blocks)]
-        if any(part is None for part in labels):
-            raise ValueError(f"{self.name} have no labels: leave out the metrics that ask for them")
-        return np.concatenate(labels)[: self.num_samples]
+        return None if any(part is None for part in labels) else np.concatenate(labels)[: self.num_samples]
 
     def drop(self, block: int) -> None:
         """Forget a block, so that the next run makes it anew."""

@@ -23,7 +23,7 @@ from ditexp.card import amount
 from ditexp.cell import COMPONENTS, Cell, build, settle_steps, slice_of
 from ditexp.cli import CellsFailed, ConfigError, describe, instantiate
 from ditexp.files import atomic, free_space
-from ditexp.report import read_results, wide_console, write_report
+from ditexp.report import read_results, show, wide_console, write_report
 from ditexp.report.columns import MISSING
 from ditexp.tracker import Tracker
 
@@ -101,13 +101,10 @@ def finish() -> None:
         return
     results = read_results(Cells.folder)
     cfg = Cells.cfg
-    report = write_report(results, Path(cfg.outputs) / "reports" / Cells.folder.name)
-    console = wide_console()
-    console.print(report.table.rich())
+    report = write_report(results, Path(cfg.outputs) / "reports" / Cells.folder.name, title=cfg.study)
+    show(report)
     if all(result.get("cached") for result in results):
-        console.print("every cell was done already: nothing was sampled")
-    for path in filter(None, report.paths.values()):
-        console.print(str(path), highlight=False, soft_wrap=True)
+        print("every cell was done already: nothing was sampled")
     tracker = tracker_of(cfg)
     tracker.log_report(cfg.study, results, report.table, report.paths)
     tracker.close()

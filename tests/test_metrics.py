@@ -219,27 +219,6 @@ def test_fid_infinity_takes_away_most_of_the_bias():
     assert abs(np.mean(errors["fid_infinity"])) < np.mean(errors["fid"]) / 2
 
 
-def test_a_bootstrap_interval_covers_what_is_expected_of_so_many_samples():
-    """Of 100 intervals of 95 %, 86 do or more, unless they are too narrow or chance is 4 deviations off."""
-    metric, values, intervals = FrechetDistance(bootstrap=100), [], []
-    for seed in range(100):
-        scores = metric(standard_normal(150, 6, seed, shift=0.1), population(6))
-        values.append(scores["fid"])
-        intervals.append((scores["fid_low"], scores["fid_high"]))
-    expected = np.mean(values)  # itself only a tenth of one value's deviation off
-    covered = sum(low <= expected <= high for low, high in intervals)
-    assert covered >= 95 - 4 * np.sqrt(100 * 0.95 * 0.05)
-    assert all(low <= value <= high for value, (low, high) in zip(values, intervals))
-
-
-def test_a_bootstrap_is_the_same_each_time_and_leaves_the_value_alone():
-    fake, real = gaussian(60, 8, seed=0), gaussian(90, 8, seed=1)
-    scores = FrechetDistance(bootstrap=40)(fake, real)
-    assert scores == FrechetDistance(bootstrap=40)(fake, statistics_only(real))
-    assert scores["fid"] == FrechetDistance()(fake, real)["fid"]
-    assert set(FrechetDistance(name="sfid", bootstrap=40)(fake, real)) == {"sfid", "sfid_low", "sfid_high"}
-
-
 # ---- Inception Score
 
 
@@ -507,7 +486,6 @@ FEW = features(digits(9))
         (FrechetDistance(name="sfid"), FEW, features(digits(1)), ["sfid", "2 images", "got 1 in the reference"]),
         (FrechetDistance(), FEW, gaussian(9, 8, seed=0), ["fid", "64 dim", "of 8", "same feature network"]),
         (FrechetDistance(uses="spatial", name="sfid"), FEW, FEW, ["sfid", "spatial features"]),
-        (FrechetDistance(bootstrap=40), statistics_only(FEW), FEW, ["fid", "one set has none"]),
         (FrechetInfinity(), features(digits(19)), FEW, ["fid_infinity", "20 images", "got 19 in the samples"]),
         (FrechetInfinity(), features(digits(40)), gaussian(9, 8, seed=0), ["fid_infinity", "64 dim", "of 8"]),
         (InceptionScore(splits=10), features(digits(50)), None, ["inception_score", "logits features"]),
@@ -542,7 +520,6 @@ def test_what_a_metric_lacks_is_said_in_one_line(metric, fake, real, words):
         (lambda: InceptionScore(split_size=0), ["metric.inception_score.split_size=0", "1 or more"]),
         (lambda: KernelDistance(subsets=0), ["metric.kid", "subsets=0", "null"]),
         (lambda: KernelDistance(subsets=9, subset_size=1), ["metric.kid", "subset_size=1"]),
-        (lambda: FrechetDistance(bootstrap=5), ["metric.fid.bootstrap=5", "choose 0", "40"]),
         (lambda: PrecisionRecall(k=0).check(fake=9, real=9), ["metric.precision_recall.k=0", "1 or more"]),
         (lambda: DensityCoverage(k=0).check(fake=9, real=9), ["metric.density_coverage.k=0", "1 or more"]),
     ],

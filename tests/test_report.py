@@ -1,6 +1,7 @@
 import copy
 import csv
 import io
+import itertools
 import json
 import math
 import re
@@ -14,23 +15,29 @@ from PIL import Image
 from rich.console import Console
 
 from ditexp.core import Sheet
-from ditexp.report import write_report
+from ditexp.report import study_results
+from ditexp.report import write_report as write
 from ditexp.report.grids import by_caption, draw, image_grid
+from ditexp.report.plots import heat_map
+from ditexp.report.recommend import recommend
+from ditexp.report.seeds import told_apart
 from ditexp.report.table import Table
+from tests.conftest import refused
+
+IDS = map(str, itertools.count())
 
 
-def cell(*, id="0", solver="euler", steps=20, fid=1.0, num_samples=500, feature="inception", **changes):
+def cell(*, id=None, solver="euler", steps=20, fid=1.0, num_samples=500, feature="inception", **changes):
     settings = {"model": "digits", "solver": solver, "steps": steps, "weight": 0.0, "compile": False}
     metrics = {
         "fid": fid,
         "inception_score": 8.0,
-        "inception_score_std": 0.125,
         "precision": 0.7,
         "recall": 0.6,
     }
     cost = {"steps": steps, "nfe": float(steps), "forwards": 2.0 * steps, "seconds_per_image": 0.0001 * steps}
     result = {
-        "id": id,
+        "id": id or next(IDS),
         "status": "done",
         "study": "solvers",
         "num_samples": num_samples,
@@ -49,6 +56,10 @@ def failed(*, error="FloatingPointError: not finite at step 3", **settings):
         "status": "failed",
         "error": error,
     }
+
+
+def write_report(results, folder):
+    return write(results, folder, title="solvers")
 
 
 def headers(table):
@@ -78,7 +89,7 @@ def test_a_components_settings_are_shown_where_they_tell_cells_apart():
     heun, euler = cell(solver="heun"), cell(solver="euler")
     heun["settings"]["solver.correct_last"] = True
     assert "solver.correct_last" not in headers(Table.of([heun, euler]))
-    other = copy.deepcopy(heun)
+    other = copy.deepcopy(heun) | {"id": "other"}
     other["settings"]["solver.correct_last"] = False
     table = Table.of([heun, euler, other])
     assert "solver.correct_last" in headers(table)
@@ -192,20 +203,22 @@ def test_csv_gives_back_the_exact_numbers():
     results = [cell(id=str(i), steps=i + 1, fid=value) for i, value in enumerate(numbers)]
     for result, value in zip(results, numbers):
         result["cost"]["seconds_per_image"] = value
-        result["metrics"]["inception_score_std"] = value
+        result["deviations"] = {"recall": [value, -value]}
     results.append(cell(steps=9, fid=math.nan))
     rows = list(csv.DictReader(io.StringIO(Table.of(results).csv())))
     assert [float(row["inception/fid"]) for row in rows[:4]] == sorted(numbers)
     assert math.isnan(float(rows[4]["inception/fid"]))
     for row in rows[:4]:
-        assert row["inception/fid"] == row["seconds_per_image"] == row["inception/inception_score_std"]
+        assert row["inception/fid"] == row["seconds_per_image"]
+        assert float(row["inception/recall_sd"]) == pytest.approx(2**0.5 * float(row["inception/fid"]), rel=1e-12)
 
 
 def test_numbers_of_a_column_share_their_decimals():
     table = Table.of([cell(fid=0.0123), cell(steps=50, fid=12.3), cell(steps=40, fid=math.nan)])
     assert table.fid.texts == ["0.0123", "12.3000", "nan"]
     assert table.column("forwards").texts == ["40", "100", "80"]
-    assert table.column("inception/inception_score").texts[0] == "8.00 ± 0.12"
+    spread = cell(deviations={"inception_score": [0.125, 0.0, -0.125]})
+    assert Table.of([spread]).column("inception/inception_score").texts[0] == "8.00 ± 0.12"
 
 
 def test_no_metrics_no_picture(tmp_path):
@@ -277,27 +290,58 @@ def test_image_grid_enlarges_with_hard_pixels():
     assert image_grid(images, 5).height == 48
 
 
-def run_report(*args):
-    command = [sys.executable, "-m", "ditexp.report", *map(str, args)]
+def run_report(**settings):
+    command = [sys.executable, "-m", "ditexp.report", *(f"{name}={value}" for name, value in settings.items())]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
-def test_command_remakes_the_report_of_a_sweep(tmp_path):
-    results = [cell(), cell(steps=50, fid=0.5), failed(solver="rk4")]
+def leave(results, folder):
+    """As a sweep leaves its cells."""
     for i, result in enumerate(results):
-        (tmp_path / str(i)).mkdir()
-        (tmp_path / str(i) / "cell.json").write_text(json.dumps(result))
-    done = run_report(tmp_path, "--out", tmp_path / "elsewhere")
+        (folder / str(i)).mkdir(parents=True)
+        (folder / str(i) / "cell.json").write_text(json.dumps(result))
+
+
+def test_command_remakes_the_report_of_a_sweep(tmp_path):
+    results = [cell(id="a"), cell(id="b", steps=50, fid=0.5), failed(id="c", solver="rk4")]
+    leave(results, tmp_path)
+    done = run_report(results=tmp_path, out=tmp_path / "elsewhere", forwards=40)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "elsewhere" / "table.md").read_text() == Table.of(results).markdown()
+    assert (tmp_path / "elsewhere" / "table.md").read_text().startswith(Table.of(results).markdown())
+    assert "At most 40 forwards: euler with 20 steps" in done.stdout
     (tmp_path / "1" / "cell.json").write_text("{")
-    broken = run_report(tmp_path)
+    broken = run_report(results=tmp_path)
     assert broken.returncode == 2 and "1/cell.json" in broken.stderr and len(broken.stderr.splitlines()) == 1
 
 
-def test_command_without_results_says_so_in_one_line(tmp_path):
-    done = run_report(tmp_path)
-    assert done.returncode == 2 and "cell.json" in done.stderr and len(done.stderr.splitlines()) == 1
+def test_command_gathers_a_study_from_all_its_runs(tmp_path):
+    """The newest of each cell: of one that failed, was run again and then failed once more, the last failure."""
+    runs = tmp_path / "runs"
+    leave([cell(id="a"), failed(id="failed-1", steps=50), cell(id="other", steps=5, study="other")], runs / "1")
+    leave([cell(id="b", steps=50), cell(id="a")], runs / "2")
+    (runs / "3").mkdir()
+    (runs / "3" / "cell.json").write_text(json.dumps(cell(id="c", solver="heun")))
+    results = study_results(tmp_path, "solvers")
+    assert sorted(result["id"] for result in results) == ["a", "b", "c"]
+    with refused(["study=absent", "experiment=absent"]):
+        study_results(tmp_path, "absent")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, ["results=", "study="]),
+        ({"results": "nowhere"}, ["nowhere", "cell.json"]),
+        ({"study": "x", "results": "y"}, ["results=", "study="]),
+        ({"study": "x", "forwards": "many"}, ["forwards=many", "above 0"]),
+        ({"study": "x", "seconds": 0}, ["seconds=0", "above 0"]),
+        ({"stud": "x"}, ["stud", "did you mean study"]),
+    ],
+)
+def test_command_refuses_in_one_line(settings, words):
+    done = run_report(**settings)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert all(word in done.stderr for word in words), done.stderr
 
 
 def test_matplotlib_is_only_imported_for_pictures():
@@ -353,3 +397,103 @@ def test_images_stand_by_their_captions():
     by = by_caption(images, ["a", "b", "a", "c", "b", "a", "c"])
     assert by.rows == ["a", "b", "c"]
     assert by.images[:, :, 0, 0, 0].tolist() == [[0, 2], [1, 4], [3, 6]]
+
+
+# ---- seeds, noise and advice
+
+
+def sampled(seed=0, noise=(0.3, -0.3, 0.0, 0.0), **changes):
+    result = cell(id=f"{seed}-{changes}", deviations={"fid": list(noise)}, **changes)
+    result["settings"]["seed"] = seed
+    return result
+
+
+def test_seeds_of_a_cell_become_one_row():
+    fids = {0: 2.0, 1: 1.0, 2: 6.0}
+    table = Table.of([sampled(seed, fid=fid) for seed, fid in fids.items()] + [sampled(0, steps=50, fid=4.0)])
+    assert table.column("seeds").values == (3, 1) and table.column("seed").values == ("0, 1, 2", 0)
+    assert table.fid.values == (3.0, 4.0)
+    assert table.fid.spread[0] == pytest.approx(np.std([2, 1, 6], ddof=1))
+    assert table.fid.spread[1] == pytest.approx(np.std([0.3, -0.3, 0, 0], ddof=1))
+    assert table.column("inception/fid_best_seed").values == (1.0, None)
+    assert [len(row["members"]) for row in table.results] == [3, 1]
+    assert "between random halves of the samples or between 3 seeds" in " ".join(table.caption)
+
+
+def test_a_seed_whose_samples_or_protocol_differ_is_no_seed_of_the_cell():
+    other_count, other_solver = sampled(1, num_samples=100), sampled(1, solver="heun")
+    table = Table.of([sampled(0), other_count, other_solver, sampled(0)])
+    assert table.column("seeds") is None and len(table.results) == 3  # the last is the first again
+    twice = [sampled(0), sampled(0) | {"id": "elsewhere"}]
+    assert len(Table.of(twice).results) == 2
+
+
+def test_what_cells_share_does_not_hide_their_difference():
+    """Both rise and fall by 1 with the same samples: a difference of 0.2 is ten times what is left of that."""
+    shared = np.random.default_rng(0).normal(size=40)
+    own = 0.02 * np.random.default_rng(1).normal(size=40)
+    rows = Table.of([sampled(noise=shared, fid=3.0), sampled(noise=shared + own, fid=3.2, steps=50)]).results
+    assert told_apart(*rows, "fid") is True
+    alone = Table.of([sampled(noise=shared, fid=3.0), sampled(noise=shared[::-1], fid=3.2, steps=50)])
+    assert told_apart(*alone.results, "fid") is False
+    assert alone.fid.ties == {1} and alone.fid.texts[1].endswith(" ≈") and r"$\approx$" in alone.latex()
+
+
+def test_where_no_halves_are_known_shared_seeds_tell():
+    def rows(*differences):
+        base = [5.0, 9.0, 7.0]
+        results = [cell(id=f"a{i}", fid=value) for i, value in enumerate(base)]
+        results += [cell(id=f"b{i}", fid=v + d, steps=50) for i, (v, d) in enumerate(zip(base, differences))]
+        for i, result in enumerate(results):
+            result["settings"]["seed"] = i % 3
+        return Table.of(results).results
+
+    assert told_apart(*rows(1.0, 1.1, 0.9), "fid") is True
+    assert told_apart(*rows(1.0, -1.0, 0.5), "fid") is False
+    assert told_apart(*Table.of([cell(), cell(steps=50)]).results, "fid") is None
+
+
+def test_advice_names_the_best_within_a_budget_and_how_sure_it_is():
+    quiet, loud = np.linspace(-0.01, 0.01, 40), np.linspace(-1, 1, 40)
+    results = [
+        sampled(noise=quiet, steps=10, fid=5.0),  # 20 forwards
+        sampled(noise=quiet, steps=20, fid=2.0),
+        sampled(noise=quiet[::-1], steps=40, fid=2.001),
+        sampled(noise=loud, steps=80, fid=1.9),
+    ]
+    table = Table.of(results)
+    overall, forty, fifth, none, seconds = [
+        recommend(table, {name: limit})[-1]
+        for name, limit in [("forwards", None)] + [("forwards", n) for n in (40, 25, 5)] + [("seconds_per_image", 9)]
+    ]
+    assert overall.startswith("Of all cells: euler with 80 steps (FID 1.90") and "2 more can't be told" in overall
+    assert overall.endswith("the cheapest of them euler with 20 steps (FID 2.00 ± 0.01, 40 forwards).")
+    assert forty.startswith("At most 40 forwards: euler with 20 steps") and forty.endswith("which is beyond noise.")
+    assert "by 3," in forty
+    assert fifth.endswith("the only one.") and "no cell is that cheap; the cheapest takes 20" in none
+    assert seconds.startswith("At most 9 s/image: euler with 80 steps")
+    unknown = recommend(Table.of([cell(), cell(steps=50, fid=2.0)]), {})
+    assert "which may be noise" in unknown[0]
+
+
+def test_no_advice_where_nothing_is_compared():
+    assert recommend(Table.of([cell()]), {"forwards": 10}) == []
+    assert recommend(Table.of([cell(), cell(steps=50, num_samples=9)]), {}) == []
+    assert recommend(Table.of([failed()]), {}) == []
+
+
+def test_heat_map_of_solvers_and_steps(tmp_path):
+    results = [
+        sampled(solver=solver, steps=steps, fid=fid + steps / 10)
+        for solver, fid in (("euler", 2), ("heun", 1))
+        for steps in (5, 10, 20)
+    ]
+    path = write_report(results, tmp_path).paths["heat_map.png"]
+    with Image.open(path) as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
+    assert write_report(results[:3], tmp_path).paths["heat_map.png"] is None and not path.exists()
+    shared_forwards = [sampled(solver=s, steps=n, fid=1.0 * n) for s, n in (("a", 2), ("a", 4), ("b", 3), ("b", 6))]
+    for result in shared_forwards[2:]:
+        result["cost"]["forwards"] *= 2 / 3
+    figure = heat_map(Table.of(shared_forwards), Table.of(shared_forwards).fid)
+    assert figure.axes[0].get_xlabel() == "network evaluations per image"

@@ -26,28 +26,13 @@ class FrechetDistance:
     >= 0. Statistics that are known already are taken as they are. With fewer images than features covariances are
     singular; the distance is exact all the same, but biased upward, which is said once.
 
-    bootstrap: resamples of the samples for an interval `<name>_low` to `<name>_high` that covers, 95 times in 100,
-    the value expected of so many samples against this reference; 0: none. Resampling adds a bias of its own (a
-    resample has fewer distinct images, and FID rises as images get fewer), so that its plain percentiles may miss
-    even the value itself. Hence the basic interval (Davison and Hinkley 1997, Bootstrap Methods, section 5.2), from
-    the resamples' deviations from their own mean. Its limits: the reference's own error is left out, and where
-    images are fewer than features nothing warrants the 95 %.
-
     Raises ValueError when a set has fewer than two images, features that are not finite, or other dimensions.
     """
 
     uses: str = "pool"
     name: str = "fid"
-    bootstrap: int = 0
 
     reference: ClassVar[str] = "statistics"
-
-    def __post_init__(self):
-        if self.bootstrap != 0 and self.bootstrap < 40:
-            raise ValueError(
-                f"metric.{self.name}.bootstrap={self.bootstrap}: choose 0 for no interval, or 40 resamples or more, of "
-                "which one is outside on either side"
-            )
 
     def check(self, *, fake: int, real: int | None) -> None:
         check_counts(2, fake=fake, real=real, metric=self.name)
@@ -63,21 +48,7 @@ class FrechetDistance:
                 f"{self.name} of {min(few)} images with {dimensions} features is biased upward, the more so the fewer "
                 "the images: compare it only at equal counts, or add images"
             )
-        value = frechet_distance(ours, theirs)
-        if not self.bootstrap:
-            return {self.name: value}
-        x = output(fake, self.uses, metric=self.name)
-        low, high = self._deviations(x, theirs).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        return {self.name: value, f"{self.name}_low": max(value - high, 0.0), f"{self.name}_high": value - low}
-
-    def _deviations(self, x: Tensor, real: Gaussian) -> Tensor:
-        """(bootstrap,) float64, how far resamples' distances are from their mean."""
-        draw = torch.Generator().manual_seed(0)
-        values = []
-        for _ in range(self.bootstrap):
-            rows = torch.randint(len(x), (len(x),), generator=draw)
-            values.append(frechet_distance(next(gaussians(x, rows, [len(x)])), real))
-        return torch.tensor(values, dtype=torch.float64) - np.mean(values)
+        return {self.name: frechet_distance(ours, theirs)}
 
 
 def count_of(features: Features | None, uses: str) -> int | None:
@@ -104,7 +75,7 @@ def mean_and_covariance(x: Tensor) -> Gaussian:
 def gaussians(x: Tensor, rows: Tensor | None, counts: Sequence[int]) -> Iterator[Gaussian]:
     """The Gaussians fitted to x[rows[:count]], one after the other, in one pass.
 
-    x: (N, D) float32. rows: int64, in any order, also repeated; None: all as they are. counts: increasing, from 2.
+    x: (N, D) float32. rows: int64, in any order; None: all as they are. counts: increasing, from 2.
 
     Sums are float64 and shifted by the mean of the first block, so that large means cost few digits: since that block
     is among the data, its mean is at most sqrt(count / block) standard deviations from theirs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,33 +11,43 @@ from rich.console import Console
 
 from ditexp.files import atomic
 from ditexp.report.grids import side_by_side
-from ditexp.report.plots import error_along_t, quality_vs_cost
-from ditexp.report.table import Table
+from ditexp.report.plots import error_along_t, heat_map, quality_vs_cost
+from ditexp.report.recommend import recommend
+from ditexp.report.table import Table, escape_markdown
 
 
 @dataclass(frozen=True)
 class Report:
-    """paths: where each part lies: table.md, table.csv, table.tex, and pictures: quality_vs_cost.png, samples.png and,
-    of metric=trajectory, error_vs_cost.png and error_along_t.png.
+    """paths: where each part lies: table.md, table.csv, table.tex, and pictures: quality_vs_cost.png, heat_map.png,
+    samples.png and, of metric=trajectory, error_vs_cost.png and error_along_t.png.
 
-    A picture for which the results hold nothing is None.
+    A picture for which the results hold nothing is None. advice: what to use, a sentence each.
     """
 
     table: Table
     paths: dict[str, Path | None]
+    advice: list[str]
 
 
-def write_report(results: Sequence[dict], folder: Path | str) -> Report:
-    """Write the table and the pictures of `results`, one dict a cell, into `folder`."""
+def write_report(
+    results: Sequence[dict], folder: Path | str, *, title: str, budgets: Mapping[str, float | None] | None = None
+) -> Report:
+    """Write the table and the pictures of `results`, one dict a cell, into `folder`.
+
+    budgets: by the name of a cost, the most that an image may cost, for advice.
+    """
     folder, table = Path(folder), Table.of(results)
+    advice = recommend(table, budgets or {})
     paths: dict[str, Path | None] = {}
-    texts = {"table.md": table.markdown(), "table.csv": table.csv(), "table.tex": table.latex()}
+    markdown = "\n".join([table.markdown(), *(f"- {escape_markdown(sentence)}" for sentence in advice), ""])
+    texts = {"table.md": markdown, "table.csv": table.csv(), "table.tex": table.latex()}
     for name, text in texts.items():
         paths[name] = folder / name
         with atomic(paths[name]) as part:
             part.write_text(text, encoding="utf-8")
     figures = {
         "quality_vs_cost.png": quality_vs_cost(table, table.fid),
+        "heat_map.png": heat_map(table, table.fid),
         "error_vs_cost.png": quality_vs_cost(table, table.metric("trajectory_rmse")),
         "error_along_t.png": error_along_t(table),
         "samples.png": side_by_side(table),
@@ -51,7 +61,15 @@ def write_report(results: Sequence[dict], folder: Path | str) -> Report:
         with atomic(path) as part:
             figure.savefig(part, format="png", facecolor="white")
         paths[name] = path
-    return Report(table, paths)
+    return Report(table, paths, advice)
+
+
+def show(report: Report) -> None:
+    """Print the table, the advice, and where the report lies."""
+    console = wide_console()
+    console.print(report.table.rich())
+    for text in (*report.advice, *map(str, filter(None, report.paths.values()))):
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def read_results(folder: Path) -> list[dict]:
@@ -59,13 +77,31 @@ def read_results(folder: Path) -> list[dict]:
     files = [folder / "cell.json"] if (folder / "cell.json").is_file() else sorted(folder.glob("*/cell.json"))
     if not files:
         raise ValueError(f"{folder} holds neither cell.json nor */cell.json: give the folder of a run or a sweep")
-    results = []
-    for file in files:
-        try:
-            results.append(json.loads(file.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise ValueError(f"{file} is not JSON: {error}") from error
-    return results
+    return [read_result(file) for file in files]
+
+
+def read_result(file: Path) -> dict:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
+
+
+def study_results(outputs: Path, study: str) -> list[dict]:
+    """The newest result of each cell that was run under that study's name. Raises ValueError if there is none.
+
+    A failure is left out once the same cell is done.
+    """
+    files = [*outputs.glob("runs/*/cell.json"), *outputs.glob("runs/*/*/cell.json")]
+    files.sort(key=lambda file: file.stat().st_mtime)
+    found = [result for file in files if (result := read_result(file)).get("study") == study]
+    if not found:
+        raise ValueError(
+            f"no cell of study={study} lies below {outputs}/runs: run it by `python -m ditexp.run -m "
+            f"experiment={study}`, or name its folder by results=..."
+        )
+    newest = {json.dumps(result["settings"], sort_keys=True): result["id"] for result in found}
+    return list({result["id"]: result for result in found if result["id"] in set(newest.values())}.values())
 
 
 def wide_console() -> Console:

@@ -1,28 +1,30 @@
-"""Make the report of a sweep anew: python -m ditexp.report outputs/runs/<sweep>"""
+"""Tables, pictures and a page of what was run: python -m ditexp.report study=<study> (see conf/report.yaml)."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
-from ditexp.report import read_results, wide_console, write_report
+from omegaconf import DictConfig
+
+from ditexp.cli import command
+from ditexp.report import read_results, show, study_results, write_report
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m ditexp.report", description="Make the report of a sweep anew.")
-    parser.add_argument("folder", type=Path, help="a sweep's or a run's folder, such as outputs/runs/<sweep>")
-    parser.add_argument("--out", type=Path, help="where to write the report (default: outputs/reports/<sweep>)")
-    args = parser.parse_args()
-    out = args.out or args.folder.parents[1] / "reports" / args.folder.name
-    try:
-        report = write_report(read_results(args.folder), out)
-    except (ValueError, OSError) as error:
-        print(f"ditexp: {error}", file=sys.stderr)
-        sys.exit(2)
-    wide_console().print(report.table.rich())
-    for path in filter(None, report.paths.values()):
-        print(path)
+@command("report")
+def main(cfg: DictConfig) -> None:
+    if (cfg.results is None) == (cfg.study is None):
+        raise ValueError("give results=outputs/runs/<sweep>, or study=<study> for all cells of a study")
+    for name in ("forwards", "seconds"):
+        if cfg[name] is not None and not (isinstance(cfg[name], int | float) and cfg[name] > 0):
+            raise ValueError(f"{name}={cfg[name]}: give a number above 0, the most that an image may cost")
+    if cfg.study is not None:
+        name, results = cfg.study, study_results(Path(cfg.outputs), cfg.study)
+    else:
+        folders = [Path(folder) for folder in ([cfg.results] if isinstance(cfg.results, str) else cfg.results)]
+        name, results = folders[0].resolve().name, [result for folder in folders for result in read_results(folder)]
+    out = Path(cfg.out) if cfg.out else Path(cfg.outputs) / "reports" / name
+    budgets = {"forwards": cfg.forwards, "seconds_per_image": cfg.seconds}
+    show(write_report(results, out, title=name, budgets=budgets))
 
 
 if __name__ == "__main__":

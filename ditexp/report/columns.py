@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from ditexp.report.seeds import told_apart
 
 # How each number is headed, and which of its values is the best.
 COSTS: dict[str, tuple[str, Callable | None]] = {
@@ -22,7 +25,9 @@ METRICS: dict[str, tuple[str, Callable | None]] = {
     "sfid": ("sFID", min),
     "fid_infinity": ("FID∞", min),
     "kid": ("KID", min),
+    "kid_std": ("KID between subsets", None),
     "inception_score": ("IS", max),
+    "inception_score_std": ("IS between parts", None),
     "precision": ("Precision", max),
     "recall": ("Recall", max),
     "label_accuracy": ("label accuracy", max),
@@ -50,6 +55,7 @@ OF_PIXELS = (
     "change_rmse",
 )
 MISSING = "–"
+TIE = " ≈"
 MARKS = "†‡§¶"
 
 
@@ -59,8 +65,8 @@ class Column:
 
     name: for programs: a setting or a cost by its own name, a metric as `<feature network>/<metric>`.
     header: for readers. kind: setting, cost, metric or error. goal: min or max if one value is the best.
-    spread: standard deviations of the values, or nothing. marks: behind each value, what tells that it was taken by
-    another protocol than the others; or nothing.
+    spread: standard deviation of each value, None where unknown; or nothing. ties: rows that can't be told from the
+    best. marks: behind each value, what tells that it was taken by another protocol than the others; or nothing.
     """
 
     name: str
@@ -69,6 +75,7 @@ class Column:
     values: tuple
     goal: Callable | None = None
     spread: tuple = ()
+    ties: frozenset[int] = frozenset()
     marks: tuple[str, ...] = ()
 
     @property
@@ -97,7 +104,8 @@ class Column:
         decimals = 0 if is_whole else min(max(2 - math.floor(math.log10(min(sizes))), 0), 6)
         texts = [MISSING if value is None else f"{value:.{decimals}f}" for value in self.values]
         spreads = [f" ± {value:.{decimals}f}" if is_finite(value) else "" for value in self.spread]
-        for more in filter(None, (spreads, self.marks)):
+        ties = [TIE if row in self.ties else "" for row in range(len(texts))] if self.ties else ()
+        for more in filter(None, (spreads, ties, self.marks)):
             texts = [text + addition for text, addition in zip(texts, more)]
         return texts
 
@@ -125,7 +133,8 @@ def varies(name: str, settings: list[dict]) -> bool:
 
 
 def cost_columns(rows: list[dict]) -> list[Column]:
-    columns = []
+    seeds = tuple(len(row["members"]) for row in rows)
+    columns = [Column("seeds", "seeds", "cost", seeds)] if max(seeds) > 1 else []
     for name, (header, goal) in COSTS.items():
         values = tuple(row.get("cost", {}).get(name) for row in rows)
         if name == "steps":  # a failed cell cost nothing known, but it was asked for so many steps
@@ -138,26 +147,36 @@ def cost_columns(rows: list[dict]) -> list[Column]:
 def metric_columns(rows: list[dict], metrics: list[tuple[str, str]]) -> list[Column]:
     """A column for each (feature network, metric): numbers from two networks never share one."""
     columns, marks = [], protocol_marks(rows)
-    for network, name in metrics:
-        if (network, name.removesuffix("_std")) in metrics and name.endswith("_std"):
-            continue
+    for number, (network, name) in enumerate(metrics):
         header, goal = METRICS.get(name, (name, None))
+        header = heading(network, name, header)
         values = tuple(metric_of(row, network, name) for row in rows)
-        spread = tuple(metric_of(row, network, f"{name}_std") for row in rows)
         column_marks = ["" if value is None else marks[protocol_key(row)] for row, value in zip(rows, values)]
-        measured = {mark for mark, value in zip(column_marks, values) if value is not None}
-        columns.append(
-            Column(
-                f"{network}/{name}",
-                heading(network, name, header),
-                "metric",
-                values,
-                goal if len(measured) == 1 else None,
-                spread if any(value is not None for value in spread) else (),
-                tuple(column_marks) if len(measured) > 1 else (),
-            )
+        measured = {protocol_key(row) for row, value in zip(rows, values) if value is not None}
+        spread = tuple(None if value is None else row["spread"].get(name) for row, value in zip(rows, values))
+        column = Column(
+            f"{network}/{name}",
+            header,
+            "metric",
+            values,
+            goal if len(measured) == 1 else None,
+            spread if any(value is not None for value in spread) else (),
+            marks=tuple(column_marks) if len(measured) > 1 else (),
         )
+        columns.append(dataclasses.replace(column, ties=ties(column, rows, name)))
+        if number == 0 and goal and any("extremes" in row for row in rows):
+            best = tuple(row["extremes"][name][goal is max] if "extremes" in row else None for row in rows)
+            columns.append(Column(f"{network}/{name}_best_seed", f"{header}, best seed", "metric", best))
     return columns
+
+
+def ties(column: Column, rows: list[dict], name: str) -> frozenset[int]:
+    """The rows whose difference from the best is within noise."""
+    if not column.best:
+        return frozenset()
+    best = min(column.best)
+    others = [row for row, value in enumerate(column.values) if is_finite(value) and row not in column.best]
+    return frozenset(row for row in others if told_apart(rows[row], rows[best], name) is False)
 
 
 def heading(network: str, name: str, header: str) -> str:
@@ -211,8 +230,8 @@ def rank(result: dict, metrics: list[tuple[str, str]]) -> tuple[int, float]:
     return (0, -value if is_better_high else value)
 
 
-def caption(done: list[dict]) -> list[str]:
-    """Protocol, feature network, reference and number of samples; where they differ, what each mark stands for."""
+def caption(done: list[dict], columns: list[Column]) -> list[str]:
+    """Protocol, feature network, reference and number of samples; what each mark in the columns stands for."""
     protocols = [protocol_of(result) for result in done]
     sentences = []
     names = {"protocol": "Protocol", "feature network": "Features", "reference": "Reference"}
@@ -228,6 +247,14 @@ def caption(done: list[dict]) -> list[str]:
             differ = [name for name in {**usual, **facts} if facts.get(name) != usual.get(name)]
             what = "; ".join(f"{name} {facts.get(name, 'none')}" for name in differ)
             lines.append(f"{mark} not comparable with the others: {what}.")
+    if any(column.spread for column in columns):
+        counts = sorted({len(row["members"]) for row in done})
+        known = ["between random halves of the samples" if count == 1 else f"between {count} seeds" for count in counts]
+        lines.append(f"±: standard deviation of one seed's value, {' or '.join(known)}; the reference is left alone.")
+        lines.append(
+            f"{TIE.strip()}: not told from the best: the difference is within its noise (95% confidence), which is "
+            "less than ± shows, since cells share the noise that they start from."
+        )
     return lines
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ditexp.report.columns import Column, is_finite
+from ditexp.report.columns import TIE, Column, is_finite
 from ditexp.report.table import Table
 
 if TYPE_CHECKING:
@@ -79,6 +79,63 @@ def quality_vs_cost(table: Table, quality: Column | None) -> Figure | None:
         note = "The numbers at the points are steps. " + "\n".join(table.caption)
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=GREY)
     return figure
+
+
+def heat_map(table: Table, quality: Column | None) -> Figure | None:
+    """FID, or another column, of every solver at every cost: steps, or forwards where solvers share these rather.
+
+    None unless there are two rows and two columns, half of whose places are measured.
+    """
+    if quality is None:
+        return None
+    grids = [grid_of(table, quality, name) for name in ("steps", "forwards")]
+    name, labels, costs, places = max(grids, key=lambda grid: len(grid[3]) / max(1, len(grid[1]) * len(grid[2])))
+    if min(len(labels), len(costs)) < 2 or len(places) < len(labels) * len(costs) / 2:
+        return None
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.figure import Figure
+
+    values = [quality.values[row] for row in places.values()]
+    is_wide = min(values) > 0 and max(values) > 10 * min(values)
+    norm = (LogNorm if is_wide else Normalize)(min(values), max(values))
+    with house_style():
+        figure = Figure(figsize=(2.6 + 0.95 * len(costs), 1.5 + 0.36 * len(labels)), dpi=200, layout="constrained")
+        ax = figure.subplots()
+        ax.grid(False)
+        image = [[quality.values[places[at]] if (at := (y, x)) in places else math.nan for x in costs] for y in labels]
+        drawn = ax.imshow(image, norm=norm, cmap="viridis" if quality.goal is max else "viridis_r", aspect="auto")
+        for (label, cost), row in places.items():
+            is_dark = sum(drawn.cmap(norm(quality.values[row]))[:3]) < 1.5
+            ax.text(
+                costs.index(cost),
+                labels.index(label),
+                f"{quality.values[row]:.3g}" + TIE * (row in quality.ties),
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if is_dark else INK,
+                weight="bold" if row in quality.best else "normal",
+            )
+        ax.set_xticks(range(len(costs)), [f"{cost:g}" for cost in costs])
+        ax.set_yticks(range(len(labels)), labels)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_xlabel(AXES.get(name, name))
+        ax.set_title(quality.header, loc="left", fontsize=11, weight="bold")
+    return figure
+
+
+def grid_of(table: Table, quality: Column, name: str) -> tuple[str, list[str], list[float], dict]:
+    """The rows' labels, their costs of that name, and by (label, cost) the row that was measured there."""
+    cost = table.column(name)
+    costs = cost.values if cost else ()
+    places = {
+        (table.label(row), value): row
+        for row, value in enumerate(costs)
+        if is_finite(value) and is_finite(quality.values[row])
+    }
+    labels, values = (sorted(set(found)) for found in zip(*places)) if places else ([], [])
+    return name, labels, values, places
 
 
 def line_styles(table: Table, rows: list[int]) -> dict[str, dict]:

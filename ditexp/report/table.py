@@ -22,18 +22,19 @@ from ditexp.report.columns import (
     rank,
     setting_columns,
 )
+from ditexp.report.seeds import merge_seeds
 
 LATEX = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
     | {"†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "§": r"\S{}", "¶": r"\P{}", "∞": r"$_\infty$"}
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", MISSING: "--"}
+    | {"≈": r"$\approx$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", MISSING: "--"}
 )
 
 
 @dataclass(frozen=True)
 class Table:
-    """results: the cells in the order of the rows. caption: sentences on what the numbers rest on."""
+    """results: what `merge_seeds` makes of the cells, in the order of the rows. caption: what the numbers rest on."""
 
     results: list[dict]
     columns: list[Column]
@@ -41,7 +42,8 @@ class Table:
 
     @classmethod
     def of(cls, results: Sequence[dict]) -> Table:
-        """Cells from best to worst, failed ones last, with the settings in which they differ."""
+        """Cells from best to worst, failed ones last, with the settings in which they differ; a row for all seeds."""
+        results = merge_seeds(results)
         done = [result for result in results if result["status"] == "done"]
         metrics = dict.fromkeys((feature_of(result), name) for result in done for name in result["metrics"])
         metrics = sorted(metrics, key=lambda metric: metric[1] != "fid")
@@ -49,7 +51,7 @@ class Table:
         columns = [*setting_columns(rows), *cost_columns(rows), *metric_columns(rows, metrics)]
         if len(done) < len(rows):
             columns.append(Column("error", "error", "error", tuple(row.get("error") for row in rows)))
-        return cls(rows, columns, caption(done))
+        return cls(rows, columns, caption(done, columns))
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
@@ -93,10 +95,8 @@ class Table:
         columns = [(column.name, column.values) for column in self.columns]
         for column in self.columns:
             if column.spread:
-                columns.insert(
-                    [name for name, _ in columns].index(column.name) + 1,
-                    (f"{column.name}_std", column.spread),
-                )
+                after = [name for name, _ in columns].index(column.name) + 1
+                columns.insert(after, (f"{column.name}_sd", column.spread))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(name for name, _ in columns)

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import torch
 from torch import Tensor
+
+from ditexp.core import Sheet
 
 
 @dataclass(frozen=True)
@@ -13,3 +17,25 @@ class Generate:
     def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         condition = sampler.condition(indices)
         return sampler.integrate(sampler.noise(indices), condition, indices), condition.labels
+
+    def trajectory(self, sampler, indices: Sequence[int], columns: int = 9) -> Sheet:
+        """The samples' x on the way from noise to data, decoded: at the points of the grid nearest to equal steps in t.
+
+        An adaptive solver, which has steps of its own, stops at equal steps.
+        """
+        wanted = torch.linspace(sampler.grid[0], 1, columns, dtype=torch.float64).tolist()
+        x, condition = sampler.noise(indices), sampler.condition(indices)
+        states = {sampler.grid[0]: x}
+
+        def keep(x: Tensor, t: float) -> Tensor:
+            states[t] = x
+            return x
+
+        if sampler.solver.adaptive:
+            for part in pairwise(wanted):
+                x = keep(sampler.integrate(x, condition, indices, grid=part), part[1])
+        else:
+            sampler.integrate(x, condition, indices, project=keep)
+        shown = sorted({min(states, key=lambda t: abs(t - time)) for time in wanted})
+        images = torch.stack([sampler.model.decode(states[t]).cpu() for t in shown], dim=1)
+        return Sheet(images, columns=[f"t={t:.2f}" for t in shown])
