@@ -124,6 +124,7 @@ def test_imports_run_in_one_direction():
                 "evaluator",
                 "optimize",
                 "reference",
+                "report.study",
                 "_plugins",
             ),
             False,
