@@ -263,7 +263,9 @@ def chosen(row: Row, results: Sequence[dict]) -> tuple[list[dict], dict | None]:
             failed = failed or result
     if not groups:
         return [], failed
-    return min((list(cells.values()) for cells in groups.values()), key=lambda cells: len(differing(row, cells[0]))), None
+    return min(
+        (list(cells.values()) for cells in groups.values()), key=lambda cells: len(differing(row, cells[0]))
+    ), None
 
 
 def differing(row: Row, result: dict) -> list[str]:
@@ -350,9 +352,9 @@ def footnotes(published: Published, outcomes: Sequence[Outcome]) -> list[str]:
         for name in row.numbers:
             tolerance = row.tolerance[name]
             width = f"{tolerance.percent:g} %" if tolerance.within is None else f"{tolerance.within:g}"
-            names = same.setdefault(f"within {width}: {tolerance.because}", [])
+            names = same.setdefault(f"reproduced within {width}: {tolerance.because}", [])
             names += [] if HEADERS[name] in names else [HEADERS[name]]
-    lines += [f"Reproduced, {', '.join(names)}: {text}." for text, names in same.items()]
+    lines += [f"{', '.join(names)}: {text}." for text, names in same.items()]
     missing = dict.fromkeys(need for o in outcomes if o.verdict == "not run" and not o.cells for need in o.row.needs)
     lines += [f"Needs {need}: {published.needs[need]}." for need in missing]
     lines += [f"{row.name}: {row.note}." for row in rows if row.note]
