@@ -307,6 +307,13 @@ def test_every_published_file_loads_and_is_not_run_yet(file):
     assert study.study_table(numbers, outcomes).markdown().count("not run: ") == len(numbers.rows)
 
 
+def test_the_example_of_the_docs_loads(tmp_path):
+    text = (ROOT / "docs/studies.md").read_text()
+    (tmp_path / "published.yaml").write_text(text.split("```yaml")[1].split("```")[0])
+    (row,) = study.load(tmp_path / "published.yaml").rows
+    assert row.numbers == {"fid": 2.15} and row.needs == ["checkpoint"] and row.protocol["condition"] == "random"
+
+
 def commands_of(sweep: Path) -> list[list[str]]:
     """The arguments of the commands at the top of a sweep."""
     lines = [line for line in sweep.read_text().splitlines() if line.startswith("# python -m ditexp.run -m ")]
