@@ -124,7 +124,7 @@ def test_imports_run_in_one_direction():
                 "evaluator",
                 "optimize",
                 "reference",
-                "report.study",
+                "report.published",
                 "_plugins",
             ),
             False,

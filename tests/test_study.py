@@ -19,6 +19,8 @@ from rich.console import Console
 from ditexp.cell import build
 from ditexp.cli import ConfigError, register_with_hydra
 from ditexp.report import study
+from ditexp.report.columns import plain
+from ditexp.report.published import GROUPS, Published, Row, load, parse
 from ditexp.sweep import settings_of
 from tests.conftest import refused
 from tests.test_dit import network, saved
@@ -50,9 +52,9 @@ STUDY = {
 }
 
 
-def published(*rows: dict, **changes) -> study.Published:
+def published(*rows: dict, **changes) -> Published:
     rows = [{**ROW, "name": f"row {number}", **row} for number, row in enumerate(rows)] or [ROW]
-    return study.parse(copy.deepcopy({**STUDY, "rows": rows, **changes}))
+    return parse(copy.deepcopy({**STUDY, "rows": rows, **changes}))
 
 
 def run(*, solver="heun", fid=2.0, precision=0.8, seed=0, checkpoint=None, settings=(), **changes) -> dict:
@@ -245,7 +247,7 @@ def broken(path: str, value: object) -> dict:
     [
         ("sorces", {}, ["the file", "'sorces' is unknown", "did you mean sources?"]),
         ("title", None, ["the file has no title"]),
-        ("title", ["x"], ["title is ['x']: give a str"]),
+        ("title", ["x"], ["title is ['x']: give text"]),
         ("rows", [], ["rows is empty"]),
         ("rows", {}, ["rows is {}: give a list"]),
         ("rows", ["Heun"], ["row 1 is 'Heun'"]),
@@ -269,10 +271,11 @@ def broken(path: str, value: object) -> dict:
         ("rows.0.tolerance.fid", {"within": 1}, ["tolerance.fid has no because"]),
         ("tolerance.fid.within", 1, ["tolerance.fid: give either within or percent"]),
         ("tolerance.fid.percent", -1, ["tolerance.fid: give either within or percent, at least 0"]),
-        ("tolerance.fid.percent", "5", ["tolerance.fid, percent is '5': give a float"]),
+        ("tolerance.fid.percent", "5", ["tolerance.fid, percent is '5': give a number or null"]),
         ("tolerance.fdi", {"within": 1, "because": "x"}, ["tolerance 'fdi' is unknown; did you mean fid?"]),
         ("sources.paper.read", None, ["sources.paper has no read"]),
-        ("sources.paper.year", "2024", ["sources.paper, year is '2024': give a int"]),
+        ("sources.paper.year", True, ["sources.paper, year is True: give a whole number or null"]),
+        ("sources.paper.year", "2024", ["sources.paper, year is '2024': give a whole number or null"]),
         ("relative_to", "Hein", ["relative_to 'Hein' is unknown; did you mean Heun?"]),
     ],
 )
@@ -285,21 +288,21 @@ def test_a_mistake_in_the_file_is_one_line(path, value, words, tmp_path):
     file = tmp_path / "published.yaml"
     OmegaConf.save(OmegaConf.create(node), file)
     with refused([str(file), *words]):
-        study.load(file)
+        load(file)
 
 
 @pytest.mark.parametrize("text", ["title: [", "title: a\ntitle: b", "just words", ""])
 def test_what_is_no_such_file_is_one_line(text, tmp_path):
     (tmp_path / "published.yaml").write_text(text)
     with refused(["published.yaml"]):
-        study.load(tmp_path / "published.yaml")
+        load(tmp_path / "published.yaml")
     with refused(["nowhere.yaml"]):
-        study.load(tmp_path / "nowhere.yaml")
+        load(tmp_path / "nowhere.yaml")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.parent.name)
 def test_every_published_file_loads_and_is_not_run_yet(file):
-    numbers = study.load(file)
+    numbers = load(file)
     outcomes = study.compare(numbers, [])
     assert {found.verdict for found in outcomes} == {"not run"}
     assert all(row.needs for row in numbers.rows) or file.parent.name == "digits_presets"
@@ -310,7 +313,7 @@ def test_every_published_file_loads_and_is_not_run_yet(file):
 def test_the_example_of_the_docs_loads(tmp_path):
     text = (ROOT / "docs/studies.md").read_text()
     (tmp_path / "published.yaml").write_text(text.split("```yaml")[1].split("```")[0])
-    (row,) = study.load(tmp_path / "published.yaml").rows
+    (row,) = load(tmp_path / "published.yaml").rows
     assert row.numbers == {"fid": 2.15} and row.needs == ["checkpoint"] and row.protocol["condition"] == "random"
 
 
@@ -339,9 +342,9 @@ def cells_of_study() -> dict[str, list]:
         }
 
 
-def is_there(row: study.Row) -> bool:
+def is_there(row: Row) -> bool:
     """Whether ditexp has everything that the row's settings name."""
-    options = [(name, value) for name, value in row.settings.items() if name in study.GROUPS]
+    options = [(name, value) for name, value in row.settings.items() if name in GROUPS]
     return all((ROOT / "conf" / name / f"{value}.yaml").exists() for name, value in options)
 
 
@@ -350,14 +353,14 @@ def test_the_commands_of_a_study_make_the_cells_of_its_rows(sweep, cells_of_stud
     cells = cells_of_study[sweep.parent.name]
     assert cells and all(cfg.study == sweep.parent.name for cfg in cells)
     settings = [settings_of(cfg, cfg.hydra) for cfg in cells]
-    for row in filter(is_there, study.load(sweep.with_name("published.yaml")).rows):
+    for row in filter(is_there, load(sweep.with_name("published.yaml")).rows):
         names = [row.checkpoint] if isinstance(row.checkpoint, str) else row.checkpoint or [None]
         results = [{**run(), "settings": found | {"model.checkpoint": names[0]}} for found in settings]
         cells, _ = study.chosen(row, results)
         assert len(cells) == 1, row.name
         facts = {"num_samples": 50000, "condition": "random", "precision": ["fp32", "tf32"]}
         for name in row.protocol.keys() & facts.keys():
-            assert study.plain(cells[0]["settings"][name]) in study.plain(row.protocol[name]), name
+            assert plain(cells[0]["settings"][name]) in plain(row.protocol[name]), name
 
 
 @pytest.mark.parametrize(
