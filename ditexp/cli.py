@@ -41,6 +41,12 @@ def packaged(name: str) -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / name
 
 
+def published_file(study: str) -> Path | None:
+    """The published numbers that a study is held beside, if it has any."""
+    path = packaged("experiments") / study / "published.yaml"
+    return path if path.is_file() else None
+
+
 def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Callable:
     """Make `function(cfg)` a command on conf/<config_name>.yaml that ends with 0, 2 (configuration) or 1 (failure).
 

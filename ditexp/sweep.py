@@ -21,7 +21,7 @@ from rich.table import Table
 from ditexp import job
 from ditexp.card import amount
 from ditexp.cell import COMPONENTS, Cell, build, settle_steps, slice_of
-from ditexp.cli import CellsFailed, ConfigError, describe, instantiate
+from ditexp.cli import CellsFailed, ConfigError, describe, instantiate, published_file
 from ditexp.files import atomic, free_space
 from ditexp.report import read_results, show, wide_console, write_report
 from ditexp.report.columns import MISSING
@@ -101,7 +101,8 @@ def finish() -> None:
         return
     results = read_results(Cells.folder)
     cfg = Cells.cfg
-    report = write_report(results, Path(cfg.outputs) / "reports" / Cells.folder.name, title=cfg.study)
+    folder = Path(cfg.outputs) / "reports" / Cells.folder.name
+    report = write_report(results, folder, title=cfg.study, published=published_file(cfg.study))
     show(report)
     if all(result.get("cached") for result in results):
         print("every cell was done already: nothing was sampled")

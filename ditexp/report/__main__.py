@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ditexp.cli import command
+from ditexp.cli import command, published_file
 from ditexp.report import read_results, show, study_results, write_report
 
 
@@ -22,9 +22,15 @@ def main(cfg: DictConfig) -> None:
     else:
         folders = [Path(folder) for folder in ([cfg.results] if isinstance(cfg.results, str) else cfg.results)]
         name, results = folders[0].resolve().name, [result for folder in folders for result in read_results(folder)]
+    published = published_file(name) if cfg.study is not None else None
+    if not results and not published:
+        raise ValueError(
+            f"no cell of study={name} lies below {cfg.outputs}/runs: run it by `python -m ditexp.run -m "
+            f"experiment={name}`, or name its folder by results=..."
+        )
     out = Path(cfg.out) if cfg.out else Path(cfg.outputs) / "reports" / name
     budgets = {"forwards": cfg.forwards, "seconds_per_image": cfg.seconds}
-    show(write_report(results, out, title=name, budgets=budgets))
+    show(write_report(results, out, title=name, budgets=budgets, published=published))
 
 
 if __name__ == "__main__":

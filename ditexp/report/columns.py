@@ -67,6 +67,7 @@ class Column:
     header: for readers. kind: setting, cost, metric or error. goal: min or max if one value is the best.
     spread: standard deviation of each value, None where unknown; or nothing. ties: rows that can't be told from the
     best. marks: behind each value, what tells that it was taken by another protocol than the others; or nothing.
+    decimals: of every value; None: as many as the smallest one needs.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Column:
     spread: tuple = ()
     ties: frozenset[int] = frozenset()
     marks: tuple[str, ...] = ()
+    decimals: int | None = None
 
     @property
     def is_number(self) -> bool:
@@ -102,6 +104,7 @@ class Column:
         # As many decimals as give the smallest number three significant digits, so that the points align.
         is_whole = not sizes or (self.kind == "cost" and all(size == int(size) for size in sizes))
         decimals = 0 if is_whole else min(max(2 - math.floor(math.log10(min(sizes))), 0), 6)
+        decimals = decimals if self.decimals is None else self.decimals
         texts = [MISSING if value is None else f"{value:.{decimals}f}" for value in self.values]
         spreads = [f" ± {value:.{decimals}f}" if is_finite(value) else "" for value in self.spread]
         ties = [TIE if row in self.ties else "" for row in range(len(texts))] if self.ties else ()

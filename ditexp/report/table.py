@@ -43,6 +43,8 @@ class Table:
     @classmethod
     def of(cls, results: Sequence[dict]) -> Table:
         """Cells from best to worst, failed ones last, with the settings in which they differ; a row for all seeds."""
+        if not results:
+            return cls([], [], [])
         results = merge_seeds(results)
         done = [result for result in results if result["status"] == "done"]
         metrics = dict.fromkeys((feature_of(result), name) for result in done for name in result["metrics"])
