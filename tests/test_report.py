@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 
@@ -14,13 +15,16 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from ditexp.cli import packaged
 from ditexp.core import Sheet
 from ditexp.report import study_results
 from ditexp.report import write_report as write
 from ditexp.report.grids import by_caption, draw, image_grid
 from ditexp.report.plots import heat_map
+from ditexp.report.published import load
 from ditexp.report.recommend import recommend
 from ditexp.report.seeds import told_apart
+from ditexp.report.study import compare, study_table
 from ditexp.report.table import Table
 
 IDS = map(str, itertools.count())
@@ -496,3 +500,23 @@ def test_heat_map_of_solvers_and_steps(tmp_path):
         result["cost"]["forwards"] *= 2 / 3
     figure = heat_map(Table.of(shared_forwards), Table.of(shared_forwards).fid)
     assert figure.axes[0].get_xlabel() == "network evaluations per image"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(tmp_path):
+    """Every mark, sign and bad character that a table can hold, and the tables of all studies."""
+    usual, other = cell()["protocol"] | {"protocol": "adm"}, cell()["protocol"] | {"protocol": "clean_fid"}
+    noise = np.random.default_rng(0).normal(size=40)
+    marked = [sampled(noise=noise, steps=n, fid=1 + n / 1000, protocol=usual) for n in (5, 10)]
+    awkward = failed(error=r"50% of a_b & c#d $e {f} \g ~h ^i <j> |k|" + "\nnext")
+    tables = {"ties": Table.of([*marked, awkward]), "marks": Table.of([*marked, cell(protocol=other), awkward])}
+    for file in sorted(packaged("experiments").glob("*/published.yaml")):
+        tables[file.parent.name] = study_table(known := load(file), compare(known, []))
+    preamble = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\usepackage{booktabs}"
+    body = "\n\n".join(table.latex() for table in tables.values())
+    assert "≈" in tables["ties"].markdown() and r"\textdagger" in tables["marks"].latex()
+    (tmp_path / "tables.tex").write_text(rf"{preamble}\begin{{document}}{body}\end{{document}}", encoding="utf-8")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in (tmp_path / "tables.log").read_text(errors="replace")
