@@ -41,7 +41,7 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         remove_abandoned(cell.result_path.parent)
         cell.store.clear()
     pictures = {"grid": str(cell.grid_path), "trajectory_picture": str(cell.trajectory_path)}
-    store, about = cell.store, {"study": cfg.study, "settings": settings, **pictures, "command": command}
+    store, about = cell.store, {"study": cfg.study, "settings": settings, **pictures, "cell_command": command}
     missing = store.missing()
     if cell.result_path.exists() and not (missing and store.folder.exists()):  # a set may be deleted, never damaged
         return json.loads(cell.result_path.read_text()) | about | {"cached": True}

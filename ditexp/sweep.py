@@ -25,6 +25,7 @@ from ditexp.cli import CellsFailed, ConfigError, describe, instantiate, publishe
 from ditexp.files import atomic, free_space
 from ditexp.report import read_results, show, wide_console, write_report
 from ditexp.report.columns import MISSING
+from ditexp.report.published import load
 from ditexp.tracker import Tracker
 
 NUMBERS = ("steps", "num_samples", "batch_size", "seed", "precision", "compile")
@@ -115,10 +116,12 @@ def finish() -> None:
 
 
 def check(cells: Mapping[str, DictConfig]) -> None:
-    """Build every cell of a sweep, by name, and see whether the disk holds them.
+    """Build every cell of a sweep, by name, see whether the disk holds them, and read what its study published.
 
-    Raises ConfigError with the mistakes of all and where they are.
+    Raises ConfigError with the mistakes of all and where they are, or ValueError.
     """
+    for file in filter(None, {published_file(cfg.study) for cfg in cells.values()}):
+        load(file)
     built = build_all(cells)
     raise_mistakes(built)
     if message := disk_needed(built.values()):
