@@ -51,8 +51,9 @@ def read(path: Path) -> Config:
     text = path.read_text()
     is_global, about = re.match(r"(# @package _global_\n)?(?:# (.*)\n)?", text).groups()
     if not about:
-        target = re.search(r"_target_: (\S+)", text)[1]
-        about = get_object(target).__doc__.partition("\n")[0]
+        target = re.search(r"_target_: (\S+)", text)
+        assert target, f"{path}: begin it with a comment that says what it is"
+        about = get_object(target[1]).__doc__.partition("\n")[0]
     group = "" if is_global else ".".join(path.parent.relative_to(CONF).parts)
     return Config(path, about.rstrip(".:"), list(settings(yaml.compose(text), group, text)))
 
@@ -111,10 +112,10 @@ def section_of_command(config: Config, groups: Iterable[str]) -> str:
 def section_of_group(group: str, configs: list[Config]) -> str:
     """The options, and the settings of all: those of one name, default and comment in one row."""
     options = [(link(config), config.about) for config in configs]
-    settings = [(config.path.stem, setting) for config in configs for setting in config.settings]
-    told = {setting[:2]: setting.comment for _, setting in settings if setting.comment}  # files leave it to one another
+    pairs = [(config.path.stem, setting) for config in configs for setting in config.settings]
+    told = {setting[:2]: setting.comment for _, setting in pairs if setting.comment}  # files leave it to one another
     rows: dict[Setting, list[str]] = {}
-    for option, setting in settings:
+    for option, setting in pairs:
         if setting.name != group:  # none.yaml's
             comment = setting.comment or told.get(setting[:2], "")
             rows.setdefault(setting._replace(comment=comment), []).append(option)
