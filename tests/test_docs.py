@@ -139,7 +139,8 @@ CHECKS = {
 
 @pytest.mark.parametrize("line", COMMANDS, ids=lambda line: f"{COMMANDS[line]}: {line}")
 def test_a_command_works(line, monkeypatch):
-    words = shlex.split(os.path.expandvars(line), comments=True)
+    named = re.sub(r"<(\w+)>", r"\1", os.path.expandvars(line))  # <sweep> is a name of the reader's
+    words = shlex.split(named, comments=True)
     words = words[words.index("-m") + 1 :] if "python" in words else ["ditexp.run", *words[1:]]
     if words[0] == "ditexp.samples":
         monkeypatch.setattr("sys.argv", words)
