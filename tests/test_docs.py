@@ -36,8 +36,7 @@ PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sor
 
 # Parts of commands that keep them from being tried as they stand, and why.
 NOT_TRIED = {
-    " ...": "stands for what the reader chooses",
-    "=...": "stands for what the reader chooses",
+    "...": "stands for what the reader chooses",
     "--config-dir mine/conf": "tests/test_extending.py runs it, with the files that the page shows",
 }
 ONLY_COMPOSED = {
@@ -67,8 +66,18 @@ COMMANDS = {line: name for name, path in PAGES.items() for line in commands(path
 @pytest.fixture(scope="module", autouse=True)
 def files_of_the_reader(tmp_path_factory) -> Iterator[None]:
     """A folder with the files that the commands take; it is where they are tried."""
-    home, here = tmp_path_factory.mktemp("reader"), Path.cwd()
-    os.chdir(home)
+    register_with_hydra()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")),
+    ):
+        patch.chdir(tmp_path_factory.mktemp("reader"))
+        patch.setenv("SLURM_ARRAY_TASK_ID", "1")
+        write_files()
+        yield
+
+
+def write_files() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), np.uint8)
     for folder in ("images/cats", "images/dogs", "photos"):
         Path(folder).mkdir(parents=True)
@@ -81,13 +90,6 @@ def files_of_the_reader(tmp_path_factory) -> Iterator[None]:
         torch.save({"model": network.state_dict(), "ema": network.state_dict()}, name)
     Path("outputs/train/dit_s_2").mkdir(parents=True)
     save_file(network.state_dict(), "outputs/train/dit_s_2/model.safetensors")
-    Path("prompts.txt").write_text("a seven\na one\n")
-    os.environ["SLURM_ARRAY_TASK_ID"] = "1"
-    register_with_hydra()
-    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
-        yield
-    del os.environ["SLURM_ARRAY_TASK_ID"]
-    os.chdir(here)
 
 
 def cells(config: str, words: list[str]) -> Iterator[DictConfig]:
