@@ -3,7 +3,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m ditexp.run
 DEMO := -m solver=euler,heun,rk4 steps=20,50,100
 
-.PHONY: demo test test-peers lint format bench plan lock clean
+.PHONY: demo test test-peers lint format docs bench plan lock clean
 
 # What our metrics and solvers are compared with, and what they import that is not there.
 PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc torchdiffeq
@@ -27,6 +27,9 @@ lint: .venv/.ready
 format: .venv/.ready
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: .venv/.ready  ## docs/reference.md, from conf
+	$(PY) -m docs.make_reference
 
 bench: .venv/.peers  ## the job over a bare loop, metrics and extraction beside their peers; writes benchmarks/results
 	$(PY) -m benchmarks.overhead

@@ -17,7 +17,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -143,15 +143,27 @@ def describe(error: Exception | str) -> list[str]:
     text = str(error)
     if isinstance(error, ConfigError):
         return text.splitlines()
+    if isinstance(error, OverrideParseException):
+        return [unreadable(error.override)]
+    if match := re.search(r"Ambiguous value for argument '(.*)'\n", text):
+        key, _, values = match[1].partition("=")
+        return [f"{match[1]}: add -m to sweep over these values; one list of them is written {key}=[{values}]"]
     if match := re.search(r"Could not override '([^']+)'", text):
         return [unknown_key(match[1], error)]
     choices = r"Could not find '([^']+)'\s*Available options in '[^']+':\n(.*?)\n(?:Config search|$)"
     if match := re.search(choices, text, re.DOTALL):
         return [unknown_option(match[1], match[2].split())]
+    if match := re.search(r"Could not load '([^']+)'", text):  # one of a list of options
+        group = packaged("conf") / Path(match[1]).parent
+        return [unknown_option(match[1], sorted(path.stem for path in group.glob("*.yaml")))]
+    if match := re.search(r"You must specify '(\S+)'.*Available options:\n(.*)", text, re.DOTALL):
+        return [f"{match[1]} has no default: choose {match[1]}={', '.join(match[2].split())}"]
     if match := re.search(r"Missing mandatory value: (\S+)", text):
         return [f"{match[1]} has no default: give {match[1]}=..."]
     if match := re.search(r"full_key: (\S+)", text):
         return [f"{match[1]}: {text.splitlines()[0]}"]
+    if isinstance(error, OSError) and error.filename:
+        return [f"{error.filename}: {error.strerror}; choose another path, for example by outputs=..."]
     line = " ".join(text.split())
     is_ours = isinstance(error, ValueError | RuntimeError | OSError | str) and line
     return [line if is_ours else f"{type(error).__name__}: {line}"]
@@ -162,7 +174,8 @@ def unknown_key(path: str, error: Exception) -> str:
     known = keys_beside(error)
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {f'{parent}.' if parent else ''}{close[0]}?" if close else ""
-    return f"unknown key '{path}'{hint}; {parent or 'the config'} has {', '.join(known) or 'no settings here'}"
+    settings = ", ".join(known) or f"no settings here: choose another {parent}=..."
+    return f"unknown key '{path}'{hint}; {parent or 'the config'} has {settings}"
 
 
 def keys_beside(error: BaseException | None) -> list[str]:
@@ -172,6 +185,12 @@ def keys_beside(error: BaseException | None) -> list[str]:
             return [str(key) for key in node if key not in ("_target_", "hydra")]
         error = error.__cause__
     return []
+
+
+def unreadable(override: str) -> str:
+    if "=" not in override:
+        return f"{override}: give <key>=<value>, such as solver=heun"
+    return f"{override}: a value with one of = ( ' # in it takes quotes in quotes: \"model.checkpoint='step=100.pt'\""
 
 
 def unknown_option(path: str, options: list[str]) -> str:

@@ -139,7 +139,7 @@ def test_a_prepared_reference_has_a_name_of_its_own(ditexp):
         (evaluate, ["images=no"], ["no", "not a folder"]),
         (evaluate, [], ["images"]),
         (evaluate, ["images=x.npz", "image=x.npz"], ["'image'", "images"]),
-        (evaluate, ["images=x.npz", "metric=[fdi]"], ["metric/fdi"]),
+        (evaluate, ["images=x.npz", "metric=[fdi]"], ["unknown metric 'fdi'", "did you mean metric=fid"]),
         (evaluate, ["images=x.npz", "feature=inceptoin"], ["feature", "inceptoin", "inception"]),
         (evaluate, ["images=x.npz", "reference=none"], ["fid", "reference=digits"]),
         (evaluate, ["images=x.npz", "feature=none"], ["fid, inception_score, precision_recall", "feature=inception"]),

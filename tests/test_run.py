@@ -152,7 +152,16 @@ def test_help_lists_the_groups(ditexp):
     [
         (["solver=eulr"], "unknown solver 'eulr'; did you mean solver=euler?; choices: ab2, ab3, "),
         (["stepz=3"], "unknown key 'stepz'; did you mean steps?"),
-        (["guidance.weight=3"], "unknown key 'guidance.weight'; guidance has no settings here"),
+        (
+            ["guidance.weight=3"],
+            "unknown key 'guidance.weight'; guidance has no settings here: choose another guidance=",
+        ),
+        (["metric=[fids]"], "unknown metric 'fids'; did you mean metric=fid?; choices: density_coverage, fid, "),
+        (["heun"], "heun: give <key>=<value>, such as solver=heun"),
+        (
+            ["model.checkpoint=a=b.pt"],
+            "model.checkpoint=a=b.pt: a value with one of = ( ' # in it takes quotes in quotes",
+        ),
         (["steps=0"], "steps=0: give a whole number of at least 1"),
         (["steps=-3"], "steps=-3: give a whole number of at least 1"),
         (["steps=2.5"], "steps=2.5: give a whole number of at least 1"),
@@ -180,6 +189,12 @@ def test_a_wrong_configuration_is_one_line_before_any_work(arguments, complaint,
         assert any(complaint in line for line in command.complaints), command.output
         assert command.output.splitlines() == [f"ditexp: {line}" for line in command.complaints]
     assert not (tmp_path / "outputs" / "samples").exists()
+
+
+def test_several_values_without_a_sweep(ditexp):
+    command = ditexp("solver=euler,heun", "steps=2")
+    (complaint,) = command.complaints
+    assert complaint.startswith("solver=euler,heun: add -m to sweep over these values")
 
 
 def test_all_mistakes_of_a_sweep_are_told_at_once(ditexp):

@@ -199,9 +199,6 @@ def run_in(folder: str, function: TaskFunction, cfg: DictConfig) -> Any:
     return function(cfg)
 
 
-for name, launcher in (("local", "LocalLauncher"), ("plan", "PlanLauncher")):
-    target = {"_target_": f"hydra_plugins.ditexp_launchers.{launcher}"}
-    ConfigStore.instance().store(group="hydra/launcher", name=name, node=target, provider="ditexp")
 # Hydra's own plugins for submitit and Ray, which it has imported by now, store configs of the names that ours in
 # conf/hydra/launcher have, and Hydra 1.3 would take theirs for schemas of ours.
 for name in ("submitit_slurm", "submitit_local", "ray"):
