@@ -1,0 +1,285 @@
+"""A table of results as one HTML page that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from html import escape
+from pathlib import Path
+from string import Template
+
+import yaml
+from PIL import Image
+
+from ditexp.report.columns import Column, is_finite, plain, protocol_of
+from ditexp.report.grids import choose_samples
+from ditexp.report.plots import PALETTE, line_styles
+from ditexp.report.table import Table
+
+PARTS = Path(__file__).parent / "page"
+PICTURES = {"grid": "samples", "trajectory_picture": "from noise to data"}  # a result's key, and what it shows
+BUDGET = 6_000_000  # characters of all embedded pictures together
+WIDEST = 1200  # pixels of an embedded picture
+
+
+def page(
+    table: Table,
+    *,
+    title: str,
+    command: str | None = None,
+    recommendations: Sequence[str] = (),
+    study: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None,
+) -> str:
+    """The text of an HTML page with the table, its plots and its pictures.
+
+    command: what makes these results. recommendations: sentences on which cell to use. study: headers and rows that
+    hold published numbers beside these. All texts are plain: what is special in HTML is escaped here.
+    """
+    parts = {part.name: part.read_text(encoding="utf-8") for part in PARTS.iterdir()}
+    return Template(parts["page.html"]).substitute(
+        css=parts["page.css"],
+        title=escape(title),
+        facts=definitions(facts(table)),
+        caption="".join(f"<p>{escape(line)}</p>" for line in table.caption[:1]),
+        recommendations=section("Which to use", items(recommendations)),
+        command=command_line(command),
+        study=section("Published, and here", plain_table(*study)) if study else "",
+        head="".join(map(header, table.columns)),
+        body="".join(body_row(table, row) for row in range(len(table.results))),
+        notes="".join(f"<p>{escape(line)}</p>" for line in notes(table)),
+        data=json_for_html(data(table)),
+        js=parts["plots.js"] + parts["page.js"],
+    )
+
+
+def facts(table: Table) -> dict[str, str]:
+    """What the whole page rests on: study, cells, samples, when and by what they were made."""
+    results, made = table.results, [result.get("provenance", {}) for result in table.results]
+    failed = sum(result["status"] != "done" for result in results)
+    days = sorted({time[:10] for facts in made if (time := facts.get("time"))})
+    found = {
+        "Study": various(result.get("study") for result in results),
+        "Cells": f"{len(results)}, {failed} of them failed" if failed else str(len(results)),
+        "Samples per cell": various(count and f"{count:,}" for result in results for count in [samples_of(result)]),
+        "Date": " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
+        "Device": various(facts.get("device") for facts in made),
+        "Versions": various(map(versions, made)),
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def samples_of(result: dict) -> int | None:
+    return result.get("num_samples", result.get("config", {}).get("num_samples"))
+
+
+def versions(provenance: dict) -> str:
+    commit = provenance.get("commit", "")[:10] + " with changes" * bool(provenance.get("dirty"))
+    code = " ".join(filter(None, [provenance.get("ditexp"), commit and f"({commit})"]))
+    named = {"ditexp": code, "torch": provenance.get("torch"), "CUDA": provenance.get("cuda")}
+    return ", ".join(f"{name} {text}" for name, text in named.items() if text)
+
+
+def various(texts: Iterable[str | None]) -> str:
+    return " / ".join(dict.fromkeys(filter(None, texts)))
+
+
+def notes(table: Table) -> list[str]:
+    """What the marks in the table mean."""
+    texts = [text for column in table.columns for text in column.texts]
+    bold = ["Bold: the best of its column."] if any(column.best for column in table.columns) else []
+    spread = ["±: standard deviation."] if any(column.spread for column in table.columns) else []
+    ties = ["≈: within noise of the best."] if any("≈" in text for text in texts) else []
+    return [*filter(None, [" ".join([*bold, *spread, *ties])]), *table.caption[1:]]
+
+
+def section(heading: str, content: str) -> str:
+    return f"<section><h2>{heading}</h2>{content}</section>" if content else ""
+
+
+def items(texts: Sequence[str]) -> str:
+    return f"<ul class='recommendations'>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>" if texts else ""
+
+
+def definitions(facts: dict[str, str]) -> str:
+    return "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in facts.items())
+
+
+def command_line(command: str | None) -> str:
+    if not command:
+        return ""
+    button = "<button type='button' class='copy'>Copy</button>"
+    return f"<div class='command'><pre tabindex='0'><code>{escape(command)}</code></pre>{button}</div>"
+
+
+def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th scope='col'>{escape(text)}</th>" for text in headers)
+    lines = ["".join(f"<td>{escape(text)}</td>" for text in row) for row in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return (
+        "<div class='box' tabindex='0' role='region' aria-label='Published numbers'>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def header(column: Column) -> str:
+    hint = {min: " title='lower is better'", max: " title='higher is better'"}.get(column.goal, "")
+    button = f"<button type='button'{hint}>{escape(column.header)}</button>"
+    return f"<th scope='col' class='{css_class(column)}' aria-sort='none'>{button}</th>"
+
+
+def css_class(column: Column) -> str:
+    return "error" if column.kind == "error" else "number" if column.is_number else "text"
+
+
+def body_row(table: Table, row: int) -> str:
+    """The solver heads its row, with the button that opens the cell; the other columns follow."""
+    first, *others = table.columns
+    name = f"{table.label(row)}, {plain(table.column('steps').values[row])} steps"
+    button = (
+        f"<button type='button' class='expand' aria-expanded='false' aria-label='Details of {escape(name)}'></button>"
+    )
+    cells = [f"<th scope='row'>{button}<span class='swatch'></span>{escape(first.texts[row])}</th>"]
+    for column in others:
+        text = re.sub(r" ± [\d.]+", r"<span class='spread'>\g<0></span>", escape(column.texts[row]))
+        text = f"<strong>{text}</strong>" if row in column.best else text
+        cells.append(f"<td class='{css_class(column)}'>{text}</td>")
+    status = "failed" if table.results[row]["status"] == "failed" else "done"
+    return f"<tr id='cell-{row}' class='{status}'>{''.join(cells)}</tr>\n"
+
+
+def data(table: Table) -> dict:
+    """What the script of the page works on; rows as in the table."""
+    rows = range(len(table.results))
+    styles = line_styles(table, list(rows)) if rows else {}
+    pictures = embed(path for kind in PICTURES for result in table.results if (path := result.get(kind)))
+    return {
+        "columns": [column_data(column) for column in table.columns],
+        "rows": [
+            {
+                "label": table.label(row),
+                "style": style_data(styles[table.label(row)]),
+                "details": details(table, row),
+                "pictures": {
+                    kind: pictures[path] for kind in PICTURES if (path := table.results[row].get(kind)) in pictures
+                },
+                "along": table.results[row].get("trajectory", {}).get("error_along_t"),
+            }
+            for row in rows
+        ],
+        "chosen": choose_samples(table)[0],
+    }
+
+
+def column_data(column: Column) -> dict:
+    return {
+        "name": column.name,
+        "header": column.header,
+        "kind": column.kind,
+        "number": column.is_number,
+        "goal": {min: "min", max: "max"}.get(column.goal),
+        "values": column.values,
+        "texts": column.texts,
+        "spread": column.spread,
+        "best": sorted(column.best),
+    }
+
+
+def style_data(style: dict) -> dict:
+    """A line's style, as in the other pictures; dash: lengths in line widths, none if it is solid."""
+    dash = () if style["linestyle"] == "-" else style["linestyle"][1]
+    return {"hue": PALETTE.index(style["color"]), "marker": style["marker"], "dash": dash}
+
+
+def details(table: Table, row: int) -> dict:
+    """All that is known of a cell, as texts: facts, numbers in full, protocol, configuration, command."""
+    result = table.results[row]
+    made = result.get("provenance", {})
+    known = {
+        "cell": result.get("id"),
+        "sample set": result.get("sample_id"),
+        "seed": result.get("config", {}).get("seed"),
+        "samples": samples_of(result),
+        "made": made.get("time"),
+        "device": made.get("device"),
+        "versions": versions(made),
+        "error": result.get("error"),
+    }
+    return {
+        "facts": [[name, str(value)] for name, value in known.items() if value not in (None, "")],
+        "numbers": [
+            [column.header, number_in_full(column, row)]
+            for column in table.columns
+            if column.kind in ("cost", "metric") and column.values[row] is not None
+        ],
+        "comparable": list(protocol_of(result).items()) if result["status"] == "done" else [],
+        "protocol": as_yaml(result.get("protocol")),
+        "config": as_yaml(result.get("config")),
+        "command": result.get("command", ""),
+    }
+
+
+def number_in_full(column: Column, row: int) -> str:
+    spread = column.spread[row] if column.spread else None
+    return f"{column.values[row]:.6g}" + (f" ± {spread:.3g}" if is_finite(spread) else "")
+
+
+def as_yaml(value: dict | None) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000) if value else ""
+
+
+def embed(paths: Iterable[str]) -> dict[str, dict]:
+    """By path: {"uri", "width", "height"} of each picture that is there; what small ones spare is left to large ones."""
+    there = sorted((path for path in set(paths) if Path(path).is_file()), key=lambda path: (Path(path).stat().st_size, path))
+    left, pictures = BUDGET, {}
+    for done, path in enumerate(there):
+        with suppress(OSError):  # gone by now, or not a picture
+            pictures[path] = picture = picture_data(path, room=left // (len(there) - done))
+            left -= len(picture["uri"])
+    return pictures
+
+
+def picture_data(path: str, room: int) -> dict:
+    """The picture in at most `room` characters: as it is, losslessly smaller, or reduced."""
+    content = Path(path).read_bytes()
+    with Image.open(io.BytesIO(content)) as image:
+        if image.width <= WIDEST and len(uri("png", content)) <= room:
+            lossless = encode(image, lossless=True)
+            kind, content = min([("png", content), ("webp", lossless)], key=lambda candidate: len(candidate[1]))
+            return {"uri": uri(kind, content), "width": image.width, "height": image.height, "hard": True}
+        image = image.convert("RGB")
+        width = min(WIDEST, image.width)
+        while True:
+            size = (width, max(1, round(image.height * width / image.width)))
+            text = uri("webp", encode(image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0), quality=80))
+            if len(text) <= room or width < 50:
+                return {"uri": text, "width": size[0], "height": size[1], "hard": False}
+            width = int(width * min(0.9, math.sqrt(room / len(text))))
+
+
+def encode(image: Image.Image, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "webp", **options)
+    return buffer.getvalue()
+
+
+def uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def json_for_html(value: object) -> str:
+    """JSON that no HTML parser takes for the end of its script; null for numbers that JSON doesn't have."""
+    text = json.dumps(without_nan(value), allow_nan=False, separators=(",", ":"))
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+
+
+def without_nan(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: without_nan(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
