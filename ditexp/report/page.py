@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import math
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from html import escape
 from pathlib import Path
 from string import Template
 
@@ -22,9 +22,10 @@ from ditexp.report.plots import PALETTE, line_styles
 from ditexp.report.table import Table
 
 PARTS = Path(__file__).parent / "page"
-PICTURES = {"grid": "samples", "trajectory_picture": "from noise to data"}  # a result's key, and what it shows
+PICTURES = ("grid", "trajectory_picture")  # keys of a result: paths of its samples, and of these from noise to data
 BUDGET = 6_000_000  # characters of all embedded pictures together
 WIDEST = 1200  # pixels of an embedded picture
+NOT_IN_HTML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def page(
@@ -45,13 +46,13 @@ def page(
         css=parts["page.css"],
         title=escape(title),
         facts=definitions(facts(table)),
-        caption="".join(f"<p>{escape(line)}</p>" for line in table.caption[:1]),
+        caption=paragraphs(table.caption[:1]),
         recommendations=section("Which to use", items(recommendations)),
         command=command_line(command),
         study=section("Published, and here", plain_table(*study)) if study else "",
         head="".join(map(header, table.columns)),
         body="".join(body_row(table, row) for row in range(len(table.results))),
-        notes="".join(f"<p>{escape(line)}</p>" for line in notes(table)),
+        notes=paragraphs(["Bold: the best of its column.", *table.caption[1:]]),
         data=json_for_html(data(table)),
         js=parts["plots.js"] + parts["page.js"],
     )
@@ -65,7 +66,7 @@ def facts(table: Table) -> dict[str, str]:
     found = {
         "Study": various(result.get("study") for result in results),
         "Cells": f"{len(results)}, {failed} of them failed" if failed else str(len(results)),
-        "Samples per cell": various(count and f"{count:,}" for result in results for count in [samples_of(result)]),
+        "Samples per cell": various(f"{count:,}" for result in results if (count := samples_of(result))),
         "Date": " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
         "Device": various(facts.get("device") for facts in made),
         "Versions": various(map(versions, made)),
@@ -88,17 +89,17 @@ def various(texts: Iterable[str | None]) -> str:
     return " / ".join(dict.fromkeys(filter(None, texts)))
 
 
-def notes(table: Table) -> list[str]:
-    """What the marks in the table mean."""
-    texts = [text for column in table.columns for text in column.texts]
-    bold = ["Bold: the best of its column."] if any(column.best for column in table.columns) else []
-    spread = ["±: standard deviation."] if any(column.spread for column in table.columns) else []
-    ties = ["≈: within noise of the best."] if any("≈" in text for text in texts) else []
-    return [*filter(None, [" ".join([*bold, *spread, *ties])]), *table.caption[1:]]
+def escape(text: str) -> str:
+    """As text or an attribute of HTML; what HTML can't hold, such as a terminal's colours in an error, as �."""
+    return html.escape(NOT_IN_HTML.sub("\ufffd", text))
 
 
 def section(heading: str, content: str) -> str:
     return f"<section><h2>{heading}</h2>{content}</section>" if content else ""
+
+
+def paragraphs(texts: Sequence[str]) -> str:
+    return "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
 def items(texts: Sequence[str]) -> str:
@@ -157,6 +158,7 @@ def data(table: Table) -> dict:
     rows = range(len(table.results))
     styles = line_styles(table, list(rows)) if rows else {}
     pictures = embed(path for kind in PICTURES for result in table.results if (path := result.get(kind)))
+    number = {path: i for i, path in enumerate(pictures)}
     return {
         "columns": [column_data(column) for column in table.columns],
         "rows": [
@@ -165,12 +167,13 @@ def data(table: Table) -> dict:
                 "style": style_data(styles[table.label(row)]),
                 "details": details(table, row),
                 "pictures": {
-                    kind: pictures[path] for kind in PICTURES if (path := table.results[row].get(kind)) in pictures
+                    kind: number[path] for kind in PICTURES if (path := table.results[row].get(kind)) in number
                 },
                 "along": table.results[row].get("trajectory", {}).get("error_along_t"),
             }
             for row in rows
         ],
+        "pictures": list(pictures.values()),
         "chosen": choose_samples(table)[0],
     }
 
@@ -198,19 +201,20 @@ def style_data(style: dict) -> dict:
 def details(table: Table, row: int) -> dict:
     """All that is known of a cell, as texts: facts, numbers in full, protocol, configuration, command."""
     result = table.results[row]
-    made = result.get("provenance", {})
+    members = result.get("members", [result])  # a row may stand for several seeds
+    made = [member.get("provenance", {}) for member in members]
     known = {
-        "cell": result.get("id"),
-        "sample set": result.get("sample_id"),
-        "seed": result.get("config", {}).get("seed"),
-        "samples": samples_of(result),
-        "made": made.get("time"),
-        "device": made.get("device"),
-        "versions": versions(made),
+        "cell": various(member.get("id") for member in members),
+        "sample set": various(member.get("sample_id") for member in members),
+        "seed": various(str(member.get("config", {}).get("seed", "")) for member in members),
+        "samples": various(str(samples_of(member) or "") for member in members),
+        "made": various(facts.get("time") for facts in made),
+        "device": various(facts.get("device") for facts in made),
+        "versions": various(map(versions, made)),
         "error": result.get("error"),
     }
     return {
-        "facts": [[name, str(value)] for name, value in known.items() if value not in (None, "")],
+        "facts": [[name, text] for name, text in known.items() if text],
         "numbers": [
             [column.header, number_in_full(column, row)]
             for column in table.columns
@@ -219,7 +223,7 @@ def details(table: Table, row: int) -> dict:
         "comparable": list(protocol_of(result).items()) if result["status"] == "done" else [],
         "protocol": as_yaml(result.get("protocol")),
         "config": as_yaml(result.get("config")),
-        "command": result.get("command", ""),
+        "command": "\n".join(dict.fromkeys(member["command"] for member in members if "command" in member)),
     }
 
 
@@ -233,32 +237,34 @@ def as_yaml(value: dict | None) -> str:
 
 
 def embed(paths: Iterable[str]) -> dict[str, dict]:
-    """By path: {"uri", "width", "height"} of each picture that is there; what small ones spare is left to large ones."""
-    there = sorted((path for path in set(paths) if Path(path).is_file()), key=lambda path: (Path(path).stat().st_size, path))
+    """By path {"uri", "width", "height", "hard"} of each picture that is there, together within the budget.
+
+    What small pictures spare of their share is left to large ones.
+    """
+    sizes = {path: Path(path).stat().st_size for path in set(paths) if Path(path).is_file()}
     left, pictures = BUDGET, {}
-    for done, path in enumerate(there):
+    for done, path in enumerate(sorted(sizes, key=lambda path: (sizes[path], path))):
         with suppress(OSError):  # gone by now, or not a picture
-            pictures[path] = picture = picture_data(path, room=left // (len(there) - done))
+            pictures[path] = picture = picture_data(Path(path).read_bytes(), room=left // (len(sizes) - done))
             left -= len(picture["uri"])
     return pictures
 
 
-def picture_data(path: str, room: int) -> dict:
-    """The picture in at most `room` characters: as it is, losslessly smaller, or reduced."""
-    content = Path(path).read_bytes()
+def picture_data(content: bytes, room: int) -> dict:
+    """A PNG in at most `room` characters: with every pixel (hard), if these can be had, or reduced."""
     with Image.open(io.BytesIO(content)) as image:
-        if image.width <= WIDEST and len(uri("png", content)) <= room:
-            lossless = encode(image, lossless=True)
-            kind, content = min([("png", content), ("webp", lossless)], key=lambda candidate: len(candidate[1]))
-            return {"uri": uri(kind, content), "width": image.width, "height": image.height, "hard": True}
+        if image.width <= WIDEST and len(content) < 2 * room:
+            whole = min(uri("png", content), uri("webp", encode(image, lossless=True)), key=len)
+            if len(whole) <= room:
+                return {"uri": whole, "width": image.width, "height": image.height, "hard": True}
         image = image.convert("RGB")
-        width = min(WIDEST, image.width)
-        while True:
-            size = (width, max(1, round(image.height * width / image.width)))
-            text = uri("webp", encode(image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0), quality=80))
-            if len(text) <= room or width < 50:
-                return {"uri": text, "width": size[0], "height": size[1], "hard": False}
-            width = int(width * min(0.9, math.sqrt(room / len(text))))
+    width = min(WIDEST, image.width)
+    while True:
+        size = (width, max(1, round(image.height * width / image.width)))
+        reduced = uri("webp", encode(image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0), quality=80))
+        if len(reduced) <= room or width < 50:
+            return {"uri": reduced, "width": size[0], "height": size[1], "hard": False}
+        width = int(width * min(0.9, math.sqrt(room / len(reduced))))
 
 
 def encode(image: Image.Image, **options) -> bytes:

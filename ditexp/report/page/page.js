@@ -12,6 +12,7 @@ const COSTS = {
   nfe: "velocity evaluations per image (NFE)",
   steps: "steps",
 };
+const MAX_LABELS = 24; // beyond, only points of the Pareto front carry their steps
 const MAX_LINES = 12; // in a legend, and of errors along t
 const PICTURE_NAMES = { grid: "Samples", trajectory_picture: "From noise to data" };
 
@@ -72,7 +73,8 @@ function setUpCopying() {
 function setUpFilter() {
   const chips = filter.querySelector(".chips");
   for (const column of columns.filter((column) => column.kind === "setting" || column.name === "steps")) {
-    const texts = [...new Set(column.texts)].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
+    const rows = data.rows.map((_, row) => row).sort((a, b) => compare(column, a, b, 1));
+    const texts = [...new Set(rows.map((row) => column.texts[row]))];
     if (texts.length < 2 || texts.length > 14) continue;
     const labels = texts.map((text) => {
       const box = element("input", { type: "checkbox", value: text, name: column.name });
@@ -116,7 +118,8 @@ function setUpTable() {
   tableRows.forEach((line, row) => {
     line.querySelector(".swatch").style.setProperty("--hue", `var(--hue-${data.rows[row].style.hue})`);
     line.addEventListener("click", (event) => {
-      if (event.target.closest("input, label") || getSelection().toString()) return;
+      if (event.target.closest("input")) return;
+      if (!event.target.closest("button") && getSelection().toString()) return; // text was selected
       toggleDetails(row);
       select(row);
     });
@@ -279,7 +282,7 @@ function drawQuality(quality, cost) {
     x: cost.values[row],
     y: quality.values[row],
     spread: quality.spread[row],
-    text: stepsOf(row),
+    text: rows.length <= MAX_LABELS || front.includes(row) ? stepsOf(row) : "",
     filled: front.includes(row),
   });
   const lines = [...linesOf(rows).values()].map((line) => ({
@@ -311,15 +314,28 @@ function drawMap(quality) {
   const rows = visible.filter((row) => Number.isFinite(quality.values[row]));
   const value = (row) => quality.values[row];
   const lines = linesOf(rows);
-  const heads = [...new Set(rows.map(stepsOf))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
-  const at = [...lines.values()].map((line) => heads.map((head) => line.find((row) => stepsOf(row) === head)));
-  const isBest = (row) => quality.goal && rows.length > 1 && !rows.some((other) => beats(quality, value(other), value(row)));
+  const distinct = (tell) => [...new Set(rows.map(tell))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
+  const forwardsOf = (row) => byName.forwards?.texts[row] ?? "";
+  // Solvers that were given equal forwards share these rather than steps.
+  const isByForwards = byName.forwards && distinct(forwardsOf).length < distinct(stepsOf).length;
+  const tell = isByForwards ? forwardsOf : stepsOf;
+  const heads = distinct(tell);
+  const at = [...lines.values()].map((line) => heads.map((head) => line.find((row) => tell(row) === head)));
+  const best = (row) => quality.goal && rows.length > 1 && !rows.some((other) => beats(quality, value(other), value(row)));
   document.querySelector(".panels").classList.toggle("tall", lines.size > 14 || heads.length > 7);
-  const plot = figure("heat-map", `${quality.header} by steps`, rows);
-  const text = (row) => quality.texts[row].split(" ± ")[0];
-  const names = [...lines.keys()];
-  const shade = shading(rows.map(value), quality);
-  drawHeatMap(plot, { names, corner: "steps", heads, at, shade, text, isBest, selected, tip, choose: find });
+  const corner = isByForwards ? "forwards" : "steps";
+  drawHeatMap(figure("heat-map", `${quality.header} by ${corner}`, rows), {
+    names: [...lines.keys()],
+    corner,
+    heads,
+    at,
+    shade: shading(rows.map(value), quality),
+    text: (row) => quality.texts[row].replace(/ ± [\d.]+/, ""),
+    isBest: best,
+    selected,
+    tip,
+    choose: find,
+  });
 }
 
 /** From 1 for the best value to 0 for the worst tenth, which would press the others together. */
@@ -388,7 +404,7 @@ function drawPictures() {
   for (const gallery of document.querySelectorAll(".gallery")) {
     const kind = gallery.dataset.kind;
     // A line of one solver's cells beside each other, from the fewest steps to the most.
-    const rows = [...picked].filter((row) => data.rows[row].pictures[kind]);
+    const rows = [...picked].filter((row) => kind in data.rows[row].pictures);
     const order = [...linesOf(rows.sort((a, b) => a - b)).values()].flatMap((line) =>
       line.sort((a, b) => (byName.steps.values[a] ?? 0) - (byName.steps.values[b] ?? 0)),
     );
@@ -409,7 +425,8 @@ function tile(row, kind) {
   return element("figure", {}, caption, element("div", { className: "frame" }, picture));
 }
 
-function image({ uri, width, height, hard }, alt) {
+function image(number, alt) {
+  const { uri, width, height, hard } = data.pictures[number];
   return element("img", { src: uri, width, height, alt, className: hard ? "hard" : "" });
 }
 
@@ -433,4 +450,4 @@ setUpPlots();
 setUpTable();
 setUpPictures();
 applyFilter();
-performance.mark("ready");
+requestAnimationFrame(() => setTimeout(() => performance.mark("ready"))); // once it is painted

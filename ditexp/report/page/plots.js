@@ -76,6 +76,7 @@ function drawLines(plot, { lines, front = [], axes, selected, tip, choose }) {
   const y = makeScale(ends, { log: axes.y.log, start: bottom, end: top });
   for (const point of points) Object.assign(point, { left: x(point.x), top: y(point.y) });
   const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" });
+  chart.classList.toggle("crowded", lines.length > 12);
   chart.append(drawAxes(x, y, axes, { left, right, top, bottom }));
   if (front.length) chart.append(svg("path", { class: "front", d: staircase(front, x, y, right) }));
   for (const line of lines) chart.append(drawLine(line, x, y));
