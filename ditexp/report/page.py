@@ -204,7 +204,7 @@ def details(table: Table, row: int) -> dict:
     members = result.get("members", [result])  # a row may stand for several seeds
     made = [member.get("provenance", {}) for member in members]
     known = {
-        "cell": various(member.get("id") for member in members),
+        "id": various(member.get("id") for member in members),
         "sample set": various(member.get("sample_id") for member in members),
         "seed": various(str(member.get("config", {}).get("seed", "")) for member in members),
         "samples": various(str(samples_of(member) or "") for member in members),

@@ -112,6 +112,8 @@ function passes(row, words, wanted) {
 // ---- table
 
 function setUpTable() {
+  const box = document.querySelector(".box.table"); // of its width are the details, however wide the table
+  new ResizeObserver(() => box.style.setProperty("--box", `${box.clientWidth}px`)).observe(box);
   document.querySelectorAll("#cells thead th").forEach((header, index) => {
     header.querySelector("button").addEventListener("click", () => sortBy(header, columns[index]));
   });
@@ -172,7 +174,6 @@ function toggleDetails(row) {
   }
   const cell = element("td", { colSpan: line.children.length }, describe(row));
   line.after(element("tr", { className: "details" }, cell));
-  cell.firstChild.style.maxWidth = `${document.querySelector(".box.table").clientWidth}px`;
 }
 
 /** All that is known of a cell: facts, numbers, what they are comparable with, pictures, command, configuration. */
@@ -422,7 +423,7 @@ function tile(row, kind) {
   const facts = [`${stepsOf(row)} steps`, score].filter(Boolean).join(" · ");
   const caption = element("figcaption", { textContent: data.rows[row].label }, element("small", { textContent: facts }));
   const picture = image(data.rows[row].pictures[kind], `${PICTURE_NAMES[kind]}: ${nameOf(row)}`);
-  return element("figure", {}, caption, element("div", { className: "frame" }, picture));
+  return element("figure", {}, element("div", { className: "frame" }, picture), caption);
 }
 
 function image(number, alt) {
