@@ -62,7 +62,7 @@ class Tags(HTMLParser):
 def test_the_page_tells_what_it_rests_on():
     advice = ["Use heun at 10 steps."]
     text = page(Table.of(sweep()), title="Six cells", command="python -m x 'a=[b]'", recommendations=advice)
-    words = ("<h1>Six cells</h1>", "6, 1 of them failed", "500", "python -m x &#x27;a=[b]&#x27;", *advice)
+    words = ("<h1>Six cells</h1>", "5 of 6 done", "500", "python -m x &#x27;a=[b]&#x27;", *advice)
     assert all(word in text for word in words)
     assert "Features: inception. Reference: digits (1,797 images)." in text
     assert "$" not in re.sub(r"<script>.*?</script>", "", text, flags=re.S)  # nothing of the template is left
@@ -342,6 +342,27 @@ def test_light_and_dark(tab):
     assert (background() > 128) != was_light
     tab.emulate_media(media="print")
     assert background() > 128 and tab.locator("#heat-map .best").is_visible() and not tab.locator("form").is_visible()
+
+
+def test_values_that_no_axis_has_are_left_out(tab, tmp_path):
+    results = [cell(id=str(i), steps=i + 1, fid=fid) for i, fid in enumerate([math.inf, math.nan, 0.0, -0.5, 2.0])]
+    results.append(cell(id="5", solver="dopri5"))
+    results[-1]["cost"]["steps"] = results[-1]["settings"]["steps"] = None  # it is adaptive
+    for result in results:
+        result["metrics"]["change_rmse"] = 1.0  # of which none is the best
+        result["trajectory"] = {"error_along_t": [[0.0, 0.0]]}
+    file = tmp_path / "odd.html"
+    file.write_text(page(Table.of(results), title="Odd"))
+    other = tab.context.new_page()
+    errors = []
+    other.on("pageerror", lambda error: errors.append(str(error)))
+    other.goto(file.as_uri())
+    assert other.locator("#quality-plot .point").count() == 4
+    other.get_by_label("log quality").click()
+    assert other.locator("#quality-plot .point").count() == 2
+    other.locator("#quality").select_option(label="change")
+    assert other.locator("#quality-plot .point").count() == 6 and other.locator("#heat-map .best").count() == 0
+    assert not other.locator("#error-plot").is_visible() and errors == []
 
 
 def test_headings_go_down_in_order(tab):

@@ -22,6 +22,7 @@ from ditexp.report.plots import PALETTE, line_styles
 from ditexp.report.table import Table
 
 PARTS = Path(__file__).parent / "page"
+SCRIPTS = ("plots.js", "cells.js", "figures.js", "pictures.js")
 PICTURES = ("grid", "trajectory_picture")  # keys of a result: paths of its samples, and of these from noise to data
 BUDGET = 6_000_000  # characters of all embedded pictures together
 WIDEST = 1200  # pixels of an embedded picture
@@ -41,9 +42,8 @@ def page(
     command: what makes these results. recommendations: sentences on which cell to use. study: headers and rows that
     hold published numbers beside these. All texts are plain: what is special in HTML is escaped here.
     """
-    parts = {part.name: part.read_text(encoding="utf-8") for part in PARTS.iterdir()}
-    return Template(parts["page.html"]).substitute(
-        css=parts["page.css"],
+    return Template(part("page.html")).substitute(
+        css=part("page.css"),
         title=escape(title),
         facts=definitions(facts(table)),
         caption=paragraphs(table.caption[:1]),
@@ -54,21 +54,25 @@ def page(
         body="".join(body_row(table, row) for row in range(len(table.results))),
         notes=paragraphs(["Bold: the best of its column.", *table.caption[1:]]),
         data=json_for_html(data(table)),
-        js=parts["plots.js"] + parts["page.js"],
+        scripts="\n".join(map(part, SCRIPTS)),
     )
+
+
+def part(name: str) -> str:
+    return (PARTS / name).read_text(encoding="utf-8")
 
 
 def facts(table: Table) -> dict[str, str]:
     """What the whole page rests on: study, cells, samples, when and by what they were made."""
     results, made = table.results, [result.get("provenance", {}) for result in table.results]
-    failed = sum(result["status"] != "done" for result in results)
-    days = sorted({time[:10] for facts in made if (time := facts.get("time"))})
+    done = sum(result["status"] == "done" for result in results)
+    days = sorted({time[:10] for origin in made if (time := origin.get("time"))})
     found = {
         "Study": various(result.get("study") for result in results),
-        "Cells": f"{len(results)}, {failed} of them failed" if failed else str(len(results)),
+        "Cells": str(len(results)) if done == len(results) else f"{done} of {len(results)} done",
         "Samples per cell": various(f"{count:,}" for result in results if (count := samples_of(result))),
         "Date": " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
-        "Device": various(facts.get("device") for facts in made),
+        "Device": various(origin.get("device") for origin in made),
         "Versions": various(map(versions, made)),
     }
     return {name: text for name, text in found.items() if text}
@@ -140,17 +144,16 @@ def css_class(column: Column) -> str:
 def body_row(table: Table, row: int) -> str:
     """The solver heads its row, with the button that opens the cell; the other columns follow."""
     first, *others = table.columns
-    name = f"{table.label(row)}, {plain(table.column('steps').values[row])} steps"
-    button = (
-        f"<button type='button' class='expand' aria-expanded='false' aria-label='Details of {escape(name)}'></button>"
-    )
+    steps = table.column("steps").values[row]
+    name = escape(table.label(row) + (f", {plain(steps)} steps" if steps is not None else ""))
+    button = f"<button type='button' class='expand' aria-expanded='false' aria-label='Details of {name}'></button>"
     cells = [f"<th scope='row'>{button}<span class='swatch'></span>{escape(first.texts[row])}</th>"]
     for column in others:
         text = re.sub(r" ± [\d.]+", r"<span class='spread'>\g<0></span>", escape(column.texts[row]))
         text = f"<strong>{text}</strong>" if row in column.best else text
         cells.append(f"<td class='{css_class(column)}'>{text}</td>")
-    status = "failed" if table.results[row]["status"] == "failed" else "done"
-    return f"<tr id='cell-{row}' class='{status}'>{''.join(cells)}</tr>\n"
+    kind = "" if table.results[row]["status"] == "done" else " class='failed'"
+    return f"<tr id='cell-{row}'{kind}>{''.join(cells)}</tr>\n"
 
 
 def data(table: Table) -> dict:
@@ -208,8 +211,8 @@ def details(table: Table, row: int) -> dict:
         "sample set": various(member.get("sample_id") for member in members),
         "seed": various(str(member.get("config", {}).get("seed", "")) for member in members),
         "samples": various(str(samples_of(member) or "") for member in members),
-        "made": various(facts.get("time") for facts in made),
-        "device": various(facts.get("device") for facts in made),
+        "made": various(origin.get("time") for origin in made),
+        "device": various(origin.get("device") for origin in made),
         "versions": various(map(versions, made)),
         "error": result.get("error"),
     }

@@ -71,8 +71,11 @@ function drawLines(plot, { lines, front = [], axes, selected, tip, choose }) {
   const [width, height] = [plot.clientWidth, plot.clientWidth < 480 ? 300 : 360];
   const points = lines.flatMap((line) => line.points.map((point) => ({ ...point, style: line.style })));
   const [left, right, top, bottom] = [52, width - 14, 10, height - 44];
-  const ends = points.flatMap(({ y, spread }) => [y, ...(spread && y > spread ? [y - spread, y + spread] : [])]);
-  const x = makeScale(points.map((point) => point.x), { log: axes.x.log, start: left, end: right });
+  const ends = points.flatMap(({ y, spread }) => [y, ...(spread ? [y - spread, y + spread] : [])]);
+  const x = makeScale(
+    points.map((point) => point.x),
+    { log: axes.x.log, start: left, end: right },
+  );
   const y = makeScale(ends, { log: axes.y.log, start: bottom, end: top });
   for (const point of points) Object.assign(point, { left: x(point.x), top: y(point.y) });
   const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" });
@@ -126,9 +129,11 @@ function drawLine({ style, points }, x, y) {
   const path = points.map((point, i) => `${i ? "L" : "M"}${x(point.x)},${y(point.y)}`).join("");
   const dash = style.dash.map((length) => 1.8 * length).join(" ");
   const group = svg("g", { class: "line", style: `--hue: var(--hue-${style.hue})` });
-  for (const point of points.filter(({ spread, y }) => spread && y > spread)) {
+  for (const point of points.filter(({ spread }) => spread)) {
     const [low, high] = [y(point.y - point.spread), y(point.y + point.spread)];
-    group.append(svg("path", { class: "spread", d: `M${x(point.x)},${low}V${high}m-3,0h6M${x(point.x) - 3},${low}h6` }));
+    group.append(
+      svg("path", { class: "spread", d: `M${x(point.x)},${low}V${high}m-3,0h6M${x(point.x) - 3},${low}h6` }),
+    );
   }
   group.append(svg("path", { d: path, "stroke-dasharray": dash }));
   return group;
@@ -161,26 +166,47 @@ function stepLabels(points, right) {
     placed.push([x, y]);
     const anchor = filled ? "end" : "start";
     const hue = `--hue: var(--hue-${style.hue})`;
-    placed.at(-1).label = svg("text", { x, y, "text-anchor": anchor, class: "steps", style: hue, "paint-order": "stroke" }, text);
+    placed.at(-1).label = svg(
+      "text",
+      { x, y, "text-anchor": anchor, class: "steps", style: hue, "paint-order": "stroke" },
+      text,
+    );
   }
   return placed.map((place) => place.label);
 }
 
 /** A legend: a list of [text, style]; without a style, the front. */
 function legend(entries) {
-  return element("ul", { className: "legend" }, ...entries.map(([text, style]) => {
-    const key = svg("svg", { viewBox: "-14 -7 28 14", width: 28, height: 14, "aria-hidden": "true" });
-    if (style) key.append(drawLine({ style, points: [{ x: -14, y: 0 }, { x: 14, y: 0 }] }, Number, Number));
-    if (style) key.append(drawPoint({ left: 0, top: 0, style }));
-    else key.append(svg("path", { class: "front", d: "M-14,-5H0V5H14" }));
-    return element("li", {}, key, text);
-  }));
+  return element(
+    "ul",
+    { className: "legend" },
+    ...entries.map(([text, style]) => {
+      const key = svg("svg", { viewBox: "-14 -7 28 14", width: 28, height: 14, "aria-hidden": "true" });
+      if (style)
+        key.append(
+          drawLine(
+            {
+              style,
+              points: [
+                { x: -14, y: 0 },
+                { x: 14, y: 0 },
+              ],
+            },
+            Number,
+            Number,
+          ),
+        );
+      if (style) key.append(drawPoint({ left: 0, top: 0, style }));
+      else key.append(svg("path", { class: "front", d: "M-14,-5H0V5H14" }));
+      return element("li", {}, key, text);
+    }),
+  );
 }
 
 /**
  * Draw a table into `plot` whose cells are coloured by `shade`, from 0 to 1 (the better, the fuller).
  *
- * names: of its lines; heads: of its columns; corner: what these tell; at: for each line, a row or undefined for each column.
+ * names: of its lines; heads: of its columns; corner: what these tell; at: for each line, by column a row or undefined.
  */
 function drawHeatMap(plot, { names, corner, heads, at, shade, text, isBest, selected, tip, choose }) {
   const cellOf = (row) => {
@@ -203,10 +229,15 @@ function drawHeatMap(plot, { names, corner, heads, at, shade, text, isBest, sele
 /** Show lines of text, the first as a heading, beside the pointer and within the window. */
 function showTip([heading, ...lines], event) {
   const box = document.getElementById("tip");
-  box.replaceChildren(element("strong", { textContent: heading }), ...lines.map(([name, text]) =>
-    element("span", {}, element("span", { textContent: name }), element("span", { textContent: text }))));
+  box.replaceChildren(
+    element("strong", { textContent: heading }),
+    ...lines.map(([name, text]) =>
+      element("span", {}, element("span", { textContent: name }), element("span", { textContent: text })),
+    ),
+  );
   box.hidden = false;
-  const left = event.clientX + 16 + box.offsetWidth > innerWidth ? event.clientX - 16 - box.offsetWidth : event.clientX + 16;
+  const left =
+    event.clientX + 16 + box.offsetWidth > innerWidth ? event.clientX - 16 - box.offsetWidth : event.clientX + 16;
   box.style.left = `${Math.max(4, left)}px`;
   box.style.top = `${Math.max(4, Math.min(event.clientY + 12, innerHeight - box.offsetHeight - 4))}px`;
 }
