@@ -31,14 +31,15 @@ format: .venv/.ready
 docs: .venv/.ready  ## docs/reference.md, from conf
 	$(PY) -m docs.make_reference
 
-bench: .venv/.peers  ## the job over a bare loop, metrics and extraction beside their peers; writes benchmarks/results
+bench: .venv/.peers  ## the job over a bare loop, metrics and extraction beside their peers, the page; writes benchmarks/results
 	$(PY) -m benchmarks.overhead
 	PYTHONPATH=.venv/peers $(PY) -m benchmarks.metrics
 	PYTHONPATH=.venv/peers $(PY) -m benchmarks.extraction
+	$(PY) -m benchmarks.page
 
 lock:  ## resolve pyproject.toml into requirements.lock: every version, every hash, no index
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --extra dev --extra slurm --extra ray --extra text pyproject.toml -o requirements.lock
+	  --no-annotate --no-header --extra dev --extra slurm --extra ray --extra text --extra workspace pyproject.toml -o requirements.lock
 
 	echo $(PEERS) | tr ' ' '\n' | .venv/bin/uv pip compile --quiet --no-deps --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements-peers.lock

@@ -49,6 +49,7 @@ def test_a_sweep_from_nothing_to_its_report(ditexp, tmp_path):
         "table.tex",
         "quality_vs_cost.png",
         "heat_map.png",
+        "report.html",
         "samples.png",
     }
     rows = list(csv.DictReader((report / "table.csv").open()))

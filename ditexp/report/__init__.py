@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ditexp.files import atomic
 from ditexp.report.grids import side_by_side
+from ditexp.report.page import page as html_page
 from ditexp.report.plots import error_along_t, heat_map, quality_vs_cost
 from ditexp.report.published import load
 from ditexp.report.recommend import recommend
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """paths: where each part lies: table.md, table.csv, table.tex, and pictures: quality_vs_cost.png, heat_map.png,
-    samples.png and, of metric=trajectory, error_vs_cost.png and error_along_t.png.
+    """paths: where each part lies: report.html, table.md, table.csv, table.tex, and pictures: quality_vs_cost.png,
+    heat_map.png, samples.png and, of metric=trajectory, error_vs_cost.png and error_along_t.png.
 
     A picture for which the results hold nothing is None. advice: what to use, a sentence each. study: published
     numbers beside those of the results, also as published.md, .csv and .tex; None without any.
@@ -45,7 +46,7 @@ def write_report(
     budgets: Mapping[str, float | None] | None = None,
     published: Path | None = None,
 ) -> Report:
-    """Write the table and the pictures of `results`, one dict a cell, the newest last, into `folder`.
+    """Write the table, the page and the pictures of `results`, one dict a cell, the newest last, into `folder`.
 
     budgets: by the name of a cost, the most that an image may cost, for advice. published: a study's published.yaml,
     whose numbers are set beside those of the results. Raises ValueError if it is not right.
@@ -58,6 +59,10 @@ def write_report(
     texts = {"table.md": markdown, "table.csv": table.csv(), "table.tex": table.latex()} if results else {}
     if study:
         texts |= {"published.md": study.markdown(), "published.csv": study.csv(), "published.tex": study.latex()}
+    commands = dict.fromkeys(command for result in results if (command := result.get("command")))
+    texts["report.html"] = html_page(
+        table, title=title, command="\n".join(commands), recommendations=advice, study=study and study.plain()
+    )
     for name, text in texts.items():
         paths[name] = folder / name
         with atomic(paths[name]) as part:
