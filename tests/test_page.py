@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from ditexp.report import page as page_module
+from ditexp.report.columns import Column
 from ditexp.report.page import PARTS, embed, page
 from ditexp.report.plots import PALETTE
 from ditexp.report.table import Table
@@ -97,9 +98,11 @@ def test_marks_and_their_meaning_are_in_the_page():
 
 
 def test_a_study_stands_beside_its_published_numbers():
-    study = (["row", "published", "here"], [["SiT <XL>", "2.15", "not run: no checkpoint"]])
+    columns = [("row", "SiT <XL>"), ("published", 2.15), ("here", "not run: no checkpoint")]
+    study = Table([], [Column(name, name, "setting", (value,)) for name, value in columns], ["SiT: Ma et al."])
     text = page(Table.of(sweep()), title="x", study=study)
-    assert "<td>SiT &lt;XL&gt;</td><td>2.15</td><td>not run: no checkpoint</td>" in text
+    assert "<td class='text'>SiT &lt;XL&gt;</td><td class='number'>2.15</td>" in text
+    assert "not run: no checkpoint</td>" in text and "<p>SiT: Ma et al.</p>" in text
     assert "Published" not in page(Table.of(sweep()), title="x")
 
 
@@ -107,7 +110,7 @@ def test_texts_of_users_never_become_html():
     results = [cell(), failed(error=HOSTILE)]
     results[0]["settings"]["model"] = HOSTILE
     results[0]["config"]["model"] = HOSTILE
-    study = ([HOSTILE], [[HOSTILE]])
+    study = Table([], [Column(HOSTILE, HOSTILE, "setting", (HOSTILE,))], [HOSTILE])
     text = page(Table.of(results), title=HOSTILE, command=HOSTILE, recommendations=[HOSTILE], study=study)
     assert all(tag != "img" and "onerror" not in attributes for tag, attributes in Tags(text).found)
     assert text.count("</script>") == 2 and not re.search("[\x00\x1b\udcff]", text)

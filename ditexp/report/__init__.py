@@ -61,7 +61,7 @@ def write_report(
         texts |= {"published.md": study.markdown(), "published.csv": study.csv(), "published.tex": study.latex()}
     commands = dict.fromkeys(command for result in results if (command := result.get("command")))
     texts["report.html"] = html_page(
-        table, title=title, command="\n".join(commands), recommendations=advice, study=study and study.plain()
+        table, title=title, command="\n".join(commands), recommendations=advice, study=study
     )
     for name, text in texts.items():
         paths[name] = folder / name

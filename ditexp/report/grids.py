@@ -68,6 +68,8 @@ def choose_samples(table: Table) -> tuple[list[int], int]:
 
     A line of the picture for each of the best settings, its cells spread from the fewest steps to the most.
     """
+    if not table.results:
+        return [], 0
     steps = table.column("steps").values
     shown = [row for row, result in enumerate(table.results) if Path(result.get("grid") or "").is_file()]
     by_steps = sorted(shown, key=lambda row: (table.label(row), steps[row] or 0))

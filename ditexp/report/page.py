@@ -35,12 +35,12 @@ def page(
     title: str,
     command: str | None = None,
     recommendations: Sequence[str] = (),
-    study: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None,
+    study: Table | None = None,
 ) -> str:
     """The text of an HTML page with the table, its plots and its pictures.
 
-    command: what makes these results. recommendations: sentences on which cell to use. study: headers and rows that
-    hold published numbers beside these. All texts are plain: what is special in HTML is escaped here.
+    command: what makes these results. recommendations: sentences on which cell to use. study: published numbers beside
+    these. All texts are plain: what is special in HTML is escaped here. Without results, the study stands alone.
     """
     return Template(part("page.html")).substitute(
         css=part("page.css"),
@@ -49,10 +49,11 @@ def page(
         caption=paragraphs(table.caption[:1]),
         recommendations=section("Which to use", items(recommendations)),
         command=command_line(command),
-        study=section("Published, and here", plain_table(*study)) if study else "",
+        study=section("Published, and here", plain_table(study) + notes(study.caption)) if study else "",
+        without_results="" if table.results else "hidden",
         head="".join(map(header, table.columns)),
         body="".join(body_row(table, row) for row in range(len(table.results))),
-        notes=paragraphs(["Bold: the best of its column.", *table.caption[1:]]),
+        notes=notes(["Bold: the best of its column.", *table.caption[1:]]),
         data=json_for_html(data(table)),
         scripts="\n".join(map(part, SCRIPTS)),
     )
@@ -69,7 +70,7 @@ def facts(table: Table) -> dict[str, str]:
     days = sorted({time[:10] for origin in made if (time := origin.get("time"))})
     found = {
         "Study": various(result.get("study") for result in results),
-        "Cells": str(len(results)) if done == len(results) else f"{done} of {len(results)} done",
+        "Cells": str(len(results) or "") if done == len(results) else f"{done} of {len(results)} done",
         "Samples per cell": various(f"{count:,}" for result in results if (count := samples_of(result))),
         "Date": " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
         "Device": various(origin.get("device") for origin in made),
@@ -106,6 +107,10 @@ def paragraphs(texts: Sequence[str]) -> str:
     return "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
+def notes(texts: Sequence[str]) -> str:
+    return f"<div class='notes'>{paragraphs(texts)}</div>"
+
+
 def items(texts: Sequence[str]) -> str:
     return f"<ul class='recommendations'>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>" if texts else ""
 
@@ -121,13 +126,14 @@ def command_line(command: str | None) -> str:
     return f"<div class='command'><pre tabindex='0'><code>{escape(command)}</code></pre>{button}</div>"
 
 
-def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th scope='col'>{escape(text)}</th>" for text in headers)
-    lines = ["".join(f"<td>{escape(text)}</td>" for text in row) for row in rows]
+def plain_table(table: Table) -> str:
+    head = "".join(f"<th scope='col' class='{css_class(c)}'>{escape(c.header)}</th>" for c in table.columns)
+    cells = [[f"<td class='{css_class(c)}'>{escape(text)}</td>" for text in c.texts] for c in table.columns]
+    lines = map("".join, zip(*cells))
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return (
         "<div class='box' tabindex='0' role='region' aria-label='Published numbers'>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<table class='study'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

@@ -122,10 +122,6 @@ class Table:
         ]
         return "\n".join(["% needs \\usepackage{booktabs}", *table, r"\end{tabular}", *notes, ""])
 
-    def plain(self) -> tuple[list[str], list[tuple]]:
-        """Headers and body as text."""
-        return [column.header for column in self.columns], self.rows(escape=str, bold=str)
-
     def rows(self, *, escape: Callable, bold: Callable) -> list[tuple]:
         """The body as text, best values passed through `bold`."""
         columns = []
