@@ -185,7 +185,8 @@ def test_what_is_offline_can_be_uploaded_later(offline):
         folders = map(str, offline.wandb.glob("wandb/offline-run-*"))
         account = {**os.environ, "WANDB_CONFIG_DIR": str(offline.folder), "WANDB_ERROR_REPORTING": "false"}
         command = [sys.executable, "-m", "wandb", "sync", *folders]
-        done = subprocess.run(command, env=account | server.environment(), cwd=offline.folder, capture_output=True, text=True)
+        account |= server.environment()
+        done = subprocess.run(command, env=account, cwd=offline.folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         check_that_everything_arrived(server, offline)
 
