@@ -251,6 +251,18 @@ def test_the_report_shows_deviations_and_its_page_if_it_is_small(tmp_path, cells
     assert chart["data"] == [*front, [9, "euler", 8.0], [19, "heun", 9.0]]
 
 
+def test_a_small_prepared_reference_is_uploaded(tmp_path, cells, server):
+    prepared = tmp_path / "cache" / "references" / "digits-digits-5b8b360f.safetensors"
+    prepared.parent.mkdir(parents=True)
+    prepared.write_bytes(b"mean and covariance")
+    results = [cell | {"grid": str(tmp_path / "results" / f"{cell['id']}.png")} for cell in cells[:2]]
+    table = Table(results, [Column("solver", "solver", "setting", ("euler", "heun"))], [])
+    WandbTracker(folder=tmp_path / "wandb").log_report("solvers", results, table, {})
+    (reference,) = server.of_type("reference")
+    assert reference.name == "reference-digits-digits-5b8b360f"
+    assert reference.files["statistics.safetensors"] == prepared.read_bytes()
+
+
 def test_the_first_report_online_saves_a_workspace(tmp_path, cells, server, capfd, caplog):
     pytest.importorskip("wandb_workspaces", reason="needs ditexp[workspace]")
     report = write_report(cells, tmp_path / "report")
