@@ -69,8 +69,11 @@ def collect(cfg: DictConfig, folder: Path, reason: str) -> None:
 
 
 def failure(cfg: DictConfig, settings: dict, folder: Path, error: Exception) -> dict:
+    id = f"failed-{folder.parent.name}-{folder.name}"
+    with suppress(Exception):  # it may be what failed
+        id = build(cfg).id
     return {
-        "id": f"failed-{folder.parent.name}-{folder.name}",
+        "id": id,
         "status": "failed",
         "error": "; ".join(describe(error)),
         "study": cfg.study,

@@ -14,7 +14,7 @@ from pathlib import Path
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
     # What commands import late is slow too: an optimizer takes torch._dynamo, a report matplotlib.
-    ["ditexp.run", "ditexp.train", "torch._dynamo", "matplotlib.figure", "sklearn.datasets"]
+    ["ditexp.run", "ditexp.train", "torch._dynamo", "matplotlib.figure", "sklearn.datasets", "wandb"]
 )
 
 

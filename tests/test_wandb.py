@@ -6,23 +6,32 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import hydra.utils
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-import ditexp.tracker.wandb as tracking
+from ditexp.cell import build
+from ditexp.cli import register_with_hydra
 from ditexp.report import write_report
+from ditexp.report.columns import Column
+from ditexp.report.table import Table
+from ditexp.sweep import failure
+from ditexp.tracker import service
 from ditexp.tracker.null import NullTracker
 from ditexp.tracker.wandb import WandbTracker
 from tests.offline_wandb import read_runs
+from tests.wandb_server import ENTITY, WandbServer
 
 CONF = Path(__file__).parents[1] / "conf" / "tracker"
 DEAD = "http://127.0.0.1:9"  # nothing listens there
 KEY = "0123456789" * 4
+SOLVERS = ("euler", "heun", "heun")
 
 
 @pytest.fixture(autouse=True)
@@ -37,15 +46,15 @@ def lonely_wandb(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_BASE_URL", DEAD)
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr(tracking, "_attempts", ["online", "offline", "offline"])
+    monkeypatch.setattr(service, "_attempts", ["online", "offline", "offline"])
     yield
-    tracking.stop_service()
+    service.stop_service()
 
 
 @pytest.fixture
 def cells(tmp_path):
     cells = []
-    for i, (solver, steps) in enumerate([("euler", 20), ("heun", 10), ("heun", 20)]):
+    for i, (solver, steps) in enumerate(zip(SOLVERS, (20, 10, 20))):
         grid = tmp_path / f"grid{i}.png"
         Image.new("RGB", (40, 20), (i, 2, 3)).save(grid)
         cells.append(
@@ -69,7 +78,7 @@ def cells(tmp_path):
                 "metrics": {"fid": 1 / 3 + i, "precision": 0.7},
                 "protocol": {
                     "feature": {"name": "digits"},
-                    "reference": {"name": "digits", "count": 1797},
+                    "reference": {"name": "digits", "count": 1797, "fingerprint": "5b8b360f2984"},
                 },
                 "config": {"solver": {"_target_": f"ditexp.solver.{solver}"}, "seed": 0},
                 "command": "python -m ditexp.run",
@@ -85,13 +94,6 @@ def cells(tmp_path):
 
 def warnings(caplog):
     return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-
-
-def service_processes():
-    """The wandb-core processes that this process started."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    children = {int(pid) for task in tasks for pid in task.read_text().split()}
-    return [pid for pid in children if "wandb-core" in Path(f"/proc/{pid}/comm").read_text()]
 
 
 def test_every_cell_and_the_report_are_in_the_offline_log(tmp_path, cells, capfd, caplog):
@@ -131,7 +133,9 @@ def test_every_cell_and_the_report_are_in_the_offline_log(tmp_path, cells, capfd
     assert table["columns"] == [column.name for column in report.table.columns]
     assert [tuple(row) for row in table["data"]] == list(zip(*(c.values for c in report.table.columns)))
     points = json.loads(logged.media("fid_vs_forwards_table").read_text())
-    assert points["data"] == [[20.0 + i, 1 / 3 + i] for i in range(3)]
+    assert points["columns"] == ["forwards", "cells", "fid"]
+    lines = [[20.0 + i, f"{solver}, num_samples 500", 1 / 3 + i] for i, solver in enumerate(SOLVERS)]
+    assert points["data"] == [[20.0, "Pareto front", 1 / 3], *lines]
     for name, file in {"quality_vs_cost": "quality_vs_cost.png", "side_by_side": "samples.png"}.items():
         assert logged.media(name).read_bytes() == report.paths[file].read_bytes()
 
@@ -165,7 +169,7 @@ def test_odd_results_are_logged_too(tmp_path, cells, caplog):
 
 def test_unreachable_server_costs_one_warning_and_bounded_time(tmp_path, cells, monkeypatch, caplog, capfd):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr(tracking, "INIT_TIMEOUT", 2)
+    monkeypatch.setattr(service, "INIT_TIMEOUT", 2)
     start = time.monotonic()
     tracker = WandbTracker(folder=tmp_path / "wandb")
     for cell in cells[:2]:
@@ -180,6 +184,117 @@ def test_unreachable_server_costs_one_warning_and_bounded_time(tmp_path, cells, 
     assert not list((tmp_path / "wandb" / "logged").rglob("online/*"))
 
 
+@pytest.fixture
+def server(monkeypatch):
+    with WandbServer() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def test_a_cell_that_had_failed_goes_on_in_its_own_run(tmp_path, cells, server, caplog):
+    failed = cells[3] | {"id": cells[0]["id"]}
+    for result in (failed, cells[0], cells[0]):
+        WandbTracker(folder=tmp_path / "wandb").log_cell(result)
+        (run,) = server.runs.values()
+        is_done = result["status"] == "done"
+        assert run.exit_code == (0 if is_done else 1) and run.summary["error"] == result.get("error", "")
+    assert run.summary["status"] == "done" and run.summary["digits/fid"] == cells[0]["metrics"]["fid"]
+    assert len(run.history) == 1 and not warnings(caplog)
+
+
+def test_a_failed_cell_has_the_id_that_it_will_have_when_it_is_done(tmp_path):
+    register_with_hydra()
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF.parent)):
+        cfg = compose("config", overrides=["num_samples=32", f"outputs={tmp_path}"])
+    settings, error = {"solver": "euler"}, RuntimeError("out of memory")
+    assert failure(cfg, settings, tmp_path / "sweep" / "0", error)["id"] == build(cfg).id
+    cfg.num_samples = 0
+    assert failure(cfg, settings, tmp_path / "sweep" / "0", error)["id"] == "failed-sweep-0"
+
+
+def test_what_was_not_uploaded_goes_to_the_same_run_later(tmp_path, cells, server, monkeypatch, caplog):
+    for name, seconds in {"INIT_TIMEOUT": 3, "FINISH_TIMEOUT": 3, "REQUEST_TIMEOUT": 1}.items():
+        monkeypatch.setattr(service, name, seconds)
+    server.fault, server.after = "error", 8  # after the run has begun, before its picture has arrived
+    WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
+    assert len(warnings(caplog)) == 1 and not [path for path in server.runs["3f2a0"].files if "samples" in path]
+    assert list(read_runs(tmp_path / "wandb")) == ["3f2a0"]
+
+    server.fault = None
+    monkeypatch.setattr(service, "_attempts", ["online", "offline", "offline"])  # the next command
+    for _ in range(2):
+        WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
+        (run,) = server.runs.values()
+        begun = run.begun
+    assert run.media("samples") == Path(cells[0]["grid"]).read_bytes() and run.exit_code == 0
+    assert run.begun == begun and len(warnings(caplog)) == 1
+
+
+def test_the_report_shows_deviations_and_its_page_if_it_is_small(tmp_path, cells, monkeypatch, caplog):
+    values = (Column("solver", "solver", "setting", ("euler", "heun")), Column("forwards", "forwards", "cost", (9, 19)))
+    score = Column("digits/inception_score", "IS", "metric", (8.0, 9.0), max, spread=(0.1, 0.2))
+    table, page = Table([], [*values, score], []), tmp_path / "report.html"
+    page.write_text("<p>all of it</p>")
+    tracker = WandbTracker(folder=tmp_path / "wandb")
+    tracker.log_report("small", cells[:1], table, {"report.html": page})
+    monkeypatch.setattr("ditexp.tracker.views.LARGEST", 10)
+    tracker.log_report("large", cells[:1], table, {"report.html": page, "samples.png": None})
+    runs = {run.run.run_group: run for run in read_runs(tmp_path / "wandb").values()}
+    assert runs["small"].media("report").read_text() == page.read_text() and not warnings(caplog)
+    assert "report.path" not in runs["large"].summary
+    shown = json.loads(runs["small"].media("table").read_text())
+    assert shown["columns"] == ["solver", "forwards", "digits/inception_score", "digits/inception_score_std"]
+    assert shown["data"] == [["euler", 9, 8.0, 0.1], ["heun", 19, 9.0, 0.2]]
+    chart = json.loads(runs["small"].media("inception_score_vs_forwards_table").read_text())
+    front = [[9, "Pareto front", 8.0], [19, "Pareto front", 9.0]]  # higher is better
+    assert chart["data"] == [*front, [9, "euler", 8.0], [19, "heun", 9.0]]
+
+
+def test_a_small_prepared_reference_is_uploaded(tmp_path, cells, server):
+    prepared = tmp_path / "cache" / "references" / "digits-digits-5b8b360f.safetensors"
+    prepared.parent.mkdir(parents=True)
+    prepared.write_bytes(b"mean and covariance")
+    results = [cell | {"grid": str(tmp_path / "results" / f"{cell['id']}.png")} for cell in cells[:2]]
+    table = Table(results, [Column("solver", "solver", "setting", ("euler", "heun"))], [])
+    WandbTracker(folder=tmp_path / "wandb").log_report("solvers", results, table, {})
+    (reference,) = server.of_type("reference")
+    assert reference.name == "reference-digits-digits-5b8b360f"
+    assert reference.files["statistics.safetensors"] == prepared.read_bytes()
+
+
+def test_the_first_report_online_saves_a_workspace(tmp_path, cells, server, capfd, caplog):
+    pytest.importorskip("wandb_workspaces", reason="needs ditexp[workspace]")
+    report = write_report(cells, tmp_path / "report")
+    tracker = WandbTracker(folder=tmp_path / "wandb")
+    for study in ("first", "second"):
+        tracker.log_report(study, cells, report.table, report.paths)
+    tracker.close()
+    (view,) = server.views.values()
+    assert (view["entityName"], view["projectName"]) == (ENTITY, "ditexp")
+    sections = json.loads(view["spec"])["section"]["panelBankConfig"]["sections"]
+    panels = {section["name"]: section["panels"] for section in sections}
+    axes = [(panel["config"].get("xAxis"), panel["config"].get("yAxis")) for panel in panels["Quality against cost"]]
+    assert axes[0] == ("summary:forwards", "summary:digits/fid")
+    kinds = {name: [panel["viewType"] for panel in found] for name, found in panels.items()}
+    assert kinds["Quality against cost"][-1] == "Bar Chart" and kinds["Runs"] == ["Run Comparer"]
+    assert kinds["Samples"] == ["Media Browser"] and kinds["Report"] == ["Weave", "Media Browser"]
+    assert not warnings(caplog) and capfd.readouterr() == ("", "")
+
+
+def test_a_workspace_that_cannot_be_saved_costs_one_warning(tmp_path, cells, server, monkeypatch, caplog):
+    def refuse(*arguments):
+        raise RuntimeError("not allowed")
+
+    monkeypatch.setattr("ditexp.tracker.wandb.can_save_workspace", lambda: True)
+    monkeypatch.setattr("ditexp.tracker.wandb.save_workspace", refuse)
+    report = write_report(cells, tmp_path / "report")
+    tracker = WandbTracker(folder=tmp_path / "wandb")
+    tracker.log_report("solvers", cells, report.table, report.paths)
+    assert len(warnings(caplog)) == 1 and "not allowed" in warnings(caplog)[0]
+    assert service.works() and len(server.runs) == 1
+
+
 def test_online_without_an_account_warns_and_goes_offline(tmp_path, cells, caplog):
     WandbTracker(folder=tmp_path / "wandb", mode="online").log_cell(cells[0])
     assert len(warnings(caplog)) == 1 and "wandb login" in warnings(caplog)[0]
@@ -190,11 +305,11 @@ def test_online_without_an_account_warns_and_goes_offline(tmp_path, cells, caplo
 def test_cells_after_the_service_was_killed_are_still_logged(tmp_path, cells, caplog, capfd):
     tracker = WandbTracker(folder=tmp_path / "wandb")
     tracker.log_cell(cells[0])
-    (pid,) = service_processes()
+    (pid,) = service.service_processes()
     os.kill(pid, signal.SIGKILL)
     for cell in cells[1:]:
         tracker.log_cell(cell)
-    for pid in service_processes():
+    for pid in service.service_processes():
         os.kill(pid, signal.SIGKILL)
     tracker.close()
     assert len(warnings(caplog)) == 1 and capfd.readouterr() == ("", "")
@@ -221,13 +336,26 @@ def test_a_read_only_folder_costs_one_warning(tmp_path, cells, caplog):
 
 
 def test_an_error_half_way_leaves_no_marker(tmp_path, cells, monkeypatch, caplog):
-    def disk_full(run, paths):
+    def disk_full(run, result):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(tracking, "log_pictures", disk_full)
+    monkeypatch.setattr("ditexp.tracker.wandb.show_cell", disk_full)
     WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
     assert warnings(caplog) == ["W&B: going on offline or without it, no result is lost: No space left on device"]
     assert not [path for path in (tmp_path / "wandb" / "logged").rglob("*") if path.is_file()]
+
+
+def test_an_error_half_way_online_prints_no_page(tmp_path, cells, server, monkeypatch, caplog, capfd):
+    def disk_full(run, result):
+        time.sleep(0.5)  # till wandb's threads are at work
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("ditexp.tracker.wandb.show_cell", disk_full)
+    WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
+    for thread in threading.enumerate():
+        if thread.name in service.WANDB_THREADS:
+            thread.join(10)
+    assert len(warnings(caplog)) == 1 and capfd.readouterr() == ("", "")
 
 
 def test_without_wandb_installed(tmp_path, cells, monkeypatch, caplog):
@@ -244,7 +372,7 @@ def test_wandb_mode_is_respected(tmp_path, cells, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
     assert not list(tmp_path.rglob("*.wandb"))
-    tracking.stop_service()
+    service.stop_service()
     monkeypatch.setenv("WANDB_MODE", "offline")
     WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
     assert len(list(tmp_path.rglob("offline-run-*/*.wandb"))) == 1 and not warnings(caplog)
@@ -252,7 +380,8 @@ def test_wandb_mode_is_respected(tmp_path, cells, monkeypatch, caplog):
 
 def test_a_wandb_that_hangs_is_left_alone(tmp_path, cells, monkeypatch, caplog):
     importlib.import_module("wandb")  # which takes longer than the limit
-    monkeypatch.setattr(tracking, "TIME_LIMIT", 1)
+    monkeypatch.setattr(service, "TIME_LIMIT", 1)
+    monkeypatch.setattr(service, "KILL_TIMEOUT", 0.1)
     tries = []
 
     def hang(*args, **kwargs):
