@@ -100,7 +100,7 @@ def test_every_cell_and_the_report_are_in_the_offline_log(tmp_path, cells, capfd
     tracker = WandbTracker(folder=tmp_path / "wandb")
     for cell in cells:
         tracker.log_cell(cell)
-    report = write_report(cells, tmp_path / "report")
+    report = write_report(cells, tmp_path / "report", title="x")
     tracker.log_report("solvers", cells, report.table, report.paths)
     tracker.close()
     out, err = capfd.readouterr()
@@ -159,7 +159,7 @@ def test_odd_results_are_logged_too(tmp_path, cells, caplog):
     tracker = WandbTracker(folder=tmp_path / "wandb")
     for cell in cells:
         tracker.log_cell(cell)
-    report = write_report(cells, tmp_path / "report")
+    report = write_report(cells, tmp_path / "report", title="x")
     tracker.log_report("solvers", cells, report.table, report.paths)
     runs = read_runs(tmp_path / "wandb")
     assert not warnings(caplog) and len(runs) == 5
@@ -244,7 +244,7 @@ def test_the_report_shows_deviations_and_its_page_if_it_is_small(tmp_path, cells
     assert runs["small"].media("report").read_text() == page.read_text() and not warnings(caplog)
     assert "report.path" not in runs["large"].summary
     shown = json.loads(runs["small"].media("table").read_text())
-    assert shown["columns"] == ["solver", "forwards", "digits/inception_score", "digits/inception_score_std"]
+    assert shown["columns"] == ["solver", "forwards", "digits/inception_score", "digits/inception_score_sd"]
     assert shown["data"] == [["euler", 9, 8.0, 0.1], ["heun", 19, 9.0, 0.2]]
     chart = json.loads(runs["small"].media("inception_score_vs_forwards_table").read_text())
     front = [[9, "Pareto front", 8.0], [19, "Pareto front", 9.0]]  # higher is better
@@ -265,7 +265,7 @@ def test_a_small_prepared_reference_is_uploaded(tmp_path, cells, server):
 
 def test_the_first_report_online_saves_a_workspace(tmp_path, cells, server, capfd, caplog):
     pytest.importorskip("wandb_workspaces", reason="needs ditexp[workspace]")
-    report = write_report(cells, tmp_path / "report")
+    report = write_report(cells, tmp_path / "report", title="x")
     tracker = WandbTracker(folder=tmp_path / "wandb")
     for study in ("first", "second"):
         tracker.log_report(study, cells, report.table, report.paths)
@@ -288,7 +288,7 @@ def test_a_workspace_that_cannot_be_saved_costs_one_warning(tmp_path, cells, ser
 
     monkeypatch.setattr("ditexp.tracker.wandb.can_save_workspace", lambda: True)
     monkeypatch.setattr("ditexp.tracker.wandb.save_workspace", refuse)
-    report = write_report(cells, tmp_path / "report")
+    report = write_report(cells, tmp_path / "report", title="x")
     tracker = WandbTracker(folder=tmp_path / "wandb")
     tracker.log_report("solvers", cells, report.table, report.paths)
     assert len(warnings(caplog)) == 1 and "not allowed" in warnings(caplog)[0]

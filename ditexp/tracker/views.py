@@ -70,7 +70,7 @@ def columns_of(table: Table) -> Iterator[tuple[str, Sequence]]:
     for column in table.columns:
         yield column.name, column.values
         if column.spread:
-            yield f"{column.name}_std", column.spread
+            yield f"{column.name}_sd", column.spread
 
 
 def wandb_table(columns: Mapping[str, Sequence]):
