@@ -119,10 +119,12 @@ def finish() -> None:
 
 
 def check(cells: Mapping[str, DictConfig]) -> None:
-    """Build every cell of a sweep, by name, see whether the disk holds them, and read what its study published.
+    """Build every cell of a sweep, by name, its tracker, see whether the disk holds them, and read what was published.
 
     Raises ConfigError with the mistakes of all and where they are, or ValueError.
     """
+    for cfg in cells.values():
+        tracker_of(cfg)
     for file in filter(None, {published_file(cfg.study) for cfg in cells.values()}):
         load(file)
     built = build_all(cells)

@@ -475,6 +475,11 @@ def test_advice_names_the_best_within_a_budget_and_how_sure_it_is():
     assert "by 3," in forty
     assert fifth.endswith("the only one.") and "no cell is that cheap; the cheapest takes 20" in none
     assert seconds.startswith("At most 9 s/image: euler with 80 steps")
+    near = [sampled(noise=quiet, steps=10, fid=2.1), sampled(noise=quiet, steps=90, fid=2.0)]
+    near = recommend(Table.of([*near, sampled(noise=quiet, steps=5, fid=2.3)]), {})[0]
+    assert near.endswith(
+        "which is beyond noise. Within 10% of it, for less: euler with 10 steps (FID 2.1000 ± 0.0060, 20 forwards)."
+    )
     unknown = recommend(Table.of([cell(), cell(steps=50, fid=2.0)]), {})
     assert "which may be noise" in unknown[0]
 

@@ -164,6 +164,8 @@ def test_help_lists_the_groups(ditexp):
             "model.checkpoint=a=b.pt: a value with one of = ( ' # in it takes quotes in quotes",
         ),
         (["steps=0"], "steps=0: give a whole number of at least 1"),
+        (["resamples=-1"], "resamples=-1: give a whole number of at least 0"),
+        (["tracker=wandb", "tracker.mode=sometimes"], "unknown W&B mode 'sometimes'; choices: auto, online, offline"),
         (["steps=-3"], "steps=-3: give a whole number of at least 1"),
         (["steps=2.5"], "steps=2.5: give a whole number of at least 1"),
         (["num_samples=0"], "num_samples=0: give a whole number of at least 1"),

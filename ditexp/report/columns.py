@@ -101,9 +101,12 @@ class Column:
         if self.kind in ("setting", "error"):
             return ["" if value is None and self.kind == "error" else plain(value) for value in self.values]
         sizes = [abs(value) for value in self.values if is_finite(value) and value]
-        # As many decimals as give the smallest number three significant digits, so that the points align.
+        # As many decimals as give the smallest number three significant digits, and the largest deviation two, so that
+        # the points align.
         is_whole = not sizes or (self.kind == "cost" and all(size == int(size) for size in sizes))
         decimals = 0 if is_whole else min(max(2 - math.floor(math.log10(min(sizes))), 0), 6)
+        if deviations := [value for value in self.spread if is_finite(value) and value]:
+            decimals = max(decimals, min(1 - math.floor(math.log10(max(deviations))), 6))
         decimals = decimals if self.decimals is None else self.decimals
         texts = [MISSING if value is None else f"{value:.{decimals}f}" for value in self.values]
         spreads = [f" ± {value:.{decimals}f}" if is_finite(value) else "" for value in self.spread]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
-from ditexp.report.columns import Column, is_finite
+from ditexp.report.columns import TIE, Column, is_finite
 from ditexp.report.seeds import told_apart
 from ditexp.report.table import Table
 
+NEAR = 0.1  # of the best value: what many would give up for a lower cost
 UNITS = {"forwards": "forwards", "seconds_per_image": "s/image"}
 
 
@@ -35,29 +37,30 @@ def best_within(table: Table, quality: Column, cost_name: str, limit: float | No
         least = min((cost.values[row] for row in measured), default=None)
         return f"{budget}: no cell is that cheap; the cheapest takes {least:.4g}." if least is not None else None
     best = quality.goal(within, key=lambda row: quality.values[row])
-    text = f"{budget}: {described(table, quality, cost, best)}"
+    said = functools.partial(described, table, quality, cost)
+    text = f"{budget}: {said(best)}"
     others = [row for row in within if row != best]
     if not others:
         return f"{text}, the only one."
     metric = quality.name.rpartition("/")[2]
     known = {row: told_apart(table.results[row], table.results[best], metric) for row in others}
-    next_best = quality.goal(others, key=lambda row: quality.values[row])
     tied = [row for row in others if known[row] is False]
+    cheapest = min([best, *tied], key=lambda row: cost.values[row])
     if tied:
-        cheapest = min(tied, key=lambda row: cost.values[row])
-        text += f"; but {len(tied)} more can't be told from it"
-        if cost.values[cheapest] < cost.values[best]:
-            return f"{text}, the cheapest of them {described(table, quality, cost, cheapest)}."
-        return f"{text}, none of them cheaper."
-    margin = abs(quality.values[next_best] - quality.values[best])
-    text += f"; ahead of the next, {described(table, quality, cost, next_best)}, by {margin:.3g}"
-    if known[next_best] is None:
-        return f"{text}, which may be noise: that can't be told without resamples, or with one seed."
-    return f"{text}, which is beyond noise."
+        text += f"; but {len(tied)} more can't be told from it, "
+        text += "none of them cheaper" if cheapest == best else f"the cheapest of them {said(cheapest)}"
+    else:
+        rival = quality.goal(others, key=lambda row: quality.values[row])
+        margin = abs(quality.values[rival] - quality.values[best])
+        text += f"; ahead of the next, {said(rival)}, by {margin:.3g}, which "
+        text += "is beyond noise" if known[rival] else "may be noise: resamples or seeds would tell"
+    near = [row for row in within if abs(quality.values[row] - quality.values[best]) <= NEAR * quality.values[best]]
+    thrifty = min([cheapest, *near], key=lambda row: cost.values[row])
+    return f"{text}." if thrifty == cheapest else f"{text}. Within {NEAR:.0%} of it, for less: {said(thrifty)}."
 
 
 def described(table: Table, quality: Column, cost: Column, row: int) -> str:
     steps = table.column("steps").values[row]
     name = f"{table.label(row)} with {steps:g} steps" if is_finite(steps) else table.label(row)
-    value = quality.texts[row].replace(" ≈", "")
+    value = quality.texts[row].removesuffix(TIE)
     return f"{name} ({quality.header} {value}, {cost.values[row]:.4g} {UNITS[cost.name]})"
