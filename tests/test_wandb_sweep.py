@@ -33,7 +33,7 @@ SUMMARY = {
     *("nfe", "forwards", "seconds_per_image", "images_per_second", "peak_memory_mb"),
 }
 CHARTS = {f"{m}_vs_{c}" for m in ("fid", "inception_score", "precision", "recall") for c in ("forwards", "seconds")}
-PICTURES = {"quality_vs_cost", "side_by_side"}
+PICTURES = {"quality_vs_cost", "heat_map", "side_by_side"}
 
 # The server's fault, and how many requests it answers before; a cell makes about twenty.
 FAULTS = {
@@ -140,10 +140,10 @@ def test_names_stay_the_same_and_are_documented(arrived):
     for run in (server.runs[id] for id in sweep.results):
         own = {name for name in run.config if "." not in name} - {"_wandb"}
         assert own == CONFIG
-        assert {name for name in run.summary if not name.startswith("_")} == SUMMARY | {"samples"}
+        assert {name for name in run.summary if not name.startswith("_")} == SUMMARY | {"samples", "trajectory"}
     report = the_report(server)
     logged = {name for name in report.summary if not name.startswith("_")}
-    assert logged >= {"table", *PICTURES, *(f"{name}_table" for name in CHARTS)}
+    assert logged >= {"table", "report", *PICTURES, *(f"{name}_table" for name in CHARTS)}
     assert set(report.config["_wandb"]["value"]["visualize"]) == CHARTS
     assert set(report.config) - {"_wandb"} == {"study", "cells"}
     documented = DOCS.read_text()
