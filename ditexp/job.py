@@ -26,6 +26,7 @@ from ditexp.features import extract, extract_block, feature_cache, folder_of
 from ditexp.files import atomic, remove_abandoned
 from ditexp.progress import progress_bar
 from ditexp.provenance import code_version, machine, provenance
+from ditexp.provenance import command as typed
 from ditexp.report.grids import by_caption, draw, film, image_grid
 from ditexp.store import BLOCK_IMAGES
 
@@ -42,6 +43,7 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         cell.store.clear()
     pictures = {"grid": str(cell.grid_path), "trajectory_picture": str(cell.trajectory_path)}
     store, about = cell.store, {"study": cfg.study, "settings": settings, **pictures, "cell_command": command}
+    about["command"] = typed()  # for a report of what was there already, too
     missing = store.missing()
     if cell.result_path.exists() and not (missing and store.folder.exists()):  # a set may be deleted, never damaged
         return json.loads(cell.result_path.read_text()) | about | {"cached": True}

@@ -232,7 +232,7 @@ def details(table: Table, row: int) -> dict:
         "comparable": list(protocol_of(result).items()) if result["status"] == "done" else [],
         "protocol": as_yaml(result.get("protocol")),
         "config": as_yaml(result.get("config")),
-        "command": "\n".join(dict.fromkeys(member["command"] for member in members if "command" in member)),
+        "command": "\n".join(dict.fromkeys(member["cell_command"] for member in members if "cell_command" in member)),
     }
 
 
