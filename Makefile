@@ -15,7 +15,7 @@ plan: .venv/.ready  ## what the demo would cost, and what of it is cached; runs 
 	$(RUN) $(DEMO) hydra/launcher=plan
 
 test: .venv/.ready
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-peers: .venv/.peers  ## our numbers against other evaluators' own code, on the same images and random weights; slow
 	PYTHONPATH=.venv/peers $(PY) -m pytest tests/peers -v

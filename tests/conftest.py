@@ -16,6 +16,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
 
+# Begun first, so that no worker is left alone with them: they take minutes, by processes that they wait for.
+SLOWEST = ("test_faults", "test_launchers", "test_wandb_sweep", "test_reproducible", "test_run", "test_interpolate")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    rank = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(SLOWEST)))
+
+
 @pytest.fixture(autouse=True)
 def logging_as_before():
     """A command run in this process leaves a handler on the stream of its own test, which is closed by the next."""

@@ -99,7 +99,7 @@ def results(outputs: Path) -> dict[str, dict]:
     found = {}
     for path in sorted((outputs / "results").glob("*.json")):
         result = json.loads(path.read_text())
-        for name in ("provenance", "command", "grid"):
+        for name in ("provenance", "command", "cell_command", "grid", "trajectory_picture"):
             result.pop(name, None)
         for name in ("seconds_per_image", "images_per_second", "peak_memory_mb"):
             del result["cost"][name]
@@ -163,8 +163,9 @@ def test_jobs_that_fail_die_or_run_out_of_time(ditexp, tmp_path, accidents):
     fails, dies, runs_out_of_time = rows(tmp_path / "outputs")
     assert fails["error"].endswith("on purpose") and "left no result (state " in dies["error"]
     assert runs_out_of_time["status"] == "done"
-    # A set is two blocks of eight batches: eight, then four in vain, then the second eight.
-    assert len((accidents / "steps").read_text()) == 8 + 4 + 8
+    # A set is two blocks of eight batches: eight, then four in vain, then the second eight. The last one is the picture
+    # of some samples on their way.
+    assert len((accidents / "steps").read_text()) == 8 + 4 + 8 + 1
     (table,) = (tmp_path / "outputs" / "reports").rglob("table.md")
     assert "on purpose" in table.read_text() and "left no result" in table.read_text()
 

@@ -293,11 +293,6 @@ def test_image_grid_enlarges_with_hard_pixels():
     assert image_grid(images, 5).height == 48
 
 
-def run_report(**settings):
-    command = [sys.executable, "-m", "ditexp.report", *(f"{name}={value}" for name, value in settings.items())]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
 def leave(results, folder):
     """As a sweep leaves its cells."""
     for i, result in enumerate(results):
@@ -305,16 +300,26 @@ def leave(results, folder):
         (folder / str(i) / "cell.json").write_text(json.dumps(result))
 
 
-def test_command_remakes_the_report_of_a_sweep(tmp_path):
+@pytest.fixture
+def report(ditexp):
+    """report(study="x", forwards=40) runs the command."""
+
+    def run(**settings):
+        return ditexp(*(f"{name}={value}" for name, value in settings.items()), module="ditexp.report.__main__")
+
+    return run
+
+
+def test_command_remakes_the_report_of_a_sweep(report, tmp_path):
     results = [cell(id="a"), cell(id="b", steps=50, fid=0.5), failed(id="c", solver="rk4")]
     leave(results, tmp_path)
-    done = run_report(results=tmp_path, out=tmp_path / "elsewhere", forwards=40)
-    assert done.returncode == 0, done.stderr
+    done = report(results=tmp_path, out=tmp_path / "elsewhere", forwards=40)
+    assert done.code == 0, done.output
     assert (tmp_path / "elsewhere" / "table.md").read_text().startswith(Table.of(results).markdown())
-    assert "At most 40 forwards: euler with 20 steps" in done.stdout
+    assert "At most 40 forwards: euler with 20 steps" in done.output
     (tmp_path / "1" / "cell.json").write_text("{")
-    broken = run_report(results=tmp_path)
-    assert broken.returncode == 2 and "1/cell.json" in broken.stderr and len(broken.stderr.splitlines()) == 1
+    broken = report(results=tmp_path)
+    assert broken.code == 2 and "1/cell.json" in broken.output and len(broken.output.splitlines()) == 1
 
 
 def test_command_gathers_a_study_from_all_its_runs(tmp_path):
@@ -341,10 +346,10 @@ def test_command_gathers_a_study_from_all_its_runs(tmp_path):
         ({"study": "absent"}, ["study=absent", "experiment=absent"]),
     ],
 )
-def test_command_refuses_in_one_line(settings, words):
-    done = run_report(**settings)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert all(word in done.stderr for word in words), done.stderr
+def test_command_refuses_in_one_line(settings, words, report, tmp_path):
+    done = report(outputs=tmp_path, **settings)
+    assert done.code == 2 and len(done.output.splitlines()) == 1
+    assert all(word in done.output for word in words), done.output
 
 
 def test_matplotlib_is_only_imported_for_pictures():

@@ -256,9 +256,7 @@ def caption(done: list[dict], columns: list[Column]) -> list[str]:
     if any(column.spread for column in columns):
         counts = sorted({len(row["members"]) for row in done})
         known = ["between random halves of the samples" if count == 1 else f"between {count} seeds" for count in counts]
-        lines.append(
-            f"±: standard deviation of one seed's value, {' or '.join(known)}; the reference's is left out."
-        )
+        lines.append(f"±: standard deviation of one seed's value, {' or '.join(known)}; the reference's is left out.")
         lines.append(
             f"{TIE.strip()}: not told from the best: the difference is within its noise (95% confidence), which is "
             "less than ± shows, since cells share the noise that they start from."
