@@ -48,8 +48,8 @@ class Claims:
             path.unlink(missing_ok=True)
         self._held.add(name)  # before the file is there: Ctrl-C may come between any two steps
         try:
-            with open(path, "x") as file:
-                file.write(self.me)
+            with open(path, "xb", buffering=0) as file:  # who is killed before it is written leaves an empty claim
+                file.write(self.me.encode())
         except FileExistsError:
             self._held.discard(name)
             return False
@@ -76,7 +76,8 @@ class Claims:
             look = (self.owner(name), self._path(name).stat().st_mtime_ns)
         except FileNotFoundError:
             return True
-        if look[0] and is_running(look[0]) is False:
+        owner = look[0] or (name if "~" in name else None)  # a process claims its own name, too
+        if owner and is_running(owner) is False:
             return True
         if name not in self._seen or self._seen[name][0] != look:
             self._seen[name] = (look, time.monotonic())

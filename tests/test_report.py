@@ -426,6 +426,9 @@ def test_seeds_of_a_cell_become_one_row():
     assert table.column("inception/fid_best_seed").values == (1.0, None)
     assert [len(row["members"]) for row in table.results] == [3, 1]
     assert "between random halves of the samples or between 3 seeds" in " ".join(table.caption)
+    other = [sampled(seed, fid=9.0 + seed, feature="dinov2") for seed in (0, 1)]
+    both = Table.of([sampled(seed, fid=fid) for seed, fid in fids.items()] + other)
+    assert sorted(both.column("inception/fid_best_seed").values, key=str) == [1.0, None]
 
 
 def test_a_seed_whose_samples_or_protocol_differ_is_no_seed_of_the_cell():

@@ -144,6 +144,15 @@ def test_a_claim_is_ones_own_until_it_is_released_or_its_owner_is_gone(tmp_path)
         assert mine.take("a")
 
 
+def test_a_process_killed_as_it_claimed_itself_leaves_nothing(tmp_path):
+    """Its claim is there but empty, and only the name tells whose it was; one of a living process stays."""
+    gone, living = f"{host()}~999999~1", this_process()
+    for name in (gone, living):
+        (tmp_path / f"{name}.claim").touch()
+    Claims(tmp_path).remove_void()
+    assert [path.stem for path in tmp_path.iterdir()] == [living]
+
+
 def test_a_claim_that_others_took_over_is_not_released(tmp_path):
     with Claims(tmp_path) as mine:
         mine.take("a")

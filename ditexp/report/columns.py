@@ -171,7 +171,8 @@ def metric_columns(rows: list[dict], metrics: list[tuple[str, str]]) -> list[Col
         )
         columns.append(dataclasses.replace(column, ties=ties(column, rows, name)))
         if number == 0 and goal and any("extremes" in row for row in rows):
-            best = tuple(row["extremes"][name][goal is max] if "extremes" in row else None for row in rows)
+            several = [value is not None and "extremes" in row for row, value in zip(rows, values)]
+            best = tuple(row["extremes"][name][goal is max] if s else None for row, s in zip(rows, several))
             columns.append(Column(f"{network}/{name}_best_seed", f"{header}, best seed", "metric", best))
     return columns
 
