@@ -112,7 +112,8 @@ class Evaluator:
         total = count + (0 if self.reference is None else len(self.reference))
         with progress_bar(f"{title}, {self.feature.name} features", total=total) as bar:
             fake = extract(images, self.feature, cache, outputs=self.outputs, progress=bar, limit=count)
-            fake = dataclasses.replace(fake, labels=self._labels(images, count))
+            if resamples or any(needs_labels(metric) for metric in self.metrics.values()):  # else, no set need be read
+                fake = dataclasses.replace(fake, labels=self._labels(images, count))
             real = None
             if self.reference is not None:
                 needed = {"outputs": self.needed("images"), "statistics": self.needed("statistics")}

@@ -25,10 +25,8 @@ from ditexp.cli import CellsFailed, ConfigError, describe, instantiate, publishe
 from ditexp.files import atomic, free_space
 from ditexp.report import read_results, show, wide_console, write_report
 from ditexp.report.columns import MISSING
-from ditexp.report.published import load
+from ditexp.report.published import GROUPS, VALUES, load
 from ditexp.tracker import Tracker
-
-NUMBERS = ("steps", "num_samples", "batch_size", "seed", "precision", "compile")
 
 
 class Cells(Callback):
@@ -213,9 +211,8 @@ def raise_mistakes(built: Mapping[str, Cell | ConfigError]) -> None:
 
 def settings_of(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
     """The choices that tell cells apart, flat: {"solver": "heun", "guidance.weight": 2.0, "steps": 50, ...}."""
-    groups = (*COMPONENTS, "data", "feature", "reference", "protocol")
-    settings = {group: hydra_cfg.runtime.choices[group] for group in groups}
-    settings |= {number: cfg[number] for number in NUMBERS}
+    settings = {group: hydra_cfg.runtime.choices[group] for group in GROUPS}
+    settings |= {name: cfg[name] for name in VALUES}
     if getattr(get_class(cfg.solver._target_), "adaptive", False) or "steps" not in cfg.schedule:
         settings["steps"] = None  # it does not act
     for group in COMPONENTS:
