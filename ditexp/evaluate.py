@@ -20,7 +20,7 @@ from ditexp.files import atomic, digest
 from ditexp.images import FolderImages, ImageSource, NpzImages
 from ditexp.provenance import provenance
 from ditexp.report import wide_console
-from ditexp.report.columns import MISSING
+from ditexp.report.columns import MISSING, reference_in_words
 from ditexp.store import SampleStore
 
 
@@ -63,13 +63,15 @@ def open_images(cfg: DictConfig, *, channels: int) -> ImageSource:
     for folder in (path, sample_set):
         if (folder / "set.json").exists():
             return SampleStore.open(folder, num_samples=cfg.num_samples)
-    return NpzImages(path) if path.suffix == ".npz" else FolderImages(path, channels=channels)
+    if path.suffix.lower() == ".npz":
+        return NpzImages(path)
+    return FolderImages(path, channels=channels, settings=None)
 
 
 def show(result: dict, out: Path) -> None:
     protocol, console = result["protocol"], wide_console()
     images, reference = protocol["images"], protocol["reference"]
-    against = f" against {reference['name']} ({reference['count']:,} images)" if reference else ""
+    against = f" against {reference_in_words(reference)}" if reference else ""
     table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")

@@ -114,10 +114,14 @@ def check_channels(source: ImageSource, feature: Feature) -> None:
     """Raise ValueError if the network cannot judge images of so many channels."""
     channels = source.image_shape[2]
     if channels != feature.channels:
-        remedy = {1: "feature=digits", 3: "feature=inception"}[channels]
+        if channels == 3:
+            remedy = "choose feature=inception, or other images"
+        elif source.image_shape == (8, 8, 1):
+            remedy = "choose feature=digits, or other images"
+        else:
+            remedy = "give images with the grey channel three times, as np.repeat(x, 3, axis=3)"
         raise ValueError(
-            f"{source.name} has {channels} channel(s), but feature={feature.name} takes {feature.channels}: "
-            f"choose {remedy}, or other images"
+            f"{source.name} has {channels} channel(s), but feature={feature.name} takes {feature.channels}: {remedy}"
         )
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
-from PIL import Image
+
+from ditexp.core import notice
+from ditexp.image_files import EXTENSIONS, MODES, find_images, read_image
+from ditexp.npz_files import command, images_beside, npy_header, npz_headers, shape_of_images
 
 BLOCK_SIZE = 256
-EXTENSIONS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-MODES = {1: "L", 3: "RGB"}
 
 
 class ImageSource(Protocol):
@@ -60,34 +59,14 @@ class DigitsImages:
 class NpzImages:
     """`arr_0` of an npz file, (N, H, W, C) uint8 with C = 1 or 3, as ADM and SiT exchange samples.
 
-    Raises ValueError when the file is no npz, or `arr_0` is missing, of another type or shape, or truncated. Floats are
-    refused: whether they lie in [0, 1] or in [-1, 1], only who wrote them knows for sure.
+    Raises ValueError when the file is no npz, or `arr_0` is missing, of another type or shape, truncated, or only a
+    part of the images. Other types are refused, since only who wrote them knows for sure which level is white.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self.name = self.path.name
-        names = npz_members(self.path)
-        if "arr_0" not in names:
-            raise ValueError(
-                f"{path} has no arr_0, only {', '.join(names) or 'nothing'}: save it by np.savez(path, images)"
-            )
-        try:
-            with self._open() as member:
-                self.shape, fortran, dtype = _npy_header(member)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is not a readable npz file ({error}): save it by np.savez") from None
-        if len(self.shape) != 4 or self.shape[3] not in MODES or fortran:
-            order = " in Fortran order" if fortran else ""
-            remedy = "drop the fourth channel" if self.shape[3:] == (4,) else "transpose it"
-            raise ValueError(f"{path}: arr_0 has shape {self.shape}{order}, not (N, H, W, C) with C = 1 or 3: {remedy}")
-        if not self.shape[0]:
-            raise ValueError(f"{path}: arr_0 holds no images: give a file with at least one")
-        if dtype != np.uint8:
-            raise ValueError(
-                f"{path}: arr_0 is {dtype}{self._values(dtype)}, not uint8: save np.clip(127.5 * x + 128, 0, 255)"
-                ".astype(np.uint8) of images in [-1, 1], np.clip(255 * x + 0.5, 0, 255).astype(np.uint8) of [0, 1]"
-            )
+        self.shape = shape_of_images(self.path, npz_headers(self.path))
         self.image_shape = self.shape[1:]
 
     def __len__(self) -> int:
@@ -99,8 +78,8 @@ class NpzImages:
 
     def blocks(self) -> Iterator[np.ndarray]:
         size = int(np.prod(self.image_shape))
-        with self._open() as member:
-            _npy_header(member)
+        with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as member:
+            npy_header(member)
             for start in range(0, len(self), BLOCK_SIZE):
                 count = min(BLOCK_SIZE, len(self) - start)
                 try:
@@ -111,54 +90,34 @@ class NpzImages:
                     raise ValueError(f"{self.path} ends within image {start + len(data) // size}: write it again")
                 yield np.frombuffer(data, np.uint8).reshape(count, *self.image_shape)
 
-    @contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
-        with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as member:
-            yield member
-
-    def _values(self, dtype: np.dtype) -> str:
-        """What the first images of a file that is refused hold, as a hint."""
-        if dtype.kind != "f":
-            return ""
-        with self._open() as member:
-            _npy_header(member)
-            size = dtype.itemsize * int(np.prod(self.shape[1:]))
-            values = np.frombuffer(member.read(min(self.shape[0], 16) * size), dtype)
-        if not np.isfinite(values).all():
-            return " with pixels that are NaN or infinite"
-        return f" (the first images range from {values.min():g} to {values.max():g})"
-
-
-def npz_members(path: Path) -> list[str]:
-    """The names of an npz file's arrays. Raises ValueError when it is none."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist: give the path of an npz file") from None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a readable npz file ({error}): save it by np.savez") from None
-
 
 class FolderImages:
     """All images below a folder but hidden ones, sorted by relative path; the first tells the size of all.
 
-    channels: 1 takes files of mode L, 3 of mode RGB.
-    Nothing is converted or resized silently: a file of another mode or size, or unreadable, is a ValueError.
+    channels: 1 takes files of mode L, 3 of mode RGB. upright: turn them as their EXIF orientation says. settings: the
+    group of settings that path and channels are of, which refusals name; None if they are no settings.
+    Nothing is converted or resized silently: a file of another mode or size, or unreadable, is a ValueError; see
+    docs/data.md for every kind of file.
     """
 
-    def __init__(self, path: str, channels: int = 3) -> None:
+    def __init__(
+        self, path: str, channels: int = 3, *, upright: bool = False, settings: str | None = "reference"
+    ) -> None:
         self.path = Path(path)
         self.name = self.path.name
-        self.channels = channels
+        self.channels, self.upright, self.settings = channels, upright, settings
         if channels not in MODES:
-            raise ValueError(f"channels={channels}: choose 1 (grey) or 3 (colour)")
+            raise ValueError(f"{f'{settings}.' if settings else ''}channels={channels}: choose 1 (grey) or 3 (colour)")
         if not self.path.is_dir():
-            raise ValueError(f"{path} is not a folder: give the path of a folder of images")
-        names = glob.glob("**", root_dir=self.path, recursive=True)  # follows links, which Path.rglob does not
-        self.files = [self.path / name for name in sorted(names) if Path(name).suffix.lower() in EXTENSIONS]
+            raise ValueError(not_a_folder(self.path, settings=settings))
+        self.files, self.left_out = find_images(self.path)
+        kinds = ", ".join(sorted(EXTENSIONS))
         if not self.files:
-            raise ValueError(f"{path} holds no image: give a folder with {', '.join(sorted(EXTENSIONS))} files")
+            found = f", only files such as {self.left_out[0]}" if self.left_out else ""
+            raise ValueError(f"{path} holds no image that can be read{found}: give a folder with {kinds} files")
+        if self.left_out:
+            count = f"{len(self.left_out):,} files are" if len(self.left_out) > 1 else "a file is"
+            notice(f"{count} left out of {path}, first {self.left_out[0]}: images are {kinds} files")
 
     @cached_property
     def image_shape(self) -> tuple[int, int, int]:
@@ -182,28 +141,14 @@ class FolderImages:
 
     def read(self, index: int, *, size: tuple[int, int] | None = None, resize: bool = False) -> np.ndarray:
         """(H, W, C) uint8. size: the (width, height) that it must have, or with resize is brought to (bicubic)."""
-        file = self.files[index]
-        try:
-            with Image.open(file) as image:
-                mode = image.mode
-                if resize and image.size != size:
-                    image = image.resize(size, Image.Resampling.BICUBIC)
-                pixels = np.asarray(image)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{file} cannot be read ({error}): replace or remove it") from None
-        wanted = MODES[self.channels]
-        if mode != wanted:
-            raise ValueError(
-                f"{file} is of mode {mode}, not {wanted} (channels={self.channels}): convert it to {wanted}, "
-                f"or choose channels=1 for grey and 3 for colour images"
-            )
-        height, width = pixels.shape[:2]
-        if size and (width, height) != size:
-            raise ValueError(
-                f"{file} is {width} x {height}, expected {size[0]} x {size[1]}: bring all images to one size, "
-                "or choose data.resize=true"
-            )
-        return pixels.reshape(height, width, self.channels)
+        return read_image(
+            self.files[index],
+            channels=self.channels,
+            size=size,
+            resize=resize,
+            upright=self.upright,
+            settings=self.settings,
+        )
 
 
 class TorchvisionImages:
@@ -249,11 +194,15 @@ class TorchvisionImages:
 
 
 def _fingerprint(*facts: object) -> str:
-    return hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()
+    text = "\n".join(map(str, facts))  # names of files need not be UTF-8
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def _npy_header(member) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran order, and type of the array that follows in the open npy file."""
-    if np.lib.format.read_magic(member) == (1, 0):
-        return np.lib.format.read_array_header_1_0(member)
-    return np.lib.format.read_array_header_2_0(member)
+def not_a_folder(path: Path, *, settings: str | None) -> str:
+    """What to say of a path where a folder of images is wanted."""
+    if path.suffix.lower() == ".npz" and path.exists() and settings == "reference":
+        return f"{path} is an npz file, not a folder: choose reference=npz"
+    if path.suffix.lower() == ".npy" and path.exists() and settings != "data":
+        then = ", and choose reference=npz" if settings else ""
+        return f"{path} is one array, not a folder: make {images_beside(path).name} by {command(path, 'f')}{then}"
+    return f"{path} is not a folder: give the path of a folder of images"

@@ -133,33 +133,18 @@ def short_npz(tmp_path):
     return NpzImages(tmp_path / "x.npz")
 
 
-def folder_with(tmp_path, image, name="b.png"):
-    Image.fromarray(RGB[0]).save(tmp_path / "a.png")
-    image.save(tmp_path / name)
-    return FolderImages(tmp_path)
-
-
-def folder_with_truncated(tmp_path):
-    Image.fromarray(np.repeat(RGB[0], 20, axis=0)).save(tmp_path / "a.png")
-    content = (tmp_path / "a.png").read_bytes()
-    return FolderImages(bad_file(tmp_path, "a.png", content[: len(content) // 2]).parent)
-
-
-IMAGE = Image.fromarray(RGB[0])
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda t: NpzImages(t / "no.npz"), ["no.npz", "does not exist"]),
         (lambda t: NpzImages(bad_file(t, "x.npz")), ["x.npz", "np.savez"]),
-        (lambda t: bad_npz(t, images=RGB), ["x.npz", "arr_0", "only images", "np.savez"]),
+        (lambda t: bad_npz(t, mu=RGB[0, 0]), ["x.npz", "arr_0", "only mu", "np.savez"]),
         (lambda t: bad_npz(t, arr_0=RGB / 255), ["x.npz", "float64 (the first images range from 0 to 1)", "255 * x"]),
         (lambda t: bad_npz(t, arr_0=RGB / np.float32(127.5) - 1), ["float32", "from -1 to 1", "127.5 * x + 128"]),
         (lambda t: bad_npz(t, arr_0=np.where(RGB < 9, np.nan, 1)), ["float64 with pixels that are NaN", "uint8"]),
-        (lambda t: bad_npz(t, arr_0=RGB.astype(np.int64)), ["x.npz", "int64, not uint8"]),
+        (lambda t: bad_npz(t, arr_0=RGB.astype(np.int64)), ["x.npz", "int64 (", "not uint8"]),
         (lambda t: bad_npz(t, arr_0=RGB.astype(object)), ["x.npz", "object, not uint8"]),
-        (lambda t: bad_npz(t, arr_0=RGB[..., [0, 1, 2, 0]]), ["(600, 6, 5, 4)", "drop the fourth channel"]),
+        (lambda t: bad_npz(t, arr_0=RGB[..., [0, 1, 2, 0]]), ["(600, 6, 5, 4)", "x[..., :3]"]),
         (lambda t: bad_npz(t, arr_0=RGB[0]), ["x.npz", "(6, 5, 3)", "(N, H, W, C)"]),
         (lambda t: bad_npz(t, arr_0=RGB.transpose(0, 3, 1, 2)), ["(600, 3, 6, 5)", "(N, H, W, C)"]),
         (lambda t: bad_npz(t, arr_0=np.asfortranarray(RGB)), ["x.npz", "Fortran"]),
@@ -169,12 +154,6 @@ IMAGE = Image.fromarray(RGB[0])
         (lambda t: FolderImages(t / "no"), ["no", "not a folder"]),
         (lambda t: FolderImages(t), ["holds no image", ".png"]),
         (lambda t: FolderImages(t, channels=4), ["channels=4", "1 (grey) or 3"]),
-        (lambda t: folder_with(t, IMAGE.convert("L")), ["b.png", "mode L", "RGB", "channels=1"]),
-        (lambda t: folder_with(t, IMAGE.convert("RGBA")), ["b.png", "mode RGBA", "RGB", "convert"]),
-        (lambda t: folder_with(t, IMAGE.convert("P")), ["b.png", "mode P", "RGB", "convert"]),
-        (lambda t: folder_with(t, IMAGE.resize((7, 6))), ["b.png", "7 x 6", "5 x 6", "one size"]),
-        (folder_with_truncated, ["a.png", "cannot be read", "remove"]),
-        (lambda t: FolderImages(bad_file(t, "a.png").parent), ["a.png", "cannot be read", "remove"]),
         (lambda t: TorchvisionImages("CIFAR11", t), ["reference.dataset=CIFAR11", "such as CIFAR10"]),
         (lambda t: TorchvisionImages("CIFAR10", t), ["no CIFAR10 at", "download", "reference.root"]),
         (lambda t: TorchvisionImages("CIFAR10", t, {"split": 1}), ["no CIFAR10 at", "split", "reference.options"]),

@@ -1,0 +1,126 @@
+"""The image files of a folder, and the pixels of one; what happens to which kind is in docs/data.md."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+EXTENSIONS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+OTHER_IMAGES = {  # which are not read, and whose absence from the numbers is said
+    *(".apng", ".avif", ".dng", ".exr", ".gif", ".hdr", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".npy"),
+    *(".npz", ".pbm", ".pgm", ".ppm", ".psd", ".svg", ".tga"),
+}
+FORMATS = {"BMP", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}  # MPO: the JPEGs of iPhones, photograph first
+OF_SEVERAL_IMAGES = {"PNG", "TIFF", "WEBP"}
+MODES = {1: "L", 3: "RGB"}
+
+
+def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images below a folder, and files that are images of other kinds; hidden files and folders don't count.
+
+    Sorted by path. Links are followed. Raises ValueError for a link that leads in a circle, to nothing, or to a file
+    that is among the images already, and for a folder that cannot be listed.
+    """
+    images: dict[str, Path] = {}
+    others = []
+    for file, real in walk(folder):
+        suffix = file.suffix.lower()
+        if suffix in OTHER_IMAGES:
+            others.append(file)
+        elif suffix in EXTENSIONS and (known := images.setdefault(real, file)) != file:
+            raise ValueError(
+                f"{known} and {file} are one file, by a link: remove a link, or copy the file if it is to count twice"
+            )
+    return sorted(images.values(), key=str), sorted(others, key=str)
+
+
+def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
+    """All files below a folder but hidden ones, each with its real path. above: the real paths that led here."""
+    real = os.path.realpath(folder)
+    if any(Path(place).is_relative_to(real) for place in above):
+        raise ValueError(f"{folder} leads back to {real}, a folder that it is in: remove this link")
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        kinds = [(entry, entry.is_dir(), entry.is_file()) for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise ValueError(
+            f"{error.filename} cannot be read ({error.strerror}): remove it, or make it readable"
+        ) from None
+    for entry, is_folder, is_file in kinds:
+        if is_folder:
+            yield from walk(Path(entry.path), (*above, real))
+        elif is_file:
+            yield Path(entry.path), os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/{entry.name}"
+        else:
+            what = "a link to a file that is not there" if entry.is_symlink() else "neither a file nor a folder"
+            raise ValueError(f"{entry.path} is {what}: remove it")
+
+
+def read_image(
+    file: Path,
+    *,
+    channels: int,
+    size: tuple[int, int] | None = None,
+    resize: bool = False,
+    upright: bool = False,
+    settings: str | None = None,
+) -> np.ndarray:
+    """(H, W, C) uint8 of a file of mode L (channels=1) or RGB (channels=3), with nothing else converted.
+
+    size: the (width, height) that it must have, or with resize is brought to (bicubic). upright: turn it as its EXIF
+    orientation says. settings: the group of settings that `channels` is of, for the remedy. Raises ValueError, which
+    names the file, for every other kind of image and for a damaged one.
+    """
+    wrong, pixels = None, None
+    try:
+        with Image.open(file) as image:
+            wrong = unfit(image, channels=channels, settings=settings)
+            if not wrong:
+                if upright:
+                    ImageOps.exif_transpose(image, in_place=True)
+                if resize and image.size != size:
+                    image = image.resize(size, Image.Resampling.BICUBIC)
+                pixels = np.asarray(image)
+    except Exception as error:  # Pillow raises nearly anything for a damaged file
+        if isinstance(error, UnidentifiedImageError):
+            error = "no image is in it" if file.stat().st_size else "it is empty"
+        raise ValueError(f"{file} cannot be read ({error}): replace or remove it") from None
+    if wrong:
+        raise ValueError(f"{file} {wrong}")
+    height, width = pixels.shape[:2]
+    if size and (width, height) != size:
+        choice = ", or choose data.resize=true" if settings == "data" else ""
+        raise ValueError(
+            f"{file} is {width} x {height}, expected {size[0]} x {size[1]}: bring all images to one size{choice}"
+        )
+    return pixels.reshape(height, width, channels)
+
+
+def unfit(image: Image.Image, *, channels: int, settings: str | None) -> str | None:
+    """Why an open image is not taken, with the remedy; None if it is."""
+    wanted = MODES[channels]
+    if image.format not in FORMATS:
+        return f"is a {image.format} file, whatever its name: save it as PNG"
+    if image.format in OF_SEVERAL_IMAGES and image.n_frames > 1:
+        return f"holds {image.n_frames} images: save each to a file of its own, or the one that counts"
+    if has_more_than_8_bits(image):
+        return "has more than 8 bits a channel: bring its range to 0..255 and save it with 8 (of 16 bits, x // 256)"
+    if image.has_transparency_data:
+        return f"has transparency: lay it on a background, and save it as {wanted}"
+    if image.mode != wanted:
+        other = {mode: number for number, mode in MODES.items()}.get(image.mode)
+        chosen = f" ({settings}.channels={channels})" if settings else ""
+        choice = f", or choose {settings}.channels={other} if all images are so" if settings and other else ""
+        return f"is of mode {image.mode}, not {wanted}{chosen}: convert it to {wanted}{choice}"
+    return None
+
+
+def has_more_than_8_bits(image: Image.Image) -> bool:
+    """Pillow cuts 16-bit colours to 8 without a word; only the way in which it is about to decode them shows it."""
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (1,))) > 8  # BitsPerSample
+    return image.mode[0] in "IF" or (image.format == "PNG" and any(";16" in tile.args for tile in image.tile))
