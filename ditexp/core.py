@@ -265,11 +265,12 @@ class Sheet:
 class Data(Protocol):
     """Images that a task begins with.
 
-    num_classes: 0 if they have no labels. labels: (N,) int64, so that no image is read for its label; -1 if they have
-    none. identity: what determines them.
+    num_classes: 0 if they have no labels. class_names: of each label, so many. labels: (N,) int64, so that no image is
+    read for its label; -1 if they have none. identity: what determines them.
     """
 
     num_classes: int
+    class_names: Sequence[str]
     labels: Tensor
     identity: dict
 
@@ -350,6 +351,15 @@ def notice(message: str) -> None:
     if message not in _said and not _silent:
         _said.add(message)
         logging.getLogger("ditexp").warning(message)
+
+
+def tell_of_fewer_classes(data: Data, model: FlowModel) -> None:
+    """A notice where labels of data are used as a model's, and the model has more classes."""
+    if 0 < data.num_classes < model.num_classes:
+        notice(
+            f"the images have {data.num_classes} classes and the model {model.num_classes}: the images' labels 0 to "
+            f"{data.num_classes - 1} are taken for the model's first {data.num_classes} classes"
+        )
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +14,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from ditexp.core import notice
+from ditexp.files import digest
 from ditexp.images import FolderImages
 
 
@@ -19,6 +23,7 @@ class Digits(Dataset):
     """scikit-learn's 1,797 handwritten digits, (1, 8, 8); ink 0..16 becomes -1..1."""
 
     num_classes = 10
+    class_names: ClassVar[list[str]] = [str(digit) for digit in range(10)]
     identity: ClassVar[dict] = {"data": "scikit-learn digits"}
 
     def __init__(self):
@@ -71,28 +76,37 @@ class CaptionedDigits(Digits):
 
 
 class ImageFolder(Dataset):
-    """A folder of class folders, numbered in sorted order; or of images without labels, which all are -1.
+    """A folder of class folders; or of images without labels, which all are -1. Images are upright, as EXIF says.
 
     size: side in pixels that every image must have, or with resize is brought to. channels: 1 takes files of mode L, 3
-    of mode RGB. Raises ValueError for a file of another mode or size, unreadable, or beside class folders.
+    of mode RGB. Labels: see `numbered`. Raises ValueError for a file of another mode or size, unreadable, or beside
+    class folders, and for a class folder without images.
     """
 
     def __init__(self, *, path: str, size: int, channels: int = 3, resize: bool = False):
-        self.images, self.size, self.resize = FolderImages(path, channels), (size, size), resize
+        self.images = FolderImages(path, channels, upright=True, settings="data")
+        self.size, self.resize = (size, size), resize
         paths = [file.relative_to(path) for file in self.images.files]
-        if all(len(inside.parts) == 1 for inside in paths):
-            self.num_classes, self.labels = 0, torch.full((len(paths),), -1)
-        else:
+        self.class_names: list[str] = []  # by label
+        self.labels = torch.full((len(paths),), -1)
+        if any(len(inside.parts) > 1 for inside in paths):
             for inside in paths:
                 if len(inside.parts) < 2:
                     raise ValueError(f"{Path(path) / inside} is in no class folder: move it into one, or remove it")
-            classes, labels = np.unique([inside.parts[0] for inside in paths], return_inverse=True)
-            self.num_classes, self.labels = len(classes), torch.from_numpy(labels)
+            numbers = numbered(Path(path), self._class_folders({inside.parts[0] for inside in paths}))
+            self.labels = torch.tensor([numbers[inside.parts[0]] for inside in paths])
+            names = {number: name for name, number in numbers.items()}
+            self.class_names = [names.get(label, str(label)) for label in range(max(names) + 1)]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
 
     @property
     def identity(self) -> dict:
         """Looks at every file, which training has no need of."""
-        return {"data": self.images.fingerprint(), "size": self.size[0], "resize": self.resize}
+        facts = {"data": self.images.fingerprint(), "size": self.size[0], "resize": self.resize, "upright": True}
+        return facts | {"labels": digest(self.labels.tolist())}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -100,6 +114,55 @@ class ImageFolder(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         pixels = self.images.read(index, size=self.size, resize=self.resize).astype(np.float32)
         return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1, self.labels[index]
+
+    def _class_folders(self, with_images: Collection[str]) -> list[str]:
+        """The names of all class folders: an empty one that doesn't count would shift the labels of later ones."""
+        names = [entry.name for entry in os.scandir(self.images.path) if entry.is_dir() and entry.name[0] != "."]
+        for name in sorted(set(names) - set(with_images)):
+            folder = self.images.path / name
+            others = [file for file in self.images.left_out if file.is_relative_to(folder)]
+            found = f" that can be read, only files such as {others[0]}" if others else ""
+            raise ValueError(f"the class folder {folder} holds no image{found}: put its images there, or remove it")
+        return names
+
+
+LARGEST_LABEL = 999_999
+
+
+def numbered(path: Path, names: Collection[str]) -> dict[str, int]:
+    """The labels of the class folders below a path: their numbers where all names are numbers, else in order of text.
+
+    A number is a label whether or not the smaller ones are there, so that parts of a data set keep its labels. Raises
+    ValueError for two names of one number, and for numbers that are no labels.
+    """
+    if not all(is_number(name) for name in names):
+        labels = {name: label for label, name in enumerate(sorted(names))}
+        if odd := [name for name, label in labels.items() if is_number(name) and int(name) != label]:
+            notice(
+                f"{path}: not all class folders are numbers, so they are numbered in the order of their names: "
+                f"{odd[0]} is label {labels[odd[0]]}"
+            )
+        return labels
+    labels = {name: int(name) for name in sorted(names, key=lambda name: (int(name), name))}
+    for name, after in itertools.pairwise(labels):
+        if labels[name] == labels[after]:
+            raise ValueError(f"{path}: the class folders {name} and {after} are one number: rename one")
+    if labels[after := max(labels, key=labels.get)] > LARGEST_LABEL:
+        raise ValueError(
+            f"{path}: the class folder {after} is no label, but where all names are numbers they are the labels: "
+            f"rename it, to a number up to {LARGEST_LABEL} or to a word"
+        )
+    if missing := sorted(set(range(max(labels.values()))) - set(labels.values())):
+        notice(
+            f"{path}: class folders are numbers, which are the labels, and {len(missing)} of the labels 0 to "
+            f"{max(labels.values())} {'has' if len(missing) == 1 else 'have'} no folder: "
+            f"{', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''}"
+        )
+    return labels
+
+
+def is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
 
 
 class ShuffledBatches(Sampler):

@@ -162,7 +162,7 @@ def test_images_come_from_class_folders(train, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda file: Image.new("L", (6, 6)).save(file), "is of mode L, not RGB (channels=3): convert it"),
+        (lambda file: Image.new("L", (6, 6)).save(file), "is of mode L, not RGB (data.channels=3): convert it"),
         (lambda file: Image.new("RGB", (6, 5)).save(file), "is 6 x 5, expected 6 x 6: bring all images to one size"),
         (lambda file: file.write_text("no image"), "cannot be read"),
         (lambda file: file.write_bytes(file.read_bytes()[:45]), "cannot be read (image file is truncated"),

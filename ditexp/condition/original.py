@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import torch
 
-from ditexp.core import Condition, Data, FlowModel
+from ditexp.core import Condition, Data, FlowModel, tell_of_fewer_classes
 
 
 @dataclass(frozen=True)
 class Original:
     """The label of the image that a task begins with: sample i belongs to image i of the data, which go round.
 
-    shift: added to the label, modulo the number of classes; for edits that make a 3 of a 2.
+    shift: added to the label, modulo the number of the data's classes; for edits that make a 3 of a 2.
     """
 
     data: Data
@@ -29,6 +29,7 @@ class Original:
                 f"condition=original: the images have {self.data.num_classes} classes, this model "
                 f"{model.num_classes}: choose condition=unconditional"
             )
+        tell_of_fewer_classes(self.data, model)
 
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
         labels = self.data.labels[torch.tensor(indices) % len(self.data.labels)]

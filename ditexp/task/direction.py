@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ditexp.core import Condition, Data
+from ditexp.core import Condition, Data, tell_of_fewer_classes
 from ditexp.files import sha256
 from ditexp.task.pixels import by
 
@@ -45,6 +45,7 @@ class BetweenClasses:
         return f"{{{', '.join(f'{start}: {end}' for start, end in self.pairs)}}}"
 
     def check(self, sampler, edit) -> None:
+        tell_of_fewer_classes(edit.data, sampler.model)
         labels = edit.data.labels
         if missing := sorted({label for pair in self.pairs for label in pair} - set(labels.tolist())):
             known = f"labels run from {labels.min()} to {labels.max()}" if edit.data.num_classes else "have no labels"
