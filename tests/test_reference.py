@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ditexp.core import Features
+from ditexp.core import Features, Gaussian
 from ditexp.features import extract, save_tensors
 from ditexp.metric.fid import mean_and_covariance
 from ditexp.reference import StatisticsFile, reference_features
@@ -128,14 +128,66 @@ MU, SIGMA = statistics(4)
         (lambda t: changed(t, flip_last_byte), ["x.safetensors", "damaged", "again"]),
         (of_another_network, ["x.safetensors", '"seed": 0', '"seed": 1', "ditexp.reference"]),
         (lambda t: NpzReference(t / "no.npz"), ["no.npz", "does not exist"]),
-        (lambda t: npz(t, images=PICTURES), ["x.npz has no arr_0, only images"]),
+        (lambda t: npz(t, images=PICTURES), ["x.npz: arr_0 is missing, the images seem to be in images: make"]),
         (lambda t: npz(t, mu=MU), ["x.npz has no arr_0, only mu"]),
         (lambda t: npz(t, mu=MU, sigma=SIGMA[:2]), ["mu of shape (4,)", "sigma of (2, 4)", "get the file again"]),
         (lambda t: npz(t, mu=MU * np.nan, sigma=SIGMA), ["finite numbers"]),
         (lambda t: npz(t, mu=np.array([None]), sigma=SIGMA), ["x.npz: mu and sigma cannot be read", "again"]),
         (lambda t: npz(t, arr_0=PICTURES / 255), ["x.npz", "float64", "uint8"]),
+        (lambda t: npz(t, mu=MU.astype("f2"), sigma=SIGMA), ["mu is float16, which has too few digits"]),
+        (lambda t: npz(t, mu=MU, sigma=SIGMA.astype("f2")), ["sigma is float16, which has too few digits"]),
+        (
+            lambda t: npz(t, mu=MU, sigma=SIGMA.astype("f2").astype("f8")),
+            ["sigma was rounded to float16 or less"],
+        ),
+        (lambda t: npz(t, mu=MU + 0j, sigma=SIGMA), ["mu is complex128, no floating point numbers: make", "again"]),
+        (lambda t: npz(t, mu=MU, sigma=SIGMA + 1j), ["sigma is complex128, no floating point numbers"]),
+        (lambda t: npz(t, mu=MU, sigma=(9 * SIGMA).astype(int)), ["sigma is int64"]),
+        (lambda t: npz(t, mu=MU, sigma=SIGMA.astype(str)), ["sigma is <U", "no floating point numbers"]),
+        (lambda t: npz(t, mu=MU, sigma=np.triu(SIGMA)), ["sigma is not symmetric, by up to 0.", "get the file again"]),
+        (lambda t: npz(t, mu=MU, sigma=np.tril(SIGMA)), ["sigma is not symmetric"]),
+        (lambda t: npz(t, mu=MU, sigma=0 * SIGMA), ["sigma is all zeros"]),
+        (lambda t: npz(t, mu=MU, sigma=-SIGMA), ["sigma has a variance of -1."]),
+        (
+            lambda t: npz(t, mu=MU, sigma=SIGMA - 1.1 * np.linalg.eigvalsh(SIGMA)[0] * np.eye(4)),
+            ["sigma has a negative eigenvalue, -0.0"],
+        ),
+        (lambda t: npz(t, mu=MU, sigma=1 - np.eye(4)), ["sigma has a negative eigenvalue, -1"]),
+        (lambda t: npz(t, mu=MU[None], sigma=SIGMA), ["mu of shape (1, 4)"]),
+        (lambda t: npz(t, mu=MU, sigma=SIGMA.diagonal()), ["sigma of (4,)"]),
+        (lambda t: npz(t, mu=MU[:0], sigma=SIGMA[:0, :0]), ["mu of shape (0,)"]),
+        (lambda t: npz(t, mu=MU, sigma=SIGMA, mu_s=MU, sigma_s=np.triu(SIGMA)), ["sigma_s is not symmetric"]),
+        (lambda t: NpzReference(t), ["is a folder: give the path of an npz file"]),
     ],
 )
 def test_what_is_no_reference_is_said_in_one_line(tmp_path, make, words):
     with refused(words):
         make(tmp_path)
+
+
+@pytest.mark.parametrize("count", [10, 500], ids=["singular", "regular"])
+def test_statistics_with_the_errors_of_float32_are_taken(tmp_path, count):
+    """Made in float32, they are asymmetric and have negative eigenvalues, within rounding."""
+    x = rng.gamma(0.3, size=(count, 40)) @ rng.random((40, 40))
+    made = x.astype("f4") - x.astype("f4").mean(0)
+    sigma = np.einsum("ni,nj->ij", made, made) / np.float32(count - 1) + np.triu(np.full((40, 40), 1e-6, "f4"), 1)
+    assert (sigma != sigma.T).any() and (count > 40 or np.linalg.eigvalsh(sigma).min() < 0)
+    for dtype in ("<f4", ">f4", "<f8", ">f8"):
+        found = npz(tmp_path, mu=x.mean(0).astype(dtype), sigma=sigma.astype(dtype)).gaussians["pool"]
+        assert found.mean.dtype == found.covariance.dtype == torch.float64
+        assert torch.equal(found.covariance, found.covariance.T)
+        np.testing.assert_allclose(found.covariance, np.cov(x.T), rtol=1e-3, atol=1e-4)
+
+
+def test_few_numbers_that_float16_has_too_are_no_rounding(tmp_path):
+    assert npz(tmp_path, mu=np.zeros(4), sigma=np.eye(4)).gaussians["pool"].count is None
+
+
+def test_our_own_statistics_are_checked_as_well(tmp_path):
+    path = tmp_path / "x.safetensors"
+    features = extract(Images(), Projection(), tmp_path)
+    gaussian = mean_and_covariance(features.pool)
+    one_triangle = Gaussian(gaussian.mean, gaussian.covariance.triu())
+    save_statistics(path, Images(), Projection(), features.pool, {"pool": one_triangle})
+    with refused(["x.safetensors: pool.covariance is not symmetric"]):
+        StatisticsFile(path).features(outputs=(), statistics={"pool"})

@@ -6,11 +6,12 @@ import functools
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ditexp.core import Gaussian
 from ditexp.files import sha256
-from ditexp.images import NpzImages, npz_members
+from ditexp.images import NpzImages
+from ditexp.npz_files import npz_headers
+from ditexp.reference.gaussian import checked
 
 STATISTICS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 CONVERSION = (
@@ -24,7 +25,8 @@ class NpzReference(NpzImages):
 
     mu (D,) and sigma (D, D) are of pooled features, mu_s and sigma_s of sFID's spatial ones; both by whatever network
     and resize made them. With statistics alone, len() is 0 and image_shape None. Raises ValueError when the file is
-    missing, damaged, or has neither; and for a pickle, which runs code when it is read.
+    missing, damaged, or has neither, for statistics that no images can have, and for a pickle, which runs code when
+    it is read.
     """
 
     def __init__(self, path: str) -> None:
@@ -34,11 +36,11 @@ class NpzReference(NpzImages):
                 f"{path} is a pickle, which can run any code when it is read: convert it once where you trust it, "
                 f'python -c "{convert}", and give the npz'
             )
-        members = npz_members(path)
+        headers = npz_headers(Path(path))
         self.gaussians = {
-            output: self._load(Path(path), *names) for output, names in STATISTICS.items() if set(names) <= set(members)
+            output: self._load(Path(path), names) for output, names in STATISTICS.items() if set(names) <= set(headers)
         }
-        if "arr_0" in members or not self.gaussians:
+        if "arr_0" in headers or not self.gaussians:
             super().__init__(path)
         else:
             self.path, self.name, self.shape, self.image_shape = Path(path), Path(path).name, (0,), None
@@ -47,22 +49,16 @@ class NpzReference(NpzImages):
         stat = self.path.stat()
         return contents(self.path, stat.st_size, stat.st_mtime_ns)
 
-    def _load(self, path: Path, mean: str, covariance: str) -> Gaussian:
+    def _load(self, path: Path, names: tuple[str, str]) -> Gaussian:
         try:
             with np.load(path) as file:
-                mu, sigma = file[mean].astype(np.float64), file[covariance].astype(np.float64)
-        except (OSError, ValueError) as error:  # damaged, or objects that only unpickling could read
-            raise ValueError(f"{path}: {mean} and {covariance} cannot be read ({error}): get the file again") from None
-        if (
-            mu.ndim != 1
-            or sigma.shape != (len(mu), len(mu))
-            or not (np.isfinite(mu).all() and np.isfinite(sigma).all())
-        ):
-            raise ValueError(
-                f"{path}: {mean} of shape {mu.shape} and {covariance} of {sigma.shape} are no mean (D,) and covariance "
-                "(D, D) of finite numbers: get the file again"
-            )
-        return Gaussian(torch.from_numpy(mu), torch.from_numpy(sigma))
+                mean, covariance = (file[name] for name in names)
+        except Exception as error:  # damaged, or objects that only unpickling could read
+            raise ValueError(f"{path}: {' and '.join(names)} cannot be read ({error}): get the file again") from None
+        gaussian = checked(mean, covariance, names=names, where=path)
+        if not gaussian.covariance.any():
+            raise ValueError(f"{path}: {names[1]} is all zeros, as of one image only: get the file again")
+        return gaussian
 
 
 @functools.lru_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,9 +11,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ditexp import __version__
-from ditexp.core import Feature, Features, Gaussian
+from ditexp.core import Feature, Features
 from ditexp.features import load_tensors, save_tensors
 from ditexp.images import ImageSource
+from ditexp.reference.gaussian import checked
 
 PARTS = ("mean", "covariance")
 
@@ -54,9 +56,11 @@ class StatisticsFile:
     def features(self, *, outputs: Collection[str], statistics: Collection[str]) -> Features:
         """These outputs of the network for each image, and the statistics of those."""
         tensors = load_tensors(self.path, [*outputs, *(f"{name}.{part}" for name in statistics for part in PARTS)])
-        gaussians = {
-            name: Gaussian(*(tensors.pop(f"{name}.{part}") for part in PARTS), count=len(self)) for name in statistics
-        }
+        gaussians = {}
+        for name in statistics:
+            names = tuple(f"{name}.{part}" for part in PARTS)
+            gaussian = checked(*(tensors.pop(part).numpy() for part in names), names=names, where=self.path)
+            gaussians[name] = dataclasses.replace(gaussian, count=len(self))
         return Features(count=len(self), gaussians=gaussians, **tensors)
 
 

@@ -200,11 +200,17 @@ def protocol_of(result: dict) -> dict[str, str]:
         "protocol": ", ".join([protocol.get("protocol") or "", *protocol.get("changed", [])]),
         "feature network": feature and feature["name"],
         "weights": feature and json.dumps({key: value for key, value in feature.items() if key != "name"}),
-        "reference": reference and f"{reference['name']} ({reference['count']:,} images)",
+        "reference": reference and reference_in_words(reference),
         "reference's contents": reference and reference.get("fingerprint"),
         "number of samples": result.get("num_samples"),
     }
     return {name: str(fact) for name, fact in facts.items() if fact not in (None, "")}
+
+
+def reference_in_words(reference: dict) -> str:
+    """Of a result's reference: its name and count, which is 0 where a file of statistics doesn't tell it."""
+    count = f"{reference['count']:,} images" if reference["count"] else "statistics, image count unknown"
+    return f"{reference['name']} ({count})"
 
 
 def protocol_key(result: dict) -> str:

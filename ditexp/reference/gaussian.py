@@ -1,0 +1,72 @@
+"""Whether a mean and a covariance are what images can have."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ditexp.core import Gaussian
+
+# In shares of the covariance's scale. Covariances that were summed up in float32 over 50,000 images are off by some
+# 1e-6 of it; a triangle alone, or other numbers than a covariance's, by 1e-2 and more.
+ROUNDING = 1e-5
+FLOAT16_BITS = 11
+
+
+def checked(mean: np.ndarray, covariance: np.ndarray, *, names: tuple[str, str], where: object) -> Gaussian:
+    """The Gaussian of a mean (D,) and a covariance (D, D) from a file, as float64 and exactly symmetric.
+
+    Raises ValueError, which begins with `where` and the names, for types, shapes and values that no images' have.
+    """
+    if wrong := wrong_type(mean, names[0]) or wrong_type(covariance, names[1]):
+        raise ValueError(f"{where}: {wrong}: make the statistics again, in float64")
+    mu, sigma = mean.astype(np.float64), covariance.astype(np.float64)
+    both = f"{names[0]} of shape {mu.shape} and {names[1]} of {sigma.shape} are no mean (D,) and covariance (D, D)"
+    if mu.ndim != 1 or not len(mu) or sigma.shape != (len(mu), len(mu)):
+        raise ValueError(f"{where}: {both}: get the file again")
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise ValueError(f"{where}: {both} of finite numbers: get the file again")
+    symmetric = (sigma + sigma.T) / 2
+    if wrong := no_covariance(sigma, symmetric):
+        raise ValueError(f"{where}: {names[1]} {wrong}: no images have such a covariance, get the file again")
+    if has_few_digits(sigma):
+        raise ValueError(
+            f"{where}: {names[1]} was rounded to float16 or less, too few digits for a Fréchet distance: make the "
+            "statistics again, in float64"
+        )
+    return Gaussian(torch.from_numpy(mu), torch.from_numpy(symmetric))
+
+
+def wrong_type(array: np.ndarray, name: str) -> str | None:
+    if array.dtype.kind != "f":
+        return f"{name} is {array.dtype}, no floating point numbers"
+    if array.dtype.itemsize < 4:
+        return f"{name} is {array.dtype}, which has too few digits for a Fréchet distance"
+    return None
+
+
+def has_few_digits(sigma: np.ndarray) -> bool:
+    """Whether all numbers of a matrix that is not diagonal would fit into float16, and so were rounded to it once."""
+    mantissa = np.frexp(sigma)[0] * 2**FLOAT16_BITS
+    return np.count_nonzero(sigma) > len(sigma) and bool((mantissa == np.rint(mantissa)).all())
+
+
+def no_covariance(sigma: np.ndarray, symmetric: np.ndarray) -> str | None:
+    """What shows that a matrix is no covariance. symmetric: its symmetric part."""
+    variances = sigma.diagonal()
+    if variances.min() < -ROUNDING * abs(variances).max():
+        return f"has a variance of {variances.min():.3g}"
+    difference = np.abs(sigma - symmetric).max() * 2
+    if difference > ROUNDING * variances.max():
+        return f"is not symmetric, by up to {difference:.3g}"
+    # A factor of the matrix plus a little exists unless an eigenvalue is more negative than that; a tenth of the time
+    # of finding eigenvalues.
+    matrix = torch.from_numpy(symmetric)
+    tolerance = ROUNDING * matrix.norm().item()
+    shifted = matrix + tolerance * torch.eye(len(matrix), dtype=torch.float64)
+    if (
+        torch.linalg.cholesky_ex(shifted).info.item()
+        and (least := torch.linalg.eigvalsh(matrix)[0].item()) < -tolerance
+    ):
+        return f"has a negative eigenvalue, {least:.3g}"
+    return None
