@@ -14,7 +14,7 @@ import numpy as np
 
 from ditexp.core import notice
 from ditexp.image_files import EXTENSIONS, MODES, find_images, read_image
-from ditexp.npz_files import command, images_beside, npy_header, npz_headers, shape_of_images
+from ditexp.npz_files import npy_header, npz_headers, one_array, shape_of_images
 
 BLOCK_SIZE = 256
 
@@ -204,5 +204,5 @@ def not_a_folder(path: Path, *, settings: str | None) -> str:
         return f"{path} is an npz file, not a folder: choose reference=npz"
     if path.suffix.lower() == ".npy" and path.exists() and settings != "data":
         then = ", and choose reference=npz" if settings else ""
-        return f"{path} is one array, not a folder: make {images_beside(path).name} by {command(path, 'f')}{then}"
+        return one_array(path) + then
     return f"{path} is not a folder: give the path of a folder of images"

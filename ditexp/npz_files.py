@@ -52,6 +52,8 @@ def npz_headers(path: Path) -> dict[str, Header]:
     except IsADirectoryError:
         raise ValueError(f"{path} is a folder: give the path of an npz file") from None
     except Exception as error:  # zipfile and numpy raise a dozen kinds for damaged files
+        if path.suffix.lower() == ".npy":
+            raise ValueError(one_array(path)) from None
         raise ValueError(f"{path} is not a readable npz file ({error}): save it by np.savez") from None
 
 
@@ -222,6 +224,11 @@ def command(path: Path, right: str, *, name: str | None = None, conditions: Sequ
         f"np.savez({json.dumps(str(images_beside(path)))}, {right})",
     ]
     return f"python -c {shlex.quote('; '.join(statements))}"
+
+
+def one_array(path: Path) -> str:
+    """What to say of an npy file where an npz file is wanted."""
+    return f"{path} holds one array, not named ones: make {images_beside(path).name} by {command(path, 'f')}"
 
 
 def images_beside(path: Path) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ditexp import evaluate
@@ -192,3 +193,25 @@ def test_the_commands_run_as_modules(tmp_path):
     environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1797 images: x.safetensors\n", "")
+
+
+def test_statistics_alone_have_an_unknown_count(ditexp):
+    np.savez("x.npz", DIGITS[:400])
+    features = DigitsFeature()(torch.from_numpy(DIGITS).permute(0, 3, 1, 2))["pool"].double().numpy()
+    np.savez("mu.npz", mu=features.mean(0), sigma=np.cov(features.T))
+    statistics = ("reference=npz", "reference.path=mu.npz")
+    code, out, _ = ditexp(evaluate, "images=x.npz", *statistics, "metric=[fid]", "resamples=0", "outputs=a")
+    assert code == 0 and "against mu.npz (statistics, image count unknown)" in out
+    assert ditexp(evaluate, "images=x.npz", "metric=[fid]", "resamples=0", "outputs=b")[0] == 0
+    assert scores("a")["metrics"]["fid"] == pytest.approx(scores("b")["metrics"]["fid"], rel=1e-5)
+
+
+def test_grey_images_before_a_colour_network_are_given_remedies_that_exist(ditexp):
+    Path("grey").mkdir()
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save("grey/a.jpg")
+    colour = ("feature=inception", "reference=none", "metric=[inception_score]")
+    code, _, complaint = ditexp(evaluate, "images=grey", *colour)
+    assert code == 2 and "grey/a.jpg is of mode L, not RGB: convert it to RGB\n" in complaint
+    np.savez("grey.npz", np.zeros((4, 9, 9, 1), np.uint8))
+    code, _, complaint = ditexp(evaluate, "images=grey.npz", *colour)
+    assert code == 2 and "feature=inception takes 3: give images with the grey channel three times" in complaint

@@ -93,9 +93,10 @@ def test_parts_of_grey_images_are_joined_first(tmp_path):
     np.testing.assert_array_equal(next(NpzImages(tmp_path / "x_images.npz").blocks()), GREY)
 
 
-def test_an_npy_file_is_made_an_npz(tmp_path):
+@pytest.mark.parametrize("source", [lambda path: FolderImages(path, settings=None), NpzImages])
+def test_an_npy_file_is_made_an_npz(tmp_path, source):
     np.save(tmp_path / "x.npy", X)
-    follow(message(lambda: FolderImages(tmp_path / "x.npy", settings=None)))
+    follow(message(lambda: source(tmp_path / "x.npy")))
     np.testing.assert_array_equal(next(NpzImages(tmp_path / "x_images.npz").blocks()), X)
 
 
@@ -153,7 +154,7 @@ def test_a_command_checks_the_images_that_were_not_looked_at(tmp_path, array):
 )
 def test_where_nothing_is_certain_no_command_is_given(tmp_path, arrays, words):
     np.savez(tmp_path / "x.npz", *arrays) if isinstance(arrays, list) else np.savez(tmp_path / "x.npz", **arrays)
-    with refused(["x.npz", *words]) as _:
+    with refused(["x.npz", *words]):
         NpzImages(tmp_path / "x.npz")
     assert "python -c" not in message(lambda: NpzImages(tmp_path / "x.npz"))
 
