@@ -190,7 +190,13 @@ class TorchvisionImages:
             yield np.stack(images)
 
     def _read(self, index: int) -> np.ndarray:
-        return np.asarray(self.dataset[index][0].convert("RGB"))
+        image = self.dataset[index][0]
+        if image.mode not in MODES.values():
+            raise ValueError(
+                f"{self.name} has images of mode {image.mode}, not L or RGB: save them as RGB files, then choose "
+                "reference=folder"
+            )
+        return np.asarray(image.convert("RGB"))
 
 
 def _fingerprint(*facts: object) -> str:

@@ -161,7 +161,8 @@ def of_values(path: Path, name: str, header: Header) -> Repair | None:
 
 
 def first_values(path: Path, name: str, header: Header) -> np.ndarray:
-    size = header.dtype.itemsize * int(np.prod(header.shape[1:])) * min(header.shape[0], SCANNED)
+    images = [min(count, SCANNED) for count in header.shape[:1]]  # of a single number, none
+    size = header.dtype.itemsize * int(np.prod([*images, *header.shape[1:]]))
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
             npy_header(member)

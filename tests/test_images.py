@@ -103,6 +103,14 @@ def test_a_torchvision_data_set_gives_its_images_in_order(cifar10):
     assert len({source.fingerprint() for source in (train, test, TorchvisionImages("CIFAR10", root))}) == 2
 
 
+def test_torchvisions_grey_is_repeated_and_other_modes_are_refused(cifar10):
+    root, _ = cifar10
+    grey = TorchvisionImages("CIFAR10", root, {"transform": lambda image: image.convert("L")})
+    assert np.ptp(next(grey.blocks()), axis=-1).max() == 0
+    with refused(["CIFAR10 has images of mode RGBA", "reference=folder"]):
+        TorchvisionImages("CIFAR10", root, {"transform": lambda image: image.convert("RGBA")})
+
+
 def bad_npz(tmp_path, **arrays):
     np.savez(tmp_path / "x.npz", **arrays)
     return NpzImages(tmp_path / "x.npz")

@@ -140,6 +140,8 @@ def test_a_command_checks_the_images_that_were_not_looked_at(tmp_path, array):
         ([rng.normal(size=(9, 4, 8, 8))], ["(9, 4, 8, 8)", "decode them if they are latents"]),
         ([X.reshape(40, -1)], ["(40, 90)", "save images of that shape"]),
         ([LABELS], ["(40,)", "save images of that shape"]),
+        ([np.float64(3)], ["shape ()", "save images of that shape"]),
+        ([np.array("a cat")], ["shape ()", "save images of that shape"]),
         (
             [X, X[:, :3]],
             ["holds several arrays that may be images, arr_0 (40, 6, 5, 3), arr_1 (40, 3, 5, 3): save the"],

@@ -47,8 +47,10 @@ def wrong_type(array: np.ndarray, name: str) -> str | None:
 
 def has_few_digits(sigma: np.ndarray) -> bool:
     """Whether all numbers of a matrix that is not diagonal would fit into float16, and so were rounded to it once."""
-    mantissa = np.frexp(sigma)[0] * 2**FLOAT16_BITS
-    return np.count_nonzero(sigma) > len(sigma) and bool((mantissa == np.rint(mantissa)).all())
+    if np.count_nonzero(sigma) <= len(sigma):
+        return False
+    rows = (np.frexp(row)[0] * 2**FLOAT16_BITS for row in sigma)  # of most matrices the first row shows it
+    return all((mantissa == np.rint(mantissa)).all() for mantissa in rows)
 
 
 def no_covariance(sigma: np.ndarray, symmetric: np.ndarray) -> str | None:
