@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ditexp import content
 from ditexp.core import Gaussian
-from ditexp.files import sha256
 from ditexp.images import NpzImages, npz_members
 
 STATISTICS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
@@ -35,19 +34,17 @@ class NpzReference(NpzImages):
                 f'python -c "{convert}", and give the npz'
             )
         members = npz_members(path)
+        self.path = Path(path)
         self.gaussians = {
-            output: self._load(Path(path), *names) for output, names in STATISTICS.items() if set(names) <= set(members)
+            output: self._load(self.path, *names) for output, names in STATISTICS.items() if set(names) <= set(members)
         }
         if "arr_0" in members or not self.gaussians:
             super().__init__(path)
         else:
-            self.path, self.name, self.shape, self.image_shape = Path(path), Path(path).name, (0,), None
-
-    def fingerprint(self) -> str:
-        stat = self.path.stat()
-        return contents(self.path, stat.st_size, stat.st_mtime_ns)
+            self.name, self.shape, self.image_shape = self.path.name, (0,), None
 
     def _load(self, path: Path, mean: str, covariance: str) -> Gaussian:
+        sha256 = self.fingerprint()
         try:
             with np.load(path) as file:
                 mu, sigma = file[mean].astype(np.float64), file[covariance].astype(np.float64)
@@ -62,10 +59,5 @@ class NpzReference(NpzImages):
                 f"{path}: {mean} of shape {mu.shape} and {covariance} of {sigma.shape} are no mean (D,) and covariance "
                 "(D, D) of finite numbers: get the file again"
             )
+        content.require(path, sha256)
         return Gaussian(torch.from_numpy(mu), torch.from_numpy(sigma))
-
-
-@functools.lru_cache
-def contents(path: Path, size: int, mtime_ns: int) -> str:
-    """The sha256 of a file, which may have gigabytes and which every cell of a sweep asks for several times."""
-    return sha256(path)
