@@ -18,7 +18,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli import ConfigError, describe, instantiate, is_name, not_whole_numbers
-from ditexp.content import Stamp, stamp, stamps_below
+from ditexp.content import Stamp, sha256, stamp, stamps_below
 from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, notice
 from ditexp.devices import choose_devices
 from ditexp.evaluator import Evaluator, protocol_of
@@ -260,4 +260,7 @@ def identify(component) -> dict:
         # ditexp's own numerics are versioned by hand (NUMERICS_VERSION); a user's file by its syntax tree, so that
         # an edited solver never passes for the old one, while comments and formatting don't matter.
         identity["source"] = digest({"tree": ast.dump(ast.parse(inspect.getsource(inspect.getmodule(cls))))})
+        named = {name: value for name, value in identity.items() if isinstance(value, str) and os.path.isfile(value)}
+        if named:
+            identity["files"] = {name: sha256(value) for name, value in named.items()}
     return identity

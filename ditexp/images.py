@@ -6,6 +6,7 @@ import glob
 import hashlib
 import io
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -182,7 +183,8 @@ class FolderImages:
         return len(self.files)
 
     def fingerprint(self) -> str:
-        names = [file.relative_to(self.path).as_posix() for file in self.files]
+        folder = os.path.join(self.path, "")
+        names = (os.fspath(file).removeprefix(folder) for file in self.files)  # ten times as fast as Path.relative_to
         return _fingerprint(self.channels, *(f"{name}\0{sha256}" for name, sha256 in zip(names, self._sha256s)))
 
     @cached_property
