@@ -7,7 +7,9 @@ import bisect
 import dataclasses
 import functools
 import inspect
+import itertools
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,13 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp.cli import ConfigError, describe, instantiate, not_whole_numbers
+from ditexp.cli import ConfigError, describe, instantiate, is_name, not_whole_numbers
+from ditexp.content import Stamp, sha256, stamp, stamps_below
 from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, notice
 from ditexp.devices import choose_devices
 from ditexp.evaluator import Evaluator, protocol_of
 from ditexp.files import digest
+from ditexp.reference import contents_of
 from ditexp.sampler import PRECISIONS, Sampler
 from ditexp.store import SampleStore, images_per_block
 
@@ -103,7 +107,7 @@ def build(cfg: DictConfig) -> Cell:
         "metrics": {name: identify(metric) for name, metric in chosen.items()},
         "resamples": cfg.resamples,
         "feature": feature and feature.identity,
-        "reference": None if reference is None else reference.fingerprint(),
+        "reference": contents_of(reference),
         **evaluator.protocol,
     }
     result_path = Path(cfg.outputs).resolve() / "results" / f"{digest(judged_by)}.json"
@@ -117,6 +121,8 @@ def check_numbers(cfg: DictConfig) -> list[str]:
         mistakes += not_whole_numbers(cfg, forwards=1)
     if cfg.precision not in PRECISIONS:
         mistakes.append(f"precision={cfg.precision}: choose from {', '.join(PRECISIONS)}")
+    if not is_name(str(cfg.study)):
+        mistakes.append(f"study={cfg.study}: give a name, without /")
     if not isinstance(cfg.compile, bool):
         mistakes.append(f"compile={cfg.compile}: choose true or false")
     try:
@@ -200,12 +206,22 @@ def build_component(cfg: DictConfig, name: str):
 
 def shared(node: DictConfig) -> FlowModel | Feature:
     list(node.items())  # raises for a missing value, which here is still known by its whole name
-    return load(OmegaConf.to_yaml(node, resolve=True))
+    return load(OmegaConf.to_yaml(node, resolve=True), stamps_of(OmegaConf.to_container(node, resolve=True)))
 
 
 @functools.lru_cache(maxsize=4)
-def load(node: str) -> FlowModel | Feature:
+def load(node: str, files: tuple[Stamp, ...]) -> FlowModel | Feature:
     return instantiate(OmegaConf.create(node))
+
+
+def stamps_of(value) -> tuple[Stamp, ...]:
+    """Of all files that a component's settings name, so that one with other content is loaded anew."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return tuple(itertools.chain.from_iterable(map(stamps_of, inner)))
+    if not isinstance(value, str) or not os.path.exists(value):
+        return ()
+    return tuple(stamps_below(value)) if os.path.isdir(value) else (stamp(value),)
 
 
 def sampling_identity(cfg: DictConfig, sampler: Sampler) -> dict:
@@ -244,4 +260,7 @@ def identify(component) -> dict:
         # ditexp's own numerics are versioned by hand (NUMERICS_VERSION); a user's file by its syntax tree, so that
         # an edited solver never passes for the old one, while comments and formatting don't matter.
         identity["source"] = digest({"tree": ast.dump(ast.parse(inspect.getsource(inspect.getmodule(cls))))})
+        named = {name: value for name, value in identity.items() if isinstance(value, str) and os.path.isfile(value)}
+        if named:
+            identity["files"] = {name: sha256(value) for name, value in named.items()}
     return identity

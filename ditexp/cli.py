@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 PACKAGE = Path(__file__).resolve().parent
 PLUGINS = str(PACKAGE / "_plugins")
 OmegaConf.register_new_resolver("process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True)
-OmegaConf.register_new_resolver("bundled", lambda name: str(PACKAGE / "weights" / name))
+OmegaConf.register_new_resolver("bundled", lambda name: bundled(name))
 
 
 class ConfigError(ValueError):
@@ -35,6 +35,14 @@ class CellsFailed(RuntimeError):
     """Some cells failed; each has been reported already."""
 
 
+def bundled(name: str) -> str:
+    """The path of weights that come with the package. Raises ValueError for what is no name of some."""
+    known = sorted(path.name for path in (PACKAGE / "weights").iterdir() if path.name != "README.md")
+    if name not in known:
+        raise ValueError(f"${{bundled:{name}}}: choose from {', '.join(known)}, or give a path without ${{bundled:}}")
+    return str(PACKAGE / "weights" / name)
+
+
 def packaged(name: str) -> Path:
     """The folder `name` beside the package (a checkout) or inside it (a wheel)."""
     inside = PACKAGE / name
@@ -43,8 +51,13 @@ def packaged(name: str) -> Path:
 
 def published_file(study: str) -> Path | None:
     """The published numbers that a study is held beside, if it has any."""
-    path = packaged("experiments") / study / "published.yaml"
-    return path if path.is_file() else None
+    path = packaged("experiments") / str(study) / "published.yaml"
+    return path if is_name(str(study)) and path.is_file() else None
+
+
+def is_name(text: str) -> bool:
+    """Whether it can name one thing in a folder, and is no path."""
+    return text not in ("", ".", "..") and Path(text).name == text
 
 
 def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Callable:

@@ -21,7 +21,7 @@ from ditexp.images import FolderImages, ImageSource, NpzImages
 from ditexp.provenance import provenance
 from ditexp.report import wide_console
 from ditexp.report.columns import MISSING, reference_in_words
-from ditexp.store import SampleStore
+from ditexp.store import SampleStore, folder_named
 
 
 @command("evaluate")
@@ -38,6 +38,7 @@ def main(cfg: DictConfig) -> None:
         raise ValueError(f"num_samples={count}: {images.name} has images for 1 to {len(images)}")
     if mistakes := list(evaluator.mistakes(images, count)):
         raise ConfigError("\n".join(mistakes))
+    judged = {"name": images.name, "fingerprint": images.fingerprint(), "count": count}
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scores, deviations = evaluator.score(
@@ -48,7 +49,6 @@ def main(cfg: DictConfig) -> None:
         device=device,
         title=images.name,
     )
-    judged = {"name": images.name, "fingerprint": images.fingerprint(), "count": count}
     protocol = {"images": judged, **evaluator.record()}
     result = {"id": digest(protocol), "metrics": scores, "deviations": deviations, "protocol": protocol, **provenance()}
     out = Path(cfg.outputs) / "results" / f"evaluate-{result['id']}.json"
@@ -58,14 +58,19 @@ def main(cfg: DictConfig) -> None:
 
 
 def open_images(cfg: DictConfig, *, channels: int) -> ImageSource:
-    path = Path(str(cfg.images))
-    sample_set = Path(cfg.outputs) / "samples" / path.name
-    for folder in (path, sample_set):
-        if (folder / "set.json").exists():
-            return SampleStore.open(folder, num_samples=cfg.num_samples)
-    if path.suffix.lower() == ".npz":
-        return NpzImages(path)
-    return FolderImages(path, channels=channels, settings=None)
+    """What exists as a path is that; else a bare name is the id of a sample set. Raises ValueError if it is neither."""
+    if not isinstance(cfg.images, str | int) or isinstance(cfg.images, bool):
+        raise ValueError(f"images={cfg.images} is read as a number: put it in two kinds of quotes, images=\"'...'\"")
+    samples = Path(cfg.outputs) / "samples"
+    path = folder_named(str(cfg.images), samples)
+    if (path / "set.json").exists():
+        return SampleStore.open(path, num_samples=cfg.num_samples, samples=samples)
+    if not path.exists():
+        raise ValueError(
+            f"images={cfg.images} does not exist: give the path of an npz file or of a folder of images, or the id of "
+            f"a sample set in {samples}"
+        )
+    return FolderImages(path, channels=channels, settings=None) if path.is_dir() else NpzImages(path)
 
 
 def show(result: dict, out: Path) -> None:

@@ -136,6 +136,8 @@ class Evaluator:
         reference = self.reference
         if reference is not None:
             facts = {"name": reference.name, "count": len(reference), "fingerprint": reference.fingerprint()}
+            if isinstance(reference, StatisticsFile):
+                facts["statistics"] = reference.contents
         return {
             **self.protocol,
             "feature": self.feature and {"name": self.feature.name, **self.feature.identity},

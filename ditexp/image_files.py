@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -64,6 +65,7 @@ def read_image(
     file: Path,
     *,
     channels: int,
+    opened: Path | IO[bytes] | None = None,
     size: tuple[int, int] | None = None,
     resize: bool = False,
     upright: bool = False,
@@ -71,13 +73,13 @@ def read_image(
 ) -> np.ndarray:
     """(H, W, C) uint8 of a file of mode L (channels=1) or RGB (channels=3), with nothing else converted.
 
-    size: the (width, height) that it must have, or with resize is brought to (bicubic). upright: turn it as its EXIF
-    orientation says. settings: the group of settings that `channels` is of, for the remedy. Raises ValueError, which
-    names the file, for every other kind of image and for a damaged one.
+    opened: what to read instead of the file. size: the (width, height) that it must have, or with resize is brought to
+    (bicubic). upright: turn it as its EXIF orientation says. settings: the group of settings that `channels` is of, for
+    the remedy. Raises ValueError, which names the file, for every other kind of image and for a damaged one.
     """
     wrong, pixels = None, None
     try:
-        with Image.open(file) as image:
+        with Image.open(opened or file) as image:
             wrong = unfit(image, channels=channels, settings=settings)
             if not wrong:
                 if upright:

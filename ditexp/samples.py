@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from ditexp.export import export
 from ditexp.files import abandoned
 from ditexp.progress import progress_bar
 from ditexp.report import wide_console
-from ditexp.store import SampleStore
+from ditexp.store import SampleStore, folder_named
+
+DAY = 86_400  # seconds
 
 
 def main() -> None:
@@ -46,9 +49,9 @@ def parse() -> argparse.Namespace:
 
     verb(ls, "what sets there are: how large, how far, and what made them")
     added = verb(verify, "hash every block again; drop what is damaged, so that the next run makes it anew")
-    added.add_argument("ids", nargs="*", metavar="id", help="default: all sets")
+    added.add_argument("ids", nargs="*", metavar="id", help="or paths of sets; default: all sets")
     added = verb(export_set, "stream a set into an .npz, a .tar of PNGs, or a folder of PNGs, as OUT's name says")
-    added.add_argument("id", help="a folder of outputs/samples (sample_id in a result)")
+    added.add_argument("id", help="a folder of outputs/samples (sample_id in a result), or the path of a set")
     added.add_argument("out", type=Path)
     added.add_argument("--num-samples", type=int, help="how many, from the first (default: all that are there)")
     added = verb(gc, "free what no result needs: sets, cached features, and what killed processes left")
@@ -80,7 +83,7 @@ def ls(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    chosen = [SampleStore.find(arguments.outputs / "samples" / id) for id in arguments.ids]
+    chosen = [SampleStore.find(folder_named(given, arguments.outputs / "samples")) for given in arguments.ids]
     wrong = 0
     for store in chosen or stores(arguments.outputs):
         damaged, absent = [], []
@@ -103,7 +106,8 @@ def verify(arguments: argparse.Namespace) -> int:
 
 
 def export_set(arguments: argparse.Namespace) -> int:
-    store = SampleStore.open(arguments.outputs / "samples" / arguments.id, num_samples=arguments.num_samples)
+    folder = folder_named(arguments.id, arguments.outputs / "samples")
+    store = SampleStore.open(folder, num_samples=arguments.num_samples)
     with progress_bar(f"exporting {store.id}", total=len(store)) as bar:
         export(store, arguments.out, bar.advance)
     print(f"{len(store)} images: {arguments.out}")
@@ -112,12 +116,14 @@ def export_set(arguments: argparse.Namespace) -> int:
 
 def gc(arguments: argparse.Namespace) -> int:
     needed, freed = needed_by_results(arguments.outputs), []
-    every = {store.id: store for store in stores(arguments.outputs)}
+    every = {store.folder.name: store for store in stores(arguments.outputs)}
     for store in every.values():
         if store.id not in needed and not at_work(store):
             freed.append((store.folder, f"sample set, {len(list(store.manifests()))} of {store.num_blocks} blocks"))
-    for folder in sorted((arguments.outputs / "cache" / "features").glob("*/????????????????")):
-        if folder.name not in needed and not (folder.name in every and at_work(every[folder.name])):
+    measured = fingerprints(arguments.outputs)
+    for folder in sorted((arguments.outputs / "cache" / "features").glob("*/*")):
+        in_use = at_work(every[folder.name]) if folder.name in every else is_recent(folder)
+        if folder.name not in needed | measured and not in_use:
             freed.append((folder, "cached features"))
     freed += [(path, "left by a killed process") for path in abandoned(arguments.outputs, deep=True)]
     if not freed:
@@ -157,14 +163,29 @@ def at_work(store: SampleStore) -> bool:
 
 
 def needed_by_results(outputs: Path) -> set[str | None]:
-    """The ids of the sets that results rest on. Raises ValueError for a result that cannot be read."""
-    needed = set()
+    """The ids of the sets that results rest on; of one of ditexp.evaluate, None."""
+    return {result.get("sample_id") for result in results(outputs)}
+
+
+def fingerprints(outputs: Path) -> set[str]:
+    """Of the images that results are of, and of those that they are measured against."""
+    protocols = [result.get("protocol") or {} for result in results(outputs)]
+    found = [protocol.get(part) or {} for protocol in protocols for part in ("images", "reference")]
+    return {source["fingerprint"] for source in found if "fingerprint" in source}
+
+
+def results(outputs: Path) -> Iterator[dict]:
+    """Raises ValueError for one that cannot be read."""
     for path in (outputs / "results").glob("*.json"):
         try:
-            needed.add(json.loads(path.read_text()).get("sample_id"))  # a result of ditexp.evaluate has none
+            yield json.loads(path.read_text())
         except ValueError:
             raise ValueError(f"{path} is damaged, so what it needs is unknown: remove it and run again") from None
-    return needed
+
+
+def is_recent(folder: Path) -> bool:
+    """Whether a run that has no result yet may have put features there."""
+    return time.time() - folder.stat().st_mtime < DAY
 
 
 if __name__ == "__main__":

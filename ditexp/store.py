@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -47,10 +48,14 @@ class SampleStore:
         self.identity, self.num_samples = identity, num_samples
         self.block_size, self.image_shape = identity["block_size"], tuple(identity["image_shape"])
         self.name = f"samples {self.id}"
+        self.is_ours = True
 
     @classmethod
-    def open(cls, folder: Path, *, num_samples: int | None = None) -> SampleStore:
+    def open(cls, folder: Path, *, num_samples: int | None = None, samples: Path | None = None) -> SampleStore:
         """A set that is on disk already; num_samples: None for every block in a row from the first.
+
+        samples: the folder of the sets whose features are known by their ids. Another folder may hold the same set with
+        other last bits, made by another machine, so the fingerprint of one from there is of its blocks.
 
         Raises ValueError when there is no such set, or fewer samples than asked for.
         """
@@ -59,6 +64,7 @@ class SampleStore:
         if not 0 < (num_samples or made) <= made:
             raise ValueError(f"{folder} holds {made} whole samples, not {num_samples}: run its command with more")
         every.num_samples = num_samples or made
+        every.is_ours = samples is None or folder.resolve() == (samples / every.id).resolve()
         return every
 
     @classmethod
@@ -67,10 +73,12 @@ class SampleStore:
         folder = Path(folder)
         try:
             about = read_about(folder)
-            return cls(folder.parent, identity=about["identity"], num_samples=about["num_samples"])
+            found = cls(folder.parent, identity=about["identity"], num_samples=about["num_samples"])
         except (OSError, ValueError, KeyError, TypeError):
             sets = sorted(path.parent.name for path in folder.parent.glob("*/set.json"))
             raise ValueError(f"{folder} is no sample set; there are: {', '.join(sets) or 'none'}") from None
+        found.folder = folder  # which may have been renamed
+        return found
 
     def about(self) -> dict:
         """What set.json tells: id, identity, config, command and provenance of the run that began the set."""
@@ -89,7 +97,7 @@ class SampleStore:
         return self.num_samples
 
     def fingerprint(self) -> str:
-        return self.id
+        return self.id if self.is_ours else digest([manifest["sha256"] for manifest in self.manifests()])
 
     def indices(self, block: int) -> range:
         """The samples of a block; the last block is whole too, whatever num_samples is."""
@@ -224,6 +232,12 @@ def step_counts(costs: list[dict], kind: str) -> dict:
         "largest": max(images),
         "images": dict(sorted(images.items())),
     }
+
+
+def folder_named(given: str, samples: Path) -> Path:
+    """Of a set, or of images, that a user names: what exists as a path is that; else a bare name is a set's id."""
+    path = Path(given)
+    return path if os.path.lexists(path) or path.name != given else samples / given
 
 
 def read_about(folder: Path) -> dict:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from tests import commands
 # One thread a process: two torch processes of two threads each on two cores are several times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+
+CACHE = tempfile.TemporaryDirectory()  # in place of the user's, for the processes that tests start, too
+os.environ["DITEXP_CACHE"] = CACHE.name
 
 
 # Begun first, so that no worker is left alone with them: they take minutes, by processes that they wait for.

@@ -1,3 +1,4 @@
+import shutil
 import socket
 from hashlib import sha256
 
@@ -97,8 +98,29 @@ def test_pool_is_the_networks_output_in_evaluation_mode(repository, weights, rec
 def test_it_is_known_by_its_weights(repository, weights, tmp_path):
     feature = DINOv2(weights=str(weights))
     assert feature.identity["weights"] == sha256(weights.read_bytes()).hexdigest()
-    assert feature.identity == DINOv2(weights=str(weights), repository=str(repository), batch_size=1).identity
+    assert feature.identity == DINOv2(weights=str(weights), batch_size=1).identity
     assert DINOv2().identity["weights"] == dinov2.SHA256
+
+
+def test_it_is_known_by_the_code_of_a_clone(repository, weights, tmp_path):
+    feature = DINOv2(weights=str(weights), repository=str(repository))
+    copy = shutil.copytree(repository, tmp_path / "copy")
+    (copy / "README.md").write_text("for people")
+    assert DINOv2(weights=str(weights), repository=str(copy)).identity == feature.identity
+    (copy / "model.py").write_text("")
+    assert DINOv2(weights=str(weights), repository=str(copy)).identity != feature.identity
+    (repository / "model.py").write_text("")
+    with refused(["was changed while it was in use"]):
+        feature.load()
+
+
+def test_weights_that_change_after_they_were_hashed_are_not_used(repository, weights):
+    feature = DINOv2(weights=str(weights), repository=str(repository))
+    assert feature.identity
+    state = torch.load(weights)
+    torch.save({name: value + 1 for name, value in state.items()}, weights)
+    with refused(["was changed while it was in use"]):
+        feature.load()
 
 
 def test_precision_is_full(repository, weights):

@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +11,11 @@ import torch
 from PIL import Image
 
 from ditexp import evaluate
+from ditexp.core import Cost
 from ditexp.feature.digits import DigitsFeature
 from ditexp.images import DigitsImages
 from ditexp.reference import __main__ as reference
+from ditexp.store import SampleStore
 
 DIGITS = np.concatenate(list(DigitsImages().blocks()))
 
@@ -93,7 +97,11 @@ def test_few_images_are_judged_and_the_bias_is_named(tmp_path):
     """Fewer than the 64 features: in a process of its own, since a notice is given once."""
     np.savez(tmp_path / "x.npz", DIGITS[:50])
     command = [sys.executable, "-m", "ditexp.evaluate", "images=x.npz", "feature=digits", "reference=digits"]
-    environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = {
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "OMP_NUM_THREADS": "1",
+        "DITEXP_CACHE": str(tmp_path / "cache"),
+    }
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "fid of 50 images with 64 features is biased upward" in done.stderr
 
@@ -122,7 +130,9 @@ def test_a_prepared_reference_gives_the_same_numbers(ditexp):
     assert ditexp(evaluate, "images=x.npz", "outputs=a")[0] == 0
     assert ditexp(evaluate, "images=x.npz", *arguments, "outputs=b")[0] == 0
     assert scores("a")["metrics"] == pytest.approx(scores("b")["metrics"], rel=1e-9)
-    assert scores("a")["protocol"] == scores("b")["protocol"]
+    images, prepared = (scores(outputs)["protocol"] for outputs in "ab")
+    assert prepared["reference"].pop("statistics")  # what else is in the file
+    assert images == prepared
 
 
 def test_a_prepared_reference_has_a_name_of_its_own(ditexp):
@@ -137,7 +147,9 @@ def test_a_prepared_reference_has_a_name_of_its_own(ditexp):
     ("command", "arguments", "words"),
     [
         (evaluate, ["images=no.npz"], ["no.npz", "does not exist"]),
-        (evaluate, ["images=no"], ["no", "not a folder"]),
+        (evaluate, ["images=no"], ["images=no does not exist", "folder", "id of a sample set"]),
+        (evaluate, ["images=12345e67"], ["images=1.2345e+71 is read as a number", "quotes"]),
+        (evaluate, ["images=elsewhere/0123456789abcdef"], ["images=elsewhere/0123456789abcdef does not exist"]),
         (evaluate, [], ["images"]),
         (evaluate, ["images=x.npz", "image=x.npz"], ["'image'", "images"]),
         (evaluate, ["images=x.npz", "metric=[fdi]"], ["unknown metric 'fdi'", "did you mean metric=fid"]),
@@ -190,7 +202,11 @@ def test_mistakes_are_said_in_one_line(ditexp, command, arguments, words):
 def test_the_commands_run_as_modules(tmp_path):
     """Without a terminal, from another folder, and with nothing on stderr."""
     command = [sys.executable, "-m", "ditexp.reference", "out=x.safetensors"]
-    environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = {
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "OMP_NUM_THREADS": "1",
+        "DITEXP_CACHE": str(tmp_path / "cache"),
+    }
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1797 images: x.safetensors\n", "")
 
@@ -215,3 +231,65 @@ def test_grey_images_before_a_colour_network_are_given_remedies_that_exist(ditex
     np.savez("grey.npz", np.zeros((4, 9, 9, 1), np.uint8))
     code, _, complaint = ditexp(evaluate, "images=grey.npz", *colour)
     assert code == 2 and "feature=inception takes 3: give images with the grey channel three times" in complaint
+
+
+def save_digits(folder: str, first: int, count: int = 64) -> None:
+    """Files of one size, name and date each, as tar with a fixed date leaves them; other digits for another `first`."""
+    Path(folder).mkdir(parents=True)
+    for index in range(count):
+        path = Path(folder, f"{index:05d}.bmp")
+        Image.fromarray(DIGITS[first + index, ..., 0]).save(path)
+        os.utime(path, (0, 0))
+
+
+def fid(ditexp, images: str, *arguments: str) -> float:
+    code, out, complaint = ditexp(evaluate, f"images={images}", "metric=[fid]", "resamples=0", *arguments)
+    assert code == 0, complaint
+    result = json.loads(Path(out.split()[-1]).read_text())
+    assert result["protocol"]["images"]["count"] == 64
+    return result["metrics"]["fid"]
+
+
+def test_two_folders_of_the_same_names_sizes_and_dates(ditexp):
+    save_digits("a", 0)
+    save_digits("b", 1000)
+    assert fid(ditexp, "a") == pytest.approx(22.9153, abs=1e-4)
+    assert fid(ditexp, "b") == pytest.approx(29.0068, abs=1e-4)
+    shutil.rmtree("a")
+    save_digits("a", 1000)
+    assert fid(ditexp, "a") == pytest.approx(29.0068, abs=1e-4)
+    features = Path("outputs/cache/features")
+    assert len(list(features.glob("*/*"))) == 3  # of the digits, of the first folder, and of both that are alike
+
+
+def test_what_exists_as_a_path_is_no_id(ditexp):
+    """An export that was edited bears the name of its set."""
+    store = SampleStore(Path("outputs/samples"), identity={"block_size": 64, "image_shape": [8, 8, 1]}, num_samples=64)
+    store.begin({})
+    cost = Cost(images=64, velocity_rows=64, network_rows=64, seconds=1, peak_memory_mb=1)
+    store.write(0, DIGITS[1000:1064], None, cost=cost, maker={})
+    assert fid(ditexp, store.id) == fid(ditexp, f"outputs/samples/{store.id}") == pytest.approx(29.0068, abs=1e-4)
+    save_digits(f"edited/{store.id}", 0)
+    assert fid(ditexp, f"edited/{store.id}") == pytest.approx(22.9153, abs=1e-4)
+    assert fid(ditexp, f"./edited/../edited/{store.id}/") == pytest.approx(22.9153, abs=1e-4)
+    save_digits(store.id, 0)
+    assert fid(ditexp, store.id) == pytest.approx(22.9153, abs=1e-4)
+
+
+def test_a_set_of_another_machine_is_no_set_of_ours(ditexp):
+    """It has the same id, but its pixels may differ; and its folder may have any name."""
+    identity, cost = {"block_size": 64, "image_shape": [8, 8, 1]}, Cost(images=64, velocity_rows=64, network_rows=64)
+    for root, first in (("outputs/samples", 1000), ("theirs", 0)):
+        store = SampleStore(Path(root), identity=identity, num_samples=64)
+        store.begin({})
+        store.write(0, DIGITS[first : first + 64], None, cost=cost, maker={})
+        assert fid(ditexp, f"{root}/{store.id}") == pytest.approx({0: 22.9153, 1000: 29.0068}[first], abs=1e-4)
+    Path("theirs", store.id).rename("renamed")
+    assert fid(ditexp, "renamed") == pytest.approx(22.9153, abs=1e-4)
+
+
+def test_an_npz_by_another_name_and_a_folder_called_npz(ditexp):
+    np.savez("x.npz", DIGITS[:64])
+    Path("x.npz").rename("digits")
+    save_digits("folder.npz", 0)
+    assert fid(ditexp, "digits") == fid(ditexp, "folder.npz") == pytest.approx(22.9153, abs=1e-4)

@@ -1,5 +1,6 @@
 import os
 import pickle
+import shutil
 import zipfile
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from ditexp import content
 from ditexp.images import DigitsImages, FolderImages, NpzImages, TorchvisionImages
 from tests.conftest import refused
 
@@ -54,28 +56,67 @@ def test_folder_gives_its_images_sorted(tmp_path, channels):
     np.testing.assert_array_equal(np.concatenate(blocks), images)
 
 
-def test_fingerprints_change_with_the_images_only(tmp_path):
-    folder, archive = tmp_path / "folder", tmp_path / "x.npz"
-    save_folder(folder, RGB[:3])
-    np.savez(archive, RGB[:3])
-    seen = {
-        FolderImages(folder).fingerprint(),
-        NpzImages(archive).fingerprint(),
-        DigitsImages().fingerprint(),
-    }
-    assert seen == {
-        FolderImages(folder).fingerprint(),
-        NpzImages(archive).fingerprint(),
-        DigitsImages().fingerprint(),
-    }
-    os.utime(folder / "00" / "00001.BMP", ns=(0, 0))
-    os.utime(archive, ns=(0, 0))
-    seen |= {FolderImages(folder).fingerprint(), NpzImages(archive).fingerprint()}
+def write_twins(tmp_path):
+    """Two folders with the same names, sizes and dates, and other pixels; and an npz of each."""
+    for name, images in (("a", RGB[:3]), ("b", RGB[3:6])):
+        save_folder(tmp_path / name, images)
+        for path in (tmp_path / name).rglob("*.png"):  # whose size would differ
+            Image.fromarray(images[int(path.stem)]).save(path, compress_level=0)
+        np.savez(tmp_path / f"{name}.npz", images)
+        for path in (tmp_path / f"{name}.npz", *(tmp_path / name).rglob("*.*")):
+            os.utime(path, ns=(0, 0))
+
+
+def test_a_fingerprint_is_of_the_content(tmp_path):
+    write_twins(tmp_path)
+    a, b = tmp_path / "a", tmp_path / "b"
+    facts = [[(p.relative_to(f), p.stat().st_size, p.stat().st_mtime) for p in sorted(f.rglob("*.*"))] for f in (a, b)]
+    assert facts[0] == facts[1]
+    assert FolderImages(a).fingerprint() != FolderImages(b).fingerprint()
+    assert NpzImages(tmp_path / "a.npz").fingerprint() != NpzImages(tmp_path / "b.npz").fingerprint()
+    shutil.copytree(a, tmp_path / "copy")
+    shutil.copy(tmp_path / "a.npz", tmp_path / "copy.npz")
+    os.utime(tmp_path / "copy" / "00" / "00001.BMP")
+    assert FolderImages(tmp_path / "copy").fingerprint() == FolderImages(a).fingerprint()
+    assert NpzImages(tmp_path / "copy.npz").fingerprint() == NpzImages(tmp_path / "a.npz").fingerprint()
+
+
+def test_a_fingerprint_changes_with_names_channels_and_pixels(tmp_path):
+    folder = save_folder(tmp_path / "images", RGB[:3])
+    seen = [FolderImages(folder).fingerprint(), FolderImages(folder, channels=1).fingerprint()]
     (folder / "00" / "00001.BMP").rename(folder / "00" / "00009.BMP")
-    np.savez(archive, RGB[:4])
-    os.utime(archive, ns=(0, 0))
-    seen |= {FolderImages(folder).fingerprint(), NpzImages(archive).fingerprint()}
-    assert len(seen) == 7
+    seen.append(FolderImages(folder).fingerprint())
+    for pixels in RGB[3:5]:  # at once one after the other, in the same size
+        Image.fromarray(pixels).save(folder / "00" / "00009.BMP")
+        os.utime(folder / "00" / "00009.BMP", ns=(0, 0))
+        seen.append(FolderImages(folder).fingerprint())
+    assert len(set(seen)) == 5
+    assert DigitsImages().fingerprint() == DigitsImages().fingerprint()
+
+
+def test_images_that_change_after_they_were_hashed_are_not_read(tmp_path):
+    write_twins(tmp_path)
+    folder, archive = FolderImages(tmp_path / "a"), NpzImages(tmp_path / "a.npz")
+    fingerprints = folder.fingerprint(), archive.fingerprint()
+    for name in ("00/00001.BMP", "00/00000.png"):
+        shutil.copy2(tmp_path / "b" / name, tmp_path / "a" / name)
+    shutil.copy2(tmp_path / "b.npz", tmp_path / "a.npz")
+    assert (folder.fingerprint(), archive.fingerprint()) == fingerprints  # of what was there
+    with refused(["00000.png was changed while it was in use", "run again"]):
+        list(folder.blocks())
+    with refused(["a.npz was changed while it was in use", "run again"]):
+        list(archive.blocks())
+
+
+def test_an_npz_that_is_replaced_while_it_is_read(tmp_path):
+    """What was read before is right; what comes after is of no fingerprint."""
+    np.savez(tmp_path / "x.npz", RGB)
+    source = NpzImages(tmp_path / "x.npz")
+    blocks = source.blocks()
+    np.testing.assert_array_equal(next(blocks), RGB[:256])
+    np.savez(tmp_path / "x.npz", RGB[::-1])
+    with refused(["x.npz was changed while it was in use"]):
+        next(blocks)
 
 
 @pytest.fixture
@@ -86,8 +127,8 @@ def cifar10(tmp_path):
     images = np.random.default_rng(1).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
     for name, part in zip(names, np.split(images, 6)):
-        content = {"data": part.transpose(0, 3, 1, 2).reshape(10, -1), "labels": [0] * 10}
-        (folder / name).write_bytes(pickle.dumps(content))
+        batch = {"data": part.transpose(0, 3, 1, 2).reshape(10, -1), "labels": [0] * 10}
+        (folder / name).write_bytes(pickle.dumps(batch))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["a"]}))
     with pytest.MonkeyPatch.context() as patch:  # the true checksums are those of the whole data set
         patch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
@@ -109,6 +150,28 @@ def test_torchvisions_grey_is_repeated_and_other_modes_are_refused(cifar10):
     assert np.ptp(next(grey.blocks()), axis=-1).max() == 0
     with refused(["CIFAR10 has images of mode RGBA", "reference=folder"]):
         TorchvisionImages("CIFAR10", root, {"transform": lambda image: image.convert("RGBA")})
+
+
+def test_a_torchvision_data_set_is_known_by_its_pixels(cifar10, tmp_path_factory, monkeypatch):
+    root, _ = cifar10
+    monkeypatch.setattr(content, "SETTLED", -(10**12))  # files count as old at once
+    source = TorchvisionImages("CIFAR10", root, {"train": False})
+    copy = shutil.copytree(root, tmp_path_factory.mktemp("copy"), dirs_exist_ok=True)
+    (copy / "another data set").write_bytes(b"")
+    assert source.fingerprint() == TorchvisionImages("CIFAR10", copy, {"train": False}).fingerprint()
+    with monkeypatch.context() as patch:
+        patch.setattr(TorchvisionImages, "_blocks", None)
+        assert TorchvisionImages("CIFAR10", root, {"train": False}).fingerprint() == source.fingerprint()  # remembered
+    file = root / "cifar-10-batches-py" / "test_batch"
+    data = file.read_bytes()
+    assert data.count(bytes(source.dataset.data[3].transpose(2, 0, 1))) == 1
+    first = data.index(bytes(source.dataset.data[3].transpose(2, 0, 1)))
+    file.write_bytes(data[:first] + bytes([data[first] ^ 1]) + data[first + 1 :])
+    os.utime(file, ns=(0, 0))
+    assert TorchvisionImages("CIFAR10", root, {"train": False}).fingerprint() != source.fingerprint()
+    source.dataset.data[3] += 1
+    with refused(["torchvision CIFAR10 was changed while it was in use"]):
+        list(source.blocks())
 
 
 def bad_npz(tmp_path, **arrays):

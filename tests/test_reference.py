@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from ditexp.core import Features, Gaussian
 from ditexp.features import extract, save_tensors
 from ditexp.metric.fid import mean_and_covariance
-from ditexp.reference import StatisticsFile, reference_features
+from ditexp.reference import StatisticsFile, contents_of, reference_features
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import save_statistics
 from tests.conftest import refused
@@ -97,6 +98,34 @@ def test_a_statistics_file_stands_for_its_images(tmp_path):
     assert torch.equal(real.pool, features.pool) and real.gaussians["pool"].count == 600 and feature.calls == 0
     assert torch.equal(real.gaussians["pool"].covariance, mean_and_covariance(features.pool).covariance)
     assert reference_features(reference, feature, tmp_path, outputs=(), statistics={"pool"}).pool is None
+
+
+def test_a_statistics_file_is_known_by_all_that_is_in_it(tmp_path):
+    """Whatever it says of the images it was made from."""
+    paths = [tmp_path / f"{name}.safetensors" for name in "abc"]
+    features = write_statistics(paths[0], tmp_path)
+    shutil.copy(paths[0], paths[1])
+    others = {"pool": mean_and_covariance(features.pool + 1)}
+    save_statistics(paths[2], Images(), Projection(), features.pool, others)
+    one, copy, other = map(StatisticsFile, paths)
+    assert contents_of(one) == contents_of(copy) != contents_of(other)
+    assert one.fingerprint() == other.fingerprint()
+    shutil.copy(paths[2], paths[0])
+    with refused(["a.safetensors was changed while it was in use", "run again"]):
+        one.features(outputs=(), statistics={"pool"})
+
+
+def test_an_npz_is_read_as_it_was_hashed(tmp_path, monkeypatch):
+    (mu, sigma), path = statistics(4), tmp_path / "x.npz"
+    np.savez(path, mu=mu, sigma=sigma)
+
+    def load_of_a_file_that_is_replaced(file, load=np.load):
+        np.savez(path, mu=mu + 1, sigma=sigma)
+        return load(file)
+
+    monkeypatch.setattr(np, "load", load_of_a_file_that_is_replaced)
+    with refused(["x.npz was changed while it was in use"]):
+        NpzReference(path)
 
 
 def changed(tmp_path, change) -> Features:

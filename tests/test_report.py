@@ -344,6 +344,8 @@ def test_command_gathers_a_study_from_all_its_runs(tmp_path):
         ({"study": "x", "seconds": 0}, ["seconds=0", "above 0"]),
         ({"stud": "x"}, ["stud", "did you mean study"]),
         ({"study": "absent"}, ["study=absent", "experiment=absent"]),
+        ({"study": "../x"}, ["study=../x is a path", "results="]),
+        ({"study": "/tmp"}, ["study=/tmp is a path", "results="]),
     ],
 )
 def test_command_refuses_in_one_line(settings, words, report, tmp_path):

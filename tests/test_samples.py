@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +224,31 @@ def test_the_card_tells_a_person_what_the_set_is(store):
     for words in ("20 images, 6 x 5 x 3 uint8; 3 of 3 blocks of 8", "complete", "git checkout abc", "seed=0"):
         assert words in text
     assert "- 3 block(s) on here, a GPU" in text and "6.0 s of sampling by one device" in text
+
+
+def test_a_set_is_named_by_its_path_too(store, tmp_path):
+    """What exists as a path is that; an id is a bare name."""
+    moved = store.folder.rename(tmp_path / "elsewhere")
+    assert "all 3 blocks are whole" in samples(store, "verify", str(moved)).output
+    (moved / "000002.json").unlink()
+    done = samples(store, "export", str(moved), str(tmp_path / "out.npz"))
+    assert done.code == 0 and "16 images" in done.output
+    assert "is no sample set" in samples(store, "verify", f"../{tmp_path.name}/outputs/samples/{store.id}").output
+
+
+def test_gc_frees_features_of_images_that_no_result_is_of(store):
+    """Those of a first run, which has no result yet, are recent."""
+    outputs, weeks_ago = store.folder.parents[1], time.time() - 14 * 86_400
+    folders = {
+        name: outputs / "cache" / "features" / "network" / (name[0] * 64) for name in ("needed", "old", "recent")
+    }
+    for name, folder in folders.items():
+        folder.mkdir(parents=True)
+        (folder / "000000.safetensors").touch()
+        if name != "recent":
+            os.utime(folder, (weeks_ago, weeks_ago))
+    (outputs / "results").mkdir()
+    protocol = {"images": {"fingerprint": "another"}, "reference": {"fingerprint": folders["needed"].name}}
+    (outputs / "results" / "x.json").write_text(json.dumps({"sample_id": store.id, "protocol": protocol}))
+    freed = samples(store, "gc", "--yes")
+    assert freed.code == 0 and [name for name, folder in folders.items() if not folder.exists()] == ["old"]

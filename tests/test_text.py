@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -229,3 +230,51 @@ def test_mistakes_in_prompts_come_before_any_work(ditexp, tmp_path):
     assert run.code == 2 and not (tmp_path / "outputs" / "samples").exists()
     (line,) = run.complaints
     assert "takes no text" in line
+
+
+# ---- Its identity
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """The bundled tokenizer and encoder in one folder, as repositories on the hub have them."""
+    for name in ("tokenizer", "text_encoder"):
+        shutil.copytree(BUNDLED / name, tmp_path / "both", dirs_exist_ok=True)
+    return tmp_path / "both"
+
+
+def identity_of(source: Path | str) -> dict:
+    return TextEncoder.load(str(source), str(source), 16).identity
+
+
+def test_an_encoder_is_known_by_every_file_that_may_be_loaded(copy):
+    """Weights in .bin, words in .bpe or .tiktoken, shards in a folder: whatever their names end in."""
+    seen = [identity_of(copy)]
+    for name in ("pytorch_model.bin", "vocab.bpe", "merges", "additional/chat.jinja"):
+        for content in ("one", "two"):  # of the same size and date
+            (copy / name).parent.mkdir(exist_ok=True)
+            (copy / name).write_text(content)
+            os.utime(copy / name, (0, 0))
+            seen.append(identity_of(copy))
+    assert all(seen.count(each) == 1 for each in seen)
+    (copy / "README.md").write_text("for people")
+    (copy / ".cache").mkdir()
+    (copy / ".cache" / "index.json").write_text("{}")
+    assert identity_of(copy) == seen[-1] and seen[-1]["encoder"]["additional/chat.jinja"]
+
+
+def test_a_folder_wins_over_a_name_on_the_hub_which_is_known_by_its_commit(copy, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    repository, commits = tmp_path / "models--tiny--text", ["c0ffee" * 6 + "c0de", "decaf0" * 6 + "c0de"]
+    (repository / "refs").mkdir(parents=True)
+    for commit in commits:
+        (repository / "refs" / "main").write_text(commit)
+        shutil.copytree(copy, repository / "snapshots" / commit)
+        facts = {"name": "tiny/text", "commit": commit}
+        assert identity_of("tiny/text") == {"tokenizer": facts, "encoder": facts}
+    shutil.copytree(copy, tmp_path / "tiny" / "text")
+    assert identity_of("tiny/text") == identity_of(copy)

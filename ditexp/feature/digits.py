@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ditexp.files import sha256
+from ditexp.content import unchanged
 
 BUNDLED = Path(__file__).parents[1] / "weights" / "digits_classifier.safetensors"
 
@@ -50,13 +50,15 @@ class DigitsFeature:
             raise ValueError(f"feature.weights={weights} is not a file")
         self.network = DigitsClassifier()
         try:
-            self.network.load_state_dict(load_file(weights))
+            with unchanged(weights) as sha256:
+                state = load_file(weights)
+            self.network.load_state_dict(state)
         except (SafetensorError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"feature.weights={weights} is no digits classifier ({reason})") from None
         self.network.eval()
         self.outputs = {"pool": 64, "logits": 10}
-        self.identity = {"network": "digits classifier, 64 features", "sha256": sha256(Path(weights))}
+        self.identity = {"network": "digits classifier, 64 features", "sha256": sha256}
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device | str) -> DigitsFeature:

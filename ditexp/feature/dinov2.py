@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ditexp.content import changed, files_below, hashes
 from ditexp.feature.precision import full_float32
 from ditexp.feature.resize import rgb
 from ditexp.feature.weights import Weights
+from ditexp.files import digest
 
 URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"
 SHA256 = "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428"
@@ -37,6 +39,7 @@ class DINOv2:
                 f"feature.repository={repository} has no hubconf.py: give a clone of facebookresearch/dinov2, or null"
             )
         self.repository = repository
+        self.code = None if repository is None else code_of(Path(repository))
         self.weights = Weights(weights, url=URL, published=SHA256)
         self.batch_size = batch_size
         self.outputs = {"pool": 1024}
@@ -44,7 +47,8 @@ class DINOv2:
 
     @cached_property
     def identity(self) -> dict:
-        return {"name": self.name, "weights": self.weights.sha256, "resize": "224, bicubic, antialias"}
+        facts = {"name": self.name, "weights": self.weights.sha256, "resize": "224, bicubic, antialias"}
+        return facts if self.code is None else {**facts, "code": self.code}
 
     def to(self, device: torch.device | str) -> DINOv2:
         self.device = torch.device(device)
@@ -77,12 +81,21 @@ class DINOv2:
                 f"cannot get DINOv2's code from {origin['repo_or_dir']} ({reason}): set "
                 f"feature.repository=/path/to/clone feature.weights=/path/{self.weights.name}"
             ) from None
-        path = self.weights.path()
+        if self.repository is not None and code_of(Path(self.repository)) != self.code:
+            raise changed(self.repository)
+        self.weights.path()  # downloaded, or not to be had
         try:
-            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+            network.load_state_dict(self.weights.load())
         except Exception as error:
             raise self.weights.unfit(error) from None
         return network.eval()
+
+
+def code_of(repository: Path) -> str:
+    """What tells the Python code of a clone from others'."""
+    files = [file for file in files_below(repository) if file.suffix == ".py"]
+    names = [file.relative_to(repository).as_posix() for file in files]
+    return digest(dict(zip(names, hashes(files, title="dinov2"))))
 
 
 def prepared(images: Tensor) -> Tensor:

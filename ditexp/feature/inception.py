@@ -76,9 +76,9 @@ class Inception:
         """The network up to the pooled features, and its last layer."""
         from pytorch_fid import inception
 
-        path = self.weights.path()
+        self.weights.path()  # downloaded, or not to be had
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = self.weights.load()
             # pytorch-fid always downloads its weights; here it gets those of the given file instead.
             with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
                 network = inception.InceptionV3()

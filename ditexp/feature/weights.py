@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ditexp.files import sha256
+from ditexp.content import require, sha256
 
 
 class Weights:
@@ -47,6 +47,14 @@ class Weights:
         except (OSError, RuntimeError, HTTPException) as error:
             raise ValueError(f"cannot download {self.url} ({error}): set feature.weights=/path/{self.name}") from None
         return path
+
+    def load(self) -> dict:
+        """The state dict. Raises ValueError where the file isn't the one that `sha256` is of."""
+        path = self.path()
+        sha256 = self.sha256  # of before it is read
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        require(path, sha256)
+        return state
 
     def unfit(self, error: Exception) -> ValueError:
         """What to raise when the file was read but its weights are of no use."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import pickle
 from pathlib import Path
@@ -12,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ditexp.content import unchanged
 from ditexp.core import Condition
-from ditexp.files import sha256
 from ditexp.model.dit import DiT
 
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # DiT-S, B, L, XL; the one thing that no weight's shape tells
@@ -37,7 +36,7 @@ class PretrainedDiT:
         num_heads: int | None = None,
         num_classes: int | None = None,
     ):
-        weights, trained = read_checkpoint(Path(checkpoint), ema=ema)
+        weights, trained, sha256 = read_checkpoint(Path(checkpoint), ema=ema)
         architecture = infer_architecture(
             weights,
             checkpoint=checkpoint,
@@ -60,13 +59,7 @@ class PretrainedDiT:
         self.sample_shape = (architecture["in_channels"], side, side)
         self.image_shape = (side, side, architecture["in_channels"])
         self.num_classes, self.has_null = self.network.num_classes, self.network.has_null
-        path = Path(checkpoint).resolve()
-        self.identity = {
-            "model": "dit",
-            **architecture,
-            "ema": ema,
-            "sha256": sha256_of(path, path.stat().st_mtime_ns),
-        }
+        self.identity = {"model": "dit", **architecture, "ema": ema, "sha256": sha256}
 
     def to(self, device: torch.device | str) -> PretrainedDiT:
         self.network.to(device)
@@ -107,17 +100,17 @@ class SkipInitialization(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-@functools.lru_cache(maxsize=8)
-def sha256_of(path: Path, modified: int) -> str:
-    """A file's hash, taken once a process: a sweep builds the same model for every cell."""
-    return sha256(path)
-
-
-def read_checkpoint(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict]:
-    """The state dict of a file and, from ditexp.train, its architecture; memory-mapped where the format allows."""
-    name = f"model.checkpoint={path}"
+def read_checkpoint(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict, str]:
+    """The state dict of a file and, from ditexp.train, its architecture; and the file's sha256."""
     if not path.is_file():
-        raise ValueError(f"{name} is not a file")
+        raise ValueError(f"model.checkpoint={path} is not a file")
+    with unchanged(path) as sha256:
+        return *read_weights(path, ema=ema), sha256
+
+
+def read_weights(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict]:
+    """What `read_checkpoint` reads of a file; memory-mapped where the format allows."""
+    name = f"model.checkpoint={path}"
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ditexp.core import Condition
-from ditexp.model.pretrained import SkipInitialization, infer_architecture, read_checkpoint, sha256_of, to_pixels
+from ditexp.model.pretrained import SkipInitialization, infer_architecture, read_checkpoint, to_pixels
 from ditexp.model.text_dit import TextDiT
 from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
 
@@ -35,7 +35,7 @@ class PretrainedTextDiT:
         max_length: int | None = None,
     ):
         path = Path(folder) / "model.safetensors"
-        weights, trained = read_checkpoint(path, ema=True)
+        weights, trained, sha256 = read_checkpoint(path, ema=True)
         name = f"model.folder={folder}"
         architecture = infer_architecture(weights, checkpoint=name, num_heads=trained.get("num_heads"), num_classes=0)
         del architecture["num_classes"], architecture["has_null"]
@@ -57,7 +57,7 @@ class PretrainedTextDiT:
         self.identity = {
             "model": "text_dit",
             **architecture,
-            "sha256": sha256_of(path.resolve(), path.stat().st_mtime_ns),
+            "sha256": sha256,
             "text_encoder": self.encoder.identity,
             "max_length": self.encoder.max_length,
         }

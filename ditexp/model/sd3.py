@@ -10,12 +10,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ditexp.content import changed
 from ditexp.core import Condition, notice
 from ditexp.model.pretrained import SkipInitialization, to_pixels
-from ditexp.model.text_encoder import import_transformers, revision
+from ditexp.model.text_encoder import contents, import_transformers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 T5 = ("text_encoder_3", "tokenizer_3")
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 MOST_TOKENS = 512  # of T5 in diffusers' pipeline
 
 
@@ -49,7 +51,7 @@ class StableDiffusion3:
             raise ValueError(f"model.dtype={dtype}: choose from {', '.join(DTYPES)}")
         if not isinstance(max_length, int) or isinstance(max_length, bool) or not 1 <= max_length <= MOST_TOKENS:
             raise ValueError(f"model.max_length={max_length}: give a whole number from 1 to {MOST_TOKENS}")
-        self.pipeline, contents = load(path, DTYPES[dtype], t5)
+        self.pipeline, loaded = load(path, DTYPES[dtype], t5)
         self.transformer, self.vae, self.max_length = self.pipeline.transformer, self.pipeline.vae, max_length
         self.vae.enable_slicing()  # the images of a batch one after the other: they take more memory than the network
         self.sample_shape, self.image_shape = self.shapes(size)
@@ -58,7 +60,7 @@ class StableDiffusion3:
         self.encoded: dict[str, tuple[Tensor, Tensor]] = {}
         self.identity = {
             "model": "sd3",
-            **contents,
+            **loaded,
             "size": self.image_shape[0],
             "dtype": dtype,
             "max_length": max_length,
@@ -156,6 +158,8 @@ def load(path: str, dtype: torch.dtype, t5: bool) -> tuple:
         folder = Path(path if local else pipeline.download(path, use_safetensors=True, **parts))
         if not (name := pipeline.load_config(folder)["_class_name"]).startswith("StableDiffusion3"):
             raise ValueError(f"it is a {name}")
+        read = [name for name in (*networks, *TOKENIZERS) if t5 or name not in T5]
+        before = {name: contents(f"{folder}/{name}") for name in read} if local else {}
         for name, kind in networks.items():
             if name not in parts:
                 parts[name] = load_network(kind, folder / name, dtype)
@@ -170,8 +174,9 @@ def load(path: str, dtype: torch.dtype, t5: bool) -> tuple:
         ) from None
     if not local:
         return whole, {"name": path, "commit": folder.name}
-    contents = (*networks, "tokenizer", "tokenizer_2", "tokenizer_3")
-    return whole, {name: revision(str(folder / name), None) for name in contents if t5 or name not in T5}
+    if {name: contents(f"{folder}/{name}") for name in read} != before:
+        raise changed(path)
+    return whole, before
 
 
 def load_network(kind: type, folder: Path, dtype: torch.dtype) -> torch.nn.Module:

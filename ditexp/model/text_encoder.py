@@ -8,9 +8,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ditexp.content import changed, files_below, hashes
 from ditexp.core import notice
-from ditexp.files import sha256
 
+TOKENIZER_FILE, ENCODER_FILE = "tokenizer_config.json", "config.json"  # which every one of them has
 TOKENIZER, ENCODER = "tokenizer", "text_encoder"  # the folders of both in a model's, named as diffusers does
 
 
@@ -33,6 +34,7 @@ class TextEncoder(nn.Module):
         Raises ValueError where there is none, or the tokenizer knows no limit.
         """
         transformers = import_transformers()
+        local = {source: contents(source) for source in (tokenizer, encoder) if Path(source).is_dir()}
         try:
             words = transformers.AutoTokenizer.from_pretrained(tokenizer)
             config = transformers.AutoConfig.from_pretrained(encoder)
@@ -49,8 +51,13 @@ class TextEncoder(nn.Module):
         limit = max_length or words.model_max_length
         if limit > 100_000:  # transformers' stand-in for "not known"
             raise ValueError(f"the tokenizer {tokenizer} tells no limit of tokens: give model.max_length")
-        commits = words.init_kwargs.get("_commit_hash"), getattr(config, "_commit_hash", None)
-        identity = {"tokenizer": revision(tokenizer, commits[0]), "encoder": revision(encoder, commits[1])}
+        for source, before in local.items():
+            if contents(source) != before:
+                raise changed(source)
+        identity = {
+            "tokenizer": local.get(tokenizer) or {"name": tokenizer, "commit": commit_of(tokenizer, TOKENIZER_FILE)},
+            "encoder": local.get(encoder) or {"name": encoder, "commit": commit_of(encoder, ENCODER_FILE)},
+        }
         return cls(words, network, limit, identity)
 
     @classmethod
@@ -92,13 +99,24 @@ class TextEncoder(nn.Module):
                 notice(f"a prompt of {count} tokens is cut off at the model's {self.max_length}: {prompt!r}")
 
 
-def revision(source: str, commit: str | None) -> dict:
-    """What tells the contents of a folder, or of a repository on the hub at a commit, from others."""
-    if Path(source).is_dir():
-        kinds = (".json", ".safetensors", ".model", ".txt")  # .txt: words and merges of some tokenizers
-        files = sorted(path for path in Path(source).iterdir() if path.suffix in kinds)
-        return {path.name: sha256(path) for path in files}
-    return {"name": source, "commit": commit}
+def contents(folder: str) -> dict[str, str]:
+    """The sha256 of every file below a folder that a library may read: all but hidden ones and those for people."""
+    names = [file.relative_to(folder) for file in files_below(folder)]
+    names = [name for name in names if name.suffix != ".md" and not any(part.startswith(".") for part in name.parts)]
+    return dict(zip(map(Path.as_posix, names), hashes([Path(folder, name) for name in names], title=folder)))
+
+
+def commit_of(name: str, file: str) -> str:
+    """Which commit of a repository on the hub is on this disk: the folder of any of its files is named by it.
+
+    A tokenizer doesn't tell. Raises ValueError if the file is not in the hub's cache.
+    """
+    from transformers.utils import cached_file
+
+    path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        raise ValueError(f"{name} has no {file}, which tells its commit: download it, and give the folder")
+    return Path(path).parent.name
 
 
 def word_tokenizer(words: Sequence[str], max_length: int):

@@ -37,6 +37,13 @@ def reference_features(
     return dataclasses.replace(features, gaussians=known)
 
 
+def contents_of(reference: Reference | None) -> str | None:
+    """What tells a reference from all that give other numbers."""
+    if reference is None:
+        return None
+    return reference.contents if isinstance(reference, StatisticsFile) else reference.fingerprint()
+
+
 def gaussians_of(reference: Reference) -> dict[str, Gaussian]:
     """The statistics that a file gives beside its images or instead of them, by the network's output."""
     return reference.gaussians if isinstance(reference, NpzReference) else {}

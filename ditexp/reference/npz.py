@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import numpy as np
 
+from ditexp import content
 from ditexp.core import Gaussian
-from ditexp.files import sha256
 from ditexp.images import NpzImages
 from ditexp.npz_files import npz_headers
 from ditexp.reference.gaussian import checked
@@ -37,19 +36,17 @@ class NpzReference(NpzImages):
                 f'python -c "{convert}", and give the npz'
             )
         headers = npz_headers(Path(path))
+        self.path = Path(path)
         self.gaussians = {
-            output: self._load(Path(path), names) for output, names in STATISTICS.items() if set(names) <= set(headers)
+            output: self._load(self.path, names) for output, names in STATISTICS.items() if set(names) <= set(headers)
         }
         if "arr_0" in headers or not self.gaussians:
             super().__init__(path)
         else:
-            self.path, self.name, self.shape, self.image_shape = Path(path), Path(path).name, (0,), None
-
-    def fingerprint(self) -> str:
-        stat = self.path.stat()
-        return contents(self.path, stat.st_size, stat.st_mtime_ns)
+            self.name, self.shape, self.image_shape = self.path.name, (0,), None
 
     def _load(self, path: Path, names: tuple[str, str]) -> Gaussian:
+        sha256 = self.fingerprint()
         try:
             with np.load(path) as file:
                 mean, covariance = (file[name] for name in names)
@@ -58,10 +55,5 @@ class NpzReference(NpzImages):
         gaussian = checked(mean, covariance, names=names, where=path)
         if not gaussian.covariance.any():
             raise ValueError(f"{path}: {names[1]} is all zeros, as of one image only: get the file again")
+        content.require(path, sha256)
         return gaussian
-
-
-@functools.lru_cache
-def contents(path: Path, size: int, mtime_ns: int) -> str:
-    """The sha256 of a file, which may have gigabytes and which every cell of a sweep asks for several times."""
-    return sha256(path)

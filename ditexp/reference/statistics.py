@@ -10,9 +10,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ditexp import __version__
+from ditexp import __version__, content
 from ditexp.core import Feature, Features
 from ditexp.features import load_tensors, save_tensors
+from ditexp.files import digest
 from ditexp.images import ImageSource
 from ditexp.reference.gaussian import checked
 
@@ -20,7 +21,7 @@ PARTS = ("mean", "covariance")
 
 
 class StatisticsFile:
-    """name, len(), image_shape and fingerprint() are those of the images it was made from.
+    """name, len(), image_shape and fingerprint() are those of the images it was made from; contents is of the file.
 
     Raises ValueError when the file is missing, damaged or something else.
     """
@@ -29,8 +30,7 @@ class StatisticsFile:
         self.path = Path(path)
         remedy = "prepare one by `python -m ditexp.reference`"
         try:
-            with safe_open(self.path, "pt") as file:
-                self.metadata = file.metadata() or {}
+            self.metadata = metadata_of(self.path)
         except (OSError, SafetensorError) as error:
             raise ValueError(f"{path} is not a statistics file ({error}): {remedy}") from None
         if not {"reference", "image_shape"} <= set(self.metadata):
@@ -44,6 +44,11 @@ class StatisticsFile:
     def fingerprint(self) -> str:
         return self.metadata["fingerprint"]
 
+    @property
+    def contents(self) -> str:
+        """Of all that is in the file: its metadata have a checksum of each tensor, which reading verifies."""
+        return digest(self.metadata)
+
     def check(self, feature: Feature) -> None:
         """Raise ValueError if another network, or the same in another way, made the statistics."""
         if json.loads(self.metadata["feature"]) != feature.identity:
@@ -56,12 +61,19 @@ class StatisticsFile:
     def features(self, *, outputs: Collection[str], statistics: Collection[str]) -> Features:
         """These outputs of the network for each image, and the statistics of those."""
         tensors = load_tensors(self.path, [*outputs, *(f"{name}.{part}" for name in statistics for part in PARTS)])
+        if metadata_of(self.path) != self.metadata:
+            raise content.changed(self.path)
         gaussians = {}
         for name in statistics:
             names = tuple(f"{name}.{part}" for part in PARTS)
             gaussian = checked(*(tensors.pop(part).numpy() for part in names), names=names, where=self.path)
             gaussians[name] = dataclasses.replace(gaussian, count=len(self))
         return Features(count=len(self), gaussians=gaussians, **tensors)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
 
 
 def save_statistics(path: Path, source: ImageSource, feature: Feature, pool: Tensor, gaussians: Mapping) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ditexp.cli import command, published_file
+from ditexp.cli import command, is_name, published_file
 from ditexp.report import read_results, show, study_results, write_report
 
 
@@ -17,6 +17,10 @@ def main(cfg: DictConfig) -> None:
     for name in ("forwards", "seconds"):
         if cfg[name] is not None and not (isinstance(cfg[name], int | float) and cfg[name] > 0):
             raise ValueError(f"{name}={cfg[name]}: give a number above 0, the most that an image may cost")
+    if cfg.study is not None and not is_name(str(cfg.study)):
+        raise ValueError(
+            f"study={cfg.study} is a path: give the name of a study, or results=<folder> of a sweep or a run"
+        )
     if cfg.study is not None:
         name, results = cfg.study, study_results(Path(cfg.outputs), cfg.study)
     else:

@@ -33,7 +33,7 @@ class Optimized(Steps):
         Raises ValueError if there are none for them, or none of so many steps.
         """
         file = Path(self.found)
-        if file.suffix != ".json":
+        if file.is_dir() or (file.suffix != ".json" and not file.is_file()):
             file = file / f"{digest(flow)}.json"
         if not file.is_file():
             raise ValueError(

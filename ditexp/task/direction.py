@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ditexp.content import unchanged
 from ditexp.core import Condition, Data, tell_of_fewer_classes
-from ditexp.files import sha256
 from ditexp.task.pixels import by
 
 BATCH = 64  # whatever the run's own batches are, so that their size doesn't change a direction's last bits
@@ -112,8 +112,9 @@ class Given:
     def __init__(self, path: str):
         self.path = path
         try:
-            found = READERS[Path(path).suffix](path)
-            self.identity = {"sha256": sha256(Path(path))}
+            with unchanged(path) as sha256:
+                found = READERS[Path(path).suffix](path)
+            self.identity = {"sha256": sha256}
         except OSError as error:
             raise ValueError(f"task.direction={path} cannot be read: {error.strerror or error}") from None
         except (SafetensorError, pickle.UnpicklingError, RuntimeError, TypeError, ValueError, EOFError) as error:

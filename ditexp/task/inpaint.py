@@ -4,11 +4,12 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ditexp.core import Data, Sheet
+from ditexp.core import Data, Sheet, notice
 from ditexp.task.mask import Box, Half, ImageMask, RandomPixels
 from ditexp.task.pixels import check_pixels
 
@@ -49,6 +50,8 @@ class Inpaint:
         if not isinstance(self.passes, int) or isinstance(self.passes, bool) or self.passes < 1:
             raise ValueError(f"task.passes={self.passes}: give a whole number of at least 1")
         own, kind = KINDS.get(self.mask, (None, None))
+        if kind and Path(self.mask).is_file():
+            notice(f"task.mask={self.mask} is the kind of mask; for the file of that name give task.mask=./{self.mask}")
         for mask, (name, _) in KINDS.items():
             if name != own and getattr(self, name) is not None:
                 raise ValueError(f"task.{name}={getattr(self, name)} acts on task.mask={mask} alone: leave it out")

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ditexp.files import sha256
+from ditexp.content import unchanged
 
 SIDES = ("left", "right", "top", "bottom")
 
@@ -93,7 +93,7 @@ class ImageMask:
         if not Path(path).is_file():
             raise ValueError(f"{self.name}: choose half, box or random, or give the path of a black and white image")
         try:
-            with Image.open(path) as image:
+            with unchanged(path) as sha256, Image.open(path) as image:
                 colours = np.asarray(image.convert("RGBA"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ValueError(f"{self.name} cannot be read as an image ({error}): give a PNG") from None
@@ -105,7 +105,7 @@ class ImageMask:
                 "save it as a PNG of these two, without greys and transparency"
             )
         self.fill = torch.from_numpy(white)
-        self.identity = {"mask": "image", "sha256": sha256(path)}
+        self.identity = {"mask": "image", "sha256": sha256}
 
     def __call__(self, sampler, indices: Sequence[int]) -> Tensor:
         (height, width), (_, *size) = self.fill.shape, sampler.model.sample_shape
