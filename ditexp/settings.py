@@ -75,6 +75,8 @@ def read_environment(node: DictConfig | ListConfig, path: Keys = ()) -> Iterator
     """
     raw = OmegaConf.to_container(node)
     for key, value in raw.items() if isinstance(raw, dict) else enumerate(raw):
+        if (*path, key) in (("hydra", "overrides"), ("hydra", "job", "override_dirname")):
+            continue  # what was typed, which stands elsewhere
         if isinstance(value, dict | list):
             yield from read_environment(node[key], (*path, key))
         elif isinstance(value, str) and "oc.env" in value:

@@ -54,10 +54,6 @@ class LocalLauncher(BasicLauncher):
             raise ConfigError(f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']} is of ditexp.run")
         if not job_overrides:
             raise ConfigError("the sweep has no cells, since a key has no values: give it one, as steps=10")
-        if self.config.hydra.sweeper.get("max_batch_size"):
-            raise ConfigError(
-                "hydra.sweeper.max_batch_size: all cells are checked before the first starts: leave it out"
-            )
         load = self.hydra_context.config_loader.load_sweep_config
         common = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
         cells = {
@@ -206,8 +202,8 @@ class RayLauncher(ClusterLauncher):
                 if wanted > there:
                     name = f"hydra.launcher.ray.remote.num_{kind}"
                     raise ConfigError(f"{name}={wanted}: this machine has {there:g}, and the sweep would wait for ever")
-            task = ray.remote(**remote)(Job(self).__call__)
-            running = {task.remote(cfg): cfg for cfg in cells}
+            job, task = Job(self), ray.remote(**remote)(lambda job, cfg: job(cfg))
+            running = {task.remote(job, cfg): cfg for cfg in cells}
             print_line("[green]submitted[/] ", f"{len(running)}: to Ray at {ray.get_runtime_context().gcs_address}")
             while running:
                 (task,), _ = ray.wait(list(running))
