@@ -15,20 +15,18 @@ from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-PACKAGE = Path(__file__).resolve().parent
+from ditexp.settings import PACKAGE, ConfigError, packaged, settle, unknown_key
+
 PLUGINS = str(PACKAGE / "_plugins")
 OmegaConf.register_new_resolver("process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True)
 OmegaConf.register_new_resolver("bundled", lambda name: bundled(name))
-
-
-class ConfigError(ValueError):
-    """The user's configuration is wrong: one mistake a line, each with the value, the choices and the remedy."""
 
 
 class CellsFailed(RuntimeError):
@@ -41,12 +39,6 @@ def bundled(name: str) -> str:
     if name not in known:
         raise ValueError(f"${{bundled:{name}}}: choose from {', '.join(known)}, or give a path without ${{bundled:}}")
     return str(PACKAGE / "weights" / name)
-
-
-def packaged(name: str) -> Path:
-    """The folder `name` beside the package (a checkout) or inside it (a wheel)."""
-    inside = PACKAGE / name
-    return inside if inside.is_dir() else PACKAGE.parent / name
 
 
 def published_file(study: str) -> Path | None:
@@ -71,12 +63,16 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
             register_with_hydra()
             sys.argv[1:] = with_their_groups(sys.argv[1:])
             signal.signal(signal.SIGTERM, terminate)
+            environment = dict(os.environ)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing pages and exiting with 1
             errors: list[Exception] = []
 
             @functools.wraps(function)
             def guarded(cfg: DictConfig) -> None:
+                hydra_cfg = HydraConfig.get()
+                os.chdir(hydra_cfg.runtime.cwd)  # where Hydra, a cluster or a kept process may have left
                 try:
+                    settle(cfg, hydra_cfg, config_name, environment=environment)
                     function(cfg)
                 except Exception as error:
                     errors.append(error)  # kept from Hydra, which would print a line of its own
@@ -96,7 +92,7 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
                 how, code = (str(stopped), 143) if stopped.args else ("interrupted", 130)
                 exit_with(code, f"{how}; everything finished is kept, and the same command goes on from there")
             if errors:
-                exit_with(2 if is_wrong_input(errors[0]) else 1, errors[0])
+                exit_with(2 if is_wrong_input(errors[0]) else 1, *errors)
 
         return main
 
@@ -143,10 +139,11 @@ def is_wrong_input(error: Exception) -> bool:
     return isinstance(error, ValueError | HydraException | OmegaConfBaseException)
 
 
-def exit_with(code: int, error: Exception | str) -> None:
-    if os.environ.get("DITEXP_DEBUG") == "1" and isinstance(error, Exception):
-        raise error
-    for line in describe(error):
+def exit_with(code: int, *errors: Exception | str) -> None:
+    """End the command with every error's lines, each once."""
+    if os.environ.get("DITEXP_DEBUG") == "1" and isinstance(errors[0], Exception):
+        raise errors[0]
+    for line in dict.fromkeys(line for error in errors for line in describe(error)):
         print(f"ditexp: {line}", file=sys.stderr)
     sys.exit(code)
 
@@ -155,14 +152,15 @@ def describe(error: Exception | str) -> list[str]:
     """What to tell the user: one line a mistake."""
     text = str(error)
     if isinstance(error, ConfigError):
-        return text.splitlines()
+        return text.split("\n")
     if isinstance(error, OverrideParseException):
         return [unreadable(error.override)]
     if match := re.search(r"Ambiguous value for argument '(.*)'\n", text):
         key, _, values = match[1].partition("=")
         return [f"{match[1]}: add -m to sweep over these values; one list of them is written {key}=[{values}]"]
     if match := re.search(r"Could not override '([^']+)'", text):
-        return [unknown_key(match[1], error)]
+        groups = [path.name for path in packaged("conf").iterdir() if path.is_dir()]
+        return [unknown_key(match[1], keys_beside(error) or ([] if "." in match[1] else sorted(groups)))]
     choices = r"Could not find '([^']+)'\s*Available options in '[^']+':\n(.*?)\n(?:Config search|$)"
     if match := re.search(choices, text, re.DOTALL):
         return [unknown_option(match[1], match[2].split())]
@@ -173,22 +171,27 @@ def describe(error: Exception | str) -> list[str]:
         return [f"{match[1]} has no default: choose {match[1]}={', '.join(match[2].split())}"]
     if match := re.search(r"Missing mandatory value: (\S+)", text):
         return [f"{match[1]} has no default: give {match[1]}=..."]
+    if match := re.search(r"Could not delete (?:from config\. )?'([^']+)'", text):
+        return [f"~{match[1]}: there is no such setting to remove: leave it out"]
+    if isinstance(error, KeyError) and re.search(r"env_copy", str(sys.argv)):
+        return [f"hydra.job.env_copy: the environment has no {text}: export it, or leave it out"]
+    if match := re.search(r"Multiple values for (\S+)\. To override .*: (\S+)'", text):
+        return [f"+{match[1]}={match[2]}: {match[1]} has an option already: leave the plus out to choose another"]
+    if text.startswith("Config group override must be a string or a list"):
+        nothing = "tracker=none, reference=none, feature=none, guidance=none or metric=[]"
+        return [f"a group takes the name of an option, not null: leave it out, or choose {nothing}"]
+    if match := re.search(r"Error merging override (.+)", text):
+        return [f"{match[1]}: {str(error.__cause__ or error).splitlines()[0]}"]
+    if match := re.search(r"Interpolation key '(\S+)' not found\s*full_key: (\S+)", text):
+        return [f"{match[2]} takes the value of {match[1]}, which is not there: give {match[1]}=..., or {match[2]}=..."]
     if match := re.search(r"full_key: (\S+)", text):
-        return [f"{match[1]}: {text.splitlines()[0]}"]
+        first, second, *_ = text.splitlines()
+        return [f"{match[1]}: {second if first.endswith(':') else first}"]
     if isinstance(error, OSError) and error.filename:
         return [f"{error.filename}: {error.strerror}; choose another path, for example by outputs=..."]
     line = " ".join(text.split())
-    is_ours = isinstance(error, ValueError | RuntimeError | OSError | str) and line
+    is_ours = isinstance(error, ValueError | RuntimeError | OSError | HydraException | str) and line
     return [line if is_ours else f"{type(error).__name__}: {line}"]
-
-
-def unknown_key(path: str, error: Exception) -> str:
-    parent, _, name = path.rpartition(".")
-    known = keys_beside(error)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {f'{parent}.' if parent else ''}{close[0]}?" if close else ""
-    settings = ", ".join(known) or f"no settings here: choose another {parent}=..."
-    return f"unknown key '{path}'{hint}; {parent or 'the config'} has {settings}"
 
 
 def keys_beside(error: BaseException | None) -> list[str]:
@@ -217,6 +220,7 @@ def not_whole_numbers(cfg: DictConfig, **least: int) -> list[str]:
     """A mistake for each key whose value is no whole number, or below the least it may be."""
     return [
         f"{key}={cfg[key]}: give a whole number of at least {smallest}"
+        + (", without quotes" if str(cfg[key]).isdecimal() and isinstance(cfg[key], str) else "")
         for key, smallest in least.items()
         if not isinstance(cfg[key], int) or isinstance(cfg[key], bool) or cfg[key] < smallest
     ]
@@ -231,4 +235,6 @@ def instantiate(node: DictConfig, **overrides):
             raise error.__cause__ from None
         where = OmegaConf.select(node, "_target_", default="component")
         reason = str(error.__cause__ or error).splitlines()[0]
+        if match := re.search(r"missing \d+ required .*argument.*: (.+)", reason):
+            reason = f"it needs {match[1]}, which the configuration doesn't give"
         raise ValueError(f"{where}: {reason}") from error

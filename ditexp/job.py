@@ -9,6 +9,7 @@ import functools
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +58,11 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
             claims.take(claims.me)  # nobody shall clear the set away while it is judged
         sample(cell, slice_of(cfg, missing), claims, title)
         if left := store.missing():
+            if lost := slice_of(cfg, left):
+                raise RuntimeError(
+                    f"{in_words(lost)} missing in {store.folder}, though just made or there before: something removes "
+                    "or changes them; the same command makes them again"
+                )
             there = f"{store.num_blocks - len(left)} of {store.num_blocks} blocks are there"
             return {"id": f"slice-{cell.id}", "status": "incomplete", **about, "error": f"slice {cfg.slice}: {there}"}
         metrics, deviations = cell.evaluator.score(
@@ -90,6 +96,13 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
     return result | {"cached": False}
 
 
+def in_words(blocks: list[int]) -> str:
+    if len(blocks) == 1:
+        return f"block {blocks[0]} is"
+    count = "" if blocks[-1] - blocks[0] == len(blocks) - 1 else f"{len(blocks)} of the "
+    return f"{count}blocks {blocks[0]} to {blocks[-1]} are"
+
+
 def sample(cell: Cell, blocks: list[int], claims: Claims, title: str) -> None:
     """Have blocks made by this process's workers, and by whoever else works on the set."""
     store = cell.store
@@ -101,7 +114,7 @@ def sample(cell: Cell, blocks: list[int], claims: Claims, title: str) -> None:
             f"samples are made in whole blocks of {store.block_size}: "
             f"{total} are made, the first {store.num_samples} are used"
         )
-    make = functools.partial(block_maker, OmegaConf.to_container(cell.cfg, resolve=True), store.id)
+    make = functools.partial(block_maker, OmegaConf.to_container(cell.cfg, resolve=True), store.id, os.getcwd())
     mine = len(slice_of(cell.cfg, list(range(store.num_blocks))))
     done = (mine - len(blocks)) * store.block_size
     try:
@@ -113,11 +126,12 @@ def sample(cell: Cell, blocks: list[int], claims: Claims, title: str) -> None:
             write_card(store.folder)
 
 
-def block_maker(config: dict, set_id: str, device: torch.device) -> Callable:
+def block_maker(config: dict, set_id: str, folder: str, device: torch.device) -> Callable:
     """In a worker: how it makes a cell's blocks, of whole batches, each to be written once it is complete.
 
-    While it is written, its features are extracted.
+    While it is written, its features are extracted. folder: where relative paths of the configuration begin.
     """
+    os.chdir(folder)
     cfg = OmegaConf.create(config)
     sampler, store = build_for_sampling(cfg, device)
     if store.id != set_id:

@@ -84,8 +84,12 @@ def ls(arguments: argparse.Namespace) -> int:
 
 def verify(arguments: argparse.Namespace) -> int:
     chosen = [SampleStore.find(folder_named(given, arguments.outputs / "samples")) for given in arguments.ids]
-    wrong = 0
-    for store in chosen or stores(arguments.outputs):
+    found = chosen or list(stores(arguments.outputs))
+    every = chosen or list((arguments.outputs / "samples").glob("*/set.json"))
+    if not every:
+        print(f"no sample sets in {arguments.outputs / 'samples'}")
+    wrong = len(every) - len(found)  # those that cannot be read
+    for store in found:
         damaged, absent = [], []
         with progress_bar(f"verifying {store.id}", total=store.num_blocks, unit="blocks") as bar:
             for block in range(store.num_blocks):
@@ -102,7 +106,7 @@ def verify(arguments: argparse.Namespace) -> int:
             print(f"{store.id}: to make it whole: {store.about()['command']}")
         else:
             print(f"{store.id}: all {store.num_blocks} blocks are whole")
-    return 1 if wrong else 0
+    return 1 if wrong or not every else 0
 
 
 def export_set(arguments: argparse.Namespace) -> int:
@@ -111,6 +115,8 @@ def export_set(arguments: argparse.Namespace) -> int:
     with progress_bar(f"exporting {store.id}", total=len(store)) as bar:
         export(store, arguments.out, bar.advance)
     print(f"{len(store)} images: {arguments.out}")
+    if arguments.num_samples is None and len(store) < (planned := len(SampleStore.find(store.folder))):
+        print(f"{store.id} is not complete: {planned} samples were asked for", file=sys.stderr)
     return 0
 
 

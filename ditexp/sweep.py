@@ -23,23 +23,43 @@ from ditexp.card import amount
 from ditexp.cell import COMPONENTS, Cell, build, settle_steps, slice_of
 from ditexp.cli import CellsFailed, ConfigError, describe, instantiate, published_file
 from ditexp.files import atomic, free_space
-from ditexp.report import read_results, show, wide_console, write_report
+from ditexp.report import read_result, show, wide_console, write_report
 from ditexp.report.columns import MISSING
 from ditexp.report.published import GROUPS, VALUES, load
+from ditexp.settings import settle
 from ditexp.tracker import Tracker
 
 
 class Cells(Callback):
-    """Remembers where the cells of this process leave their results, since Hydra hands nothing back."""
+    """Remembers what runs in this process and where, since Hydra hands nothing back.
+
+    expected: each cell's config, with Hydra's own part, by the folder where its cell.json will be.
+    """
 
     cfg: ClassVar[DictConfig]
     folder: ClassVar[Path]
+    expected: ClassVar[dict[Path, DictConfig]] = {}
 
     def on_run_end(self, config: DictConfig, **kwargs) -> None:
         Cells.cfg, Cells.folder = config, Path(config.hydra.run.dir)
+        Cells.expected = {Cells.folder: config}
+
+    def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
+        Cells.expected = {}
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
         Cells.cfg, Cells.folder = config, Path(config.hydra.sweep.dir)
+
+
+def expect(cells: Iterable[DictConfig]) -> None:
+    """Note the cells that are about to run. What an earlier sweep left in their folders must not speak for them."""
+    for cfg in cells:
+        Cells.expected[folder_of(cfg)] = cfg
+        (folder_of(cfg) / "cell.json").unlink(missing_ok=True)
+
+
+def folder_of(cfg: DictConfig) -> Path:
+    return Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir)
 
 
 def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
@@ -55,15 +75,25 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     leave(result, cfg, folder)
 
 
-def collect(cfg: DictConfig, folder: Path, reason: str) -> None:
+def collect(cfg: DictConfig, reason: str) -> None:
     """Tell how a cell ended that ran in another process; where that died and left nothing, leave `reason`.
 
     cfg: the cell's, with Hydra's own part.
     """
+    folder = folder_of(cfg)
     if not (folder / "cell.json").exists():
-        task_cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
-        leave(failure(task_cfg, settings_of(cfg, cfg.hydra), folder, RuntimeError(reason)), task_cfg, folder)
-    tell(json.loads((folder / "cell.json").read_text()))
+        leave(lost(cfg, folder, reason), without_hydra(cfg), folder)
+    tell(read_result(folder / "cell.json"))
+
+
+def lost(cfg: DictConfig, folder: Path, reason: str = "") -> dict:
+    """The result of a cell that left none."""
+    error = RuntimeError(reason or "it ended without a result")
+    return failure(without_hydra(cfg), settings_of(cfg, cfg.hydra), folder, error)
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
 
 
 def failure(cfg: DictConfig, settings: dict, folder: Path, error: Exception) -> dict:
@@ -101,8 +131,10 @@ def finish() -> None:
     """Print and write the report of the cells that ran; raise if one failed."""
     if Cells.cfg.hydra.runtime.choices["hydra/launcher"] == "plan":
         return
-    results = read_results(Cells.folder)
-    cfg = Cells.cfg
+    cfg, results = Cells.cfg, []
+    for folder, cell in Cells.expected.items():
+        file = folder / "cell.json"
+        results.append(read_result(file) if file.exists() else lost(cell, folder))
     folder = Path(cfg.outputs) / "reports" / Cells.folder.name
     report = write_report(results, folder, title=cfg.study, published=published_file(cfg.study))
     show(report)
@@ -129,6 +161,20 @@ def check(cells: Mapping[str, DictConfig]) -> None:
     raise_mistakes(built)
     if message := disk_needed(built.values()):
         print_line("", message)
+
+
+def settle_all(cells: Mapping[str, DictConfig]) -> None:
+    """Settle every cell's config. Raises ConfigError with the mistakes of all and where they are."""
+    wrong: dict[str, ConfigError | None] = dict.fromkeys(cells)
+    for name, cfg in cells.items():
+        try:
+            settle(cfg, cfg.hydra, "config")
+        except ConfigError as error:
+            wrong[name] = error
+    raise_mistakes(wrong)
+    if len({folder_of(cfg) for cfg in cells.values()}) < len(cells):
+        subdir = next(iter(cells.values())).hydra.sweep.subdir
+        raise ConfigError(f"hydra.sweep.subdir={subdir}: cells would share this folder: have ${{hydra.job.num}} in it")
 
 
 def disk_needed(cells: Iterable[Cell]) -> str | None:
@@ -200,7 +246,7 @@ def build_all(cells: Mapping[str, DictConfig]) -> dict[str, Cell | ConfigError]:
     return built
 
 
-def raise_mistakes(built: Mapping[str, Cell | ConfigError]) -> None:
+def raise_mistakes(built: Mapping[str, Cell | ConfigError | None]) -> None:
     where: dict[str, list[str]] = {}
     for name, cell in built.items():
         for line in describe(cell) if isinstance(cell, ConfigError) else ():

@@ -112,11 +112,12 @@ def test_imports_run_in_one_direction():
 @pytest.mark.parametrize(
     ("package", "places", "lazily"),
     [
-        ("hydra", ("cli", "sweep", "run", "_plugins"), False),
+        ("hydra", ("cli", "settings", "sweep", "run", "_plugins"), False),
         (
             "omegaconf",
             (
                 "cli",
+                "settings",
                 "cell",
                 "job",
                 "sweep",

@@ -95,6 +95,23 @@ def test_guidance_costs_two_forwards_and_both_spellings_are_one_set(ditexp, tmp_
     assert costs == {0: (4, 4), 2: (4, 8)}  # the scale's cell was cached: same set, same result
 
 
+def test_relative_outputs_are_of_the_folder_where_one_types(ditexp, tmp_path):
+    """Though Hydra leads each cell to a folder of its own, where the first one's workers are begun."""
+    sweep = (
+        "-m",
+        "outputs=out",
+        "hydra.job.chdir=true",
+        "solver=euler,heun",
+        "num_samples=16",
+        "batch_size=16",
+        "steps=2",
+    )
+    command = ditexp(*sweep, "metric=[]", folder=tmp_path)
+    assert command.code == 0 and command.output.count("done ") == 2, command.output
+    assert "hydra.job.chdir=true has no effect" in command.output
+    assert len(list((tmp_path / "out" / "samples").glob("*/*.npy.gz"))) == len(list(tmp_path.rglob("*.npy.gz"))) == 2
+
+
 def test_presets_are_what_they_say(ditexp):
     plan = ditexp("-m", "preset=fast,balanced,best", "hydra/launcher=plan", "num_samples=32", "batch_size=32")
     assert plan.code == 0, plan.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from ditexp.card import write_card
 from ditexp.claims import Claims
 from ditexp.core import Cost
 from ditexp.files import host, is_running, this_process
+from ditexp.samples import verify
 from ditexp.store import SampleStore
 from tests import commands
 
@@ -124,6 +126,16 @@ def test_verify_names_what_is_wrong_and_the_remedy(store):
     assert "to make it whole: python -m ditexp.run seed=0" in found.output
     assert store.missing() == [0, 2]
     assert "is no sample set; there are: " + store.id in samples(store, "verify", "other").output
+
+
+def test_verify_of_what_cannot_be_read_or_is_not_there_fails(store, capsys):
+    def verified(outputs: Path) -> int:
+        return verify(argparse.Namespace(outputs=outputs, ids=[]))
+
+    assert verified(store.folder.parents[1]) == 0
+    (store.folder / "set.json").write_text("{")
+    assert verified(store.folder.parents[1]) == 1 and "set.json is damaged" in capsys.readouterr().err
+    assert verified(store.folder) == 1 and "no sample sets in " in capsys.readouterr().out
 
 
 def test_gc_leaves_what_is_in_use(store):

@@ -139,6 +139,12 @@ def test_prompts_from_a_file(tmp_path, model):
     assert prompts.identity == Prompts(prompts=["a one", "çédille"]).identity
 
 
+def test_only_a_line_feed_ends_a_prompt(tmp_path):
+    odd = "a\x0bb\x0cc\x1cd\x1de\x1ef\x85g\u2028h\u2029i\rj"
+    (tmp_path / "prompts.txt").write_bytes(f"{odd}\r\n{odd}\n\u3000end".encode())
+    assert Prompts(file=str(tmp_path / "prompts.txt")).captions(range(3)) == [odd, odd, "\u3000end"]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

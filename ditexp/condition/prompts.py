@@ -79,13 +79,14 @@ def is_label(label) -> bool:
 
 
 def read_lines(path: str) -> list[str]:
+    """What ends a line is a line feed, or a carriage return and a line feed; all else belongs to the prompt."""
     try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
+        lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
     except OSError as error:
         raise ValueError(f"condition.file={path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         byte = f"byte {error.start} is {error.object[error.start]:#04x}"
         raise ValueError(f"condition.file={path} is not UTF-8 ({byte}): save it as UTF-8") from None
-    if not (prompts := [line for line in lines if line]):
+    if not (prompts := [line.removesuffix("\r").strip(" \t") for line in lines if line.strip()]):
         raise ValueError(f"condition.file={path} holds no prompt: write one a line")
     return prompts

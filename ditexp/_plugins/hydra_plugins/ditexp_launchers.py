@@ -4,7 +4,6 @@ at all. Each checks every cell before the first one starts.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import logging
 import os
@@ -18,28 +17,55 @@ from typing import Any, ClassVar
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, setup_globals
-from hydra.types import TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+FOLDER = ("hydra.sweep.dir", "hydra.sweep.subdir")  # the keys of a cell's own
 
 
 class LocalLauncher(BasicLauncher):
-    """One cell after another in this process, after all have been checked."""
+    """One cell after another in this process, after all have been checked: what runs is what was checked."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        setup_globals()
+        cells = self.checked(job_overrides, initial_job_idx)
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        returns = []
+        for cfg in cells:
+            returns.append(run_job(self.task_function, cfg, *FOLDER, self.hydra_context))
+            configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        return returns
+
+    def checked(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[DictConfig]:
+        """Every cell's config after all have been checked, ready to be run."""
         from ditexp import sweep
 
-        sweep.check(self.compose(job_overrides))
-        return super().launch(job_overrides, initial_job_idx)
+        cells = self.compose(job_overrides, first)
+        sweep.check(cells)
+        sweep.expect(cells.values())
+        return list(cells.values())
 
-    def compose(self, job_overrides: Sequence[Sequence[str]]) -> dict[str, DictConfig]:
-        """Every cell's config under a name: the overrides that not all cells have."""
+    def compose(self, job_overrides: Sequence[Sequence[str]], first: int) -> dict[str, DictConfig]:
+        """Every cell's settled config, with its number and folder, under a name: the overrides that not all have."""
+        from ditexp import sweep
+        from ditexp.cli import ConfigError
+
+        if "cells" not in self.config.hydra.callbacks:
+            raise ConfigError(f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']} is of ditexp.run")
+        if not job_overrides:
+            raise ConfigError("the sweep has no cells, since a key has no values: give it one, as steps=10")
         load = self.hydra_context.config_loader.load_sweep_config
         common = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
-        return {
+        cells = {
             " ".join(override for override in overrides if override not in common): load(self.config, list(overrides))
             for overrides in job_overrides
         }
+        folder = Path(self.config.hydra.sweep.dir).absolute()  # ${now:} and ${process:} would lead a job to another one
+        for number, cfg in enumerate(cells.values(), first):
+            with open_dict(cfg):
+                cfg.hydra.sweep.dir, cfg.hydra.job.num, cfg.hydra.job.id = str(folder), number, str(number)
+        sweep.settle_all(cells)
+        return cells
 
 
 class PlanLauncher(LocalLauncher):
@@ -48,8 +74,28 @@ class PlanLauncher(LocalLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from ditexp import sweep
 
-        sweep.plan(self.compose(job_overrides))
+        sweep.plan(self.compose(job_overrides, initial_job_idx))
         return []
+
+
+class Job:
+    """What a job on a cluster does: run a cell by the very config that was checked, however much later."""
+
+    def __init__(self, launcher: BasicLauncher):
+        self.hydra_context, self.task_function = launcher.hydra_context, launcher.task_function
+        self.singletons = Singleton.get_state()
+
+    def __call__(self, cfg: DictConfig) -> None:
+        setup_globals()
+        Singleton.set_state(self.singletons)
+        os.chdir(cfg.hydra.runtime.cwd)
+        run_job(self.task_function, cfg, *FOLDER, self.hydra_context).return_value  # noqa: B018 raises the job's error
+
+    def checkpoint(self, cfg: DictConfig):
+        """What submitit queues when a job's time is up."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, cfg)
 
 
 class ClusterLauncher(LocalLauncher):
@@ -67,23 +113,14 @@ class ClusterLauncher(LocalLauncher):
             name = self.config.hydra.runtime.choices["hydra/launcher"]
             raise ConfigError(f"hydra/launcher={name} is an extra: pip install 'ditexp[{self.extra}]'")
         setup_globals()
-        folder = Path(self.config.hydra.sweep.dir).absolute()
-        with read_write(self.config):  # a job's own ${now:} and ${process:} would lead it to another folder
-            self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
-        cells = self.compose(job_overrides)
-        sweep.check(cells)
-        for number, cfg in enumerate(cells.values(), initial_job_idx):
-            with open_dict(cfg):
-                cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
-            # An earlier sweep in the same folder must not speak for a job that dies.
-            (folder / str(cfg.hydra.sweep.subdir) / "cell.json").unlink(missing_ok=True)
+        cells = self.checked(job_overrides, initial_job_idx)
         # Jobs start afresh, and must find every module that this process finds, the one of this class among them.
         self.environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "DITEXP_COMMAND": command()}
         os.environ.update(self.environment)
         logging.basicConfig(format="%(message)s")  # Hydra sets this up only where a job runs
         logging.getLogger("ditexp").setLevel(logging.INFO)
-        for cfg, reason in self.run(list(cells.values())):
-            sweep.collect(cfg, folder / str(cfg.hydra.sweep.subdir), reason)
+        for cfg, reason in self.run(cells):
+            sweep.collect(cfg, reason)
         return []
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
@@ -109,7 +146,6 @@ class SubmititLauncher(ClusterLauncher):
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
         import submitit
-        from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
         from ditexp.sweep import print_line
 
@@ -117,14 +153,7 @@ class SubmititLauncher(ClusterLauncher):
             self.folder, self.cluster, **{f"{self.cluster}_max_num_timeout": self.max_num_timeout}
         )
         executor.update_parameters(**{f"{self.cluster}_{name}": value for name, value in self.parameters.items()})
-        job = BaseSubmititLauncher()  # called with the arguments below, and again with them when it is requeued
-        job.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
-        state = Singleton.get_state()
-        arguments = [
-            (list(cfg.hydra.overrides.task), "hydra.sweep.dir", cfg.hydra.job.num, cfg.hydra.job.id, state)
-            for cfg in cells
-        ]
-        jobs = executor.map_array(job, *zip(*arguments))
+        jobs = executor.map_array(Job(self), cells)
         print_line("[green]submitted[/] ", f"{len(jobs)}: jobs {jobs[0].job_id} to {jobs[-1].job_id}")
         running = {job.job_id: (cfg, job) for cfg, job in zip(cells, jobs)}
         while running:
@@ -165,7 +194,6 @@ class RayLauncher(ClusterLauncher):
         else:  # its workers have an environment of their own
             init = {"runtime_env": {"env_vars": self.environment}} | init
         import ray
-        from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
 
         ray.init(**init)
         try:
@@ -174,12 +202,8 @@ class RayLauncher(ClusterLauncher):
                 if wanted > there:
                     name = f"hydra.launcher.ray.remote.num_{kind}"
                     raise ConfigError(f"{name}={wanted}: this machine has {there:g}, and the sweep would wait for ever")
-            function = functools.partial(run_in, os.getcwd(), self.task_function)
-            state = Singleton.get_state()
-            running = {
-                launch_job_on_ray(self.hydra_context, OmegaConf.create(remote), cfg, function, state): cfg
-                for cfg in cells
-            }
+            job, task = Job(self), ray.remote(**remote)(lambda job, cfg: job(cfg))
+            running = {task.remote(job, cfg): cfg for cfg in cells}
             print_line("[green]submitted[/] ", f"{len(running)}: to Ray at {ray.get_runtime_context().gcs_address}")
             while running:
                 (task,), _ = ray.wait(list(running))
@@ -191,12 +215,6 @@ class RayLauncher(ClusterLauncher):
                 yield running.pop(task), reason
         finally:
             ray.shutdown()
-
-
-def run_in(folder: str, function: TaskFunction, cfg: DictConfig) -> Any:
-    """Run a cell in the folder from which its relative paths are meant; Ray may have been started in another."""
-    os.chdir(folder)
-    return function(cfg)
 
 
 # Hydra's own plugins for submitit and Ray, which it has imported by now, store configs of the names that ours in
