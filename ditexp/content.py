@@ -133,8 +133,8 @@ def remembered(facts: str, folder: Path | str, before: Sequence[Stamp], make: Ca
 
 
 def is_settled(file: Stamp) -> bool:
-    """Whether any change from now on shows in the stamp."""
-    return max(file.mtime_ns, file.ctime_ns) < time.time_ns() - SETTLED
+    """Whether any change from now on shows in the stamp. A date that was set to a day to come doesn't matter."""
+    return file.ctime_ns < time.time_ns() - SETTLED
 
 
 def _stamp(path: Path | str, found: os.stat_result) -> Stamp:

@@ -118,6 +118,16 @@ def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(tmp_path, read
     assert content.sha256(path) == true_sha256(path)
 
 
+def test_a_date_in_the_future_is_no_reason_to_hash_again(tmp_path, read, monkeypatch):
+    monkeypatch.setattr(content, "SETTLED", 0)
+    path = write(tmp_path / "x.bin", b"a")
+    os.utime(path, (2**33, 2**33))
+    monkeypatch.setattr(content.time, "time_ns", lambda: path.stat().st_ctime_ns + 1)
+    for _ in range(2):
+        content.sha256(path)
+    assert read == ["x.bin"]
+
+
 def test_unchanged(tmp_path):
     path = write(tmp_path / "x.bin", b"a")
     with content.unchanged(path) as sha256:
