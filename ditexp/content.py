@@ -32,7 +32,7 @@ from ditexp.progress import progress_bar
 SETTLED = 2 * 10**9  # ns: the tick of FAT's clock, the coarsest there is
 ROWS = 2**21  # of the database, at most: about 250 MB
 SLICE = 4096  # files hashed before their hashes are kept
-GROUP = 32  # files that a thread takes at once
+GROUP = 32  # files that a thread takes at once, at most
 CHUNK = 2**20  # bytes read at once
 THREADS = 8  # which wait for the disk more than they compute
 MANY, LARGE = 2000, 2**28  # files and bytes that take long enough for a progress bar
@@ -76,6 +76,7 @@ def files_below(folder: Path | str) -> list[Path]:
             folders.clear()
             continue
         seen.add((found.st_dev, found.st_ino))
+        folders.sort()  # of two links to one folder, it is always the same that counts
         files += [path for name in names if (path := Path(place, name)).is_file()]
     return sorted(files)
 
@@ -84,9 +85,9 @@ def stamps_below(folder: Path | str) -> list[Stamp]:
     return [stamp(file) for file in files_below(folder)]
 
 
-def sha256(path: Path | str, *, title: str = "") -> str:
+def sha256(path: Path | str) -> str:
     """The sha256 of a file. Raises OSError or ValueError if it cannot be read."""
-    return hashes([path], title=title)[0]
+    return hashes([path])[0]
 
 
 def hashes(paths: Sequence[Path | str], *, title: str = "") -> list[str]:
@@ -133,8 +134,8 @@ def remembered(facts: str, folder: Path | str, before: Sequence[Stamp], make: Ca
 
 
 def is_settled(file: Stamp) -> bool:
-    """Whether any change from now on shows in the stamp."""
-    return max(file.mtime_ns, file.ctime_ns) < time.time_ns() - SETTLED
+    """Whether any change from now on shows in the stamp. A date that was set to a day to come doesn't matter."""
+    return file.ctime_ns < time.time_ns() - SETTLED
 
 
 def _stamp(path: Path | str, found: os.stat_result) -> Stamp:
@@ -150,14 +151,16 @@ def _key(*facts: object) -> bytes:
 
 def _hash_all(files: Sequence[Stamp], title: str) -> list[str]:
     """Whatever is remembered of them; by several threads, since reading files is mostly waiting for a disk."""
-    found = []
+    found, group = [], max(1, min(GROUP, len(files) // THREADS))
     with _bar(files, title) as advance, _threads(min(THREADS, len(files))) as each:
 
         def hash_group(first: int) -> list[tuple[Stamp, str, bool]]:
-            return [_hash(file.path, advance) for file in files[first : first + GROUP]]
+            return [
+                _hash(file.path, advance) for file in files[first : min(first + group, first // SLICE * SLICE + SLICE)]
+            ]
 
         for start in range(0, len(files), SLICE):
-            groups = each(hash_group, range(start, min(start + SLICE, len(files)), GROUP))
+            groups = each(hash_group, range(start, min(start + SLICE, len(files)), group))
             part = list(itertools.chain.from_iterable(groups))
             found += [sha256 for _, sha256, _ in part]
             lasting = [(file, sha256) for file, sha256, is_lasting in part if is_lasting]
@@ -220,9 +223,8 @@ def _recall(keys: Sequence[bytes]) -> dict[bytes, str]:
                 some = absent[start : start + PARAMETERS]
                 marks = ", ".join("?" * len(some))
                 rows += database.execute(f"SELECT key, value, checksum FROM hashes WHERE key IN ({marks})", some)
-            return {
-                key: value for key, value, checksum in rows if checksum == _key(key, value)
-            }  # else, a bit is rotten
+            # Where a bit has rotten, the checksum differs, and the file is hashed again.
+            return {key: value for key, value, checksum in rows if checksum == _key(key, value)}
 
         _known.update(_Database.use(look) or {})
     return {key: _known[key] for key in keys if key in _known}

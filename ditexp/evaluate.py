@@ -39,6 +39,7 @@ def main(cfg: DictConfig) -> None:
     if mistakes := list(evaluator.mistakes(images, count)):
         raise ConfigError("\n".join(mistakes))
     judged = {"name": images.name, "fingerprint": images.fingerprint(), "count": count}
+    protocol = {"images": judged, **evaluator.record()}  # files are hashed here, before any is judged
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scores, deviations = evaluator.score(
@@ -49,7 +50,6 @@ def main(cfg: DictConfig) -> None:
         device=device,
         title=images.name,
     )
-    protocol = {"images": judged, **evaluator.record()}
     result = {"id": digest(protocol), "metrics": scores, "deviations": deviations, "protocol": protocol, **provenance()}
     out = Path(cfg.outputs) / "results" / f"evaluate-{result['id']}.json"
     with atomic(out) as temporary:

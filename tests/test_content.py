@@ -51,7 +51,9 @@ def true_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_file_is_read_once(tmp_path, read, monkeypatch):
+@pytest.mark.parametrize("slice_size", [4096, 10])
+def test_a_file_is_read_once(tmp_path, read, monkeypatch, slice_size):
+    monkeypatch.setattr(content, "SLICE", slice_size)  # which the group of a thread, 12, doesn't divide
     files = [write(tmp_path / f"{i}.bin", bytes([i])) for i in range(100)]
     expected = [true_sha256(file) for file in files]
     assert content.hashes(files) == expected and sorted(read) == sorted(file.name for file in files)
@@ -116,6 +118,16 @@ def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(tmp_path, read
         patch.setattr(hashlib, "sha256", lambda data=None: Sha256() if data is None else true(data))
         content.sha256(path)
     assert content.sha256(path) == true_sha256(path)
+
+
+def test_a_date_in_the_future_is_no_reason_to_hash_again(tmp_path, read, monkeypatch):
+    monkeypatch.setattr(content, "SETTLED", 0)
+    path = write(tmp_path / "x.bin", b"a")
+    os.utime(path, (2**33, 2**33))
+    monkeypatch.setattr(content.time, "time_ns", lambda: path.stat().st_ctime_ns + 1)
+    for _ in range(2):
+        content.sha256(path)
+    assert read == ["x.bin"]
 
 
 def test_unchanged(tmp_path):
@@ -253,4 +265,5 @@ def test_files_below_a_folder_with_a_circle(tmp_path):
     files = [write(tmp_path / name, b"") for name in ("b/x", "a")]
     (tmp_path / "b" / "circle").symlink_to(tmp_path)
     (tmp_path / "nowhere").symlink_to(tmp_path / "none")
+    (tmp_path / "zzz").symlink_to(tmp_path / "b")
     assert content.files_below(tmp_path) == files[::-1]
