@@ -44,7 +44,7 @@ Grid = Sequence[float]
 @command("optimize")
 def main(cfg: DictConfig) -> None:
     sampler, found_for = build(cfg)
-    sampler.prepare(cfg.trajectories)
+    sampler.load(cfg.trajectories)
     pairs = math.comb(len(sampler.grid), 2)
     with torch.inference_mode(), progress_bar("grids", total=pairs + cfg.max_steps, unit="parts") as bar:
         reference = Dopri5(rtol=cfg.tolerance, atol=cfg.tolerance)

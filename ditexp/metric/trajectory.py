@@ -103,7 +103,7 @@ class Trajectory:
     ) -> tuple[dict[str, float], dict]:
         """The numbers above, and what is beside them.
 
-        sampler: prepared. identity: JSON-able facts that determine the exact flow, its start and its condition.
+        sampler: loaded. identity: JSON-able facts that determine the exact flow, its start and its condition.
         advance: told the samples that are done with.
         """
         batches = []
