@@ -174,7 +174,7 @@ def build_for_sampling(cfg: DictConfig, device: torch.device) -> tuple[Sampler, 
 
 
 def flow_of(parts: dict) -> dict:
-    """What determines which grid is the best one."""
+    """What a grid is optimized for."""
     return {name: identify(parts[name]) for name in ("model", "solver", "guidance")}
 
 

@@ -91,6 +91,9 @@ class Sampler:
     def load(self, batch_size: int) -> None:
         """Move the model to the device and have it compiled at its first use; batch_size: of most batches to come."""
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        if self.compile:
+            # Or kernels would depend on the cells before this one in the process, and after 8 torch compiles no more.
+            torch._dynamo.reset()
         self.counted_model = replace(self.counted_model, forward_of=functools.partial(self.ready, batch_size))
 
     def ready(self, batch_size: int, model: FlowModel) -> Network:

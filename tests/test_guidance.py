@@ -593,6 +593,25 @@ def test_steps_that_are_not_there(guidance, solver, words):
         sampler(guidance, solver)
 
 
+@every_kind
+@pytest.mark.parametrize(
+    ("scale", "effect"), [(-0.5, "drives the velocity past"), (0, "draws"), (0.5, "draws the velocity towards")]
+)
+def test_guidance_the_other_way_round_is_told(kind, scale, effect, caplog, monkeypatch):
+    monkeypatch.setattr("ditexp.core._said", set())
+    KINDS[kind](scale=scale).check(MODEL)
+    worse = "the weaker model's" if kind == "autoguidance" else "the unconditional velocity"
+    (message,) = caplog.messages
+    assert f"guidance.scale={scale:g} (guidance.weight={scale - 1:g}) {effect}" in message and worse in message
+
+
+@every_kind
+@pytest.mark.parametrize("scale", [1, 1.5, 4])
+def test_guidance_that_is_one_is_not_told(kind, scale, caplog):
+    KINDS[kind](scale=scale).check(MODEL)
+    assert not caplog.messages
+
+
 def test_channels_that_are_not_there():
     ClassifierFree(weight=1.0, guided_channels=4).check(MODEL)
     with refused(["guidance.guided_channels=5, but this model has 4", "null for all"]):
