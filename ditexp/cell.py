@@ -180,7 +180,7 @@ def build_for_sampling(cfg: DictConfig, device: torch.device) -> tuple[Sampler, 
 
 
 def flow_of(parts: dict) -> dict:
-    """What determines which grid is the best one."""
+    """What a grid is optimized for."""
     return {name: identify(parts[name]) for name in ("model", "solver", "guidance")}
 
 
@@ -227,8 +227,10 @@ def stamps_of(value) -> tuple[Stamp, ...]:
 def sampling_identity(cfg: DictConfig, sampler: Sampler) -> dict:
     """Everything that changes pixels, and nothing that doesn't (paths, metrics, tracker, num_samples).
 
-    The batch shape and the kind of device are in it, since both change the last bits of float32.
+    The batch shape and the kind of device are in it, since both change the last bits of float32. A compiled network's
+    batches are padded where an adaptive solver shrinks them.
     """
+    padded = {"network_batches": "padded"} if cfg.compile and sampler.solver.adaptive else {}
     parts = ["model", "solver", "guidance", "conditioner", "task"]
     if not sampler.solver.adaptive:
         parts.append("schedule")
@@ -241,6 +243,7 @@ def sampling_identity(cfg: DictConfig, sampler: Sampler) -> dict:
         "block_size": images_per_block(batch_size=cfg.batch_size, num_samples=cfg.num_samples),
         "image_shape": list(sampler.model.image_shape),
         "numerics": NUMERICS_VERSION,
+        **padded,
     }
 
 

@@ -104,14 +104,17 @@ class Features:
 class Cost:
     """What some images cost. rows: images times evaluations, of the velocity field and of the network behind it.
 
-    seconds: sampling and decoding, after warm-up. peak_memory_mb: 10^6 bytes, allocated by torch on CUDA, resident
-    in all on a CPU. accepted, rejected: {steps: images that took, or threw away, so many}; empty on fixed grids.
+    seconds: sampling and decoding. preparation_seconds: what is no sampling, most of it once a process: compilation and
+    every other first use, encoding prompts, reading images. peak_memory_mb: 10^6 bytes, allocated by torch on CUDA,
+    resident in all on a CPU. accepted, rejected: {steps: images that took, or threw away, so many}; empty on fixed
+    grids.
     """
 
     images: int = 0
     velocity_rows: int = 0
     network_rows: int = 0
     seconds: float = 0.0
+    preparation_seconds: float = 0.0
     peak_memory_mb: float = 0.0
     accepted: Counter[int] = field(default_factory=Counter)
     rejected: Counter[int] = field(default_factory=Counter)
@@ -336,7 +339,7 @@ class Comparison(Protocol):
     ) -> tuple[dict[str, float], dict]:
         """Scores, and JSON-able details beside them.
 
-        sampler: a prepared Sampler. identity: facts that determine the exact flow of a noise and where it starts.
+        sampler: a Sampler that is loaded. identity: facts that determine the exact flow of a noise and where it starts.
         advance: told the number of samples that are done.
         """
         ...

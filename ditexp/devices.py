@@ -1,4 +1,4 @@
-"""Workers over blocks: a process for each device, kept over a whole sweep with its model loaded and compiled.
+"""Workers over blocks: a process for each device, kept over a whole sweep with its model loaded.
 
 Sampling needs no collectives. The parent claims a block, gives it to an idle worker, which makes it, writes it while
 it makes the next one, and reports. A worker that dies is replaced and its block given out again; a block that fails

@@ -162,7 +162,7 @@ def compare(cell: Cell, title: str) -> tuple[dict[str, float], dict]:
     """The metrics that integrate samples anew: their scores, and by their names what is beside these."""
     scores, details = {}, {}
     if cell.comparisons:
-        cell.sampler.prepare(cell.cfg.batch_size)
+        cell.sampler.load(cell.cfg.batch_size)
     identity = sampling_identity(cell.cfg, cell.sampler)
     flow = {name: identity[name] for name in ("model", "guidance", "conditioner", "seed", "device", "numerics")}
     for name, comparison in cell.comparisons.items():

@@ -1,4 +1,6 @@
-"""Find the best grids for a model: python -m ditexp.optimize [-m] solver=heun guidance=... (see conf/optimize.yaml).
+"""Find good grids for a model: python -m ditexp.optimize [-m] solver=heun guidance=... (see conf/optimize.yaml).
+
+The best found, not the best there are:
 
 exact paths of some samples -> the error of a step between any two times -> for each number of steps the grid of least
 sum (dynamic programming) -> fitted to the error at t = 1 -> judged, on other samples, beside all other schedules
@@ -44,7 +46,7 @@ Grid = Sequence[float]
 @command("optimize")
 def main(cfg: DictConfig) -> None:
     sampler, found_for = build(cfg)
-    sampler.prepare(cfg.trajectories)
+    sampler.load(cfg.trajectories)
     pairs = math.comb(len(sampler.grid), 2)
     with torch.inference_mode(), progress_bar("grids", total=pairs + cfg.max_steps, unit="parts") as bar:
         reference = Dopri5(rtol=cfg.tolerance, atol=cfg.tolerance)

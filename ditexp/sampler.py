@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,44 +25,10 @@ from ditexp.core import (
     notice,
 )
 from ditexp.guidance.none import NoGuidance
+from ditexp.network import CountedModel, Network, Padded, Rehearsal
 from ditexp.noise import noise, step_noise, task_noise
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass
-class CountedModel:
-    """A FlowModel as guidance sees it: each evaluation is counted and runs at the chosen precision.
-
-    forward_of: what evaluates a model: itself, or its network compiled.
-    """
-
-    model: FlowModel
-    cost: Cost
-    device: torch.device
-    dtype: torch.dtype = torch.float32
-    forward_of: Callable[[FlowModel], Callable] = lambda model: model
-    others: dict[int, CountedModel] = field(init=False, default_factory=dict)
-
-    def __post_init__(self):
-        self.forward = self.forward_of(self.model)
-        self.num_classes, self.has_null, self.null = (
-            self.model.num_classes,
-            self.model.has_null,
-            self.model.null,
-        )
-
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        self.cost.network_rows += len(x)
-        # Only the network runs in low precision: the state x stays float32, or small steps would be lost.
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            return self.forward(x, t, condition).to(x.dtype)
-
-    def beside(self, model: FlowModel) -> CountedModel:
-        """A second model, whose evaluations count with this one's and run in the same way."""
-        if id(model) not in self.others:
-            self.others[id(model)] = replace(self, model=model)
-        return self.others[id(model)]
 
 
 @dataclass
@@ -98,27 +65,58 @@ class Sampler:
 
     @torch.inference_mode()
     def prepare(self, batch_size: int) -> None:
-        """Move the model to the device, compile it, and evaluate a batch, so that no figure holds first-use costs.
+        """Do all that is done once a process and not for each sample, so that no sample's seconds hold any of it.
 
-        A task that has a `prepare` finds there what all of its samples need.
+        That is `load`; what the task finds for all of its samples; and each first use, of the network at every shape
+        that the task gives it too. How long it took is the `preparation_seconds` of the cost that is taken next.
         """
-        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
-        self.counted_model = replace(self.counted_model, forward_of=self.ready)
-        indices = range(batch_size)
+        start = time.perf_counter()
+        self.load(batch_size)
+        moving, indices = self.counted_model, range(batch_size)
+        self.counted_model = Rehearsal(moving, self.sizes_to_come(moving))
         velocity = self.guidance.bind(self.counted_model, self.condition(indices))
         x = self.noise(indices)
         guided_at = sum(getattr(self.guidance, "interval", None) or (0, 1)) / 2
         for t in (0, guided_at, 1):  # guidance may change the size of the network's batch with t
-            v = velocity(x, x.new_full((len(x),), t))
-        self.model.decode(v).cpu()
+            velocity(x, x.new_full((len(x),), t))
+        rehearsal, self.counted_model = self.counted_model, moving
         if hasattr(self.task, "prepare"):
             self.task.prepare(self)
+        self.counted_model = rehearsal
+        self.images(indices)
+        self.counted_model = moving
         self.take_cost()
+        self.cost.preparation_seconds = time.perf_counter() - start
 
-    def ready(self, model: FlowModel) -> Callable:
-        """The network of a model: on the device, compiled if asked for."""
+    def load(self, batch_size: int) -> None:
+        """Move the model to the device and have it compiled at its first use; batch_size: of most batches to come."""
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        if self.compile:
+            # Or kernels would depend on the cells before this one in the process, and after 8 torch compiles no more.
+            torch._dynamo.reset()
+        self.counted_model = replace(self.counted_model, forward_of=functools.partial(self.ready, batch_size))
+
+    def ready(self, batch_size: int, model: FlowModel) -> Network:
+        """The network of a model: on the device, compiled if asked for, and then at few batch sizes."""
         model.to(self.device)
-        return torch.compile(model.__call__) if self.compile else model
+        if not self.compile:
+            return model
+        network = torch.compile(model.__call__)
+        return Padded(network, batch_size) if self.solver.adaptive else network
+
+    def sizes_to_come(self, model: CountedModel) -> Callable[[int], Iterable[int]] | None:
+        """The batch sizes that a largest one may shrink to, as far as the first use of a size costs much.
+
+        Nothing is compiled for a size but by torch.compile, and in low precision on a CPU, whose kernels are made for
+        each: 14 ms a size for `digits`, as much as an evaluation. In float32 a new size costs 0.4 ms there, which comes
+        to less than 1 % of a batch's seconds.
+        """
+        if not self.solver.adaptive:
+            return None
+        if self.compile:
+            return model.forward.sizes
+        low = self.device.type == "cpu" and model.dtype != torch.float32
+        return (lambda largest: range(1, largest + 1)) if low else None
 
     def evaluations(self) -> tuple[float, float] | None:
         """Velocity and network evaluations per sample, counted by making one sample of zero velocity.
@@ -143,8 +141,10 @@ class Sampler:
         """Standard normal draws that belong to the samples as well: as many as a task has numbers for, from 0."""
         return task_noise(self.seed, indices, shape or self.model.sample_shape, number).to(self.device)
 
-    def condition(self, indices: Sequence[int]) -> Condition:
-        return self.conditioner(self.model, self.seed, indices).to(self.device)
+    def condition(self, indices: Sequence[int], conditioner: Conditioner | None = None) -> Condition:
+        """Under what the samples are made, or under what another conditioner puts them; on the device."""
+        with self.preparation():  # a prompt is encoded once, and several samples may have it
+            return (conditioner or self.conditioner)(self.model, self.seed, indices).to(self.device)
 
     def field(self, condition: Condition) -> VelocityField:
         """The guided velocity under `condition`; every evaluation is counted."""
@@ -218,10 +218,24 @@ class Sampler:
     @contextlib.contextmanager
     def clock(self) -> Iterator[None]:
         reset_peak_memory(self.device)
+        start, before = time.perf_counter(), self.cost.preparation_seconds
+        yield
+        self.cost.seconds += time.perf_counter() - start - (self.cost.preparation_seconds - before)
+        self.cost.peak_memory_mb = max(self.cost.peak_memory_mb, peak_memory_mb(self.device))
+
+    @contextlib.contextmanager
+    def preparation(self) -> Iterator[None]:
+        """What is done within is no sampling: images are read, prompts encoded. It doesn't count as seconds."""
+        synchronize(self.device)  # what came before is sampling
         start = time.perf_counter()
         yield
-        self.cost.seconds += time.perf_counter() - start
-        self.cost.peak_memory_mb = max(self.cost.peak_memory_mb, peak_memory_mb(self.device))
+        synchronize(self.device)
+        self.cost.preparation_seconds += time.perf_counter() - start
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def since(start: float, grid: Sequence[float]) -> list[float]:

@@ -205,15 +205,18 @@ class SampleStore:
     def cost(self) -> dict[str, float]:
         """What the set's blocks cost per image, from their manifests: it doesn't matter when they were made.
 
-        seconds are one device's: with several at work, the set was ready sooner.
+        seconds are one device's: with several at work, the set was ready sooner. preparation_seconds are those of all
+        workers together, not per image; None where a block was made before they were recorded.
         """
         costs = [manifest["cost"] for manifest in self.manifests()]
         images, seconds = sum(cost["images"] for cost in costs), sum(cost["seconds"] for cost in costs)
+        preparation = [cost.get("preparation_seconds") for cost in costs]
         return {
             "nfe": sum(cost["velocity_rows"] for cost in costs) / images,
             "forwards": sum(cost["network_rows"] for cost in costs) / images,
             "seconds_per_image": seconds / images,
             "images_per_second": images / seconds,
+            "preparation_seconds": None if None in preparation else sum(preparation),
             "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
             **{f"{kind}_steps": steps for kind in ("accepted", "rejected") if (steps := step_counts(costs, kind))},
         }

@@ -443,7 +443,7 @@ def test_both_models_are_moved_and_run_at_the_precision():
     s.prepare(4)
     assert model.device == weak.device == s.device
     assert model.low and weak.low
-    assert s.cost == Cost()  # the first use is not counted
+    assert replace(s.cost, preparation_seconds=0.0) == Cost()  # the first use is not counted as sampling
 
 
 def test_the_weak_model_is_loaded_once_a_process():
@@ -591,6 +591,25 @@ def test_settings_of_a_kind_that_cannot_be(kind, settings, words):
 def test_steps_that_are_not_there(guidance, solver, words):
     with refused(words):
         sampler(guidance, solver)
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("scale", "effect"), [(-0.5, "drives the velocity past"), (0, "draws"), (0.5, "draws the velocity towards")]
+)
+def test_guidance_the_other_way_round_is_told(kind, scale, effect, caplog, monkeypatch):
+    monkeypatch.setattr("ditexp.core._said", set())
+    KINDS[kind](scale=scale).check(MODEL)
+    worse = "the weaker model's" if kind == "autoguidance" else "the unconditional velocity"
+    (message,) = caplog.messages
+    assert f"guidance.scale={scale:g} (guidance.weight={scale - 1:g}) {effect}" in message and worse in message
+
+
+@every_kind
+@pytest.mark.parametrize("scale", [1, 1.5, 4])
+def test_guidance_that_is_one_is_not_told(kind, scale, caplog):
+    KINDS[kind](scale=scale).check(MODEL)
+    assert not caplog.messages
 
 
 def test_channels_that_are_not_there():

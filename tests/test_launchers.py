@@ -101,7 +101,7 @@ def results(outputs: Path) -> dict[str, dict]:
         result = json.loads(path.read_text())
         for name in ("provenance", "command", "cell_command", "grid", "trajectory_picture"):
             result.pop(name, None)
-        for name in ("seconds_per_image", "images_per_second", "peak_memory_mb"):
+        for name in ("seconds_per_image", "images_per_second", "preparation_seconds", "peak_memory_mb"):
             del result["cost"][name]
         del result["config"]["outputs"]
         found[path.stem] = result

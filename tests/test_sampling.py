@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from scipy.special import betaincinv
 
 from ditexp.cli import instantiate
 from ditexp.condition.labels import Balanced, Random
@@ -188,8 +189,14 @@ def test_published_grids():
     inner = [1 / (1 + sigma) for sigma in noise_levels]
     stretched = [(t - inner[0]) / (inner[-1] - inner[0]) for t in inner]
     assert grid("karras", steps=9) == pytest.approx(stretched, abs=1e-12)
+    theirs = [
+        1 - betaincinv(0.5, 0.7, 1 - i / 9) for i in range(10)
+    ]  # diffusers: alpha 0.5, beta 0.7, of sigma = 1 - t
+    assert grid("beta", steps=9, alpha=0.7, beta=0.5) == pytest.approx(theirs, abs=1e-12)
     movie_gen = grid("linear_quadratic", steps=50)
     assert movie_gen[:26] == pytest.approx([i / 1000 for i in range(26)], abs=1e-15)  # as 1,000 equal steps
+    fewer = grid("linear_quadratic", steps=20, threshold=20 / 2000)
+    assert fewer[:11] == pytest.approx([i / 1000 for i in range(11)], abs=1e-15)
 
 
 def test_one_family_in_its_special_cases():

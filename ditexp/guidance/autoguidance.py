@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,6 +18,8 @@ class Autoguidance(Guided):
 
     weak: a smaller or less trained model of the same samples and classes.
     """
+
+    worse: ClassVar[str] = "the weaker model's"
 
     weak: FlowModel
 

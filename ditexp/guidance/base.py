@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ditexp.core import Condition, FlowModel, VelocityField
+from ditexp.core import Condition, FlowModel, VelocityField, notice
 
 # w(t) / w of each profile, t in [0, 1].
 PROFILES: dict[str, Callable[[float], float]] = {
@@ -49,6 +50,8 @@ class Guided:
     guided_channels: only so many channels, from the first on, are guided; the others stay conditional. None: all. DiT,
     SiT and LightningDiT guide 3.
     """
+
+    worse: ClassVar[str] = "the unconditional velocity"  # what u is, in words
 
     weight: float | None = None
     scale: float | None = None
@@ -98,7 +101,13 @@ class Guided:
         return replace(self, scale=None, interval=None if interval == (0, 1) else interval, interval_in="t")
 
     def check(self, model: FlowModel) -> None:
-        """Raise ValueError if the model cannot be guided so."""
+        """Raise ValueError if the model cannot be guided so; a notice where it would be guided the other way round."""
+        if self.weight < 0:
+            effect = "draws the velocity towards" if self.weight >= -1 else "drives the velocity past"
+            notice(
+                f"guidance.scale={self.scale:g} (guidance.weight={self.weight:g}) {effect} {self.worse}, and away from "
+                "the model's own under its condition: guidance begins above scale 1 (weight 0)"
+            )
         if self.guided_channels is not None and self.guided_channels > model.sample_shape[0]:
             raise ValueError(
                 f"guidance.guided_channels={self.guided_channels}, but this model has {model.sample_shape[0]}: give at "

@@ -13,7 +13,7 @@ class Beta(Warped):
     """Quantiles of the Beta(alpha, beta) distribution (Lee et al. 2024, "Beta Sampling is All You Need", 2407.12173).
 
     Both at 0.6, as there: short steps near both ends. A smaller alpha crowds them near the noise, a smaller beta near
-    the data.
+    the data. diffusers and ComfyUI take quantiles of sigma = 1 - t, in which alpha and beta change places.
     """
 
     alpha: float = 0.6

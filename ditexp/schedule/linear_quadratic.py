@@ -13,7 +13,8 @@ class LinearQuadratic(Warped):
     """Equal short steps over the first half, then ever longer ones (Polyak et al. 2024, "Movie Gen", 2410.13720).
 
     The first half of the steps covers [0, threshold]; the second is the parabola that goes on at their speed and ends
-    at 1. threshold: 0.025 there and in LTX-Video, whose first steps are then those of a grid of 20 times as many.
+    at 1. threshold: 0.025 is Movie Gen's at 50 steps, whose first 25 are the first 25 of a uniform grid of 1,000. At N
+    steps that is N / 2000. LTX-Video, Mochi and ComfyUI keep 0.025, so that their first steps are 1 / (20 N) long.
     """
 
     threshold: float = 0.025

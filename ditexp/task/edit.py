@@ -79,7 +79,8 @@ class Edit:
             object.__setattr__(self, "moves", self.strength * self.direction.find(sampler, self))
 
     def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        images, labels = self.originals(indices)
+        with sampler.preparation():
+            images, labels = self.originals(indices)
         x = self.to_noise(sampler, images.to(sampler.device), indices)
         if self.moves is not None:
             x = x + self.moves[labels]
@@ -92,7 +93,7 @@ class Edit:
         return torch.stack(images), torch.stack(labels)
 
     def source_condition(self, sampler, indices: Sequence[int]) -> Condition:
-        return self.source(sampler.model, sampler.seed, indices).to(sampler.device)
+        return sampler.condition(indices, self.source)
 
     def to_noise(self, sampler, x: Tensor, indices: Sequence[int]) -> Tensor:
         """x (B, *sample_shape) at t = 1 -> what leads there under the source condition."""

@@ -104,7 +104,8 @@ class Inpaint:
 
     def originals(self, sampler, indices: Sequence[int]) -> Tensor:
         """The images (B, C, H, W) in [-1, 1]. Raises ValueError if they are not of the model's shape."""
-        images = torch.stack([self.data[index % len(self.data)][0] for index in indices])
+        with sampler.preparation():
+            images = torch.stack([self.data[index % len(self.data)][0] for index in indices])
         check_pixels(images.shape[1:], sampler.model, task="inpaint")
         return images.to(sampler.device)
 

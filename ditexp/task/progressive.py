@@ -97,7 +97,7 @@ class Progressive:
         """Of each sample: every stage, and what it makes of the one before; the result; the sample drawn directly."""
         images = images[:SHOWN]
         indices = range(len(images))
-        sampler.prepare(len(images))
+        sampler.load(len(images))
         condition = sampler.condition(indices)
         states, columns = [], []
         for (start, end), t in zip(self.stages(sampler, condition, indices), (0, *self.restart)):
