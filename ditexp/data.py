@@ -19,6 +19,7 @@ class Digits(Dataset):
     """scikit-learn's 1,797 handwritten digits, (1, 8, 8); ink 0..16 becomes -1..1."""
 
     num_classes = 10
+    class_names: ClassVar[list[str]] = [str(digit) for digit in range(10)]
     identity: ClassVar[dict] = {"data": "scikit-learn digits"}
 
     def __init__(self):
@@ -82,12 +83,14 @@ class ImageFolder(Dataset):
         paths = [file.relative_to(path) for file in self.images.files]
         if all(len(inside.parts) == 1 for inside in paths):
             self.num_classes, self.labels = 0, torch.full((len(paths),), -1)
+            self.class_names: list[str] = []
         else:
             for inside in paths:
                 if len(inside.parts) < 2:
                     raise ValueError(f"{Path(path) / inside} is in no class folder: move it into one, or remove it")
             classes, labels = np.unique([inside.parts[0] for inside in paths], return_inverse=True)
             self.num_classes, self.labels = len(classes), torch.from_numpy(labels)
+            self.class_names = classes.tolist()
 
     @property
     def identity(self) -> dict:

@@ -17,6 +17,8 @@ BUNDLED = Path(__file__).parents[1] / "weights" / "digits_classifier.safetensors
 class DigitsClassifier(nn.Module):
     """(B, 1, 8, 8) in [-1, 1] -> pooled features (B, 64) and logits (B, 10)."""
 
+    num_classes = 10
+
     def __init__(self):
         super().__init__()
         self.trunk = nn.Sequential(
