@@ -24,8 +24,8 @@ REMEDY = "give another folder=..., or delete it"
 class Checkpoint:
     """A training's state on disk.
 
-    config: the training's configuration, as a plain dict. data: JSON-able facts of its images: how many `images`, their
-    `class_names`, and their `identity`, empty where only their path is known.
+    config: the training's configuration, as a plain dict. data: JSON-able facts of its images: how many `images`, the
+    `class_names`, the `labels` that occur, and their `identity`, empty where only their path is known.
     """
 
     path: Path
@@ -85,14 +85,20 @@ class Checkpoint:
             raise ValueError(f"{self.path} was made with other settings ({', '.join(others)}): {REMEDY}")
 
     def check_data(self, state: dict) -> None:
-        names = self.data["class_names"]
         if "data" in state:
             if changes := list(different(json.loads(state["data"]), self.data)):
                 raise ValueError(f"{self.path} was made of other images ({'; '.join(changes)}): {REMEDY}")
-        elif names != sorted(names):
+            return
+        if not self.config["data"]["_target_"].endswith("ImageFolder"):
+            return
+        names = dict(enumerate(self.data["class_names"]))
+        now = {names[label]: label for label in self.data["labels"] if label in names}
+        then = {name: label for label, name in enumerate(sorted(now))}  # folders were numbered in the order of text
+        if changed := [name for name in now if now[name] != then[name]]:
+            name = changed[0]
             raise ValueError(
-                f"{self.path} is of class folders numbered as text ({shortened(sorted(names))}); they are numbered "
-                f"{shortened(names)} now: {REMEDY}"
+                f"{self.path} is of class folders that were numbered as text: {name} was label {then[name]} and is "
+                f"{now[name]} now: {REMEDY}"
             )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from ditexp.checkpoint import Checkpoint, first_not_finite, write_model
 from ditexp.cli import ConfigError, command, instantiate, not_whole_numbers
-from ditexp.core import notice
+from ditexp.core import class_names, notice
 from ditexp.data import ShuffledBatches
 from ditexp.files import remove_abandoned
 from ditexp.progress import progress_bar
@@ -157,9 +158,13 @@ def tell_what_is_odd(cfg: DictConfig, network: nn.Module, data) -> None:
 
 
 def facts_of(data) -> dict:
-    """JSON-able facts that tell these images and labels from others; of a data set of one's own, what it tells."""
-    names, identity = getattr(data, "class_names", ()), getattr(data, "identity", {})
-    return json.loads(json.dumps({"images": len(data), "class_names": list(names), "identity": identity}))
+    """JSON-able facts that tell these images and labels from others; of a data set of one's own, what it tells.
+
+    labels: the classes that have images.
+    """
+    labels = np.unique(getattr(data, "labels", ())).tolist()
+    facts = {"images": len(data), "class_names": list(class_names(data)), "labels": labels}
+    return json.loads(json.dumps(facts | {"identity": getattr(data, "identity", {})}))
 
 
 def classes_of(network: nn.Module) -> int:

@@ -22,7 +22,7 @@ from ditexp import train as command
 from ditexp.checkpoint import Checkpoint
 from ditexp.core import Condition
 from ditexp.data import Digits, ImageFolder, ShuffledBatches
-from ditexp.feature.digits import DigitsClassifier
+from ditexp.feature.digits import DigitsClassifier, DigitsFeature
 from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.objective import FlowMatching
@@ -108,7 +108,8 @@ def test_it_learns_and_its_file_samples(train, ditexp, tmp_path):
     guided = ("num_samples=32", "batch_size=32", "steps=2", "guidance=cfg", "guidance.weight=1")
     assert ditexp("model=dit", f"model.checkpoint={file}", *guided).code == 0
     (result,) = (tmp_path / "outputs" / "results").glob("*.json")
-    assert json.loads(result.read_text())["cost"]["forwards"] == 4
+    result = json.loads(result.read_text())
+    assert result["cost"]["forwards"] == 4 and result["class_names"] == Digits.class_names
 
 
 def test_only_dropped_labels_train_the_null_class(train, tmp_path):
@@ -131,6 +132,7 @@ def test_without_dropped_labels_there_is_no_null_class(train, tmp_path):
 def test_a_classifier_learns_the_digits(train, tmp_path):
     assert train(*CLASSIFIER, "steps=120", "learning_rate=0.003", "ema=0.9").code == 0
     file = tmp_path / "trained" / "model.safetensors"
+    assert DigitsFeature(weights=str(file)).class_names == Digits.class_names
     network = DigitsClassifier()
     network.load_state_dict(load_file(file))
     images, labels = Digits()[:]
@@ -443,10 +445,23 @@ def test_a_checkpoint_of_folders_numbered_as_text_is_refused(here, monkeypatch):
     arguments = (*OF_GREY, "data.path=data")
     assert here(*arguments)[0] == 0
     as_before()
-    names = {"images": 4, "class_names": ["0", "1", "2", "10"], "identity": {"data": "of four classes"}}
-    monkeypatch.setattr(command, "facts_of", lambda data: names)
+    names = {"images": 4, "class_names": [str(label) for label in range(11)], "labels": [0, 1, 2, 10]}
+    monkeypatch.setattr(command, "facts_of", lambda data: names | {"identity": {"data": "of four classes"}})
     code, output = here(*arguments)
-    assert code == 2 and "numbered as text (0, 1, 10, 2); they are numbered 0, 1, 2, 10 now" in output
+    assert code == 2 and "numbered as text: 2 was label 3 and is 2 now" in output
+
+
+def test_images_of_ones_own_are_known_by_their_path():
+    class Images:
+        num_classes = 3
+
+        def __len__(self):
+            return 7
+
+    facts = command.facts_of(Images())
+    assert facts == {"images": 7, "class_names": [], "labels": [], "identity": {}}
+    config = {"data": {"_target_": "mine.Images", "path": "here"}, "clip_gradient": 0, "workers": 1}
+    assert Checkpoint(Path("checkpoint.pt"), config, facts).settings == {"data": config["data"], "clip_gradient": None}
 
 
 def test_the_random_start_is_soon_forgotten():
