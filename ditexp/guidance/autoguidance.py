@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ditexp.core import Condition, FlowModel
+from ditexp.core import Condition, FlowModel, class_names
 from ditexp.guidance.base import Guided
 
 
@@ -27,6 +27,12 @@ class Autoguidance(Guided):
             if ours != theirs:
                 raise ValueError(
                     f"guidance.weak has {name} {theirs} and the model {ours}: give a weaker model of the same data"
+                )
+        for label, (ours, theirs) in enumerate(zip(class_names(model), class_names(self.weak))):
+            if ours != theirs:
+                raise ValueError(
+                    f"guidance.weak calls class {label} {theirs} and the model {ours}: give a weaker model of the same "
+                    "data"
                 )
 
     def velocities(
