@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli import ConfigError, describe, instantiate, is_name, not_whole_numbers
 from ditexp.content import Stamp, sha256, stamp, stamps_below
-from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, notice
+from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, Labelled, LabelMeaning, notice
 from ditexp.devices import choose_devices
 from ditexp.evaluator import Evaluator, protocol_of
 from ditexp.files import digest
@@ -190,7 +190,16 @@ def bind(cfg: DictConfig, parts: dict, device: torch.device) -> tuple[Sampler, S
     parts = {"conditioner" if name == "condition" else name: part for name, part in parts.items()}
     sampler = Sampler(**parts, seed=cfg.seed, device=device, precision=cfg.precision, compile=cfg.compile)
     samples = Path(cfg.outputs) / "samples"
-    return sampler, SampleStore(samples, identity=sampling_identity(cfg, sampler), num_samples=cfg.num_samples)
+    facts = {"identity": sampling_identity(cfg, sampler), "label_meaning": label_meaning(sampler)}
+    return sampler, SampleStore(samples, num_samples=cfg.num_samples, **facts)
+
+
+def label_meaning(sampler: Sampler) -> LabelMeaning:
+    for part in (sampler.task, sampler.conditioner):
+        if isinstance(part, Labelled) and (found := part.label_meaning(sampler.model)):
+            return found
+    kind = type(sampler.conditioner).__name__
+    return LabelMeaning(None, why_not=f"{kind} doesn't say what its labels are: give it a label_meaning, see core.py")
 
 
 def build_component(cfg: DictConfig, name: str):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -55,6 +55,20 @@ class Condition:
     def take(self, rows: Tensor | slice) -> Condition:
         """The conditions of some of the batch's samples; rows: int64 indices, or a slice."""
         return self.map(lambda part: part[rows])
+
+
+@dataclass(frozen=True)
+class LabelMeaning:
+    """What the labels of samples stand for, so that none is judged as a class that it isn't.
+
+    classes: the classes among them; None: the labels are no classes, and `why_not` says why, and what to do about it.
+    count: how many classes there are to choose from; None: unknown. names: of classes from 0 on; empty: unknown.
+    """
+
+    classes: Sequence[int] | None
+    count: int | None = None
+    names: Sequence[str] = ()
+    why_not: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,7 @@ class FlowModel(Protocol):
 
     sample_shape: (C, H, W) of one sample in the model's own space.
     image_shape: (H, W, C) of the decoded images, C = 1 (grey) or 3 (RGB).
-    num_classes: labels run over [0, num_classes); 0 for an unconditional model.
+    num_classes: labels run over [0, num_classes); 0 for an unconditional model. It may have `class_names`, theirs.
     has_null: whether `null` exists, that is whether the model can be evaluated without its condition.
     identity: JSON-able facts that determine its outputs (architecture, weights' sha256); part of a set's id.
 
@@ -226,12 +240,32 @@ class Solver(Protocol):
 class Conditioner(Protocol):
     """Chooses the condition of each sample by its index alone.
 
-    It may have `captions(indices)`, what it is in words.
+    It may have `captions(indices)`, what it is in words. To be judged by its labels, it is `Labelled`.
     """
 
     def check(self, model: FlowModel) -> None: ...
 
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition: ...
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A conditioner that says what its labels are, or a task that gives samples labels of its own."""
+
+    def label_meaning(self, model: FlowModel) -> LabelMeaning | None:
+        """None, of a task: its labels are the condition's."""
+        ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A model, data or a network whose classes may have names: of class 0, 1, ...; empty if they have none."""
+
+    class_names: Sequence[str]
+
+
+def class_names(of: object) -> tuple[str, ...]:
+    return tuple(of.class_names) if isinstance(of, Named) else ()
 
 
 class Task(Protocol):
@@ -287,7 +321,8 @@ class Data(Protocol):
 class Feature(Protocol):
     """A network that images are judged by.
 
-    channels: 1 or 3, what it accepts. judges_labels: whether its logits are of the labels that samples are made under.
+    channels: 1 or 3, what it accepts. judges_labels: whether its logits are of classes that samples are made under; it
+    may then have their `class_names`.
     outputs: which of pool, logits and spatial it gives, and how many numbers each has. identity: JSON-able facts that
     determine its outputs (weights' sha256, resize).
     """

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from ditexp.cli import ConfigError, command, instantiate, not_whole_numbers
+from ditexp.core import notice
 from ditexp.evaluator import Evaluator, protocol_of
 from ditexp.features import feature_cache
 from ditexp.files import atomic, digest
@@ -38,6 +39,7 @@ def main(cfg: DictConfig) -> None:
         raise ValueError(f"num_samples={count}: {images.name} has images for 1 to {len(images)}")
     if mistakes := list(evaluator.mistakes(images, count)):
         raise ConfigError("\n".join(mistakes))
+    tell_of_folders_left_out(images, count)
     judged = {"name": images.name, "fingerprint": images.fingerprint(), "count": count}
     protocol = {"images": judged, **evaluator.record()}  # files are hashed here, before any is judged
 
@@ -71,6 +73,16 @@ def open_images(cfg: DictConfig, *, channels: int) -> ImageSource:
             f"a sample set in {samples}"
         )
     return FolderImages(path, channels=channels, settings=None) if path.is_dir() else NpzImages(path)
+
+
+def tell_of_folders_left_out(images: ImageSource, count: int) -> None:
+    """A notice if the first `count` images are of some of the folders only, as those of the first classes are."""
+    folders = [file.parent for file in images.files] if isinstance(images, FolderImages) else []
+    if (first := len(set(folders[:count]))) < (every := len(set(folders))):
+        notice(
+            f"num_samples={count}: the first {count} images of {images.name} lie in {first} of its {every} folders; if "
+            "these are classes, judge all images, or a folder of images drawn at random"
+        )
 
 
 def show(result: dict, out: Path) -> None:

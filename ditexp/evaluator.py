@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ditexp.core import Feature, Metric
+from ditexp.core import Feature, Metric, class_names
 from ditexp.features import check_channels, extract
 from ditexp.images import ImageSource
 from ditexp.progress import progress_bar
 from ditexp.reference import Reference, StatisticsFile, gaussians_of, reference_features
+from ditexp.store import SampleStore
 from ditexp.uncertainty import deviations
 
 
@@ -44,8 +45,11 @@ class Evaluator:
             yield f"{', '.join(self.metrics)}: no network to judge by: choose feature=inception, dinov2 or digits"
             return
         for name, metric in self.metrics.items():
-            if needs_labels(metric) and not (self.feature.judges_labels and hasattr(images, "labels")):
-                yield f"{name} takes samples with labels and a network of these labels, feature=digits: leave it out"
+            if needs_labels(metric):
+                try:
+                    check_labels(images, self.feature)
+                except ValueError as error:
+                    yield f"{name}: {error}; or leave {name} out"
         needy = [name for name, metric in self.metrics.items() if metric.reference]
         if self.reference is None and needy:
             choices = "reference=digits, folder, npz, torchvision or statistics"
@@ -126,7 +130,7 @@ class Evaluator:
         return scores, found
 
     def _labels(self, images: ImageSource, count: int) -> torch.Tensor | None:
-        labels = images.labels() if hasattr(images, "labels") else None
+        labels = images.labels() if isinstance(images, SampleStore) else None
         if labels is None and (needy := [name for name, metric in self.metrics.items() if needs_labels(metric)]):
             raise ValueError(f"{images.name} have no labels: leave out {', '.join(needy)}")
         return None if labels is None else torch.from_numpy(labels[:count])
@@ -148,6 +152,26 @@ class Evaluator:
 
 def needs_labels(metric: Metric) -> bool:
     return getattr(metric, "needs_labels", False)
+
+
+def check_labels(images: ImageSource, feature: Feature) -> None:
+    """Raise ValueError unless the images have labels, and these are of the network's classes."""
+    if not isinstance(images, SampleStore) or not feature.judges_labels:
+        raise ValueError("it takes a sample set with labels and a network of these labels, feature=digits")
+    meaning, count, judge = images.label_meaning, feature.outputs["logits"], f"feature={feature.name}"
+    if meaning.classes is None:
+        raise ValueError(meaning.why_not)
+    if wrong := [label for label in meaning.classes if not 0 <= label < count]:
+        raise ValueError(f"there are samples of class {wrong[0]}, but {judge} knows classes 0 to {count - 1}")
+    names, known = dict(enumerate(meaning.names)), class_names(feature)
+    if known and names:
+        if others := [label for label in meaning.classes if names.get(label) != known[label]]:
+            name = names.get(others[0], "without a name")
+            raise ValueError(f"class {others[0]} is {name} to the model, but {known[others[0]]} to {judge}")
+    elif meaning.count not in (None, count):
+        raise ValueError(
+            f"the model has {meaning.count:,} classes, {judge} {count:,}, and nothing tells which is which"
+        )
 
 
 def protocol_of(cfg: DictConfig) -> dict:

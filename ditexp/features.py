@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ditexp.core import Feature, Features
 from ditexp.files import atomic, digest
 from ditexp.images import ImageSource
 from ditexp.progress import Bar
+from ditexp.tensors import write_tensors
 
 
 def extract(
@@ -129,7 +129,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     """Write a safetensors file, with each tensor's checksum beside `metadata`, so that it is whole or not there."""
     checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
     with atomic(path) as temporary:
-        save_file(tensors, temporary, {**(metadata or {}), "sha256": json.dumps(checksums)})
+        write_tensors(temporary, tensors, {**(metadata or {}), "sha256": json.dumps(checksums)})
 
 
 def load_tensors(path: Path, names: Collection[str] | None = None) -> dict[str, Tensor]:

@@ -21,8 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from ditexp.card import write_card
 from ditexp.cell import Cell, build, build_component, build_for_sampling, sampling_identity, slice_of
 from ditexp.claims import Claims
-from ditexp.core import notice
+from ditexp.core import Labelled, class_names, notice
 from ditexp.devices import Assignment, crew_of
+from ditexp.evaluator import check_labels
 from ditexp.features import extract, extract_block, feature_cache, folder_of
 from ditexp.files import atomic, remove_abandoned
 from ditexp.progress import progress_bar
@@ -87,6 +88,7 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         "metrics": metrics | compared | of_task,
         "deviations": deviations,
         **details,
+        **({"class_names": list(names)} if (names := class_names(cell.sampler.model)) else {}),
         "protocol": cell.evaluator.record(),
         "config": OmegaConf.to_container(cfg, resolve=True),
         **provenance(),
@@ -187,7 +189,7 @@ def task_scores(cell: Cell) -> dict[str, float]:
     if feature and "logits" in feature.outputs and feature.channels == store.image_shape[2]:
         feature.to(cell.devices[0])
         cache = feature_cache(cell.cfg.outputs)
-        if feature.judges_labels:
+        if tells_labels(cell):
             classes = extract(store, feature, cache, outputs={"logits"}, limit=store.num_samples).logits.argmax(1)
 
         def classify(images: torch.Tensor) -> torch.Tensor:
@@ -195,6 +197,17 @@ def task_scores(cell: Cell) -> dict[str, float]:
 
     with torch.inference_mode():
         return sampler.task.scores(sampler, store, classes, classify)
+
+
+def tells_labels(cell: Cell) -> bool:
+    """Whether the feature network knows the classes that samples were made under."""
+    try:
+        check_labels(cell.store, cell.evaluator.feature)
+    except ValueError as error:
+        if isinstance(cell.sampler.task, Labelled):
+            notice(f"target_share is left out: {error}")
+        return False
+    return True
 
 
 def write_pictures(cell: Cell) -> None:

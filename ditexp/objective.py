@@ -14,7 +14,7 @@ from torch.nn import functional as F
 class FlowMatching:
     """Rectified flow (Liu et al. 2022): E |v(x_t, t, y) - (x_1 - x_0)|^2 with t uniform in [0, 1].
 
-    label_dropout: share of labels, or captions, replaced by none, which makes guidance possible.
+    label_dropout: share in [0, 1) of labels, or captions, replaced by none, which makes guidance possible.
     sizes: sides in pixels that batches are reduced to, each drawn with equal chance, for a network of several
     resolutions: multiples of its patch_size, and no larger than the images; None: images as they are.
     """
@@ -23,8 +23,10 @@ class FlowMatching:
     sizes: Sequence[int] | None = None
 
     def __post_init__(self):
-        if not 0 <= self.label_dropout <= 1:
-            raise ValueError(f"objective.label_dropout={self.label_dropout}: give a share between 0 and 1")
+        if type(self.label_dropout) not in (int, float) or not 0 <= self.label_dropout < 1:
+            raise ValueError(
+                f"objective.label_dropout={self.label_dropout}: give a share between 0 and 1; at 1 no label is trained"
+            )
         sizes = self.sizes
         if sizes is not None and not (
             isinstance(sizes, Sequence) and sizes and all(type(side) is int and side > 0 for side in sizes)

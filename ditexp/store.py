@@ -18,16 +18,21 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from ditexp.blocks import SUFFIX, decode, decode_labels, encode
 from ditexp.claims import Claims
-from ditexp.core import Cost
+from ditexp.core import Cost, LabelMeaning
 from ditexp.files import atomic, digest, remove_abandoned, sha256, this_process
 
 BLOCK_IMAGES = 256
+NOT_KNOWN = LabelMeaning(
+    None,
+    why_not="labels of these samples are no classes, or it is not recorded: judge them by the command that made them",
+)
 
 
 def images_per_block(*, batch_size: int, num_samples: int) -> int:
@@ -40,15 +45,17 @@ class SampleStore:
 
     The set's id covers `identity`: everything that changes pixels, block and batch shape included, and nothing
     else; so sets of different num_samples share their blocks, and the last block of each may hold a few more.
+    label_meaning: what the samples' labels are.
     """
 
-    def __init__(self, root: Path, *, identity: dict, num_samples: int):
+    def __init__(self, root: Path, *, identity: dict, num_samples: int, label_meaning: LabelMeaning | None = None):
         self.id = digest(identity)
         self.folder = Path(root) / self.id
         self.identity, self.num_samples = identity, num_samples
         self.block_size, self.image_shape = identity["block_size"], tuple(identity["image_shape"])
         self.name = f"samples {self.id}"
         self.is_ours = True
+        self.label_meaning = label_meaning or NOT_KNOWN
 
     @classmethod
     def open(cls, folder: Path, *, num_samples: int | None = None, samples: Path | None = None) -> SampleStore:
@@ -73,7 +80,9 @@ class SampleStore:
         folder = Path(folder)
         try:
             about = read_about(folder)
-            found = cls(folder.parent, identity=about["identity"], num_samples=about["num_samples"])
+            labels = LabelMeaning(**about["labels"]) if "labels" in about else label_meaning_of_older(about)
+            facts = {"identity": about["identity"], "num_samples": about["num_samples"], "label_meaning": labels}
+            found = cls(folder.parent, **facts)
         except (OSError, ValueError, KeyError, TypeError):
             sets = sorted(path.parent.name for path in folder.parent.glob("*/set.json"))
             raise ValueError(f"{folder} is no sample set; there are: {', '.join(sets) or 'none'}") from None
@@ -139,6 +148,7 @@ class SampleStore:
         if known is None or known.id != self.id or known.num_samples < self.num_samples:
             with atomic(self.folder / "set.json") as temporary:
                 facts = {"id": self.id, "num_samples": self.num_samples, "identity": self.identity}
+                facts["labels"] = asdict(self.label_meaning)
                 temporary.write_text(json.dumps(facts | about, indent=2))
 
     def clear(self) -> None:
@@ -241,6 +251,19 @@ def folder_named(given: str, samples: Path) -> Path:
     """Of a set, or of images, that a user names: what exists as a path is that; else a bare name is a set's id."""
     path = Path(given)
     return path if os.path.lexists(path) or path.name != given else samples / given
+
+
+def label_meaning_of_older(about: dict) -> LabelMeaning:
+    """Of a set that was begun before set.json told what its labels are: of classes, as its configuration says."""
+    condition = about.get("config", {}).get("condition", {})
+    kind, count = condition.get("_target_", ""), about["identity"].get("model", {}).get("num_classes")
+    if about.get("config", {}).get("task", {}).get("direction") is not None:
+        return NOT_KNOWN
+    if kind.endswith((".Balanced", ".Random")) and count:
+        return LabelMeaning(condition.get("classes") or range(count), count)
+    if kind.endswith(".Prompts") and isinstance(condition.get("prompts"), dict):
+        return LabelMeaning([int(label) for label in condition["prompts"]])
+    return NOT_KNOWN
 
 
 def read_about(folder: Path) -> dict:

@@ -11,47 +11,75 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ditexp.checkpoint import Checkpoint, first_not_finite, write_model
 from ditexp.cli import ConfigError, command, instantiate, not_whole_numbers
+from ditexp.core import class_names, notice
 from ditexp.data import ShuffledBatches
-from ditexp.files import atomic, remove_abandoned
+from ditexp.files import remove_abandoned
 from ditexp.progress import progress_bar
+
+# The numbers of the configuration that need not be whole: whether one will do, and what to give instead.
+NUMBERS = {
+    "learning_rate": (lambda value: value > 0, "a number above 0"),
+    "weight_decay": (lambda value: value >= 0, "a number of at least 0"),
+    "clip_gradient": (lambda value: value >= 0, "a norm above 0, or null for no clipping"),
+    "ema": (lambda value: 0 <= value < 1, "a decay of at least 0 and below 1, such as 0.999"),
+}
+MAX_SEED = 10**13  # beyond it, the seeds of single steps don't fit into 64 bits
 
 
 @command("train")
 def main(cfg: DictConfig) -> None:
-    if mistakes := not_whole_numbers(cfg, steps=1, batch_size=1, save_every=1):
+    if mistakes := wrong_numbers(cfg):
         raise ConfigError("\n".join(mistakes))
-    folder = Path(cfg.folder)
     device = choose_device(cfg.device)
     data, objective = instantiate(cfg.data), instantiate(cfg.objective)
     torch.manual_seed(cfg.seed)
     network = instantiate(cfg.network)
     check(network, objective, data)
+    tell_what_is_odd(cfg, network, data)
     network.to(device)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
 
-    # Where and on what it ran is no part of what was trained.
-    kept = {
-        k: v for k, v in OmegaConf.to_container(cfg, resolve=True).items() if k not in ("folder", "device", "workers")
-    }
-    settings = json.dumps(kept, sort_keys=True)
-    checkpoint, trained = folder / "checkpoint.pt", folder / "model.safetensors"
+    folder = Path(cfg.folder)
+    trained = folder / "model.safetensors"
+    checkpoint = Checkpoint(folder / "checkpoint.pt", OmegaConf.to_container(cfg, resolve=True), facts_of(data))
     remove_abandoned(folder)
-    start, recent = 0, None
-    if checkpoint.exists():
-        start, recent = resume(checkpoint, settings, network, average, optimizer)
+    start, loss = 0, None
+    if checkpoint.path.exists():
+        start, loss = checkpoint.resume(network, average, optimizer)
     if start == cfg.steps and trained.exists():
         print(f"already trained: {trained}")
         return
+    folder.mkdir(parents=True, exist_ok=True)  # a place where nothing can be written fails now
+    loss = train(checkpoint, data, objective, network, average, optimizer, start=start, loss=loss)
 
+    weights = average.state_dict()
+    if text_encoder := getattr(average, "text_encoder", None):
+        text_encoder.save(folder)
+        weights = average.weights()
+    names = checkpoint.data["class_names"] if classes_of(network) else ()
+    write_model(trained, weights, checkpoint=checkpoint, class_names=names, loss=loss)
+    print(f"trained: {trained} (loss {loss:.4f})")
+
+
+def train(
+    checkpoint: Checkpoint, data, objective, network: nn.Module, average: nn.Module, optimizer, *, start: int, loss
+) -> float:
+    """Go on from step `start` and write checkpoints; the loss, averaged over about 100 steps.
+
+    Raises RuntimeError as soon as a loss, a gradient or a weight is not finite; the last checkpoint stays as it is.
+    """
+    cfg, device = SimpleNamespace(**checkpoint.config), next(network.parameters()).device
     batches = ShuffledBatches(length=len(data), batch_size=cfg.batch_size, seed=cfg.seed, start=start, stop=cfg.steps)
     loader = DataLoader(data, batch_sampler=batches, num_workers=cfg.workers)
     with progress_bar("training", total=cfg.steps, completed=start, unit="steps") as bar:
@@ -61,41 +89,91 @@ def main(cfg: DictConfig) -> None:
             generator = torch.Generator().manual_seed(cfg.seed * 1_000_003 + step)
             with bf16_where_native(device):
                 labels = labels.to(device) if isinstance(labels, Tensor) else labels  # or captions
-                loss = objective(network, images.to(device), labels, generator)
+                batch_loss = objective(network, images.to(device), labels, generator)
             optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), cfg.clip_gradient)
+            batch_loss.backward()
+            norm = nn.utils.clip_grad_norm_(network.parameters(), cfg.clip_gradient or math.inf)
+            failed = next((name for name, x in (("loss", batch_loss), ("gradient", norm)) if not x.isfinite()), None)
+            if failed:
+                raise RuntimeError(failure(f"the {failed} of step {step + 1}", optimizer, checkpoint))
             optimizer.step()
             with torch.no_grad():
                 for slow, fast in zip(average.parameters(), network.parameters()):
-                    slow.lerp_(fast, 1 - cfg.ema)
-            recent = loss.item() if recent is None else 0.99 * recent + 0.01 * loss.item()
-            bar.advance(1, note=f"loss {recent:.4f}")
+                    slow.lerp_(fast, 1 - decay(step, ema=cfg.ema, warmup=cfg.ema_warmup))
+            loss = batch_loss.item() if loss is None else 0.99 * loss + 0.01 * batch_loss.item()
+            bar.advance(1, note=f"loss {loss:.4f}")
             if (step + 1) % cfg.save_every == 0 or step + 1 == cfg.steps:
-                state = {
-                    "settings": settings,
-                    "step": step + 1,
-                    "loss": recent,
-                    "optimizer": optimizer.state_dict(),
-                }
-                state |= {"model": network.state_dict(), "ema": average.state_dict()}
-                with atomic(checkpoint) as temporary:
-                    torch.save(state, temporary)
+                if lost := first_not_finite(network.state_dict()) or first_not_finite(average.state_dict()):
+                    raise RuntimeError(failure(f"after step {step + 1}, {lost}", optimizer, checkpoint))
+                checkpoint.save(step=step + 1, loss=loss, network=network, average=average, optimizer=optimizer)
+    return loss
 
-    architecture = OmegaConf.to_container(cfg.network, resolve=True)
-    metadata = {"architecture": json.dumps(architecture), "training": settings, "loss": f"{recent:.5f}"}
-    weights = average.state_dict()
-    if text_encoder := getattr(average, "text_encoder", None):
-        text_encoder.save(folder)
-        weights = average.weights()
-    with atomic(trained) as temporary:
-        save_file({key: value.cpu().contiguous() for key, value in weights.items()}, temporary, metadata)
-    print(f"trained: {trained} (loss {recent:.4f})")
+
+def failure(what: str, optimizer, checkpoint: Checkpoint) -> str:
+    kept, where = "no checkpoint was written", ""
+    if checkpoint.path.exists():
+        kept, where = f"the last good checkpoint is kept: {checkpoint.path}", ", in another folder=..."
+    return (
+        f"{what} is not finite, at a learning rate of {optimizer.param_groups[0]['lr']:g}; {kept}. Lower learning_rate "
+        f"or clip_gradient{where}, or check the images"
+    )
+
+
+def decay(step: int, *, ema: float, warmup: bool) -> float:
+    """The share of itself that the average keeps in step `step`, from 0: with warmup, little in the first steps.
+
+    Else 0.999^300 = 74% of the average is the random start after 300 steps. (1 + step) / (10 + step) is that of
+    TensorFlow's ExponentialMovingAverage with num_updates.
+    """
+    return min(ema, (1 + step) / (10 + step)) if warmup else ema
+
+
+def wrong_numbers(cfg: DictConfig) -> list[str]:
+    """A mistake for each plain value of the configuration that no training can have."""
+    mistakes = not_whole_numbers(cfg, seed=0, steps=1, batch_size=1, save_every=1, warmup=0, workers=0)
+    if not mistakes and cfg.seed > MAX_SEED:
+        mistakes.append(f"seed={cfg.seed}: give a whole number of at most {MAX_SEED:,}")
+    for key, (will_do, choices) in NUMBERS.items():
+        value = cfg[key]
+        if value is None and key == "clip_gradient":
+            continue
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or not will_do(value):
+            mistakes.append(f"{key}={value}: give {choices}")
+    if not isinstance(cfg.ema_warmup, bool):
+        mistakes.append(f"ema_warmup={cfg.ema_warmup}: choose true or false")
+    return mistakes
+
+
+def tell_what_is_odd(cfg: DictConfig, network: nn.Module, data) -> None:
+    if cfg.warmup >= cfg.steps > 1:
+        notice(f"warmup={cfg.warmup}: the learning rate still rises when steps={cfg.steps} end")
+    if cfg.batch_size > len(data):
+        notice(f"batch_size={cfg.batch_size}: there are {len(data)} images, so that a batch holds some of them twice")
+    if 0 < data.num_classes < classes_of(network):
+        notice(
+            f"the network has {classes_of(network)} classes, the data {data.num_classes}: labels from "
+            f"{data.num_classes} on are never trained"
+        )
+
+
+def facts_of(data) -> dict:
+    """JSON-able facts that tell these images and labels from others; of a data set of one's own, what it tells.
+
+    labels: the classes that have images.
+    """
+    labels = np.unique(getattr(data, "labels", ())).tolist()
+    facts = {"images": len(data), "class_names": list(class_names(data)), "labels": labels}
+    return json.loads(json.dumps(facts | {"identity": getattr(data, "identity", {})}))
+
+
+def classes_of(network: nn.Module) -> int:
+    return getattr(network, "num_classes", 0)
 
 
 def check(network: nn.Module, objective, data) -> None:
     """Raise ValueError unless this objective can train this network on these images and labels."""
-    classes = getattr(network, "num_classes", 0)
+    classes = classes_of(network)
     if 0 < classes < data.num_classes:
         raise ValueError(f"the data has {data.num_classes} classes, the network {classes}: set network.num_classes")
     image, label = data[0]
@@ -113,19 +191,6 @@ def check(network: nn.Module, objective, data) -> None:
             f"{' x '.join(map(str, image.shape))} in {data.num_classes} classes ({error}): "
             f"choose another network=... or objective=..., or set network.* to the data's"
         ) from error
-
-
-def resume(checkpoint: Path, settings: str, network: nn.Module, average: nn.Module, optimizer) -> tuple[int, float]:
-    """Restore everything; the step to go on from and the loss so far."""
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    if state["settings"] != settings:
-        old, new = json.loads(state["settings"]), json.loads(settings)
-        others = ", ".join(sorted(key for key in old | new if old.get(key) != new.get(key)))
-        raise ValueError(f"{checkpoint} was made with other settings ({others}): give another folder=..., or delete it")
-    network.load_state_dict(state["model"])
-    average.load_state_dict(state["ema"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["loss"]
 
 
 def plain_errors(loader: DataLoader) -> Iterator:

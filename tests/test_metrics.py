@@ -259,6 +259,75 @@ def test_inception_score_of_certain_and_evenly_spread_classes_is_their_number():
     assert scores == pytest.approx({"inception_score": 5, "inception_score_std": 0})
 
 
+def of_classes(count: int, classes: int, *, sharpness: float = 6.0) -> torch.Tensor:
+    """Logits of `count` images whose class is most often, but not always, the one that each was drawn of, in turn."""
+    noise = torch.randn(count, classes, generator=torch.Generator().manual_seed(1))
+    return sharpness * torch.eye(classes)[torch.arange(count) % classes] + noise
+
+
+@pytest.fixture
+def told(monkeypatch, caplog):
+    """What a metric tells of these logits."""
+
+    def run(metric, logits: torch.Tensor) -> list[str]:
+        monkeypatch.setattr("ditexp.core._said", set())
+        caplog.clear()
+        metric(Features(count=len(logits), logits=logits))
+        return caplog.messages
+
+    return run
+
+
+def test_the_order_that_lowers_an_inception_score_is_told(told):
+    logits = of_classes(4000, 10)
+    in_order = logits[torch.arange(4000).reshape(-1, 10).T.flatten()]
+    metric = InceptionScore(split_size=2000)
+    at_once = InceptionScore(splits=1)(Features(count=4000, logits=in_order))["inception_score"]
+    assert metric(Features(count=4000, logits=in_order))["inception_score"] < 0.6 * at_once
+    (message,) = told(metric, in_order)
+    assert "differ by the order of the images" in message and f"it is {at_once:.6g} of all at once" in message
+    assert "metric.inception_score.splits=1 metric.inception_score.split_size=null" in message
+    assert told(InceptionScore(splits=10), in_order) and told(InceptionScore(split_size=1000), in_order)
+    for mixed in (InceptionScore(splits=1), InceptionScore(splits=10, shuffle_seed=2020)):
+        assert told(mixed, in_order) == []
+    assert told(metric, logits) == []
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+@pytest.mark.parametrize("splits", [2, 10])
+def test_of_mixed_images_no_order_is_told(classes, splits, told):
+    logits = of_classes(2000, classes)
+    for seed in range(20):
+        order = torch.randperm(2000, generator=torch.Generator().manual_seed(seed))
+        assert not any("order" in message for message in told(InceptionScore(splits=splits), logits[order]))
+
+
+def test_a_last_part_of_few_images_is_told(told):
+    metric = InceptionScore(split_size=2000)
+    logits = of_classes(4001, 10)[torch.randperm(4001, generator=torch.Generator().manual_seed(0))]
+    (message,) = told(metric, logits)
+    assert "its last part, of 1, counts as much as those of 2,000 images" in message
+    assert told(metric, logits[:4000]) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "count", "words"),
+    [
+        (InceptionScore(split_size=5000), 1, "of 1 image in 10 classes is biased downward"),
+        (InceptionScore(split_size=5000), 9, "of 9 images in 10 classes"),
+        (InceptionScore(split_size=5000), 32, "of 32 images in 10 classes"),
+        (InceptionScore(splits=10), 320, "of parts of 32 images in 10 classes"),
+        (InceptionScore(split_size=5000), 512, None),
+        (InceptionScore(split_size=32), 320, None),  # as many as the protocol takes
+    ],
+)
+def test_few_images_are_told(metric, count, words, told):
+    logits = of_classes(count, 10)[torch.randperm(count, generator=torch.Generator().manual_seed(0))]
+    messages = told(metric, logits)
+    assert len(messages) == (words is not None)
+    assert words is None or f"inception_score {words}" in messages[0]
+
+
 # ---- Kernel Inception Distance
 
 
@@ -518,7 +587,12 @@ def test_what_a_metric_lacks_is_said_in_one_line(metric, fake, real, words):
         (lambda: InceptionScore(splits=10, split_size=5000), ["splits=10", "split_size=5000", "one of them"]),
         (lambda: InceptionScore(splits=0), ["metric.inception_score.splits=0", "1 or more"]),
         (lambda: InceptionScore(split_size=0), ["metric.inception_score.split_size=0", "1 or more"]),
+        (lambda: InceptionScore(splits=2.5), ["metric.inception_score.splits=2.5", "whole numbers"]),
+        (lambda: InceptionScore(splits=2, shuffle_seed=-1), ["metric.inception_score.shuffle_seed=-1"]),
         (lambda: KernelDistance(subsets=0), ["metric.kid", "subsets=0", "null"]),
+        (lambda: KernelDistance(subsets=1.5), ["metric.kid.subsets=1.5", "whole numbers"]),
+        (lambda: FrechetInfinity(seed="zero"), ["metric.fid_infinity.seed=zero"]),
+        (lambda: PrecisionRecall(k=2.5).check(fake=9, real=9), ["metric.precision_recall.k=2.5", "whole numbers"]),
         (lambda: KernelDistance(subsets=9, subset_size=1), ["metric.kid", "subset_size=1"]),
         (lambda: PrecisionRecall(k=0).check(fake=9, real=9), ["metric.precision_recall.k=0", "1 or more"]),
         (lambda: DensityCoverage(k=0).check(fake=9, real=9), ["metric.density_coverage.k=0", "1 or more"]),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ditexp.core import Condition, FlowModel
+from ditexp.core import Condition, FlowModel, LabelMeaning, class_names, notice
 from ditexp.noise import LABEL, generator
 
 
@@ -26,15 +26,32 @@ class Labels:
     def check(self, model: FlowModel) -> None:
         if hasattr(model, "encode"):
             raise ValueError("this model takes text, not labels: choose condition=prompts or condition=unconditional")
+        self.tell_of_untrained(model)
         if self.classes is None:
             return
         if not model.num_classes:
             raise ValueError(f"condition.classes={list(self.classes)}, but this model is unconditional: leave it out")
-        wrong = [label for label in self.classes if label not in range(model.num_classes)]
+        known = range(model.num_classes)
+        wrong = [label for label in self.classes if type(label) is not int or label not in known]
         if wrong or not self.classes:
             raise ValueError(
                 f"condition.classes={list(self.classes)}: labels of this model run from 0 to {model.num_classes - 1}"
             )
+
+    def tell_of_untrained(self, model: FlowModel) -> None:
+        """A notice of classes that the training data did not have."""
+        named = len(class_names(model)) or model.num_classes
+        chosen = range(model.num_classes) if self.classes is None else self.classes
+        if any(type(label) is int and named <= label < model.num_classes for label in chosen):
+            notice(
+                f"this model was trained on {named} of its {model.num_classes} classes: those from {named} on are noise"
+            )
+
+    def label_meaning(self, model: FlowModel) -> LabelMeaning:
+        if not model.num_classes:
+            return LabelMeaning(None, why_not="this model has no classes")
+        classes = range(model.num_classes) if self.classes is None else sorted(set(self.classes))
+        return LabelMeaning(tuple(classes), model.num_classes, class_names(model))
 
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
         """Labels (B,) int64 of the samples with these indices; none for an unconditional model."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ditexp.core import Condition, Data, FlowModel, tell_of_fewer_classes
+from ditexp.core import Condition, Data, FlowModel, LabelMeaning, class_names, tell_of_fewer_classes
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,17 @@ class Original:
                 f"{model.num_classes}: choose condition=unconditional"
             )
         tell_of_fewer_classes(self.data, model)
+
+        for label, names in enumerate(zip(class_names(self.data), class_names(model))):
+            if names[0] != names[1]:
+                raise ValueError(
+                    f"condition=original: class {label} of the images is {names[0]}, of the model {names[1]}: give the "
+                    "class folders that the model was trained on, or choose condition=unconditional"
+                )
+
+    def label_meaning(self, model: FlowModel) -> LabelMeaning:
+        names = class_names(model) or class_names(self.data)
+        return LabelMeaning(tuple(range(self.data.num_classes)), model.num_classes, names)
 
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
         labels = self.data.labels[torch.tensor(indices) % len(self.data.labels)]

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
 import torch
 
-from ditexp.core import Condition, FlowModel
+from ditexp.core import Condition, FlowModel, LabelMeaning
 from ditexp.files import digest
 
 CHOICES = (
@@ -27,11 +27,13 @@ class Prompts:
 
     prompts: Sequence[str] | Mapping[int, str | Sequence[str]] | None = None
     file: str | None = None
+    of_classes: bool = field(init=False, default=False, repr=False)  # whether the labels are classes
 
     def __post_init__(self):
         if (self.prompts is None) == (self.file is None):
             given = "neither is given" if self.file is None else "both are given"
             raise ValueError(f"condition=prompts takes condition.prompts or condition.file, and {given}: {CHOICES}")
+        object.__setattr__(self, "of_classes", isinstance(self.prompts, Mapping))
         prompts = in_order(self.prompts) if self.file is None else list(enumerate(read_lines(self.file)))
         # What enters the set's id is what the prompts are, not where they came from.
         object.__setattr__(self, "prompts", prompts)
@@ -50,6 +52,14 @@ class Prompts:
             )
         model.tell_of_truncation(text for _, text in self.prompts)
 
+    def label_meaning(self, model: FlowModel) -> LabelMeaning:
+        if not self.of_classes:
+            why_not = (
+                "labels of a list of prompts are their numbers and no classes: give the prompts of each class, as "
+            )
+            return LabelMeaning(None, why_not=f"{why_not}condition.prompts={{7: a seven, 1: a one}}")
+        return LabelMeaning(tuple(sorted({label for label, _ in self.prompts})))
+
     def captions(self, indices: Sequence[int]) -> list[str]:
         return [self.prompts[index % len(self.prompts)][1] for index in indices]
 
@@ -61,6 +71,7 @@ class Prompts:
 
 def in_order(prompts) -> list[tuple[int, str]]:
     if isinstance(prompts, Mapping):
+        check_classes(prompts)
         by_class = [[(label, text) for text in as_list(texts)] for label, texts in prompts.items()]
         pairs = [pair for turn in zip_longest(*by_class) for pair in turn if pair is not None]
     else:
@@ -68,6 +79,15 @@ def in_order(prompts) -> list[tuple[int, str]]:
     if not pairs or not all(is_label(label) and isinstance(text, str) for label, text in pairs):
         raise ValueError(f"condition.prompts={prompts}: {CHOICES}")
     return pairs
+
+
+def check_classes(prompts: Mapping) -> None:
+    """Raise ValueError naming a key that is no class, or a class without a prompt."""
+    for label, texts in prompts.items():
+        if not is_label(label):
+            raise ValueError(f"condition.prompts={prompts}: {label!r} is no class, a whole number from 0 on; {CHOICES}")
+        if not as_list(texts) or any(text is None or not str(text).strip() for text in as_list(texts)):
+            raise ValueError(f"condition.prompts={prompts}: class {label} has no prompt, or an empty one; {CHOICES}")
 
 
 def as_list(texts) -> list:

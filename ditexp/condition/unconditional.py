@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ditexp.core import Condition, FlowModel
+from ditexp.core import Condition, FlowModel, LabelMeaning
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,9 @@ class Unconditional:
                 "condition=unconditional needs a null condition, but this model was trained without label dropout: "
                 "choose condition=balanced"
             )
+
+    def label_meaning(self, model: FlowModel) -> LabelMeaning:
+        return LabelMeaning(None, why_not="samples of condition=unconditional have no class: choose condition=balanced")
 
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
         """Of a model of classes, labels (B,) int64 that all are num_classes."""

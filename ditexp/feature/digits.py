@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ BUNDLED = Path(__file__).parents[1] / "weights" / "digits_classifier.safetensors
 
 class DigitsClassifier(nn.Module):
     """(B, 1, 8, 8) in [-1, 1] -> pooled features (B, 64) and logits (B, 10)."""
+
+    num_classes = 10
 
     def __init__(self):
         super().__init__()
@@ -40,7 +43,8 @@ class DigitsClassifier(nn.Module):
 class DigitsFeature:
     """Features of the bundled classifier, for 8x8 grey images; its numbers compare with no other network's.
 
-    weights: a safetensors file of ditexp.train's. Raises ValueError if it is missing or of another network.
+    weights: a safetensors file of ditexp.train's, which may hold the names of its classes. Raises ValueError if it is
+    missing or of another network.
     """
 
     name, channels, judges_labels = "digits", 1, True
@@ -57,6 +61,10 @@ class DigitsFeature:
             reason = str(error).splitlines()[0]
             raise ValueError(f"feature.weights={weights} is no digits classifier ({reason})") from None
         self.network.eval()
+        with safe_open(weights, "pt") as file:
+            names = json.loads((file.metadata() or {}).get("class_names", "[]"))
+        is_bundled = Path(weights).resolve() == BUNDLED
+        self.class_names = [str(digit) for digit in range(10)] if is_bundled else names
         self.outputs = {"pool": 64, "logits": 10}
         self.identity = {"network": "digits classifier, 64 features", "sha256": sha256}
         self.device = torch.device("cpu")

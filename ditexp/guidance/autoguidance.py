@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ditexp.core import Condition, FlowModel
+from ditexp.core import Condition, FlowModel, class_names
 from ditexp.guidance.base import Guided
 
 
@@ -30,6 +30,12 @@ class Autoguidance(Guided):
             if ours != theirs:
                 raise ValueError(
                     f"guidance.weak has {name} {theirs} and the model {ours}: give a weaker model of the same data"
+                )
+        for label, (ours, theirs) in enumerate(zip(class_names(model), class_names(self.weak))):
+            if ours != theirs:
+                raise ValueError(
+                    f"guidance.weak calls class {label} {theirs} and the model {ours}: give a weaker model of the same "
+                    "data"
                 )
 
     def velocities(

@@ -55,7 +55,12 @@ def check_counts(
 
 def check_neighbours(k: int, *, fake: int | None = None, real: int | None = None, metric: str) -> None:
     """Raise ValueError unless k is 1 or more and each count, where known, leaves everyone k others."""
-    if k < 1:
-        raise ValueError(f"metric.{metric}.k={k}: choose 1 or more")
+    whole_number(f"metric.{metric}.k", k, least=1)
     remedy = f"add images or lower metric.{metric}.k"
     check_counts(k + 1, fake=fake, real=real, metric=f"{metric} with k={k}", remedy=remedy)
+
+
+def whole_number(name: str, value: object, *, least: int) -> None:
+    """Raise ValueError unless a setting of that name is a whole number of at least `least`."""
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name}={value}: choose {least} or more, in whole numbers")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ditexp.core import Features, notice
-from ditexp.metric.base import check_counts, check_dimensions, output
+from ditexp.metric.base import check_counts, check_dimensions, output, whole_number
 from ditexp.metric.fid import count_of, frechet_distance, gaussian_of, gaussians
 
 SIZES = 15  # as in the paper, which takes them from 5,000 to 50,000
@@ -28,6 +28,9 @@ class FrechetInfinity:
 
     uses: ClassVar[str] = "pool"
     reference: ClassVar[str] = "statistics"
+
+    def __post_init__(self):
+        whole_number("metric.fid_infinity.seed", self.seed, least=0)
 
     def check(self, *, fake: int, real: int | None) -> None:
         check_counts(20, fake=fake, metric="fid_infinity")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ditexp.core import Features
-from ditexp.metric.base import blocks, check_counts, outputs
+from ditexp.metric.base import blocks, check_counts, outputs, whole_number
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class KernelDistance:
                 f"metric.kid got subsets={self.subsets} of subset_size={self.subset_size}: choose 1 or more of 2 or "
                 "more, or subsets=null for all pairs"
             )
+
+        if self.subsets is not None:
+            for name, least in (("subsets", 1), ("subset_size", 2), ("seed", 0)):
+                whole_number(f"metric.kid.{name}", getattr(self, name), least=least)
 
     def check(self, *, fake: int, real: int | None) -> None:
         needed = 2 if self.subsets is None else self.subset_size

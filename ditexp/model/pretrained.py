@@ -15,6 +15,7 @@ from ditexp.content import unchanged
 from ditexp.core import Condition
 from ditexp.model.dit import DiT
 
+METADATA = (("architecture", "{}"), ("class_names", "[]"))  # of ditexp.train's files, and where there is none
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # DiT-S, B, L, XL; the one thing that no weight's shape tells
 
 
@@ -24,7 +25,7 @@ class PretrainedDiT:
     checkpoint: .safetensors, or .pt / .pth holding a state dict or {"ema", "model"}; never unpickles code.
     ema: take the averaged weights where a file has both. num_heads: needed for widths other than DiT's own.
     num_classes: needed only where training had no label dropout; by default the last row of the label table is
-    the null class, as in all released DiTs.
+    the null class, as in all released DiTs. `class_names` are those of ditexp.train's files, else empty.
     Raises ValueError for a file that is missing, truncated, holds code, or is not a DiT.
     """
 
@@ -36,7 +37,7 @@ class PretrainedDiT:
         num_heads: int | None = None,
         num_classes: int | None = None,
     ):
-        weights, trained, sha256 = read_checkpoint(Path(checkpoint), ema=ema)
+        weights, trained, self.class_names, sha256 = read_checkpoint(Path(checkpoint), ema=ema)
         architecture = infer_architecture(
             weights,
             checkpoint=checkpoint,
@@ -100,22 +101,23 @@ class SkipInitialization(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def read_checkpoint(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict, str]:
-    """The state dict of a file and, from ditexp.train, its architecture; and the file's sha256."""
+def read_checkpoint(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict, tuple[str, ...], str]:
+    """The state dict of a file; from ditexp.train, its architecture and the names of its classes; the file's sha256."""
     if not path.is_file():
         raise ValueError(f"model.checkpoint={path} is not a file")
     with unchanged(path) as sha256:
         return *read_weights(path, ema=ema), sha256
 
 
-def read_weights(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict]:
-    """What `read_checkpoint` reads of a file; memory-mapped where the format allows."""
+def read_weights(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict, tuple[str, ...]]:
+    """What `read_checkpoint` gives but the hash; memory-mapped where the format allows."""
     name = f"model.checkpoint={path}"
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
-                architecture = (file.metadata() or {}).get("architecture", "{}")
-                return {key: file.get_tensor(key) for key in file.keys()}, json.loads(architecture)  # noqa: SIM118
+                metadata = file.metadata() or {}
+                architecture, names = (json.loads(metadata.get(*key)) for key in METADATA)
+                return {key: file.get_tensor(key) for key in file.keys()}, architecture, tuple(names)  # noqa: SIM118
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower():
@@ -125,10 +127,15 @@ def read_weights(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict]:
         raise ValueError(f"{name} is truncated or damaged ({' '.join(str(error).split())[:120]})") from None
     for key in ("ema", "model") if ema else ("model",):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
-            return state[key], {}
+            return state[key], {}, names_in(state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{name} holds no state dict (keys: {', '.join(map(str, list(state)[:8]))})")
-    return state, {}
+    return state, {}, ()
+
+
+def names_in(state: dict) -> tuple[str, ...]:
+    """The names of the classes in a checkpoint of ditexp.train."""
+    return tuple(json.loads(state["data"])["class_names"]) if {"settings", "data"} <= state.keys() else ()
 
 
 def infer_architecture(

@@ -35,7 +35,7 @@ class PretrainedTextDiT:
         max_length: int | None = None,
     ):
         path = Path(folder) / "model.safetensors"
-        weights, trained, sha256 = read_checkpoint(path, ema=True)
+        weights, trained, _, sha256 = read_checkpoint(path, ema=True)
         name = f"model.folder={folder}"
         architecture = infer_architecture(weights, checkpoint=name, num_heads=trained.get("num_heads"), num_classes=0)
         del architecture["num_classes"], architecture["has_null"]

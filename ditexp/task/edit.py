@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import Condition, Conditioner, Data, FlowModel, Sheet
-from ditexp.task.direction import Direction, batches, read_direction
+from ditexp.core import Condition, Conditioner, Data, FlowModel, Labelled, LabelMeaning, Sheet, class_names
+from ditexp.task.direction import BetweenClasses, Direction, batches, read_direction
 from ditexp.task.pixels import check_pixels
 
 RECONSTRUCTED = 256  # originals that the round trip is measured on, at most
@@ -108,10 +108,27 @@ class Edit:
     def on_the_way_in(self, sampler):
         return sampler if self.guided else sampler.unguided()
 
+    def label_meaning(self, model: FlowModel) -> LabelMeaning | None:
+        """Of a direction between classes: labels are the data's."""
+        if not isinstance(self.direction, BetweenClasses):
+            return None
+        classes = self.direction.targets(self.data.labels.unique()).unique().tolist()
+        return LabelMeaning(classes, self.data.num_classes, class_names(self.data))
+
     def targets(self, condition: Condition, labels: Tensor) -> Tensor | None:
         """The classes (B,) that images of these labels are to be of; None if nothing says."""
         of_direction = None if self.direction is None else self.direction.targets(labels)
         return condition.labels if of_direction is None else of_direction
+
+    def in_classes_of_data(self, sampler, targets: Tensor | None) -> Tensor | None:
+        """The targets if they can be compared with the data's labels, else None."""
+        if self.label_meaning(sampler.model):
+            return targets
+        conditioner, pairs = sampler.conditioner, zip(class_names(self.data), class_names(sampler.model))
+        of_classes = (
+            not isinstance(conditioner, Labelled) or conditioner.label_meaning(sampler.model).classes is not None
+        )
+        return targets if of_classes and all(ours == theirs for ours, theirs in pairs) else None
 
     def scores(
         self, sampler, samples, classes: Tensor | None, classify: Callable[[Tensor], Tensor] | None
@@ -150,7 +167,7 @@ class Edit:
         targets = self.targets(sampler.condition(range(len(labels))).to("cpu"), labels)
         if targets is None or is_null(sampler.model, targets).any():
             return None
-        changing = to_change(labels, targets)
+        changing = to_change(labels, self.in_classes_of_data(sampler, targets))
         return (classes == targets)[changing].double().mean().item()
 
     def picture(self, sampler, images: Tensor) -> Sheet:
@@ -158,14 +175,15 @@ class Edit:
         indices = range(len(images))
         originals, labels = self.originals(indices)
         targets = self.targets(sampler.condition(indices).to("cpu"), labels)
-        shown = to_change(labels, targets).nonzero()[:SHOWN, 0].tolist()
+        shown = to_change(labels, self.in_classes_of_data(sampler, targets)).nonzero()[:SHOWN, 0].tolist()
         noise, back = (sampler.model.decode(x).cpu() for x in self.reconstructed(sampler, shown))
         sampler.take_cost()
         columns = [sampler.model.decode(originals[shown]), noise, back, images[shown]]
         if hasattr(sampler.conditioner, "captions"):
             rows = sampler.conditioner.captions(shown)
         else:
-            rows = [caption(sampler, labels[i].item(), None if targets is None else targets[i].item()) for i in shown]
+            ends = labels, *(() if targets is None else (targets,))
+            rows = [caption(sampler.model, *(end[i].item() for end in ends)) for i in shown]
         names = ("image", "noise", "nothing changed", "edited")
         return Sheet(torch.stack(columns, dim=1), columns=names, rows=rows)
 
@@ -181,7 +199,8 @@ def is_null(model: FlowModel, labels: Tensor) -> Tensor:
     return labels == model.num_classes if model.num_classes else torch.zeros_like(labels, dtype=torch.bool)
 
 
-def caption(sampler, label: int, target: int | None) -> str:
-    """What an image was and what it is to be: "2 -> 3"."""
-    known = [str(each) for each in (label, target) if each is not None and each in range(sampler.model.num_classes)]
+def caption(model: FlowModel, *labels: int) -> str:
+    """What an image was and what it is to be: "2 -> 3", or by the names of the classes."""
+    names = dict(enumerate(class_names(model)))
+    known = [str(names.get(label, label)) for label in labels if label in range(model.num_classes)]
     return " -> ".join(dict.fromkeys(known))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import Sheet, notice
+from ditexp.core import Sheet, class_names, notice
 from ditexp.noise import slerp
 
 OF = ("noise", "condition", "both")
@@ -93,8 +93,9 @@ class Interpolate:
     def picture(self, sampler, images: Tensor) -> Sheet:
         """The first paths, one a row; of conditions, with the labels of their ends."""
         paths = min(PATHS_SHOWN, len(images) // self.frames)
-        labels = None if self.of == "noise" else sampler.condition(range(2 * paths)).labels
-        rows = [] if labels is None else [f"{first} to {second}" for first, second in labels.view(-1, 2).tolist()]
+        labels, names = sampler.condition(range(2 * paths)).labels, dict(enumerate(class_names(sampler.model)))
+        ends = [] if labels is None or self.of == "noise" else [names.get(label, label) for label in labels.tolist()]
+        rows = [f"{first} to {second}" for first, second in zip(ends[::2], ends[1::2])]
         shares = [f"{frame / (self.frames - 1):.2g}" for frame in range(self.frames)]
         return Sheet(images[: paths * self.frames].unflatten(0, (paths, self.frames)), shares, rows, moving=True)
 
