@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ditexp import uncertainty
 from ditexp.cli import ConfigError, describe, instantiate, not_whole_numbers
 from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, notice
 from ditexp.devices import choose_devices
@@ -101,7 +102,7 @@ def build(cfg: DictConfig) -> Cell:
         "sample_id": store.id,
         "num_samples": cfg.num_samples,
         "metrics": {name: identify(metric) for name, metric in chosen.items()},
-        "resamples": cfg.resamples,
+        "resamples": [cfg.resamples, uncertainty.VERSION] if cfg.resamples else 0,
         "feature": feature and feature.identity,
         "reference": None if reference is None else reference.fingerprint(),
         **evaluator.protocol,

@@ -18,6 +18,7 @@ from ditexp.cell import identify
 from ditexp.cli import register_with_hydra
 from ditexp.condition.unconditional import Unconditional
 from ditexp.guidance.none import NoGuidance
+from ditexp.job import as_numbers
 from ditexp.model.analytic import GaussianMixture
 from ditexp.sampler import Sampler
 from ditexp.schedule.uniform import Uniform
@@ -414,7 +415,8 @@ def test_scores_are_measured_on_the_images():
     completed = image.clone()
     completed[1:, ..., 4:] += 9  # to be filled
     scores = task.scores(s, Samples(completed, 5), None, lambda images: images.flatten(1).sum(1))
-    assert scores == {"known_error": 0, "agreement": 1 / 5}
+    assert as_numbers(scores) == {"known_error": 0, "agreement": 1 / 5}
+    assert scores["agreement"].values.tolist() == [1, 0, 0, 0, 0]
     completed[5] += 50  # made, but not asked for
     assert task.scores(s, Samples(completed, 5), None, None) == {"known_error": 0}
     completed[4, 0, 3, 3] -= 3

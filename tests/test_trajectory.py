@@ -62,11 +62,11 @@ def test_the_error_is_that_beside_the_exact_flow(guidance, model, tmp_path):
     x, condition = made.noise(range(12)), made.condition(range(12))
     exact = Dopri5Fixed().integrate(made.field(condition), x, Uniform(500).grid().tolist()).x
     rmse = (made.integrate(x, condition, range(12)) - exact).square().mean().sqrt().item()
-    assert scores["trajectory_rmse"] == pytest.approx(rmse, rel=1e-5)
-    assert scores["trajectory_order"] == pytest.approx(1, abs=0.1)
+    assert scores["trajectory_rmse"].score == pytest.approx(rmse, rel=1e-5)
+    assert scores["trajectory_order"].score == pytest.approx(1, abs=0.1)
     times, errors = zip(*details["error_along_t"])
     assert list(times) == made.grid and errors[0] == 0
-    assert errors[-1] == scores["trajectory_rmse"]
+    assert errors[-1] == scores["trajectory_rmse"].score
     assert details["reference_error"] < 1e-8
 
 

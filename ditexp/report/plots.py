@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ditexp.report.columns import TIE, Column, is_finite
+from ditexp.report.columns import Column, is_finite
 from ditexp.report.table import Table
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def heat_map(table: Table, quality: Column | None) -> Figure | None:
             ax.text(
                 costs.index(cost),
                 labels.index(label),
-                f"{quality.values[row]:.3g}" + TIE * (row in quality.ties),
+                f"{quality.values[row]:.3g}" + quality.mark(row),
                 ha="center",
                 va="center",
                 fontsize=9,
