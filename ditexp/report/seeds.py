@@ -108,7 +108,8 @@ def difference(first: dict, second: dict, name: str) -> Difference | None:
             series = zip(*([weight * value for value in noise["halves"]] for weight, noise in found))
             deviations = [sum(values) for values in series]
             units = min(noise["units"] for _, noise in found)
-            parts.append((variance(deviations), 1 / (1 / (units - 1) + 1 / (len(deviations) - 1))))
+            freedom = max(len(deviations) - 2, 1)  # even and odd halves have a mean each
+            parts.append((variance(deviations), 1 / (1 / (units - 1) + 1 / freedom)))
         whole = sum(part for part, _ in parts)
         # Welch and Satterthwaite's.
         freedom = whole**2 / sum(part**2 / freedom for part, freedom in parts) if whole else parts[0][1]
