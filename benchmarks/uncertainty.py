@@ -375,7 +375,7 @@ def main() -> None:
         print("\n".join(map(json.dumps, rows if isinstance(rows, list) else [rows])), flush=True)
 
     done("labels", list(of_labels()))
-    tables = {2: equal_tables(2, 2000), 9: equal_tables(9, 1000), 20: equal_tables(20, 500)}
+    tables = {2: equal_tables(2, 2000), 9: equal_tables(9, 1000), 20: equal_tables(20, 1500)}
     done("tables", list(of_tables(tables)))
     done("differences", list(of_differences(tables)))
     done("units", list(of_units()))

@@ -491,7 +491,7 @@ def test_a_difference_has_the_noise_of_all_its_seeds():
     found = difference(rows[1], rows[0], "fid")
     parts = [np.var(draw[0] / 2, ddof=1), np.var(draw[2] / 2, ddof=1), np.var(draw[3] / 2, ddof=1)]
     assert found.value == 1 and found.error == pytest.approx(sum(parts) ** 0.5)
-    each = 1 / (1 / 499 + 1 / 39)
+    each = 1 / (1 / 499 + 1 / 38)
     assert found.freedom == pytest.approx(each * sum(parts) ** 2 / sum(part**2 for part in parts))
 
 
@@ -533,6 +533,17 @@ def test_an_unknown_noise_is_marked_and_explained():
     assert not any(line.startswith(("?", "±")) for line in Table.of([cell(), cell(steps=50)]).caption)
     three = Table.of([sampled(), sampled(steps=50, fid=9.0), cell(steps=7, fid=2.0)])
     assert (three.fid.worse, three.fid.unknown, three.fid.ties) == ({2}, {1}, set())
+
+
+def test_a_fid_that_is_mostly_bias_is_told():
+    """Halves have twice the bias."""
+    cells = [sampled(fid=0.4), sampled(steps=50, fid=2.0)]
+    for result, mean in zip(cells, (0.61, 2.9)):
+        result["deviations"]["fid"]["mean"] = mean
+    (line,) = [line for line in Table.of(cells).caption if "bias" in line]
+    assert line.startswith("FID of 1 of 2 cells is mostly bias")
+    cells[0]["deviations"]["fid"]["mean"] = 0.59
+    assert "bias" not in " ".join(Table.of(cells).caption)
 
 
 def test_where_no_halves_are_known_shared_seeds_tell():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from ditexp.report.seeds import MANY, compared_with_best, noise_of
+from ditexp.report.seeds import compared_with_best
 
 # How each number is headed, and which of its values is the best.
 COSTS: dict[str, tuple[str, Callable | None]] = {
@@ -250,55 +250,6 @@ def rank(result: dict, metrics: list[tuple[str, str]]) -> tuple[int, float]:
         return (1, 0.0)
     is_better_high = METRICS.get(metrics[0][1], ("", None))[1] is max
     return (0, -value if is_better_high else value)
-
-
-def caption(done: list[dict], columns: list[Column]) -> list[str]:
-    """Protocol, feature network, reference and number of samples; what each mark in the columns stands for."""
-    protocols = [protocol_of(result) for result in done]
-    sentences = []
-    names = {"protocol": "Protocol", "feature network": "Features", "reference": "Reference"}
-    for name, header in (names | {"number of samples": "Samples per cell"}).items():
-        if values := dict.fromkeys(protocol[name] for protocol in protocols if name in protocol):
-            sentences.append(f"{header}: {' / '.join(values)}.")
-    lines = [" ".join(sentences)] if sentences else []
-    marks = protocol_marks(done)
-    usual = next((protocol for protocol in protocols if not marks[json.dumps(protocol)]), {})
-    for key, mark in marks.items():
-        if mark:
-            facts = json.loads(key)
-            differ = [name for name in {**usual, **facts} if facts.get(name) != usual.get(name)]
-            what = "; ".join(f"{name} {facts.get(name, 'none')}" for name in differ)
-            lines.append(f"{mark} not comparable with the others: {what}.")
-    return lines + notes_on_noise(done, columns)
-
-
-def notes_on_noise(done: list[dict], columns: list[Column]) -> list[str]:
-    """What ±, ≈ and ? in the columns stand for."""
-    lines = []
-    if any(column.spread for column in columns):
-        few = [row for row in done if len(row["members"]) < MANY]
-        found = [noise for row in few for name in row["metrics"] if (noise := noise_of(row, name))]
-        numbers = " or ".join(map(str, sorted({len(noise["halves"]) for noise in found})))
-        ways = [f"estimated from {numbers} random halves of its samples"] if found else []
-        ways += [f"between the seeds of a row that has {MANY} or more"] if len(few) < len(done) else []
-        lines.append(
-            f"±: standard deviation expected between sample sets, {' or '.join(ways)}; error from the reference images "
-            "is not included."
-        )
-    metrics = [column for column in columns if column.kind == "metric"]
-    if any(column.ties or column.worse for column in metrics):
-        lines.append(
-            f"{TIE.strip()}: statistically tied with the best, which is bold. Neither: worse, with 95 % confidence in "
-            "all such cells of a column together (paired by the noise that samples start from; with respect to these "
-            "reference images, whose own error is not included)."
-        )
-    if any(column.unknown for column in columns):
-        lines.append(
-            f"{UNKNOWN.strip()}: unknown whether it is worse than the best or tied with it: resamples=0, a score that "
-            "single samples have no values of, or a result of an earlier version (run its command again: no sample is "
-            "made anew)."
-        )
-    return lines
 
 
 def is_finite(value: float | None) -> bool:
