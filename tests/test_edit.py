@@ -459,6 +459,7 @@ def test_the_command(ditexp, tmp_path):
     assert after["cost"]["forwards"] == same["cost"]["forwards"] == 20
     assert after["metrics"]["reconstruction_rmse"] == same["metrics"]["reconstruction_rmse"] < 0.1
     assert same["metrics"]["change_rmse"] < 0.1 < 0.5 < after["metrics"]["change_rmse"]
+    assert set(after["deviations"]) == {"reconstruction_rmse", "change_rmse", "target_share"}
     assert after["metrics"]["target_share"] >= 0.8 and same["metrics"]["target_share"] >= 0.8
 
     wrong = ditexp("task=edit", "task.direction={3:8}", *small)

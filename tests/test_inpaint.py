@@ -455,6 +455,8 @@ def test_a_sweep_of_the_command(ditexp, tmp_path):
     for result in results:
         assert result["config"]["condition"]["_target_"].endswith("Unconditional")
         assert result["metrics"]["known_error"] == 0 and 0.1 < result["metrics"]["agreement"] < 1
+        assert set(result["deviations"]) == set(result["metrics"]) - {"known_error"}
+        assert {found["units"] for found in result["deviations"].values()} == {40}
         assert {"fid", "precision"} < set(result["metrics"]) and result["cost"]["nfe"] == 3
         with Image.open(result["grid"]) as drawn:  # ten digits of 48 pixels in three rows, and captions
             assert drawn.mode == "RGB" and drawn.width > 10 * 50 and drawn.height == 3 * 50 - 2

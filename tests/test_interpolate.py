@@ -485,6 +485,7 @@ def test_a_sweep(ditexp, tmp_path, monkeypatch):
         steps = np.linalg.norm(np.diff(images, axis=0), axis=1)
         ratio = steps.sum() / np.linalg.norm(images[-1] - images[0])
         assert result["metrics"] == {"path_ratio": pytest.approx(ratio, rel=1e-12)} and ratio > 1
+        assert result["deviations"] == {}  # one path says nothing of another
         grid = Path(result["grid"])
         with Image.open(grid.with_suffix(".gif")) as gif, Image.open(grid) as sheet:
             assert gif.n_frames == 20 and gif.size == (48, 48)
@@ -493,6 +494,7 @@ def test_a_sweep(ditexp, tmp_path, monkeypatch):
     assert labels.tolist() == [0] * 5 + [1] * 3
     (table,) = (outputs / "reports").rglob("table.md")
     assert "path / straight" in table.read_text() and "task.of" in table.read_text()
+    assert "?: unknown whether" in table.read_text()
 
     film = log_offline(found["both"], tmp_path / "wandb", monkeypatch)
     assert film == Path(found["both"]["grid"]).with_suffix(".gif").read_bytes()

@@ -139,6 +139,8 @@ def test_the_command_tells_the_numbers(ditexp, tmp_path):
     heun, dopri5 = by_solver["heun"], by_solver["dopri5"]
     assert len(heun["trajectory"]["error_along_t"]) == 9
     assert heun["metrics"]["trajectory_rmse"] > 3 * dopri5["metrics"]["trajectory_rmse"] > 0
+    for name in ("trajectory_rmse", "round_trip_rmse"):
+        assert [result["deviations"][name]["units"] for result in (heun, dopri5)] == [16, 16]
     assert "trajectory_order" not in dopri5["metrics"] and "error_along_t" not in dopri5["trajectory"]
     assert heun["trajectory"]["curvature"] == dopri5["trajectory"]["curvature"] > 0
 
