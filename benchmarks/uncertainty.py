@@ -350,6 +350,56 @@ def of_the_reference() -> dict:
     }
 
 
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def pairs_and_sd(row: dict) -> list[str]:
+    return [text for when in ("before", "now") for text in (percent(row[when]["pairs"]), f"{row[when]['sd']:.2f}")]
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def report(result: dict) -> str:
+    """The tables of docs/reading_the_numbers.md."""
+    parts = []
+    rows = [(row["labels"] or "drawn", f"{row['samples']:,}", *pairs_and_sd(row)) for row in result["labels"]]
+    heads = ("labels", "samples", "before: pairs", "before: ± / truth", "now: pairs", "now: ± / truth")
+    parts.append(markdown(heads, rows))
+    ways = ("before", "0.05 / (K - 1)", "now")
+    rows = [
+        (row["equal cells"], *(f"{percent(row[way]['cells'])}, {percent(row[way]['tables'])}" for way in ways))
+        for row in result["tables"]
+    ]
+    parts.append(markdown(("equal cells: unmarked, tables with one", *ways), rows))
+    cases = dict.fromkeys((row["cells"], row["equally good"]) for row in result["differences"])
+    sizes = list(dict.fromkeys(row["size"] for row in result["differences"]))
+    rows = []
+    for case in cases:
+        found = [row for row in result["differences"] if (row["cells"], row["equally good"]) == case]
+        for when in ("before", "now"):
+            most = max(row[when]["wrong"] for row in found)
+            rows.append((*case, when, *(f"{100 * row[when]['found']:.0f} %" for row in found), percent(most)))
+    parts.append(markdown(("cells", "equally good", "", *map(str, sizes), "wrong, at most"), rows))
+    rows = [(row["samples"], *pairs_and_sd(row)) for row in result["units"]]
+    parts.append(markdown(("samples", *heads[2:]), rows))
+    rows = [
+        (row["seeds"], *(f"{row[when]['from']:.2f} to {row[when]['to']:.2f}" for when in ("before", "now")))
+        + tuple(percent(row[when]["tables"]) for when in ("before", "now"))
+        for row in result["seeds"]
+    ]
+    parts.append(markdown(("seeds", "before: ± / truth", "now: ± / truth", "before: tables", "now: tables"), rows))
+    rows = [
+        (f"{row['fid']:.2f}", percent(row["bias"]), *(f"{row[name]:.1f}" for name in ("fid", "fid_infinity", "kid")))
+        for row in result["floor"]
+    ]
+    parts.append(markdown(("FID", "of it bias", "± / truth: FID", "FID∞", "KID"), rows))
+    return "\n\n".join(parts)
+
+
 def check() -> None:
     """The fast FID is ditexp's."""
     labels = torch.arange(COUNT) % 10
@@ -385,6 +435,7 @@ def main() -> None:
     done("seeds", list(of_seeds()))
     done("floor", list(of_the_floor()))
     done("reference", of_the_reference())
+    print(report(result))
 
 
 if __name__ == "__main__":

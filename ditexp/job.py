@@ -162,7 +162,8 @@ def compare(cell: Cell, title: str) -> tuple[dict[str, float], dict, dict[str, d
                 cache=Path(cell.cfg.outputs) / "cache" / name,
                 advance=bar.advance,
             )
-        labels = cell.sampler.condition(range(comparison.samples)).to("cpu").labels
+        with torch.inference_mode():
+            labels = cell.sampler.condition(range(comparison.samples)).to("cpu").labels
         deviations |= deviations_per_sample(found, resamples=cell.cfg.resamples, labels=labels)
         scores |= as_numbers(found)
     return scores, details, deviations

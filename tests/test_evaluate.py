@@ -92,7 +92,7 @@ def test_samples_of_a_set_that_belong_together_are_drawn_together(ditexp):
 def test_of_a_set_whose_task_is_gone_nothing_is_said_of_noise(ditexp):
     gone = {"_target_": "ditexp.data.ImageFolder", "path": "gone", "size": 8}
     store = sample_set({"_target_": "ditexp.task.inpaint.Inpaint", "data": gone})
-    code, out, err = ditexp(evaluate, f"images={store.id}")
+    code, _, err = ditexp(evaluate, f"images={store.id}")
     assert code == 0 and scores()["deviations"] == {} and "fid" in scores()["metrics"]
     assert "which samples belong together is unknown (gone is not a folder" in err
 

@@ -443,7 +443,7 @@ def test_seeds_of_a_cell_become_one_row():
     assert table.column("inception/fid_best_seed").values == (1.0, None)
     assert [len(row["members"]) for row in table.results] == [3, 1]
     caption = " ".join(table.caption)
-    assert "between sample sets, estimated from 4 random halves of its samples; error from" in caption
+    assert "between sample sets, estimated from 4 random halves of a cell's samples; error from" in caption
     assert "seeds of a row" not in caption
     other = [sampled(seed, fid=9.0 + seed, feature="dinov2") for seed in (0, 1)]
     both = Table.of([sampled(seed, fid=fid) for seed, fid in fids.items()] + other)
@@ -458,7 +458,7 @@ def test_many_seeds_show_themselves_how_much_they_spread():
     assert table.fid.spread == (pytest.approx(np.std(fids, ddof=1)),)
     assert "between sample sets, between the seeds of a row that has 5 or more; error" in " ".join(table.caption)
     mixed = " ".join(Table.of([*many, sampled(steps=50)]).caption)
-    assert "4 random halves of its samples or between the seeds of a row that has 5 or more" in mixed
+    assert "4 random halves of a cell's samples or between the seeds of a row that has 5 or more" in mixed
     assert Table.of(of_seeds(fids)).fid.spread == (pytest.approx(np.std(fids, ddof=1)),)
     assert Table.of(of_seeds(fids[:-1])).fid.spread == ()
     assert Table.of(of_seeds([*fids[:-1], math.inf])).fid.spread == ()
@@ -541,7 +541,7 @@ def test_a_fid_that_is_mostly_bias_is_told():
     for result, mean in zip(cells, (0.61, 2.9)):
         result["deviations"]["fid"]["mean"] = mean
     (line,) = [line for line in Table.of(cells).caption if "bias" in line]
-    assert line.startswith("FID of 1 of 2 cells is mostly bias")
+    assert line.startswith("FID: in 1 of 2 cells half of the value or more is bias")
     cells[0]["deviations"]["fid"]["mean"] = 0.59
     assert "bias" not in " ".join(Table.of(cells).caption)
 
@@ -581,7 +581,7 @@ def test_advice_names_the_best_within_a_budget_and_how_sure_it_is():
     assert fifth.endswith("the only one.") and "no cell is that cheap; the cheapest takes 20" in none
     assert seconds.startswith("At most 9 s/image: euler with 80 steps")
     unknown = recommend(Table.of([cell(), cell(steps=50, fid=2.0)]), {})
-    assert "by 1, which may be noise" in unknown[0]
+    assert "by 1 ± ?, which may be noise" in unknown[0]
 
 
 def test_advice_passes_over_what_others_beat_in_cost_and_quality():

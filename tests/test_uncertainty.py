@@ -8,7 +8,10 @@ from statistics import stdev
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
+from ditexp.cell import build
+from ditexp.cli import packaged, register_with_hydra
 from ditexp.core import Features, PerSample, notice, root_mean
 from ditexp.metric.fid import FrechetDistance
 from ditexp.metric.inception_score import InceptionScore
@@ -247,3 +250,15 @@ def test_what_halves_cannot_tell_is_left_out(caplog):
     assert "5 images with 6 features" in caplog.text
     notice("after all that, notices are given again")
     assert "given again" in caplog.text
+
+
+def test_results_of_halves_drawn_in_another_way_are_scored_again_and_no_set_is_made_anew(tmp_path, monkeypatch):
+    register_with_hydra()
+    with initialize_config_dir(version_base="1.3", config_dir=str(packaged("conf"))):
+        cfg = compose("config", overrides=["num_samples=32", f"outputs={tmp_path}"])
+        without = compose("config", overrides=["num_samples=32", f"outputs={tmp_path}", "resamples=0"])
+    now, now_without = build(cfg), build(without)
+    monkeypatch.setattr("ditexp.uncertainty.VERSION", 1)
+    before, before_without = build(cfg), build(without)
+    assert before.id != now.id and before.store.id == now.store.id
+    assert before_without.id == now_without.id

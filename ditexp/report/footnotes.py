@@ -37,7 +37,7 @@ def notes_on_noise(done: list[dict], columns: list[Column]) -> list[str]:
         few = [row for row in done if len(row["members"]) < MANY]
         found = [noise for row in few for name in row["metrics"] if (noise := noise_of(row, name))]
         numbers = " or ".join(map(str, sorted({len(noise["halves"]) for noise in found})))
-        ways = [f"estimated from {numbers} random halves of its samples"] if found else []
+        ways = [f"estimated from {numbers} random halves of a cell's samples"] if found else []
         ways += [f"between the seeds of a row that has {MANY} or more"] if len(few) < len(done) else []
         lines.append(
             f"±: standard deviation expected between sample sets, {' or '.join(ways)}; error from the reference images "
@@ -48,14 +48,14 @@ def notes_on_noise(done: list[dict], columns: list[Column]) -> list[str]:
         lines.append(
             f"{TIE.strip()}: statistically tied with the best, which is bold. Neither: worse, with 95 % confidence in "
             "all such cells of a column together (paired by the noise that samples start from; with respect to these "
-            "reference images, whose own error is not included)."
+            "reference images)."
         )
     for column in metrics:
         name = column.name.rpartition("/")[2]
         if name in FRECHET and (count := sum(is_mostly_bias(row, name) for row in done)):
             lines.append(
-                f"{column.header} of {count} of {len(done)} cells is mostly bias, which more samples lower (of half of "
-                "the samples it is 1.5 times as much or more): its ± is there up to twice as wide as it should be."
+                f"{column.header}: in {count} of {len(done)} cells half of the value or more is bias from the number "
+                "of samples; their ± is up to twice too wide."
             )
     if any(column.unknown for column in columns):
         lines.append(

@@ -77,10 +77,10 @@ def front_of(rows: Sequence[int], quality: Column, cost: Column) -> list[int]:
 
 
 def gap(table: Table, quality: Column, row: int, best: int) -> str:
-    """By how much a row is worse than the best, ± the standard error of that where it is known."""
+    """By how much a row is worse than the best, ± the standard error of that."""
     found = difference(table.results[row], table.results[best], quality.name.rpartition("/")[2])
     size = f"{abs(quality.values[row] - quality.values[best]):.3g}"
-    return size if found is None else f"{size} ± {found.error:.2g}"
+    return f"{size} ± ?" if found is None else f"{size} ± {found.error:.2g}"
 
 
 def described(table: Table, quality: Column, cost: Column, row: int) -> str:
