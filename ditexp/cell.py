@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ditexp import uncertainty
 from ditexp.cli import ConfigError, describe, instantiate, not_whole_numbers
-from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, notice
+from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, Task, notice
 from ditexp.devices import choose_devices
 from ditexp.evaluator import Evaluator, protocol_of
 from ditexp.files import digest
@@ -90,6 +90,9 @@ def build(cfg: DictConfig) -> Cell:
     bound = attempt(bind, cfg, parts, devices[0])
     stop_if_wrong()
     sampler, store = bound
+    if not isinstance(sampler.task, Task):
+        name = type(sampler.task).__name__
+        mistakes.append(f"task: {name} has no units(indices), which tells dependent samples: inherit it from core.Task")
     if hasattr(sampler.task, "check"):
         attempt(sampler.task.check, sampler)
     if cfg.num_samples < (least := getattr(sampler.task, "least_samples", 1)):

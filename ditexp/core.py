@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -265,6 +265,7 @@ class Conditioner(Protocol):
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition: ...
 
 
+@runtime_checkable
 class Task(Protocol):
     """What is done with the sampler for the samples of the given indices.
 

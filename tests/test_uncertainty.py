@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import stdev
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from ditexp.cell import build
 from ditexp.cli import packaged, register_with_hydra
@@ -22,6 +24,7 @@ from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.uncertainty import Design, deviations, deviations_per_sample, halves
+from tests.conftest import refused
 
 METRICS = (FrechetDistance(), InceptionScore(split_size=5000), PrecisionRecall())
 CENTRES = 3 * torch.randn(10, 6, generator=torch.Generator().manual_seed(7))
@@ -250,6 +253,24 @@ def test_what_halves_cannot_tell_is_left_out(caplog):
     assert "5 images with 6 features" in caplog.text
     notice("after all that, notices are given again")
     assert "given again" in caplog.text
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A task that doesn't say which samples belong together."""
+
+    def __call__(self, sampler, indices):
+        raise NotImplementedError
+
+
+def test_a_task_that_does_not_say_which_samples_belong_together_is_refused_before_any_work(tmp_path):
+    register_with_hydra()
+    with initialize_config_dir(version_base="1.3", config_dir=str(packaged("conf"))):
+        cfg = compose("config", overrides=["num_samples=32", f"outputs={tmp_path}"])
+    OmegaConf.set_struct(cfg, False)
+    cfg.task = {"_target_": f"{__name__}.Bare"}
+    with refused(["Bare", "units(indices)", "core.Task"]):
+        build(cfg)
 
 
 def test_results_of_halves_drawn_in_another_way_are_scored_again_and_no_set_is_made_anew(tmp_path, monkeypatch):
