@@ -307,7 +307,7 @@ def of_the_floor() -> Iterator[dict]:
                 means += [found["mean"] - values["fid"][-1]] if name == "fid" else []
         ratios = {name: rms(noise[name]) / float(np.std(values[name], ddof=1)) for name in values}
         fid = float(np.mean(values["fid"]))
-        yield {"shift": shift, "fid": fid, "bias": float(np.mean(means)) / fid, **ratios}
+        yield {"shift": shift, "value": fid, "bias": float(np.mean(means)) / fid, **ratios}
 
 
 def of_the_reference() -> dict:
@@ -393,7 +393,7 @@ def report(result: dict) -> str:
     ]
     parts.append(markdown(("seeds", "before: ± / truth", "now: ± / truth", "before: tables", "now: tables"), rows))
     rows = [
-        (f"{row['fid']:.2f}", percent(row["bias"]), *(f"{row[name]:.1f}" for name in ("fid", "fid_infinity", "kid")))
+        (f"{row['value']:.2f}", percent(row["bias"]), *(f"{row[name]:.1f}" for name in ("fid", "fid_infinity", "kid")))
         for row in result["floor"]
     ]
     parts.append(markdown(("FID", "of it bias", "± / truth: FID", "FID∞", "KID"), rows))
