@@ -31,12 +31,13 @@ format: .venv/.ready
 docs: .venv/.ready  ## docs/reference.md, from conf
 	$(PY) -m docs.make_reference
 
-bench: .venv/.peers  ## the job over a bare loop, metrics and extraction beside their peers, the page, content hashes; writes benchmarks/results
+bench: .venv/.peers  ## a job over a bare loop, metrics and extraction beside their peers, the page, content hashes, noise; writes benchmarks/results
 	$(PY) -m benchmarks.overhead
 	PYTHONPATH=.venv/peers $(PY) -m benchmarks.metrics
 	PYTHONPATH=.venv/peers $(PY) -m benchmarks.extraction
 	$(PY) -m benchmarks.page
 	$(PY) -m benchmarks.content_hash
+	$(PY) -m benchmarks.uncertainty
 
 lock:  ## resolve pyproject.toml into requirements.lock: every version, every hash, no index
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

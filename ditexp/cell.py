@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ditexp import uncertainty
 from ditexp.cli import ConfigError, describe, instantiate, is_name, not_whole_numbers
 from ditexp.content import Stamp, sha256, stamp, stamps_below
-from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, Labelled, LabelMeaning, notice
+from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, Labelled, LabelMeaning, Task, notice
 from ditexp.devices import choose_devices
 from ditexp.evaluator import Evaluator, protocol_of
 from ditexp.files import digest
@@ -93,6 +94,9 @@ def build(cfg: DictConfig) -> Cell:
     bound = attempt(bind, cfg, parts, devices[0])
     stop_if_wrong()
     sampler, store = bound
+    if not isinstance(sampler.task, Task):
+        name = type(sampler.task).__name__
+        mistakes.append(f"task: {name} has no units(indices), which tells dependent samples: inherit it from core.Task")
     if hasattr(sampler.task, "check"):
         attempt(sampler.task.check, sampler)
     if cfg.num_samples < (least := getattr(sampler.task, "least_samples", 1)):
@@ -105,7 +109,7 @@ def build(cfg: DictConfig) -> Cell:
         "sample_id": store.id,
         "num_samples": cfg.num_samples,
         "metrics": {name: identify(metric) for name, metric in chosen.items()},
-        "resamples": cfg.resamples,
+        "resamples": [cfg.resamples, uncertainty.VERSION] if cfg.resamples else 0,
         "feature": feature and feature.identity,
         "reference": contents_of(reference),
         **evaluator.protocol,

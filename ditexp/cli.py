@@ -26,19 +26,10 @@ from ditexp.settings import PACKAGE, ConfigError, packaged, settle, unknown_key
 
 PLUGINS = str(PACKAGE / "_plugins")
 OmegaConf.register_new_resolver("process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True)
-OmegaConf.register_new_resolver("bundled", lambda name: bundled(name))
 
 
 class CellsFailed(RuntimeError):
     """Some cells failed; each has been reported already."""
-
-
-def bundled(name: str) -> str:
-    """The path of weights that come with the package. Raises ValueError for what is no name of some."""
-    known = sorted(path.name for path in (PACKAGE / "weights").iterdir() if path.name != "README.md")
-    if name not in known:
-        raise ValueError(f"${{bundled:{name}}}: choose from {', '.join(known)}, or give a path without ${{bundled:}}")
-    return str(PACKAGE / "weights" / name)
 
 
 def published_file(study: str) -> Path | None:

@@ -7,6 +7,7 @@ velocity is v = x_1 - x_0 and whose samples solve dx/dt = v(x, t) (Liu et al. 20
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -112,6 +113,39 @@ class Features:
     spatial: Tensor | None = None
     gaussians: Mapping[str, Gaussian] = field(default_factory=dict)
     labels: Tensor | None = None
+
+    def take(self, rows: Tensor) -> Features:
+        """Of some of the images, int64 rows; statistics known beforehand are of all of them and are left out."""
+        parts = (None if part is None else part[rows] for part in (self.pool, self.logits, self.spatial, self.labels))
+        pool, logits, spatial, labels = parts
+        return Features(len(rows), pool, logits, spatial, labels=labels)
+
+
+@dataclass(frozen=True)
+class PerSample:
+    """A score with the values of the single samples that it is made of, so that its noise can be estimated.
+
+    values: (N, ...) float64 on the CPU, of samples 0 to N - 1; NaN for a sample that has no part in the score.
+    reduce: (M, ...) values without NaN -> the score, as a tensor of one element.
+    """
+
+    values: Tensor
+    reduce: Callable[[Tensor], Tensor] = torch.mean
+
+    @property
+    def score(self) -> float:
+        return self.of(slice(None))
+
+    def of(self, rows: Tensor | slice) -> float:
+        """The score of some of the samples; NaN if none of them has a part in it."""
+        values = self.values[rows]
+        values = values[~values.flatten(1).isnan().any(1)] if values.dim() > 1 else values[~values.isnan()]
+        return self.reduce(values).item() if len(values) else math.nan
+
+
+def root_mean(squares: Tensor) -> Tensor:
+    """For PerSample: a root mean square error from each sample's mean square error."""
+    return squares.mean().sqrt()
 
 
 @dataclass
@@ -268,6 +302,7 @@ def class_names(of: object) -> tuple[str, ...]:
     return tuple(of.class_names) if isinstance(of, Named) else ()
 
 
+@runtime_checkable
 class Task(Protocol):
     """What is done with the sampler for the samples of the given indices.
 
@@ -275,14 +310,23 @@ class Task(Protocol):
 
     It may have more. Before any work, `check(sampler)` raises ValueError for a model, solver or condition that it
     cannot be done with, and `least_samples` is how many it takes. `prepare(sampler)` finds what all samples need, once
-    a process. With the samples there, `scores(sampler, samples, classes, classify)` gives figures of its own: samples
-    are an image source; classes (N,) int64 are the labels that the feature network takes them for, None where it judges
-    none; and classify tells its class of any pixels, (B, C, H, W) uint8 -> (B,), None where it has no logits. `picture(
-    sampler, images)` gives the Sheet that a person would be shown, from the first samples' pixels, (N, C, H, W) uint8.
-    `trajectory(sampler, indices)` gives a Sheet of some samples on their way from noise to data.
+    a process. With the samples there, `scores(sampler, samples, classes, classify)` gives figures of its own by their
+    names, PerSample, or a float where no single sample's value is known: samples are an image source; classes (N,)
+    int64 are the labels that the feature network takes them for, None where it judges none; and classify tells its
+    class of any pixels, (B, C, H, W) uint8 -> (B,), None where it has no logits. `picture(sampler, images)` gives the
+    Sheet that a person would be shown, from the first samples' pixels, (N, C, H, W) uint8. `trajectory(sampler,
+    indices)` gives a Sheet of some samples on their way from noise to data.
     """
 
     def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]: ...
+
+    def units(self, indices: Sequence[int]) -> Sequence[int] | None:
+        """The unit that each sample belongs to, an integer; samples of different units are independent.
+
+        For example the path of an interpolation, or the image that an edit begins with. None: all samples are
+        independent of each other. Tasks inherit this from Task.
+        """
+        return None
 
 
 @dataclass(frozen=True)
@@ -371,9 +415,10 @@ class Comparison(Protocol):
 
     def compare(
         self, sampler, *, batch_size: int, identity: dict, cache: Path, advance: Callable[[int], None]
-    ) -> tuple[dict[str, float], dict]:
+    ) -> tuple[dict[str, float | PerSample], dict]:
         """Scores, and JSON-able details beside them.
 
+        Values of a PerSample are those of samples that the sampler's own noise starts, from index 0 on.
         sampler: a Sampler that is loaded. identity: facts that determine the exact flow of a noise and where it starts.
         advance: told the number of samples that are done.
         """

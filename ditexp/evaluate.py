@@ -6,11 +6,12 @@ images: an npz file, a folder, or a sample set. The numbers and their protocol g
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import stdev
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from ditexp.cli import ConfigError, command, instantiate, not_whole_numbers
@@ -44,10 +45,18 @@ def main(cfg: DictConfig) -> None:
     protocol = {"images": judged, **evaluator.record()}  # files are hashed here, before any is judged
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    units, resamples = None, cfg.resamples
+    if isinstance(images, SampleStore):
+        try:
+            units = units_of(images, count)
+        except ValueError as error:
+            notice(f"{images.name}: no deviations, since which samples belong together is unknown ({error})")
+            resamples = 0
     scores, deviations = evaluator.score(
         images,
         count=count,
-        resamples=cfg.resamples,
+        resamples=resamples,
+        units=units,
         cache=feature_cache(cfg.outputs),
         device=device,
         title=images.name,
@@ -85,6 +94,17 @@ def tell_of_folders_left_out(images: ImageSource, count: int) -> None:
         )
 
 
+def units_of(images: SampleStore, count: int) -> Sequence[int] | None:
+    """Which of the first `count` samples are not independent, by the task that made the set.
+
+    Raises ValueError if the task can't be built anew, for example because the images that it began with are gone.
+    """
+    about = images.about()
+    if "config" not in about:
+        raise ValueError("set.json has no configuration")
+    return instantiate(OmegaConf.create(about["config"]["task"])).units(range(count))
+
+
 def show(result: dict, out: Path) -> None:
     protocol, console = result["protocol"], wide_console()
     images, reference = protocol["images"], protocol["reference"]
@@ -94,8 +114,8 @@ def show(result: dict, out: Path) -> None:
     table.add_column("value", justify="right")
     table.add_column("sd", justify="right")  # of such a value, with other images of the same kind
     for name, value in result["metrics"].items():
-        found = result["deviations"].get(name, ())
-        table.add_row(name, f"{value:.6g}", f"{stdev(found):.2g}" if len(found) > 1 else MISSING)
+        found = result["deviations"].get(name)
+        table.add_row(name, f"{value:.6g}", f"{stdev(found['halves']):.2g}" if found else MISSING)
     console.print(f"{images['count']:,} images of {images['name']}{against}", highlight=False, soft_wrap=True)
     facts = [f"protocol {protocol['protocol']}", *protocol["changed"], f"features {protocol['feature']['name']}"]
     console.print(", ".join(facts), highlight=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,11 +104,20 @@ class Evaluator:
         metric.check(fake=count, real=None if known else images or None)
 
     def score(
-        self, images: ImageSource, *, count: int, resamples: int, cache: Path, device: torch.device, title: str
-    ) -> tuple[dict[str, float], dict[str, list[float]]]:
+        self,
+        images: ImageSource,
+        *,
+        count: int,
+        resamples: int,
+        cache: Path,
+        device: torch.device,
+        title: str,
+        units: Sequence[int] | None = None,
+    ) -> tuple[dict[str, float], dict[str, dict]]:
         """All metrics of the first `count` images, from features extracted once and cached block by block.
 
-        And how they differ between random halves of the images, see `uncertainty.deviations`.
+        And how they differ between random halves of the images, see `uncertainty.deviations`. units: of each image,
+        where images of one unit are not independent.
         """
         if not self.metrics:
             return {}, {}
@@ -126,7 +135,9 @@ class Evaluator:
         for metric in self.metrics.values():
             scores |= metric(fake, real)
         with progress_bar(f"{title}, uncertainty", total=resamples, unit="resamples") as bar:
-            found = deviations(self.metrics.values(), fake, real, resamples=resamples, advance=lambda: bar.advance(1))
+            found = deviations(
+                self.metrics.values(), fake, real, resamples=resamples, units=units, advance=lambda: bar.advance(1)
+            )
         return scores, found
 
     def _labels(self, images: ImageSource, count: int) -> torch.Tensor | None:

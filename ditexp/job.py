@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from ditexp.card import write_card
 from ditexp.cell import Cell, build, build_component, build_for_sampling, sampling_identity, slice_of
 from ditexp.claims import Claims
-from ditexp.core import Labelled, class_names, notice
+from ditexp.core import Labelled, PerSample, class_names, notice
 from ditexp.devices import Assignment, crew_of
 from ditexp.evaluator import check_labels
 from ditexp.features import extract, extract_block, feature_cache, folder_of
@@ -31,6 +31,7 @@ from ditexp.provenance import code_version, machine, provenance
 from ditexp.provenance import command as typed
 from ditexp.report.grids import by_caption, draw, film, image_grid
 from ditexp.store import BLOCK_IMAGES
+from ditexp.uncertainty import deviations_per_sample
 
 
 def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
@@ -73,9 +74,10 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
             cache=feature_cache(cfg.outputs),
             device=cell.devices[0],
             title=title,
+            units=cell.sampler.task.units(range(cfg.num_samples)),
         )
-        compared, details = compare(cell, title)
-        of_task = task_scores(cell)
+        compared, details, deviations_compared = compare(cell, title)
+        of_task, deviations_of_task = task_scores(cell)
         write_pictures(cell)
     steps = None if cell.sampler.solver.adaptive else len(cell.sampler.grid) - 1
     result = {
@@ -86,7 +88,7 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         "num_samples": cfg.num_samples,
         "cost": {"steps": steps, **store.cost()},
         "metrics": metrics | compared | of_task,
-        "deviations": deviations,
+        "deviations": deviations | deviations_compared | deviations_of_task,
         **details,
         **({"class_names": list(names)} if (names := class_names(cell.sampler.model)) else {}),
         "protocol": cell.evaluator.record(),
@@ -160,9 +162,9 @@ def block_maker(config: dict, set_id: str, folder: str, device: torch.device) ->
     return make
 
 
-def compare(cell: Cell, title: str) -> tuple[dict[str, float], dict]:
-    """The metrics that integrate samples anew: their scores, and by their names what is beside these."""
-    scores, details = {}, {}
+def compare(cell: Cell, title: str) -> tuple[dict[str, float], dict, dict[str, dict]]:
+    """The metrics that integrate samples anew: their scores, by their names what is beside these, and deviations."""
+    scores, details, deviations = {}, {}, {}
     if cell.comparisons:
         cell.sampler.load(cell.cfg.batch_size)
     identity = sampling_identity(cell.cfg, cell.sampler)
@@ -176,15 +178,18 @@ def compare(cell: Cell, title: str) -> tuple[dict[str, float], dict]:
                 cache=Path(cell.cfg.outputs) / "cache" / name,
                 advance=bar.advance,
             )
-        scores |= found
-    return scores, details
+        with torch.inference_mode():
+            labels = cell.sampler.condition(range(comparison.samples)).to("cpu").labels
+        deviations |= deviations_per_sample(found, resamples=cell.cfg.resamples, labels=labels)
+        scores |= as_numbers(found)
+    return scores, details, deviations
 
 
-def task_scores(cell: Cell) -> dict[str, float]:
-    """What the task has to say of its samples."""
+def task_scores(cell: Cell) -> tuple[dict[str, float], dict[str, dict]]:
+    """What the task has to say of its samples, and deviations of these numbers."""
     sampler, store, feature = cell.sampler, cell.store, cell.evaluator.feature
     if not hasattr(sampler.task, "scores"):
-        return {}
+        return {}, {}
     classes, classify = None, None
     if feature and "logits" in feature.outputs and feature.channels == store.image_shape[2]:
         feature.to(cell.devices[0])
@@ -196,7 +201,19 @@ def task_scores(cell: Cell) -> dict[str, float]:
             return feature(images)["logits"].argmax(1)
 
     with torch.inference_mode():
-        return sampler.task.scores(sampler, store, classes, classify)
+        found = sampler.task.scores(sampler, store, classes, classify)
+    labels = store.labels() if cell.cfg.resamples else None
+    deviations = deviations_per_sample(
+        found,
+        resamples=cell.cfg.resamples,
+        labels=None if labels is None else torch.from_numpy(labels),
+        units=sampler.task.units(range(store.num_samples)),
+    )
+    return as_numbers(found), deviations
+
+
+def as_numbers(scores: Mapping[str, float | PerSample]) -> dict[str, float]:
+    return {name: score.score if isinstance(score, PerSample) else score for name, score in scores.items()}
 
 
 def tells_labels(cell: Cell) -> bool:

@@ -336,9 +336,10 @@ def test_figures_and_picture():
     pixels = model.decode(data.images[[0, 1, 2, 3, 4, 0, 1, 2]]) + 51
     classes = torch.tensor([1, 2, 0, 0, 0, 0])  # 1, 2, 0, 1, 2, 1 would be right
     scores = edit.scores(made, Samples(pixels, 6), classes, None)
-    assert scores["target_share"] == 0.5
-    assert scores["change_rmse"] == pytest.approx(0.4)
-    assert 0 < scores["reconstruction_rmse"] < 1e-6
+    assert scores["target_share"].score == 0.5
+    assert scores["change_rmse"].score == pytest.approx(0.4)
+    assert 0 < scores["reconstruction_rmse"].score < 1e-6
+    assert [len(scores[name].values) for name in ("target_share", "change_rmse", "reconstruction_rmse")] == [6, 6, 5]
     assert made.take_cost().network_rows == 0
     assert "target_share" not in edit.scores(made, Samples(pixels, 6), None, None)
     nowhere = sampler(model, edit, Unconditional())
@@ -458,6 +459,7 @@ def test_the_command(ditexp, tmp_path):
     assert after["cost"]["forwards"] == same["cost"]["forwards"] == 20
     assert after["metrics"]["reconstruction_rmse"] == same["metrics"]["reconstruction_rmse"] < 0.1
     assert same["metrics"]["change_rmse"] < 0.1 < 0.5 < after["metrics"]["change_rmse"]
+    assert set(after["deviations"]) == {"reconstruction_rmse", "change_rmse", "target_share"}
     assert after["metrics"]["target_share"] >= 0.8 and same["metrics"]["target_share"] >= 0.8
 
     wrong = ditexp("task=edit", "task.direction={3:8}", *small)

@@ -71,6 +71,35 @@ def test_a_folder_scores_as_the_npz_of_its_images(ditexp):
     assert scores("a")["id"] != scores("b")["id"]
 
 
+def sample_set(task: dict, count: int = 256) -> SampleStore:
+    """A set of digits in this folder's outputs, as if a task had made them."""
+    store = SampleStore(
+        Path("outputs/samples"), identity={"block_size": 256, "image_shape": [8, 8, 1]}, num_samples=count
+    )
+    store.begin({"config": {"task": task}})
+    store.write(0, DIGITS[:256], np.arange(256) % 10, cost=Cost(), maker={})
+    return store
+
+
+def units_of_scores() -> set[int]:
+    return {found["units"] for found in scores()["deviations"].values()}
+
+
+def test_samples_of_a_set_that_belong_together_are_drawn_together(ditexp):
+    """By the task that made the set; of a set whose task can't be had any more, nothing is said of noise."""
+    paths = sample_set({"_target_": "ditexp.task.interpolate.Interpolate", "frames": 11})
+    assert ditexp(evaluate, f"images={paths.id}")[0] == 0
+    assert units_of_scores() == {24} and "fid" in scores()["deviations"]
+
+
+def test_of_a_set_whose_task_is_gone_nothing_is_said_of_noise(ditexp):
+    gone = {"_target_": "ditexp.data.ImageFolder", "path": "gone", "size": 8}
+    store = sample_set({"_target_": "ditexp.task.inpaint.Inpaint", "data": gone})
+    code, _, err = ditexp(evaluate, f"images={store.id}")
+    assert code == 0 and scores()["deviations"] == {} and "fid" in scores()["metrics"]
+    assert "which samples belong together is unknown (gone is not a folder" in err
+
+
 def test_num_samples_takes_the_first(ditexp):
     np.savez("x.npz", DIGITS[:300])
     np.savez("y.npz", DIGITS[:200])

@@ -18,6 +18,7 @@ from ditexp.cell import identify
 from ditexp.cli import register_with_hydra
 from ditexp.condition.unconditional import Unconditional
 from ditexp.guidance.none import NoGuidance
+from ditexp.job import as_numbers
 from ditexp.model.analytic import GaussianMixture
 from ditexp.sampler import Sampler
 from ditexp.schedule.uniform import Uniform
@@ -414,7 +415,8 @@ def test_scores_are_measured_on_the_images():
     completed = image.clone()
     completed[1:, ..., 4:] += 9  # to be filled
     scores = task.scores(s, Samples(completed, 5), None, lambda images: images.flatten(1).sum(1))
-    assert scores == {"known_error": 0, "agreement": 1 / 5}
+    assert as_numbers(scores) == {"known_error": 0, "agreement": 1 / 5}
+    assert scores["agreement"].values.tolist() == [1, 0, 0, 0, 0]
     completed[5] += 50  # made, but not asked for
     assert task.scores(s, Samples(completed, 5), None, None) == {"known_error": 0}
     completed[4, 0, 3, 3] -= 3
@@ -453,6 +455,8 @@ def test_a_sweep_of_the_command(ditexp, tmp_path):
     for result in results:
         assert result["config"]["condition"]["_target_"].endswith("Unconditional")
         assert result["metrics"]["known_error"] == 0 and 0.1 < result["metrics"]["agreement"] < 1
+        assert set(result["deviations"]) == set(result["metrics"]) - {"known_error"}
+        assert {found["units"] for found in result["deviations"].values()} == {40}
         assert {"fid", "precision"} < set(result["metrics"]) and result["cost"]["nfe"] == 3
         with Image.open(result["grid"]) as drawn:  # ten digits of 48 pixels in three rows, and captions
             assert drawn.mode == "RGB" and drawn.width > 10 * 50 and drawn.height == 3 * 50 - 2

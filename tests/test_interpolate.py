@@ -21,6 +21,7 @@ from ditexp.condition.unconditional import Unconditional
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
+from ditexp.job import as_numbers
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
@@ -410,7 +411,7 @@ def test_path_ratio(told):
     images = np.stack([*straight, *corner, *beyond])
     task = Interpolate(frames=3)
     for count, expected in ((3, 1), (6, (1 + 7 / 5) / 2), (9, (1 + 7 / 5 + 3) / 3)):
-        scores = task.scores(None, Samples(images, count), None, None)
+        scores = as_numbers(task.scores(None, Samples(images, count), None, None))
         assert scores == {"path_ratio": pytest.approx(expected, rel=1e-12)}
     assert not told
 
@@ -419,7 +420,8 @@ def test_what_is_no_whole_path_is_left_out(told):
     images = np.stack([*walk((0, 0), (0, 40), (30, 40)), *walk((0, 0), (255, 255), (1, 1))])
     task = Interpolate(frames=3)
     for count in (3, 4, 5):
-        assert task.scores(None, Samples(images, count), None, None) == {"path_ratio": pytest.approx(7 / 5)}
+        scores = as_numbers(task.scores(None, Samples(images, count), None, None))
+        assert scores == {"path_ratio": pytest.approx(7 / 5)}
     assert [line[:43] for line in told] == ["path_ratio is of 1 whole paths of 3 frames;"] * 2
 
 
@@ -428,7 +430,9 @@ def test_a_path_that_ends_where_it_began_has_no_ratio(told):
     still = walk((5, 5), (5, 5), (5, 5))
     images = np.stack([*still, *walk((0, 0), (0, 40), (30, 40))])
     task = Interpolate(frames=3)
-    assert task.scores(None, Samples(images, 6), None, None) == {"path_ratio": pytest.approx(7 / 5)}
+    found = task.scores(None, Samples(images, 6), None, None)
+    assert as_numbers(found) == {"path_ratio": pytest.approx(7 / 5)}
+    assert found["path_ratio"].values.isnan().tolist() == [True, True, True, False, True, True]
     assert task.scores(None, Samples(images, 3), None, None) == {}
     assert told == [f"path_ratio leaves out 1 of {n} paths, whose ends are the same image" for n in (2, 1)]
 
@@ -481,6 +485,7 @@ def test_a_sweep(ditexp, tmp_path, monkeypatch):
         steps = np.linalg.norm(np.diff(images, axis=0), axis=1)
         ratio = steps.sum() / np.linalg.norm(images[-1] - images[0])
         assert result["metrics"] == {"path_ratio": pytest.approx(ratio, rel=1e-12)} and ratio > 1
+        assert result["deviations"] == {}  # one path says nothing of another
         grid = Path(result["grid"])
         with Image.open(grid.with_suffix(".gif")) as gif, Image.open(grid) as sheet:
             assert gif.n_frames == 20 and gif.size == (48, 48)
@@ -489,6 +494,7 @@ def test_a_sweep(ditexp, tmp_path, monkeypatch):
     assert labels.tolist() == [0] * 5 + [1] * 3
     (table,) = (outputs / "reports").rglob("table.md")
     assert "path / straight" in table.read_text() and "task.of" in table.read_text()
+    assert "?: unknown whether" in table.read_text()
 
     film = log_offline(found["both"], tmp_path / "wandb", monkeypatch)
     assert film == Path(found["both"]["grid"]).with_suffix(".gif").read_bytes()

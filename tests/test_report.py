@@ -23,11 +23,16 @@ from ditexp.report.grids import by_caption, draw, image_grid
 from ditexp.report.plots import heat_map
 from ditexp.report.published import load
 from ditexp.report.recommend import recommend
-from ditexp.report.seeds import told_apart
+from ditexp.report.seeds import MANY, compared_with_best, difference
 from ditexp.report.study import compare, study_table
 from ditexp.report.table import Table
 
 IDS = map(str, itertools.count())
+
+
+def recorded(*deviations, units=500, mean=1.0):
+    """What is kept of a score's halves."""
+    return {"units": units, "mean": mean, "halves": list(deviations)}
 
 
 def cell(*, id=None, solver="euler", steps=20, fid=1.0, num_samples=500, feature="inception", **changes):
@@ -134,6 +139,7 @@ def test_best_marks():
     assert best["inception/precision"] == {2} and best["inception/recall"] == {0}
     assert best["seconds_per_image"] == best["images_per_second"] == best["peak_memory_mb"] == {2}
     assert not best["steps"] and not best["nfe"] and not best["forwards"] and not best["solver"]
+    assert table.fid.texts == ["1.00", "1.00", "2.00 ?"]  # equal ones are as good; of the other nothing is known
     assert table.markdown().count("**1.00**") == 2 and r"\textbf{1.00}" in table.latex()
 
 
@@ -142,7 +148,7 @@ def test_no_best_among_cells_with_different_protocols():
     assert table.fid.best == set() and table.column("seconds_per_image").best
     assert headers(table)[:2] == ["solver", "num_samples"]
     assert len(table.caption) == 2 and "number of samples" in table.caption[1]
-    assert len(Table.of([cell(), cell(steps=50)]).caption) == 1
+    assert len(Table.of([cell(), cell(steps=50)]).caption) == 1  # equal in all
 
 
 def test_a_number_of_another_protocol_is_marked_and_the_mark_explained():
@@ -206,7 +212,7 @@ def test_csv_gives_back_the_exact_numbers():
     results = [cell(id=str(i), steps=i + 1, fid=value) for i, value in enumerate(numbers)]
     for result, value in zip(results, numbers):
         result["cost"]["seconds_per_image"] = value
-        result["deviations"] = {"recall": [value, -value]}
+        result["deviations"] = {"recall": recorded(value, -value)}
     results.append(cell(steps=9, fid=math.nan))
     rows = list(csv.DictReader(io.StringIO(Table.of(results).csv())))
     assert [float(row["inception/fid"]) for row in rows[:4]] == sorted(numbers)
@@ -218,9 +224,9 @@ def test_csv_gives_back_the_exact_numbers():
 
 def test_numbers_of_a_column_share_their_decimals():
     table = Table.of([cell(fid=0.0123), cell(steps=50, fid=12.3), cell(steps=40, fid=math.nan)])
-    assert table.fid.texts == ["0.0123", "12.3000", "nan"]
+    assert table.fid.texts == ["0.0123", "12.3000 ?", "nan"]
     assert table.column("forwards").texts == ["40", "100", "80"]
-    spread = cell(deviations={"inception_score": [0.125, 0.0, -0.125]})
+    spread = cell(deviations={"inception_score": recorded(0.125, 0.0, -0.125)})
     assert Table.of([spread]).column("inception/inception_score").texts[0] == "8.00 ± 0.12"
 
 
@@ -413,24 +419,51 @@ def test_images_stand_by_their_captions():
 
 
 def sampled(seed=0, noise=(0.3, -0.3, 0.0, 0.0), **changes):
-    result = cell(id=f"{seed}-{changes}", deviations={"fid": list(noise)}, **changes)
+    result = cell(id=f"{seed}-{changes}", deviations={"fid": recorded(*noise)}, **changes)
     result["settings"]["seed"] = seed
     return result
 
 
+def of_seeds(values, **changes):
+    """A cell of several seeds, without halves."""
+    results = [cell(id=f"{seed}-{changes}", fid=value, **changes) for seed, value in enumerate(values)]
+    for seed, result in enumerate(results):
+        result["settings"]["seed"] = seed
+    return results
+
+
 def test_seeds_of_a_cell_become_one_row():
+    """Few of them say little of how much they spread, so that ± comes from their halves."""
     fids = {0: 2.0, 1: 1.0, 2: 6.0}
-    table = Table.of([sampled(seed, fid=fid) for seed, fid in fids.items()] + [sampled(0, steps=50, fid=4.0)])
+    noises = {0: (0.3, -0.3, 0.0, 0.0), 1: (0.6, -0.6, 0.0, 0.0), 2: (0.0, 0.1, -0.1, 0.0)}
+    several = [sampled(seed, noises[seed], fid=fid) for seed, fid in fids.items()]
+    table = Table.of([*several, sampled(0, steps=50, fid=4.0)])
     assert table.column("seeds").values == (3, 1) and table.column("seed").values == ("0, 1, 2", 0)
     assert table.fid.values == (3.0, 4.0)
-    assert table.fid.spread[0] == pytest.approx(np.std([2, 1, 6], ddof=1))
-    assert table.fid.spread[1] == pytest.approx(np.std([0.3, -0.3, 0, 0], ddof=1))
+    pooled = np.mean([np.var(noise, ddof=1) for noise in noises.values()]) ** 0.5
+    assert table.fid.spread == (pytest.approx(pooled), pytest.approx(np.std([0.3, -0.3, 0, 0], ddof=1)))
     assert table.column("inception/fid_best_seed").values == (1.0, None)
     assert [len(row["members"]) for row in table.results] == [3, 1]
-    assert "between random halves of the samples or between 3 seeds" in " ".join(table.caption)
+    caption = " ".join(table.caption)
+    assert "between sample sets, estimated from 4 random halves of a cell's samples; error from" in caption
+    assert "seeds of a row" not in caption
     other = [sampled(seed, fid=9.0 + seed, feature="dinov2") for seed in (0, 1)]
     both = Table.of([sampled(seed, fid=fid) for seed, fid in fids.items()] + other)
     assert sorted(both.column("inception/fid_best_seed").values, key=str) == [1.0, None]
+
+
+def test_many_seeds_show_themselves_how_much_they_spread():
+    fids = [2.0, 1.0, 6.0, 3.0, 3.0]
+    assert len(fids) == MANY
+    many = [sampled(seed, fid=fid) for seed, fid in enumerate(fids)]
+    table = Table.of(many)
+    assert table.fid.spread == (pytest.approx(np.std(fids, ddof=1)),)
+    assert "between sample sets, between the seeds of a row that has 5 or more; error" in " ".join(table.caption)
+    mixed = " ".join(Table.of([*many, sampled(steps=50)]).caption)
+    assert "4 random halves of a cell's samples or between the seeds of a row that has 5 or more" in mixed
+    assert Table.of(of_seeds(fids)).fid.spread == (pytest.approx(np.std(fids, ddof=1)),)
+    assert Table.of(of_seeds(fids[:-1])).fid.spread == ()
+    assert Table.of(of_seeds([*fids[:-1], math.inf])).fid.spread == ()
 
 
 def test_a_seed_whose_samples_or_protocol_differ_is_no_seed_of_the_cell():
@@ -446,24 +479,85 @@ def test_what_cells_share_does_not_hide_their_difference():
     shared = np.random.default_rng(0).normal(size=40)
     own = 0.02 * np.random.default_rng(1).normal(size=40)
     rows = Table.of([sampled(noise=shared, fid=3.0), sampled(noise=shared + own, fid=3.2, steps=50)]).results
-    assert told_apart(*rows, "fid") is True
+    assert compared_with_best(rows, 0, "fid") == [False, True]
     alone = Table.of([sampled(noise=shared, fid=3.0), sampled(noise=shared[::-1], fid=3.2, steps=50)])
-    assert told_apart(*alone.results, "fid") is False
     assert alone.fid.ties == {1} and alone.fid.texts[1].endswith(" ≈") and r"$\approx$" in alone.latex()
 
 
-def test_where_no_halves_are_known_shared_seeds_tell():
-    def rows(*differences):
-        base = [5.0, 9.0, 7.0]
-        results = [cell(id=f"a{i}", fid=value) for i, value in enumerate(base)]
-        results += [cell(id=f"b{i}", fid=v + d, steps=50) for i, (v, d) in enumerate(zip(base, differences))]
-        for i, result in enumerate(results):
-            result["settings"]["seed"] = i % 3
-        return Table.of(results).results
+def test_a_difference_has_the_noise_of_all_its_seeds():
+    """Variances of independent seeds add up; what one seed gives both rows cancels; the rest is Satterthwaite's."""
+    draw = np.random.default_rng(0).normal(size=(4, 40))
+    first = [sampled(seed, draw[seed], fid=2.0) for seed in (0, 1)]
+    second = [sampled(1, draw[1] + draw[2], fid=3.0, steps=50), sampled(2, draw[3], fid=3.0, steps=50)]
+    rows = Table.of([*first, *second]).results
+    found = difference(rows[1], rows[0], "fid")
+    parts = [np.var(draw[0] / 2, ddof=1), np.var(draw[2] / 2, ddof=1), np.var(draw[3] / 2, ddof=1)]
+    assert found.value == 1 and found.error == pytest.approx(sum(parts) ** 0.5)
+    each = 1 / (1 / 499 + 1 / 38)
+    assert found.freedom == pytest.approx(each * sum(parts) ** 2 / sum(part**2 for part in parts))
 
-    assert told_apart(*rows(1.0, 1.1, 0.9), "fid") is True
-    assert told_apart(*rows(1.0, -1.0, 0.5), "fid") is False
-    assert told_apart(*Table.of([cell(), cell(steps=50)]).results, "fid") is None
+
+def test_few_independent_units_make_a_difference_less_certain():
+    noise = np.random.default_rng(0).normal(size=40)
+    results = [sampled(fid=1.0, noise=0 * noise), sampled(fid=1 + 3.2 * np.std(noise, ddof=1), noise=noise, steps=50)]
+    assert Table.of(results).fid.ties == set()
+    for result in results:
+        result["deviations"]["fid"]["units"] = 4  # such as paths
+    assert Table.of(results).fid.ties == {1}
+
+
+def test_the_more_cells_the_best_is_chosen_from_the_larger_must_a_difference_be():
+    """2.5 standard errors are enough for two cells, not for one of nine; for one of two that are left they are."""
+    draw = np.random.default_rng(0).normal(size=(9, 40))
+    quiet = 0 * draw[0]
+
+    def table(*distances):
+        sizes = [2.5, *distances]
+        cells = [sampled(noise=quiet, fid=1.0)]
+        for i, (size, noise) in enumerate(zip(sizes, draw)):
+            cells.append(sampled(noise=noise, steps=21 + i, fid=1 + size * np.std(noise, ddof=1)))
+        return Table.of(cells).fid
+
+    assert table().ties == set()
+    assert table(*[0.5] * 7).ties == set(range(1, 9))
+    assert table(*[30.0] * 7).ties == set()
+
+
+def test_an_unknown_noise_is_marked_and_explained():
+    """Old results, resamples=0, and scores that single samples have no value of."""
+    old = cell(steps=50, fid=2.0) | {"deviations": {"fid": [0.0] * 40}}
+    for results in ([cell(), old], [cell(), cell(steps=50, fid=2.0)], [sampled(), old]):
+        table = Table.of(results)
+        assert table.fid.unknown == {1} and table.fid.texts[1] == "2.00 ?" and "± " not in table.fid.texts[1]
+        assert table.caption[-1].startswith("?: unknown whether it is worse than the best")
+        for text in (table.markdown(), table.latex(), on_terminal(table)):
+            assert "2.00 ?" in text
+    assert not any(line.startswith(("?", "±")) for line in Table.of([cell(), cell(steps=50)]).caption)
+    three = Table.of([sampled(), sampled(steps=50, fid=9.0), cell(steps=7, fid=2.0)])
+    assert (three.fid.worse, three.fid.unknown, three.fid.ties) == ({2}, {1}, set())
+
+
+def test_a_fid_that_is_mostly_bias_is_told():
+    """Halves have twice the bias."""
+    cells = [sampled(fid=0.4), sampled(steps=50, fid=2.0)]
+    for result, mean in zip(cells, (0.61, 2.9)):
+        result["deviations"]["fid"]["mean"] = mean
+    (line,) = [line for line in Table.of(cells).caption if "bias" in line]
+    assert line.startswith("FID: in 1 of 2 cells half of the value or more is bias")
+    cells[0]["deviations"]["fid"]["mean"] = 0.59
+    assert "bias" not in " ".join(Table.of(cells).caption)
+
+
+def test_where_no_halves_are_known_shared_seeds_tell():
+    def compared(*differences):
+        base = [5.0, 9.0, 7.0]
+        other = [value + difference for value, difference in zip(base, differences)]
+        rows = Table.of(of_seeds(base) + of_seeds(other, steps=50)).results
+        return compared_with_best(rows, 0, "fid")[1]
+
+    assert compared(1.0, 1.1, 0.9) is True
+    assert compared(1.0, -0.5, 0.5) is False
+    assert compared_with_best(Table.of([cell(), cell(steps=50)]).results, 0, "fid") == [False, None]
 
 
 def test_advice_names_the_best_within_a_budget_and_how_sure_it_is():
@@ -479,19 +573,48 @@ def test_advice_names_the_best_within_a_budget_and_how_sure_it_is():
         recommend(table, {name: limit})[-1]
         for name, limit in [("forwards", None)] + [("forwards", n) for n in (40, 25, 5)] + [("seconds_per_image", 9)]
     ]
-    assert overall.startswith("Of all cells: euler with 80 steps (FID 1.90") and "2 more can't be told" in overall
-    assert overall.endswith("the cheapest of them euler with 20 steps (FID 2.00 ± 0.01, 40 forwards).")
-    assert forty.startswith("At most 40 forwards: euler with 20 steps") and forty.endswith("which is beyond noise.")
-    assert "by 3," in forty
+    assert overall == (
+        "Of all cells: euler with 80 steps (FID 1.90 ± 0.60, 160 forwards); 2 other cells are statistically tied; the "
+        "cheapest is euler with 20 steps (FID 2.00 ± 0.01, 40 forwards). For less: euler with 10 steps (FID 5.00 ± "
+        "0.01, 20 forwards), worse by 3.1 ± 0.59."
+    )
+    assert forty.startswith("At most 40 forwards: euler with 20 steps")
+    assert "by 3 ± 0, which is beyond noise. For less: euler with 10 steps (FID 5.00" in forty
     assert fifth.endswith("the only one.") and "no cell is that cheap; the cheapest takes 20" in none
     assert seconds.startswith("At most 9 s/image: euler with 80 steps")
-    near = [sampled(noise=quiet, steps=10, fid=2.1), sampled(noise=quiet, steps=90, fid=2.0)]
-    near = recommend(Table.of([*near, sampled(noise=quiet, steps=5, fid=2.3)]), {})[0]
-    assert near.endswith(
-        "which is beyond noise. Within 10% of it, for less: euler with 10 steps (FID 2.1000 ± 0.0060, 20 forwards)."
-    )
     unknown = recommend(Table.of([cell(), cell(steps=50, fid=2.0)]), {})
-    assert "which may be noise" in unknown[0]
+    assert "by 1 ± ?, which may be noise" in unknown[0]
+
+
+def test_advice_passes_over_what_others_beat_in_cost_and_quality():
+    """The best of a loud cell's rivals is tied with it, the better ones are not: they are known to be worse."""
+    quiet, loud = np.linspace(-0.001, 0.001, 40), np.linspace(-1, 1, 40)
+    best = sampled(noise=quiet, steps=80, fid=1.0)
+    dear, cheap = sampled(noise=loud, steps=40, fid=1.5), sampled(noise=quiet, steps=20, fid=1.2)
+    assert recommend(Table.of([best, dear, cheap]), {})[0] == (
+        "Of all cells: euler with 80 steps (FID 1.00 ± 0.00, 160 forwards); 1 other cell is statistically tied, but "
+        "others beat the cheaper ones in cost and quality. For less: euler with 20 steps (FID 1.20 ± 0.00, 40 "
+        "forwards), worse by 0.2 ± 0."
+    )
+    between = sampled(noise=loud[::-1], steps=60, fid=1.1)
+    assert (
+        "2 other cells are statistically tied; the cheapest that no other beats in cost and quality is euler with 60"
+        in (recommend(Table.of([best, dear, cheap, between]), {})[0])
+    )
+    twin = sampled(noise=quiet, steps=60, fid=1.0)
+    assert recommend(Table.of([best, twin]), {})[0].startswith("Of all cells: euler with 60 steps")
+
+
+def test_advice_on_numbers_of_which_no_share_makes_sense():
+    """KID may be below 0: what less cost gives up is a difference, not a share."""
+    noise = np.linspace(-0.001, 0.001, 40)
+    results = [
+        sampled(noise=noise, steps=steps, fid=fid) for steps, fid in ((80, -0.01), (40, 0.0), (20, 0.03), (10, 0.5))
+    ]
+    assert recommend(Table.of(results), {})[0].endswith(
+        "For less: euler with 40 steps (FID 0.00000 ± 0.00060, 80 forwards), worse by 0.01 ± 0; euler with 20 steps "
+        "(FID 0.03000 ± 0.00060, 40 forwards), worse by 0.04 ± 0."
+    )
 
 
 def test_no_advice_where_nothing_is_compared():

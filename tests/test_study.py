@@ -24,7 +24,7 @@ from ditexp.report.published import GROUPS, Published, Row, load, parse
 from ditexp.sweep import settings_of
 from tests.conftest import refused
 from tests.test_dit import network, saved
-from tests.test_report import cell
+from tests.test_report import cell, recorded
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(ROOT.glob("experiments/*/published.yaml"))
@@ -145,13 +145,16 @@ def test_a_checkpoint_goes_by_its_files_name():
 
 
 def test_seeds_become_a_mean_and_a_deviation():
-    results = [run(fid=fid, seed=seed) for seed, fid in enumerate((1.9, 2.0, 2.1))]
-    found = outcome(results)
+    fids = (1.9, 2.0, 2.1, 1.9, 2.1)
+    found = outcome([run(fid=fid, seed=seed) for seed, fid in enumerate(fids)])
     assert found.here["fid"] == pytest.approx(2.0) and found.spread["fid"] == pytest.approx(0.1)
-    assert found.spread["precision"] == 0 and len(found.cells) == 3
-    one = run()
-    one["deviations"] = {"fid": [0.03, 0.0, -0.03]}
-    assert outcome([one]).spread == {"fid": 0.03}
+    assert found.spread["precision"] == 0 and len(found.cells) == 5
+    few = [run(fid=fid, seed=seed) for seed, fid in enumerate(fids[:3])]
+    assert outcome(few).spread == {} and outcome(few).here["fid"] == pytest.approx(2.0)
+    for result in few:
+        result["deviations"] = {"fid": recorded(0.03, 0.0, -0.03)}
+    for results in (few, few[:1]):
+        assert outcome(results).spread == {"fid": pytest.approx(0.03)}
 
 
 def test_of_several_cells_the_comparable_one_then_the_newest_counts():
@@ -192,7 +195,7 @@ def test_the_table_shows_published_here_and_difference_as_far_as_there_is_any():
     assert table.column("fid/published").texts == ["2.00", "12.34†"]
     outcomes = study.compare(numbers, [run(fid=2.5, seed=0), run(fid=2.7, seed=1), run(solver="rk4", fid=12.0)])
     table = study.study_table(numbers, outcomes)
-    assert table.column("fid/here").texts == ["2.60 ± 0.14", "12.00"]
+    assert table.column("fid/here").texts == ["2.60", "12.00"]
     assert table.column("fid/difference").texts == ["0.60", "-0.34"]
     assert table.column("precision/here").values == (0.8, None)
     assert table.column("verdict").texts == ["not reproduced: FID", "reproduced"]

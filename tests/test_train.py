@@ -442,7 +442,7 @@ def saved_until(last: int, save):
 
 def test_a_checkpoint_of_folders_numbered_as_text_is_refused(here, monkeypatch):
     grey_folders("0", "1", "2", "10")
-    arguments = (*OF_GREY, "data.path=data")
+    arguments = (*OF_GREY, "data.path=data", "network.num_classes=11")
     assert here(*arguments)[0] == 0
     as_before()
     names = {"images": 4, "class_names": [str(label) for label in range(11)], "labels": [0, 1, 2, 10]}

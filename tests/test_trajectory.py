@@ -62,11 +62,11 @@ def test_the_error_is_that_beside_the_exact_flow(guidance, model, tmp_path):
     x, condition = made.noise(range(12)), made.condition(range(12))
     exact = Dopri5Fixed().integrate(made.field(condition), x, Uniform(500).grid().tolist()).x
     rmse = (made.integrate(x, condition, range(12)) - exact).square().mean().sqrt().item()
-    assert scores["trajectory_rmse"] == pytest.approx(rmse, rel=1e-5)
-    assert scores["trajectory_order"] == pytest.approx(1, abs=0.1)
+    assert scores["trajectory_rmse"].score == pytest.approx(rmse, rel=1e-5)
+    assert scores["trajectory_order"].score == pytest.approx(1, abs=0.1)
     times, errors = zip(*details["error_along_t"])
     assert list(times) == made.grid and errors[0] == 0
-    assert errors[-1] == scores["trajectory_rmse"]
+    assert errors[-1] == scores["trajectory_rmse"].score
     assert details["reference_error"] < 1e-8
 
 
@@ -154,6 +154,8 @@ def test_the_command_tells_the_numbers(ditexp, tmp_path):
     heun, dopri5 = by_solver["heun"], by_solver["dopri5"]
     assert len(heun["trajectory"]["error_along_t"]) == 9
     assert heun["metrics"]["trajectory_rmse"] > 3 * dopri5["metrics"]["trajectory_rmse"] > 0
+    for name in ("trajectory_rmse", "round_trip_rmse"):
+        assert [result["deviations"][name]["units"] for result in (heun, dopri5)] == [16, 16]
     assert "trajectory_order" not in dopri5["metrics"] and "error_along_t" not in dopri5["trajectory"]
     assert heun["trajectory"]["curvature"] == dopri5["trajectory"]["curvature"] > 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ditexp.core import Solver, VelocityField, notice
+from ditexp.core import PerSample, Solver, VelocityField, notice, root_mean
 from ditexp.files import atomic, digest
 
 # Where the exact paths are kept, as shares of their time: between these they are cubic. Networks change fast near the
@@ -102,7 +101,7 @@ class Trajectory:
     @torch.inference_mode()
     def compare(
         self, sampler, *, batch_size: int, identity: dict, cache: Path, advance: Callable[[int], None]
-    ) -> tuple[dict[str, float], dict]:
+    ) -> tuple[dict[str, PerSample], dict]:
         """The numbers above, and what is beside them.
 
         sampler: loaded. identity: JSON-able facts that determine the exact flow, its start and its condition.
@@ -113,17 +112,20 @@ class Trajectory:
             indices = range(start, min(start + batch_size, self.samples))
             batches.append(self.batch(sampler, indices, identity, cache))
             advance(len(indices))
-        rmse = rms([batch.end for batch in batches])
+        ends = mean_squares([batch.end for batch in batches])
+        starts = mean_squares([batch.start for batch in batches])
+        rmse = root_mean(ends).item()
         reference_error = rms([batch.paths.x[-1] - batch.paths.half for batch in batches])
         if rmse < 10 * reference_error:
             notice(
                 f"trajectory_rmse {rmse:.2g} is not far above the reference's own error of {reference_error:.2g}: "
                 "lower metric.trajectory.tolerance"
             )
-        scores = {"trajectory_rmse": rmse, "round_trip_rmse": rms([batch.start for batch in batches])}
+        scores = {"trajectory_rmse": PerSample(ends, root_mean), "round_trip_rmse": PerSample(starts, root_mean)}
         details = {"reference_error": reference_error, "curvature": curvature([batch.paths for batch in batches])}
         if not sampler.solver.adaptive:
-            scores["trajectory_order"] = math.log2(rmse / rms([batch.finer_end for batch in batches]))
+            finer_ends = mean_squares([batch.finer_end for batch in batches])
+            scores["trajectory_order"] = PerSample(torch.stack([ends, finer_ends], dim=1), order)
             details["error_along_t"] = [
                 [t, rms([batch.along[number] for batch in batches])] for number, t in enumerate(sampler.grid)
             ]
@@ -178,10 +180,20 @@ def halved(grid: Sequence[float]) -> list[float]:
     return [grid[0], *(t for t0, t1 in pairwise(grid) for t in ((t0 + t1) / 2, t1))]
 
 
+def mean_squares(differences: Sequence[Tensor]) -> Tensor:
+    """(N,) float64 on the CPU: of each sample of all parts (B, ...), the mean square of its elements."""
+    return torch.cat([part.double().square().flatten(1).mean(1).cpu() for part in differences])
+
+
 def rms(differences: Sequence[Tensor]) -> float:
     """Root mean square over all elements of all parts."""
-    squares = sum(part.double().square().sum().item() for part in differences)
-    return (squares / sum(part.numel() for part in differences)) ** 0.5
+    return root_mean(mean_squares(differences)).item()
+
+
+def order(squares: Tensor) -> Tensor:
+    """log2 of how much smaller the error gets; (N, 2) mean squares with the steps and with steps of half the length."""
+    errors = squares.mean(dim=0).sqrt()
+    return (errors[0] / errors[1]).log2()
 
 
 def curvature(paths: Sequence[Paths]) -> float:

@@ -8,8 +8,9 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
-from ditexp.report.seeds import told_apart
+from ditexp.report.seeds import compared_with_best
 
 # How each number is headed, and which of its values is the best.
 COSTS: dict[str, tuple[str, Callable | None]] = {
@@ -55,7 +56,7 @@ OF_PIXELS = (
     "change_rmse",
 )
 MISSING = "–"
-TIE = " ≈"
+TIE, UNKNOWN = " ≈", " ?"
 MARKS = "†‡§¶"
 
 
@@ -65,8 +66,9 @@ class Column:
 
     name: for programs: a setting or a cost by its own name, a metric as `<feature network>/<metric>`.
     header: for readers. kind: setting, cost, metric or error. goal: min or max if one value is the best.
-    spread: standard deviation of each value, None where unknown; or nothing. ties: rows that can't be told from the
-    best. marks: behind each value, what tells that it was taken by another protocol than the others; or nothing.
+    spread: standard deviation of each value, None where unknown; or nothing. ties: rows that are statistically tied
+    with the best; unknown: rows for which that is unknown. marks: behind each value, what tells that it was taken by
+    another protocol than the others; or nothing.
     decimals: of every value; None: as many as the smallest one needs.
     """
 
@@ -77,6 +79,7 @@ class Column:
     goal: Callable | None = None
     spread: tuple = ()
     ties: frozenset[int] = frozenset()
+    unknown: frozenset[int] = frozenset()
     marks: tuple[str, ...] = ()
     decimals: int | None = None
 
@@ -85,7 +88,7 @@ class Column:
         present = [value for value in self.values if value is not None]
         return all(isinstance(value, int | float) and not isinstance(value, bool) for value in present)
 
-    @property
+    @cached_property
     def best(self) -> set[int]:
         """The rows that hold the best value: all of them on a tie, none where nothing is compared."""
         if self.goal is None:
@@ -96,7 +99,17 @@ class Column:
         best = self.goal(finite.values())
         return {row for row, value in finite.items() if value == best}
 
+    def mark(self, row: int) -> str:
+        """What is known of the row's difference from the best: a tie, nothing, or neither."""
+        return TIE if row in self.ties else UNKNOWN if row in self.unknown else ""
+
     @property
+    def worse(self) -> set[int]:
+        """The rows that are worse than the best beyond noise."""
+        finite = {row for row, value in enumerate(self.values) if is_finite(value)}
+        return finite - self.best - self.ties - self.unknown if self.best else set()
+
+    @cached_property
     def texts(self) -> list[str]:
         if self.kind in ("setting", "error"):
             return ["" if value is None and self.kind == "error" else plain(value) for value in self.values]
@@ -110,7 +123,7 @@ class Column:
         decimals = decimals if self.decimals is None else self.decimals
         texts = [MISSING if value is None else f"{value:.{decimals}f}" for value in self.values]
         spreads = [f" ± {value:.{decimals}f}" if is_finite(value) else "" for value in self.spread]
-        ties = [TIE if row in self.ties else "" for row in range(len(texts))] if self.ties else ()
+        ties = [self.mark(row) for row in range(len(texts))]
         for more in filter(None, (spreads, ties, self.marks)):
             texts = [text + addition for text, addition in zip(texts, more)]
         return texts
@@ -169,7 +182,7 @@ def metric_columns(rows: list[dict], metrics: list[tuple[str, str]]) -> list[Col
             spread if any(value is not None for value in spread) else (),
             marks=tuple(column_marks) if len(measured) > 1 else (),
         )
-        columns.append(dataclasses.replace(column, ties=ties(column, rows, name)))
+        columns.append(with_ties(column, rows, name))
         if number == 0 and goal and any("extremes" in row for row in rows):
             several = [value is not None and "extremes" in row for row, value in zip(rows, values)]
             best = tuple(row["extremes"][name][goal is max] if s else None for row, s in zip(rows, several))
@@ -177,13 +190,15 @@ def metric_columns(rows: list[dict], metrics: list[tuple[str, str]]) -> list[Col
     return columns
 
 
-def ties(column: Column, rows: list[dict], name: str) -> frozenset[int]:
-    """The rows whose difference from the best is within noise."""
+def with_ties(column: Column, rows: list[dict], name: str) -> Column:
+    """The rows that are tied with the best, and those for which that is unknown."""
     if not column.best:
-        return frozenset()
-    best = min(column.best)
-    others = [row for row, value in enumerate(column.values) if is_finite(value) and row not in column.best]
-    return frozenset(row for row in others if told_apart(rows[row], rows[best], name) is False)
+        return column
+    measured = [row for row, value in enumerate(column.values) if is_finite(value)]
+    worse = compared_with_best([rows[row] for row in measured], measured.index(min(column.best)), name)
+    others = [(row, found) for row, found in zip(measured, worse) if row not in column.best]
+    ties, unknown = (frozenset(row for row, found in others if found is each) for each in (False, None))
+    return dataclasses.replace(column, ties=ties, unknown=unknown)
 
 
 def heading(network: str, name: str, header: str) -> str:
@@ -241,34 +256,6 @@ def rank(result: dict, metrics: list[tuple[str, str]]) -> tuple[int, float]:
         return (1, 0.0)
     is_better_high = METRICS.get(metrics[0][1], ("", None))[1] is max
     return (0, -value if is_better_high else value)
-
-
-def caption(done: list[dict], columns: list[Column]) -> list[str]:
-    """Protocol, feature network, reference and number of samples; what each mark in the columns stands for."""
-    protocols = [protocol_of(result) for result in done]
-    sentences = []
-    names = {"protocol": "Protocol", "feature network": "Features", "reference": "Reference"}
-    for name, header in (names | {"number of samples": "Samples per cell"}).items():
-        if values := dict.fromkeys(protocol[name] for protocol in protocols if name in protocol):
-            sentences.append(f"{header}: {' / '.join(values)}.")
-    lines = [" ".join(sentences)] if sentences else []
-    marks = protocol_marks(done)
-    usual = next((protocol for protocol in protocols if not marks[json.dumps(protocol)]), {})
-    for key, mark in marks.items():
-        if mark:
-            facts = json.loads(key)
-            differ = [name for name in {**usual, **facts} if facts.get(name) != usual.get(name)]
-            what = "; ".join(f"{name} {facts.get(name, 'none')}" for name in differ)
-            lines.append(f"{mark} not comparable with the others: {what}.")
-    if any(column.spread for column in columns):
-        counts = sorted({len(row["members"]) for row in done})
-        known = ["between random halves of the samples" if count == 1 else f"between {count} seeds" for count in counts]
-        lines.append(f"±: standard deviation of one seed's value, {' or '.join(known)}; the reference's is left out.")
-        lines.append(
-            f"{TIE.strip()}: not told from the best: the difference is within its noise (95% confidence), which is "
-            "less than ± shows, since cells share the noise that they start from."
-        )
-    return lines
 
 
 def is_finite(value: float | None) -> bool:

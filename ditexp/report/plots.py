@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ditexp.report.columns import TIE, Column, is_finite
+from ditexp.report.columns import Column, is_finite
 from ditexp.report.table import Table
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def quality_vs_cost(table: Table, quality: Column | None) -> Figure | None:
     with house_style():
         width = max(5.2 * len(panels), 7)
         ncols = int(14 * width) // (10 + max(len(label) for label in [*styles, FRONT])) or 1
-        height = 4.3 + 0.2 * math.ceil((len(styles) + 1) / ncols)
+        note = ["The numbers at the points are steps.", *table.caption]
+        lines = [line for text in note for line in textwrap.wrap(text, int(14.5 * width))]
+        height = 4 + 0.2 * math.ceil((len(styles) + 1) / ncols) + 0.14 * len(lines)
         figure = Figure(figsize=(width + 0.2, height), dpi=200, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06, wspace=0.05)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -76,8 +79,7 @@ def quality_vs_cost(table: Table, quality: Column | None) -> Figure | None:
         axes[0].set_title(f"{quality.header}, lower is better", loc="left", fontsize=11, weight="bold")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=ncols, frameon=False, columnspacing=1.6)
-        note = "The numbers at the points are steps. " + "\n".join(table.caption)
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=GREY)
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color=GREY)
     return figure
 
 
@@ -109,7 +111,7 @@ def heat_map(table: Table, quality: Column | None) -> Figure | None:
             ax.text(
                 costs.index(cost),
                 labels.index(label),
-                f"{quality.values[row]:.3g}" + TIE * (row in quality.ties),
+                f"{quality.values[row]:.3g}" + quality.mark(row),
                 ha="center",
                 va="center",
                 fontsize=9,

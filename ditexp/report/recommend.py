@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from ditexp.report.columns import TIE, Column, is_finite
-from ditexp.report.seeds import told_apart
+from ditexp.report.columns import Column, is_finite
+from ditexp.report.plots import pareto_front
+from ditexp.report.seeds import compared_with_best, difference
 from ditexp.report.table import Table
 
-NEAR = 0.1  # of the best value: what many would give up for a lower cost
+CHEAPER = 2  # cells of the Pareto front that are named beside the one to take, with what they give up
 UNITS = {"forwards": "forwards", "seconds_per_image": "s/image"}
 
 
@@ -36,31 +37,54 @@ def best_within(table: Table, quality: Column, cost_name: str, limit: float | No
     if not within:
         least = min((cost.values[row] for row in measured), default=None)
         return f"{budget}: no cell is that cheap; the cheapest takes {least:.4g}." if least is not None else None
-    best = quality.goal(within, key=lambda row: quality.values[row])
+    # Of equally good cells the cheapest.
+    best = quality.goal(sorted(within, key=cost.values.__getitem__), key=quality.values.__getitem__)
     said = functools.partial(described, table, quality, cost)
     text = f"{budget}: {said(best)}"
-    others = [row for row in within if row != best]
-    if not others:
+    if len(within) == 1:
         return f"{text}, the only one."
     metric = quality.name.rpartition("/")[2]
-    known = {row: told_apart(table.results[row], table.results[best], metric) for row in others}
-    tied = [row for row in others if known[row] is False]
-    cheapest = min([best, *tied], key=lambda row: cost.values[row])
+    worse = dict(zip(within, compared_with_best([table.results[row] for row in within], within.index(best), metric)))
+    tied = sorted((row for row in within if row != best and worse[row] is False), key=cost.values.__getitem__)
+    front = front_of(within, quality, cost)
+    unbeaten = {(cost.values[row], quality.values[row]) for row in front}
+    chosen = next((row for row in tied if (cost.values[row], quality.values[row]) in unbeaten), best)
+    if cost.values[chosen] >= cost.values[best]:
+        chosen = best
     if tied:
-        text += f"; but {len(tied)} more can't be told from it, "
-        text += "none of them cheaper" if cheapest == best else f"the cheapest of them {said(cheapest)}"
+        text += f"; {len(tied)} other cell{' is' if len(tied) == 1 else 's are'} statistically tied"
+        if chosen != best:
+            passed_over = cost.values[tied[0]] < cost.values[chosen]
+            which = "the cheapest that no other beats in cost and quality" if passed_over else "the cheapest"
+            text += f"; {which} is {said(chosen)}"
+        elif cost.values[tied[0]] < cost.values[best]:
+            text += ", but others beat the cheaper ones in cost and quality"
+        else:
+            text += ", none of them cheaper"
     else:
-        rival = quality.goal(others, key=lambda row: quality.values[row])
-        margin = abs(quality.values[rival] - quality.values[best])
-        text += f"; ahead of the next, {said(rival)}, by {margin:.3g}, which "
-        text += "is beyond noise" if known[rival] else "may be noise: resamples or seeds would tell"
-    near = [row for row in within if abs(quality.values[row] - quality.values[best]) <= NEAR * quality.values[best]]
-    thrifty = min([cheapest, *near], key=lambda row: cost.values[row])
-    return f"{text}." if thrifty == cheapest else f"{text}. Within {NEAR:.0%} of it, for less: {said(thrifty)}."
+        rival = quality.goal((row for row in within if row != best), key=quality.values.__getitem__)
+        text += f"; ahead of the next, {said(rival)}, by {gap(table, quality, rival, best)}, which "
+        text += "is beyond noise" if worse[rival] else "may be noise: resamples or seeds would tell"
+    cheaper = [row for row in reversed(front) if cost.values[row] < cost.values[chosen]][:CHEAPER]
+    gives = [f"{said(row)}, worse by {gap(table, quality, row, best)}" for row in cheaper]
+    return f"{text}. For less: {'; '.join(gives)}." if gives else f"{text}."
+
+
+def front_of(rows: Sequence[int], quality: Column, cost: Column) -> list[int]:
+    """Those that no other one beats in both cost and quality, cheapest first."""
+    sign = -1 if quality.goal is max else 1
+    return pareto_front({row: (cost.values[row], sign * quality.values[row]) for row in rows})
+
+
+def gap(table: Table, quality: Column, row: int, best: int) -> str:
+    """By how much a row is worse than the best, ± the standard error of that."""
+    found = difference(table.results[row], table.results[best], quality.name.rpartition("/")[2])
+    size = f"{abs(quality.values[row] - quality.values[best]):.3g}"
+    return f"{size} ± ?" if found is None else f"{size} ± {found.error:.2g}"
 
 
 def described(table: Table, quality: Column, cost: Column, row: int) -> str:
     steps = table.column("steps").values[row]
     name = f"{table.label(row)} with {steps:g} steps" if is_finite(steps) else table.label(row)
-    value = quality.texts[row].removesuffix(TIE)
+    value = quality.texts[row].removesuffix(quality.mark(row))
     return f"{name} ({quality.header} {value}, {cost.values[row]:.4g} {UNITS[cost.name]})"

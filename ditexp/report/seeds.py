@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import fmean, stdev, variance
+from typing import NamedTuple
 
-CONFIDENCE = 0.95
+CONFIDENCE = 0.95  # in all marks of a column together
+MANY = 5  # seeds, whose own values then show how much they spread
 
 
 def merge_seeds(results: Sequence[dict]) -> list[dict]:
@@ -57,40 +60,84 @@ def mean(values: list) -> float | None:
 
 
 def spread(members: list[dict], name: str) -> float | None:
-    """Between seeds; of a single one, between random halves of its samples."""
-    values = [member["metrics"][name] for member in members]
-    found = values if len(values) > 1 else members[0].get("deviations", {}).get(name, ())
-    return stdev(found) if len(found) > 1 else None
+    """Of one set's value: between seeds where there are MANY, else between random halves of each seed's samples.
+
+    A standard deviation of few values says little: of three, half of the time it is off by a third or more.
+    """
+    if len(members) >= MANY:
+        values = [member["metrics"][name] for member in members]
+        return stdev(values) if all(map(math.isfinite, values)) else None
+    found = [noise_of(member, name) for member in members]
+    return fmean(stdev(noise["halves"]) ** 2 for noise in found) ** 0.5 if all(found) else None
 
 
-def told_apart(first: dict, second: dict, name: str) -> bool | None:
-    """Whether two rows differ by more than noise in a metric, with 95 % confidence; None where that can't be told.
+def noise_of(result: dict, name: str) -> dict | None:
+    """What `ditexp.uncertainty.resampled` gives of a metric; None where unknown, or as earlier versions had it."""
+    found = result.get("deviations", {}).get(name)
+    return found if isinstance(found, dict) else None
+
+
+class Difference(NamedTuple):
+    """Of two rows' values. error: its standard error. freedom: the degrees of freedom of that error."""
+
+    value: float
+    error: float
+    freedom: float
+
+    def chance(self, sign: float) -> float:
+        """Of a difference as large as this, of either sign, by noise alone; 1 if it is not of that sign."""
+        from scipy.special import stdtr
+
+        if not self.value * sign > 0:
+            return 1.0
+        return 2 * float(stdtr(self.freedom, -abs(self.value) / self.error)) if self.error else 0.0
+
+
+def difference(first: dict, second: dict, name: str) -> Difference | None:
+    """A metric of the first row less that of the second; None where nothing is known of its noise.
 
     The noise is that of the difference, so that what both owe to starting from the same noise cancels: see
-    `ditexp.uncertainty.deviations`. Where none are known, the seeds that both have tell.
+    `ditexp.uncertainty.resampled`. Where no halves are known, the seeds that both have tell.
     """
-    difference = first["metrics"][name] - second["metrics"][name]
-    both = [deviations(row, name) for row in (first, second)]
-    if len(both[0]) == len(both[1]) > 1:
-        error, count = stdev(a - b for a, b in zip(*both)), len(both[0])
-    else:
-        by_seed = [{m["settings"].get("seed"): m["metrics"][name] for m in row["members"]} for row in (first, second)]
-        shared = by_seed[0].keys() & by_seed[1].keys()
-        if len(shared) < 2:
-            return None
-        difference = fmean(by_seed[0][seed] - by_seed[1][seed] for seed in shared)
-        error, count = stdev(by_seed[0][seed] - by_seed[1][seed] for seed in shared) / len(shared) ** 0.5, len(shared)
-    return abs(difference) > error * quantile(count - 1)
+    ours, theirs = ({member["settings"].get("seed"): member for member in row["members"]} for row in (first, second))
+    if all(noise_of(member, name) for member in (*ours.values(), *theirs.values())):
+        parts = []  # of the variance, with their degrees of freedom: seeds are independent of each other
+        for seed in ours | theirs:
+            weights = ((ours, 1 / len(ours)), (theirs, -1 / len(theirs)))
+            found = [(weight, noise_of(row[seed], name)) for row, weight in weights if seed in row]
+            series = zip(*([weight * value for value in noise["halves"]] for weight, noise in found))
+            deviations = [sum(values) for values in series]
+            units = min(noise["units"] for _, noise in found)
+            freedom = max(len(deviations) - 2, 1)  # even and odd halves have a mean each
+            parts.append((variance(deviations), 1 / (1 / (units - 1) + 1 / freedom)))
+        whole = sum(part for part, _ in parts)
+        # Welch and Satterthwaite's.
+        freedom = whole**2 / sum(part**2 / freedom for part, freedom in parts) if whole else parts[0][1]
+        return Difference(first["metrics"][name] - second["metrics"][name], whole**0.5, freedom)
+    shared = [seed for seed in ours if seed in theirs]
+    if len(shared) < 2:
+        return None
+    found = [ours[seed]["metrics"][name] - theirs[seed]["metrics"][name] for seed in shared]
+    return Difference(fmean(found), stdev(found) / len(found) ** 0.5, len(found) - 1)
 
 
-def deviations(row: dict, name: str) -> list[float]:
-    """Of the row's mean: seeds deviate independently, so that their means show what is left of the noise."""
-    found = [member.get("deviations", {}).get(name, ()) for member in row["members"]]
-    return [fmean(values) for values in zip(*found, strict=True)] if len({len(f) for f in found}) == 1 else []
+def compared_with_best(rows: Sequence[dict], best: int, name: str) -> list[bool | None]:
+    """Whether each row is worse in a metric than rows[best], whose value is the best; None where that is unknown.
 
-
-def quantile(degrees_of_freedom: int) -> float:
-    """Of Student's t, two-sided."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
+    With 95 % confidence every one of them that counts as worse is so in truth: among K cells that are equal, the best
+    is up to chance, and so is any of the K (K - 1) / 2 pairs that may come to be compared. Hence each is compared at
+    0.05 / (K (K - 1) / 2), the least probable first, and each that is found worse leaves one cell less among which the
+    best was chosen (Holm 1979, A simple sequentially rejective multiple test procedure). The rows' values are finite.
+    """
+    value = rows[best]["metrics"][name]
+    chances = {}
+    for row, other in enumerate(rows):
+        if row != best and (found := difference(other, rows[best], name)):
+            chances[row] = found.chance(other["metrics"][name] - value)
+    worse: list[bool | None] = [None] * len(rows)
+    worse[best] = False
+    left, stopped = len(rows), False
+    for row in sorted(chances, key=chances.get):
+        stopped = stopped or chances[row] > (1 - CONFIDENCE) / (left * (left - 1) / 2)
+        worse[row], left = not stopped, left - 1
+    return worse

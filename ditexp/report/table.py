@@ -14,7 +14,6 @@ from rich.text import Text
 from ditexp.report.columns import (
     MISSING,
     Column,
-    caption,
     cost_columns,
     feature_of,
     metric_columns,
@@ -22,6 +21,7 @@ from ditexp.report.columns import (
     rank,
     setting_columns,
 )
+from ditexp.report.footnotes import caption
 from ditexp.report.seeds import merge_seeds
 
 LATEX = str.maketrans(

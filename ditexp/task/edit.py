@@ -8,7 +8,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import Condition, Conditioner, Data, FlowModel, Labelled, LabelMeaning, Sheet, class_names
+from ditexp.core import (
+    Condition,
+    Conditioner,
+    Data,
+    FlowModel,
+    Labelled,
+    LabelMeaning,
+    PerSample,
+    Sheet,
+    Task,
+    class_names,
+    root_mean,
+)
 from ditexp.task.direction import BetweenClasses, Direction, batches, read_direction
 from ditexp.task.pixels import check_pixels
 
@@ -17,7 +29,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edit:
+class Edit(Task):
     """Takes images to noise, changes something, and brings them back.
 
     Sample i begins with image i of the data, which go round. Its noise is where the sampler's own solver comes to from
@@ -87,6 +99,10 @@ class Edit:
         condition = sampler.condition(indices)
         return sampler.integrate(x, condition, indices), self.targets(condition, labels)
 
+    def units(self, indices: Sequence[int]) -> list[int]:
+        """Results of one image are not independent."""
+        return [index % len(self.data) for index in indices]
+
     def originals(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) in [-1, 1] and labels (B,), on the CPU."""
         images, labels = zip(*(self.data[index % len(self.data)] for index in indices))
@@ -132,7 +148,7 @@ class Edit:
 
     def scores(
         self, sampler, samples, classes: Tensor | None, classify: Callable[[Tensor], Tensor] | None
-    ) -> dict[str, float]:
+    ) -> dict[str, PerSample]:
         """Beside each other, since little change is no merit where the target isn't reached, and the other way round.
 
         reconstruction_rmse: of the round trip of the first originals, 256 at most, under the source condition with
@@ -144,31 +160,32 @@ class Edit:
         squares = []
         for batch in batches(range(min(RECONSTRUCTED, len(samples), len(self.data)))):
             _, back = self.reconstructed(sampler, batch)
-            squares.append((back - self.originals(batch)[0].to(back)).double().square().cpu())
-        scores = {"reconstruction_rmse": torch.cat(squares).mean().sqrt().item()}
+            difference = back - self.originals(batch)[0].to(back)
+            squares.append(difference.double().square().flatten(1).mean(1).cpu())
+        scores = {"reconstruction_rmse": PerSample(torch.cat(squares), root_mean)}
         sampler.take_cost()
 
-        total, count, labels = 0.0, 0, []
+        changes, count, labels = [], 0, []
         for block in samples.blocks():
             indices = range(count, min(count + len(block), len(samples)))
             images, own = self.originals(indices)
             results = torch.from_numpy(block[: len(indices)]).permute(0, 3, 1, 2).double()
             difference = (results - sampler.model.decode(images).double()) / 127.5
-            total += difference.square().flatten(1).mean(1).sum().item()
+            changes.append(difference.square().flatten(1).mean(1))
             count += len(indices)
             labels.append(own)
-        scores["change_rmse"] = (total / count) ** 0.5
+        scores["change_rmse"] = PerSample(torch.cat(changes), root_mean)
         if classes is not None and (reached := self.reached(sampler, torch.cat(labels), classes)) is not None:
             scores["target_share"] = reached
         return scores
 
-    def reached(self, sampler, labels: Tensor, classes: Tensor) -> float | None:
+    def reached(self, sampler, labels: Tensor, classes: Tensor) -> PerSample | None:
         """The share of results, of these classes (N,), that are what the originals, of these labels, were to become."""
         targets = self.targets(sampler.condition(range(len(labels))).to("cpu"), labels)
         if targets is None or is_null(sampler.model, targets).any():
             return None
         changing = to_change(labels, self.in_classes_of_data(sampler, targets))
-        return (classes == targets)[changing].double().mean().item()
+        return PerSample((classes == targets).double().masked_fill(~changing, math.nan))
 
     def picture(self, sampler, images: Tensor) -> Sheet:
         sampler.model.to(sampler.device)

@@ -7,11 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ditexp.core import Sheet
+from ditexp.core import Sheet, Task
 
 
 @dataclass(frozen=True)
-class Generate:
+class Generate(Task):
     """Plain sampling: each sample's own noise, integrated under its own condition."""
 
     def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ditexp.core import Data, Sheet, notice
+from ditexp.core import Data, PerSample, Sheet, Task, notice
 from ditexp.task.mask import Box, Half, ImageMask, RandomPixels
 from ditexp.task.pixels import check_pixels
 
@@ -19,7 +19,7 @@ TO_BE_FILLED = (255, 150, 60)  # the colour of what is not given, which no grey 
 
 
 @dataclass(frozen=True)
-class Inpaint:
+class Inpaint(Task):
     """Fills what a mask hides of images: sample i begins with image i of the data, which go round.
 
     x starts as the sample's own noise x_0, and after every step the known pixels are put where the path to the image
@@ -102,6 +102,10 @@ class Inpaint:
                 x = sampler.integrate(x, condition, indices, grid=[t0, t1], project=project, first_step=number)
         return x, condition.labels
 
+    def units(self, indices: Sequence[int]) -> list[int]:
+        """Completions of one image are not independent."""
+        return [index % len(self.data) for index in indices]
+
     def originals(self, sampler, indices: Sequence[int]) -> Tensor:
         """The images (B, C, H, W) in [-1, 1]. Raises ValueError if they are not of the model's shape."""
         with sampler.preparation():
@@ -109,12 +113,14 @@ class Inpaint:
         check_pixels(images.shape[1:], sampler.model, task="inpaint")
         return images.to(sampler.device)
 
-    def scores(self, sampler, samples, classes: Tensor | None, classify: Callable | None) -> dict[str, float]:
+    def scores(
+        self, sampler, samples, classes: Tensor | None, classify: Callable | None
+    ) -> dict[str, float | PerSample]:
         """known_error: the largest difference of a known pixel, in grey levels, between a sample and its image.
 
         agreement: the share of samples that are taken for the same class as their image; where there is a classifier.
         """
-        worst, alike, start, count = 0, 0, 0, len(samples)
+        worst, alike, start, count = 0, [], 0, len(samples)
         for block in samples.blocks():
             indices = range(start, min(start + len(block), count))  # the last block may hold more
             originals = self.pixels(sampler, indices)
@@ -122,9 +128,9 @@ class Inpaint:
             difference = (completed.int() - originals.int()).abs()
             worst = max(worst, int(difference.masked_fill(self.mask(sampler, indices).cpu(), 0).max()))
             if classify:
-                alike += int((classify(originals) == classify(completed)).sum())
+                alike.append(classify(originals) == classify(completed))
             start = indices.stop
-        return {"known_error": float(worst)} | ({"agreement": alike / count} if classify else {})
+        return {"known_error": float(worst)} | ({"agreement": PerSample(torch.cat(alike).double())} if classify else {})
 
     def pixels(self, sampler, indices: Sequence[int]) -> Tensor:
         """The images (B, C, H, W) uint8, as the model would decode them."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import Sheet, class_names, notice
+from ditexp.core import PerSample, Sheet, Task, class_names, notice
 from ditexp.noise import slerp
 
 OF = ("noise", "condition", "both")
@@ -17,7 +18,7 @@ PATHS_TRIED = 16
 
 
 @dataclass(frozen=True)
-class Interpolate:
+class Interpolate(Task):
     """Paths from one sample to another: sample i is frame i % frames of path i // frames.
 
     Path p begins in sample 2 p of the plain set (task=generate) and ends in sample 2 p + 1. Its frames are at equal
@@ -71,7 +72,11 @@ class Interpolate:
             condition = sampler.model.between(condition, sampler.condition(second), share)
         return sampler.integrate(x, condition, first), condition.labels
 
-    def scores(self, sampler, samples, classes, classify) -> dict[str, float]:
+    def units(self, indices: Sequence[int]) -> list[int]:
+        """The frames of one path are not independent."""
+        return [index // self.frames for index in indices]
+
+    def scores(self, sampler, samples, classes, classify) -> dict[str, PerSample]:
         """path_ratio: the mean over paths of sum_k |x_k+1 - x_k| / |x_last - x_first|, of pixels in L2.
 
         1 is a straight cross-fade of the first into the last image.
@@ -85,10 +90,12 @@ class Interpolate:
             whole = len(frames) // self.frames
             ratios += path_ratios(torch.from_numpy(frames[: whole * self.frames]).unflatten(0, (whole, self.frames)))
             frames = frames[whole * self.frames :]
-        moving = [ratio for ratio in ratios[:paths] if ratio is not None]
-        if len(moving) < paths:
-            notice(f"path_ratio leaves out {paths - len(moving)} of {paths} paths, whose ends are the same image")
-        return {"path_ratio": sum(moving) / len(moving)} if moving else {}
+        still = sum(math.isnan(ratio) for ratio in ratios[:paths])
+        if still:
+            notice(f"path_ratio leaves out {still} of {paths} paths, whose ends are the same image")
+        values = torch.full((paths, self.frames), math.nan, dtype=torch.float64)
+        values[:, 0] = torch.tensor(ratios[:paths], dtype=torch.float64)  # a path counts once, at its first frame
+        return {"path_ratio": PerSample(values.flatten())} if still < paths else {}
 
     def picture(self, sampler, images: Tensor) -> Sheet:
         """The first paths, one a row; of conditions, with the labels of their ends."""
@@ -100,8 +107,8 @@ class Interpolate:
         return Sheet(images[: paths * self.frames].unflatten(0, (paths, self.frames)), shares, rows, moving=True)
 
 
-def path_ratios(paths: Tensor) -> list[float | None]:
-    """Of images (P, F, H, W, C) the length of each path over its straight line; None where that is 0."""
+def path_ratios(paths: Tensor) -> list[float]:
+    """Of images (P, F, H, W, C) the length of each path over its straight line; NaN where that is 0."""
     x = paths.flatten(2).double()
     lengths, straight = x.diff(dim=1).norm(dim=2).sum(1), (x[:, -1] - x[:, 0]).norm(dim=1)
-    return [length / line if line else None for length, line in zip(lengths.tolist(), straight.tolist())]
+    return torch.where(straight > 0, lengths / straight, math.nan).tolist()

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ditexp.core import Condition, Sheet
+from ditexp.core import Condition, Sheet, Task
 
 SHOWN = 10  # samples in the picture: one of each digit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progressive:
+class Progressive(Task):
     """A sample of low resolution, enlarged, re-noised to t = s and integrated on from there; any number of times.
 
     The first stage integrates [0, 1] at the smallest size. Each later one takes x at t = 1 of the one before, in the
