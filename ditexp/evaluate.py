@@ -99,10 +99,10 @@ def units_of(images: SampleStore, count: int) -> Sequence[int] | None:
 
     Raises ValueError if the task can't be built anew, for example because the images that it began with are gone.
     """
-    about = images.about()
-    if "config" not in about:
-        raise ValueError("set.json has no configuration")
-    return instantiate(OmegaConf.create(about["config"]["task"])).units(range(count))
+    task = images.about().get("config", {}).get("task")
+    if task is None:
+        raise ValueError("set.json doesn't tell its task")
+    return instantiate(OmegaConf.create(task)).units(range(count))
 
 
 def show(result: dict, out: Path) -> None:

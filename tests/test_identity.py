@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from ditexp import bundled
 from ditexp.cell import build_component, identify
-from ditexp.cli import bundled, published_file
+from ditexp.cli import published_file
 from ditexp.data import ImageFolder
 from ditexp.feature.digits import BUNDLED
 from ditexp.model import pretrained
