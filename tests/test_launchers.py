@@ -163,9 +163,9 @@ def test_jobs_that_fail_die_or_run_out_of_time(ditexp, tmp_path, accidents):
     fails, dies, runs_out_of_time = rows(tmp_path / "outputs")
     assert fails["error"].endswith("on purpose") and "left no result (state " in dies["error"]
     assert runs_out_of_time["status"] == "done"
-    # A set is two blocks of eight batches: eight, then four in vain, then the second eight. The last one is the picture
-    # of some samples on their way.
-    assert len((accidents / "steps").read_text()) == 8 + 4 + 8 + 1
+    # A set is two blocks of eight batches. The first job rehearses one and makes eight, then three in vain; the second
+    # rehearses one and makes the other eight. The last one is the picture of some samples on their way.
+    assert len((accidents / "steps").read_text()) == (1 + 8 + 3) + (1 + 8) + 1
     (table,) = (tmp_path / "outputs" / "reports").rglob("table.md")
     assert "on purpose" in table.read_text() and "left no result" in table.read_text()
 

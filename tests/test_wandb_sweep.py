@@ -31,6 +31,7 @@ CONFIG = {
 SUMMARY = {
     *("digits/fid", "digits/inception_score", "digits/precision", "digits/recall", "status", "error"),
     *("nfe", "forwards", "seconds_per_image", "images_per_second", "peak_memory_mb"),
+    "preparation_seconds",
 }
 CHARTS = {f"{m}_vs_{c}" for m in ("fid", "inception_score", "precision", "recall") for c in ("forwards", "seconds")}
 PICTURES = {"quality_vs_cost", "heat_map", "side_by_side"}
