@@ -3,7 +3,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m ditexp.run
 DEMO := -m solver=euler,heun,rk4 steps=20,50,100
 
-.PHONY: demo test test-peers lint format docs bench plan lock clean
+.PHONY: demo test test-all test-peers lint format docs bench plan lock clean
 
 # What our metrics and solvers are compared with, and what they import that is not there.
 PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc torchdiffeq
@@ -14,8 +14,13 @@ demo: .venv/.ready  ## the README's sweep on the bundled digits model
 plan: .venv/.ready  ## what the demo would cost, and what of it is cached; runs nothing
 	$(RUN) $(DEMO) hydra/launcher=plan
 
-test: .venv/.ready
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test: .venv/.ready  ## all tests but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-all: .venv/.ready  ## all tests: kills, launchers, W&B's faults and the wheel, too
+	$(PYTEST)
 
 test-peers: .venv/.peers  ## our numbers against other evaluators' own code, on the same images and random weights; slow
 	PYTHONPATH=.venv/peers $(PY) -m pytest tests/peers -v

@@ -96,6 +96,7 @@ def wait_for_blocks(samples: Path, count: int, command: commands.Command) -> Non
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_parent(runs, record_property):
     draw, kills, sets, saved = random.Random(0), 0, 0, 0
     while kills < PARENT_KILLS:
@@ -115,6 +116,7 @@ def test_kill_9_of_the_parent(runs, record_property):
     record_property("fault", outcome)
 
 
+@pytest.mark.slow
 def test_kill_9_of_a_worker(runs, record_property):
     draw, kills, sets, failed = random.Random(1), 0, 0, 0
     while kills < WORKER_KILLS:
@@ -138,6 +140,7 @@ def test_kill_9_of_a_worker(runs, record_property):
     record_property("fault", ("kill -9 of single workers", kills, survived))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_tidily(runs, record_property, number, code):
     draw, sent = random.Random(2), 3
@@ -321,6 +324,7 @@ def makers(samples: Path) -> list[str]:
     return [json.loads(path.read_text())["process"] for path in sorted(samples.rglob("0*.json"))]
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_set(runs, record_property):
     with watched(runs.samples("shared")) as states:
         both = [runs.start("shared", "devices=cpu:1") for _ in range(2)]
@@ -335,6 +339,7 @@ def test_two_processes_share_a_set(runs, record_property):
     record_property("fault", outcome)
 
 
+@pytest.mark.slow
 def test_one_of_two_processes_is_killed(runs, record_property):
     doomed, other = (runs.start("widowed", "devices=cpu:1") for _ in range(2))
     wait_for_blocks(runs.samples("widowed"), 2, other)
@@ -347,6 +352,7 @@ def test_one_of_two_processes_is_killed(runs, record_property):
     record_property("fault", ("kill -9 of one of two processes on one set", 1, "the other makes all of it"))
 
 
+@pytest.mark.slow
 def test_a_claim_of_a_dead_host_expires(runs, record_property):
     """Of another host nobody can tell whether it lives, so its silence is timed: 2 s here instead of 90."""
     claim(copy_of_undisturbed(runs, "dead-host"), "elsewhere~1~1~1")
@@ -358,6 +364,7 @@ def test_a_claim_of_a_dead_host_expires(runs, record_property):
     record_property("fault", ("a stale claim of a dead host", 1, "waited for, then taken over"))
 
 
+@pytest.mark.slow
 def test_slices_make_a_set_together(runs):
     first = runs.start("slices", "slice=1/2").wait()
     assert first.code == 0 and "slice 1/2: 4 of 8 blocks are there" in first.output, first.output
@@ -367,6 +374,7 @@ def test_slices_make_a_set_together(runs):
     runs.check("slices")
 
 
+@pytest.mark.slow
 def test_two_hosts_share_a_set(runs, record_property):
     """Two commands as users start them, each in a machine of its own as far as names and processes go."""
     apart = ["unshare", "--uts", "--pid", "--fork", "--mount-proc"]
@@ -388,6 +396,7 @@ def test_two_hosts_share_a_set(runs, record_property):
     record_property("fault", ("two hosts on one set", 1, "both end with all of it, each made a part"))
 
 
+@pytest.mark.slow
 def test_a_command_of_its_own_leaves_no_process(runs, record_property):
     """Without the session's fork server: kill -9 of the parent takes its own server and workers with it."""
     marker = f"DITEXP_TEST={time.monotonic_ns()}"

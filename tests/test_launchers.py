@@ -123,6 +123,7 @@ def expected(tmp_path_factory) -> tuple[dict, dict]:
     return found
 
 
+@pytest.mark.slow
 @needs("submitit")
 def test_submitit_gives_what_the_local_launcher_gives(ditexp, tmp_path, expected):
     command = ditexp(*SWEEP, SUBMITIT)
@@ -134,6 +135,7 @@ def test_submitit_gives_what_the_local_launcher_gives(ditexp, tmp_path, expected
         assert SUBMITIT in result["command"]  # not the line that submitit starts a job with
 
 
+@pytest.mark.slow
 @needs("ray")
 def test_ray_gives_it_too_when_some_jobs_die(ditexp, tmp_path, expected, accidents, ray_folder):
     arguments = [argument.replace("euler,heun", "euler,heun,dies") for argument in SWEEP]
@@ -151,6 +153,7 @@ def test_ray_gives_it_too_when_some_jobs_die(ditexp, tmp_path, expected, acciden
     assert not (Path(ray_folder) / ".ray").exists()  # nothing in the home directory
 
 
+@pytest.mark.slow
 @needs("submitit")
 def test_jobs_that_fail_die_or_run_out_of_time(ditexp, tmp_path, accidents):
     """A cell that fails and one whose job is killed are told; one out of time goes on after its last whole block."""

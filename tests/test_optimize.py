@@ -84,6 +84,7 @@ def test_a_grid_fitted_to_some_samples_is_better_for_others(solver):
     assert unseen.error(best) < 0.7 * unseen.error(Uniform(5).grid().tolist())
 
 
+@pytest.mark.slow
 def test_found_by_one_command_and_taken_by_the_next(ditexp, tmp_path):
     outputs = tmp_path / "outputs"
     run = ("schedule=optimized", "num_samples=16", "batch_size=16", "metric=[]")

@@ -43,6 +43,7 @@ def sampler(model, *, guidance=NoGuidance(), conditioner=Balanced(), steps=20, *
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [NoGuidance(), ClassifierFree(weight=2)])
 def test_batch_size_changes_nothing_but_last_bits(model, guidance):
     made = {}
@@ -60,6 +61,7 @@ def test_batch_size_changes_nothing_but_last_bits(model, guidance):
         assert (made[batch_size][2] - made[64][2]).abs().max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver",
     [("solver=heun", "steps=3"), ("solver=dopri5", "solver.rtol=0.01", "solver.atol=0.01")],

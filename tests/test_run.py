@@ -61,6 +61,7 @@ def test_a_sweep_from_nothing_to_its_report(ditexp, tmp_path):
     assert results(outputs) == found  # nothing was made anew
 
 
+@pytest.mark.slow
 def test_the_same_samples_whatever_is_done_with_them(ditexp, tmp_path):
     """Neither a grown set, nor another metric, nor where it is written makes an image twice or differently."""
     samples = tmp_path / "outputs" / "samples"
@@ -242,6 +243,7 @@ def test_workers_extract_features_while_they_sample(ditexp, tmp_path):
     assert len(list((tmp_path / "outputs" / "cache" / "features").rglob("*.safetensors"))) == 1
 
 
+@pytest.mark.slow
 def test_an_exported_set_scores_the_same(ditexp, tmp_path):
     """Through the npz that other evaluators read, cut to the samples asked for, and ditexp's own evaluation of it."""
     assert ditexp("num_samples=300", "batch_size=32", "steps=4").code == 0

@@ -395,6 +395,7 @@ def test_a_name_on_the_hub(folder, tmp_path, model, monkeypatch):
 # ---- The command
 
 
+@pytest.mark.slow
 def test_the_command(folder, tmp_path, ditexp):
     run = ditexp(
         "model=sd3",

@@ -62,6 +62,7 @@ def test_held_out_phrasings_are_not_among_the_captions():
     assert len(CaptionedDigits()) == 1797 * len(PHRASINGS)
 
 
+@pytest.mark.slow
 def test_the_digit_that_is_named_is_drawn(model):
     """experiments/text has 2,000 samples a cell. Of 400 with a share of 97 %, fewer than 95 % are right once in 130."""
     seen, named = drawn(sampler_of(model, Prompts(prompts=HELD_OUT), ClassifierFree(weight=1.0)), 400)
@@ -215,6 +216,7 @@ def test_training_leaves_a_folder_that_samples(ditexp, tmp_path):
     assert condition.states.shape == (2, 16, 16)
 
 
+@pytest.mark.slow
 def test_the_command_samples_prompts_and_shows_them(ditexp, tmp_path):
     prompts = "condition.prompts={3: [a three, the digit 3], 7: a seven}"
     few = ["num_samples=24", "batch_size=8", "steps=4", "metric=[label_accuracy]"]

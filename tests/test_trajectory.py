@@ -142,6 +142,7 @@ def test_round_trip(solver, model):
     assert missing[1] < 0.02 and (missing[0] / missing[1] > least or missing[1] < 1e-11)
 
 
+@pytest.mark.slow
 def test_the_command_tells_the_numbers(ditexp, tmp_path):
     command = ditexp("-m", *SMALL, "metric.trajectory.tolerance=1e-4", "solver=heun,dopri5", "steps=8")
     assert command.code == 0, command.output

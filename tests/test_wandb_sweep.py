@@ -18,6 +18,8 @@ from tests import commands
 from tests.offline_wandb import read_runs
 from tests.wandb_server import Run, WandbServer
 
+pytestmark = pytest.mark.slow  # whole sweeps, and servers that hang
+
 SWEEP = ("-m", "solver=euler,heun", "steps=2,4", "num_samples=32", "batch_size=32", "study=small", "devices=cpu:1")
 CELLS = {("euler", 2), ("euler", 4), ("heun", 2), ("heun", 4)}
 DOCS = Path(__file__).parents[1] / "docs" / "wandb.md"

@@ -16,9 +16,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OFFLINE = {**os.environ, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONPATH": ""}
 
-pytestmark = pytest.mark.skipif(
-    not importlib.util.find_spec("hatchling"), reason="hatchling builds the wheel: install the dev extra"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not importlib.util.find_spec("hatchling"), reason="hatchling builds the wheel: install the dev extra"
+    ),
+]
 
 
 def run(*command: str | Path, cwd: Path) -> str:
