@@ -151,6 +151,8 @@ def describe(error: Exception | str) -> list[str]:
         return [f"{match[1]}: add -m to sweep over these values; one list of them is written {key}=[{values}]"]
     if match := re.search(r"Could not override '([^']+)'", text):
         groups = [path.name for path in packaged("conf").iterdir() if path.is_dir()]
+        if match[1] in groups:
+            return [f"{match[1]} is no setting of this command: leave it out"]
         return [unknown_key(match[1], keys_beside(error) or ([] if "." in match[1] else sorted(groups)))]
     choices = r"Could not find '([^']+)'\s*Available options in '[^']+':\n(.*?)\n(?:Config search|$)"
     if match := re.search(choices, text, re.DOTALL):

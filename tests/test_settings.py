@@ -13,10 +13,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ditexp import job, sweep
-from ditexp.cli import ConfigError, not_whole_numbers, register_with_hydra
+from ditexp.cli import ConfigError, describe, not_whole_numbers, register_with_hydra
 from ditexp.run import main
 from ditexp.settings import packaged, settle
 
@@ -108,6 +109,12 @@ def complaints(*overrides: str, **options) -> list[str]:
 )
 def test_what_nothing_reads_is_refused(command, overrides, beginning):
     assert [line[: len(beginning)] for line in complaints(*overrides, command=command)] == [beginning]
+
+
+def test_a_group_of_another_command_is_refused_as_such():
+    with pytest.raises(HydraException) as error:
+        settled("solver=heun", command="report")
+    assert describe(error.value) == ["solver is no setting of this command: leave it out"]
 
 
 @pytest.mark.parametrize(
