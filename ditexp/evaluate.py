@@ -115,7 +115,8 @@ def show(result: dict, out: Path) -> None:
     table.add_column("sd", justify="right")  # of such a value, with other images of the same kind
     for name, value in result["metrics"].items():
         found = result["deviations"].get(name)
-        table.add_row(name, f"{value:.6g}", f"{stdev(found['halves']):.2g}" if found else MISSING)
+        deviation = stdev(found["halves"]) if found else 0.0  # which all halves that agree have, too
+        table.add_row(name, f"{value:.6g}", f"{deviation:.2g}" if deviation else MISSING)
     console.print(f"{images['count']:,} images of {images['name']}{against}", highlight=False, soft_wrap=True)
     facts = [f"protocol {protocol['protocol']}", *protocol["changed"], f"features {protocol['feature']['name']}"]
     console.print(", ".join(facts), highlight=False, soft_wrap=True)

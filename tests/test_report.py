@@ -466,6 +466,13 @@ def test_many_seeds_show_themselves_how_much_they_spread():
     assert Table.of(of_seeds([*fids[:-1], math.inf])).fid.spread == ()
 
 
+def test_halves_that_agree_do_not_show_an_error_of_nothing():
+    """As of a share, where every sample is right."""
+    table = Table.of([sampled(0, (0.0,) * 4, fid=1.0), sampled(0, (0.1, -0.1, 0.0, 0.0), steps=50, fid=2.0)])
+    assert table.fid.texts[0] == "1.000" and table.fid.texts[1].startswith("2.000 ± 0.08")
+    assert table.fid.spread[0] is None
+
+
 def test_a_seed_whose_samples_or_protocol_differ_is_no_seed_of_the_cell():
     other_count, other_solver = sampled(1, num_samples=100), sampled(1, solver="heun")
     table = Table.of([sampled(0), other_count, other_solver, sampled(0)])

@@ -62,13 +62,14 @@ def mean(values: list) -> float | None:
 def spread(members: list[dict], name: str) -> float | None:
     """Of one set's value: between seeds where there are MANY, else between random halves of each seed's samples.
 
-    A standard deviation of few values says little: of three, half of the time it is off by a third or more.
+    A standard deviation of few values says little: of three, half of the time it is off by a third or more. None also
+    where all values are the same: a share of 1 of 128 samples is not known without error.
     """
     if len(members) >= MANY:
         values = [member["metrics"][name] for member in members]
-        return stdev(values) if all(map(math.isfinite, values)) else None
+        return (stdev(values) or None) if all(map(math.isfinite, values)) else None
     found = [noise_of(member, name) for member in members]
-    return fmean(stdev(noise["halves"]) ** 2 for noise in found) ** 0.5 if all(found) else None
+    return (fmean(stdev(noise["halves"]) ** 2 for noise in found) ** 0.5 or None) if all(found) else None
 
 
 def noise_of(result: dict, name: str) -> dict | None:
