@@ -30,6 +30,7 @@ def test_each_piece_is_one_file_and_one_yaml():
     assert f"--config-dir mine/conf {' '.join(OWN)}\n" in TUTORIAL
 
 
+@pytest.mark.slow
 def test_the_tutorials_pieces_run_together(ditexp, tmp_path, mine):
     """With their costs counted, their settings in the result, and in each one's mistakes the remedy."""
 

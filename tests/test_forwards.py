@@ -14,6 +14,7 @@ def planned(command) -> dict[str, list[str]]:
     return {line.split()[0]: line.split()[1:] for line in command.output.splitlines() if "solver=" in line}
 
 
+@pytest.mark.slow
 def test_steps_are_what_the_budget_pays_for(ditexp):
     """Heun's 2, RK4's 4 evaluations a step; guidance doubles them where it is on."""
     plan = ("hydra/launcher=plan", "forwards=40")

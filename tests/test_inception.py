@@ -330,6 +330,7 @@ print(weights.sha256, weights.path())
 start = partial(subprocess.Popen, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
+@pytest.mark.slow
 def test_processes_that_download_at_once_don_t_disturb_each_other(checkpoints):
     with serving(halfway=threading.Barrier(2, timeout=120).wait) as (url, _):
         processes = [start([sys.executable, "-c", DOWNLOAD, url]) for _ in range(2)]

@@ -93,6 +93,7 @@ def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_p
     assert made("killed", devices="cpu:2") == one
 
 
+@pytest.mark.slow
 def test_samples_show_the_digit_asked_for(model):
     """Judged by an SVC on pixels, which has no part in ditexp; 5,000 samples are measured in the model card."""
     images, labels = sampler(model, steps=25).images(range(300))

@@ -88,6 +88,7 @@ def test_blocks_hold_images_and_balanced_labels(ditexp, tmp_path):
     assert labels.tolist() == [index % 10 for index in range(64)]
 
 
+@pytest.mark.slow
 def test_guidance_costs_two_forwards_and_both_spellings_are_one_set(ditexp, tmp_path):
     assert ditexp("-m", *SMALL, "guidance=cfg", "guidance.weight=0,2").code == 0
     assert ditexp(*SMALL, "guidance=cfg", "guidance.scale=3").code == 0

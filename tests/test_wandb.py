@@ -213,6 +213,7 @@ def test_a_failed_cell_has_the_id_that_it_will_have_when_it_is_done(tmp_path):
     assert failure(cfg, settings, tmp_path / "sweep" / "0", error)["id"] == "failed-sweep-0"
 
 
+@pytest.mark.slow
 def test_what_was_not_uploaded_goes_to_the_same_run_later(tmp_path, cells, server, monkeypatch, caplog):
     for name, seconds in {"INIT_TIMEOUT": 3, "FINISH_TIMEOUT": 3, "REQUEST_TIMEOUT": 1}.items():
         monkeypatch.setattr(service, name, seconds)
@@ -263,6 +264,7 @@ def test_a_small_prepared_reference_is_uploaded(tmp_path, cells, server):
     assert reference.files["statistics.safetensors"] == prepared.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_first_report_online_saves_a_workspace(tmp_path, cells, server, capfd, caplog):
     pytest.importorskip("wandb_workspaces", reason="needs ditexp[workspace]")
     report = write_report(cells, tmp_path / "report", title="x")
@@ -345,6 +347,7 @@ def test_an_error_half_way_leaves_no_marker(tmp_path, cells, monkeypatch, caplog
     assert not [path for path in (tmp_path / "wandb" / "logged").rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_an_error_half_way_online_prints_no_page(tmp_path, cells, server, monkeypatch, caplog, capfd):
     def disk_full(run, result):
         time.sleep(0.5)  # till wandb's threads are at work
