@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich.markup import escape
@@ -61,7 +61,7 @@ def parse() -> argparse.Namespace:
 
 def ls(arguments: argparse.Namespace) -> int:
     table = Table("set", "images", "of", "size", "state", "made with", "by", box=None, header_style="bold")
-    needed = needed_by_results(arguments.outputs)
+    needed = needed_by(results(arguments.outputs))
     for store in stores(arguments.outputs):
         made = list(store.manifests())
         images, size = min(len(made) * store.block_size, len(store)), sum(manifest["bytes"] for manifest in made)
@@ -121,12 +121,12 @@ def export_set(arguments: argparse.Namespace) -> int:
 
 
 def gc(arguments: argparse.Namespace) -> int:
-    needed, freed = needed_by_results(arguments.outputs), []
+    found, freed = list(results(arguments.outputs)), []
+    needed, measured = needed_by(found), fingerprints(found)
     every = {store.folder.name: store for store in stores(arguments.outputs)}
     for store in every.values():
         if store.id not in needed and not at_work(store):
             freed.append((store.folder, f"sample set, {len(list(store.manifests()))} of {store.num_blocks} blocks"))
-    measured = fingerprints(arguments.outputs)
     for folder in sorted((arguments.outputs / "cache" / "features").glob("*/*")):
         in_use = at_work(every[folder.name]) if folder.name in every else is_recent(folder)
         if folder.name not in needed | measured and not in_use:
@@ -168,14 +168,14 @@ def at_work(store: SampleStore) -> bool:
     return any(not claims.is_void(name) for name in claims.names())
 
 
-def needed_by_results(outputs: Path) -> set[str | None]:
+def needed_by(results: Iterable[dict]) -> set[str | None]:
     """The ids of the sets that results rest on; of one of ditexp.evaluate, None."""
-    return {result.get("sample_id") for result in results(outputs)}
+    return {result.get("sample_id") for result in results}
 
 
-def fingerprints(outputs: Path) -> set[str]:
+def fingerprints(results: Iterable[dict]) -> set[str]:
     """Of the images that results are of, and of those that they are measured against."""
-    protocols = [result.get("protocol") or {} for result in results(outputs)]
+    protocols = [result.get("protocol") or {} for result in results]
     found = [protocol.get(part) or {} for protocol in protocols for part in ("images", "reference")]
     return {source["fingerprint"] for source in found if "fingerprint" in source}
 
