@@ -30,6 +30,12 @@ def pytest_collection_modifyitems(items) -> None:
 
 
 @pytest.fixture(autouse=True)
+def same_random_numbers():
+    """Whatever tests ran before in the same process."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def logging_as_before():
     """A command run in this process leaves a handler on the stream of its own test, which is closed by the next."""
     root = logging.getLogger()

@@ -194,9 +194,10 @@ def test_pixels_round_as_those_of_diffusers():
 
 
 def test_velocity_is_minus_that_of_diffusers_at_sigma_1_minus_t(model):
-    x, t, condition = torch.randn(2, *model.sample_shape), torch.tensor([0.25, 0.9]), model.encode(PROMPTS[:2])
+    """At times that float32 has exactly: 1000 (1 - 0.9) is 99.99998, and the network makes 1e-5 of the difference."""
+    x, t, condition = torch.randn(2, *model.sample_shape), torch.tensor([0.25, 0.875]), model.encode(PROMPTS[:2])
     theirs = model.transformer(
-        x, condition.states, condition.vector, timestep=torch.tensor([750.0, 100.0]), return_dict=False
+        x, condition.states, condition.vector, timestep=torch.tensor([750.0, 125.0]), return_dict=False
     )[0]
     torch.testing.assert_close(model(x, t, condition), -theirs, rtol=0, atol=1e-5)
 
