@@ -36,32 +36,34 @@ def unfit(path: Path | str, wrong: str, remedy: str) -> UnfitFile:
     return UnfitFile(f"{path} {in_line(' '.join(wrong.split()), room)}: {remedy}")
 
 
-def opened(path: Path | str, kind: str, *, most: int | None = None, name: str | None = None) -> IO[bytes]:
+def opened(
+    path: Path | str, kind: str, *, most: int | None = None, name: str | None = None, remedy: str | None = None
+) -> IO[bytes]:
     """A regular file to read from; of anything else, nothing is opened, since its reader might wait for ever.
 
-    kind: what it is to be, with its article. most: bytes that it may have. name: of the file in messages. Raises
-    ValueError.
+    kind: what it is to be, with its article. most: bytes that it may have. name: of the file in messages. remedy: what
+    to do where there is no such file. Raises ValueError.
     """
-    name = name or str(path)
+    name, remedy = name or str(path), remedy or f"give the path of {kind}"
     try:
-        check_kind(os.stat(path), kind, most=most, name=name)
+        check_kind(os.stat(path), kind, most=most, name=name, remedy=remedy)
         # Where a pipe has taken the file's place by now, opening it doesn't wait.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            check_kind(os.fstat(descriptor), kind, most=most, name=name)
+            check_kind(os.fstat(descriptor), kind, most=most, name=name, remedy=remedy)
             return os.fdopen(descriptor, "rb")
         except BaseException:
             os.close(descriptor)
             raise
     except FileNotFoundError:
         wrong = "is a link to a file that is not there" if os.path.islink(path) else "does not exist"
-        raise unfit(name, wrong, f"give the path of {kind}") from None
+        raise unfit(name, wrong, remedy) from None
     except OSError as error:
-        raise unfit(name, in_words(error), f"give the path of {kind}") from None
+        raise unfit(name, in_words(error), remedy) from None
     except UnfitFile:
         raise
     except ValueError:  # a null byte
-        raise unfit(name, "is no path", f"give the path of {kind}") from None
+        raise unfit(name, "is no path", remedy) from None
 
 
 def in_words(error: OSError) -> str:
@@ -70,10 +72,9 @@ def in_words(error: OSError) -> str:
     return f"cannot be read ({error.strerror or error})"
 
 
-def check_kind(found: os.stat_result, kind: str, *, most: int | None, name: str) -> None:
+def check_kind(found: os.stat_result, kind: str, *, most: int | None, name: str, remedy: str) -> None:
     if not stat.S_ISREG(found.st_mode):
-        what = NO_FILES.get(stat.S_IFMT(found.st_mode), "a device")
-        raise unfit(name, f"is {what}", f"give the path of {kind}")
+        raise unfit(name, f"is {NO_FILES.get(stat.S_IFMT(found.st_mode), 'a device')}", remedy)
     if most is not None and found.st_size > most:
         raise too_large(name, kind, found.st_size, most)
 
