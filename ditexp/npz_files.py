@@ -20,7 +20,8 @@ from ditexp.core import notice
 from ditexp.image_files import BLOCK_BYTES, BLOCK_SIZE, MODES, PIXELS
 from ditexp.reading import opened_zip, unfit
 
-SCANNED, SCANNED_BYTES = 16, 2**26  # images that the range of values is read from; the proposed command checks the others
+SCANNED = 16  # images that the range of values is read from; the proposed command checks the others
+SCANNED_BYTES = 2**26  # of them, at most
 ARRAYS = 10_000  # of a file
 HEADER_BYTES = 10_000  # as numpy's own limit
 KIND, AGAIN = "an npz file", "save it by np.savez"

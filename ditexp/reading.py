@@ -1,4 +1,4 @@
-"""How files are opened: regular ones alone, up to a size, and with one line that names the file for whatever is wrong."""
+"""How files are opened: regular ones alone, up to a size; one line names the file and says what is wrong with it."""
 
 from __future__ import annotations
 

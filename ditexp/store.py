@@ -133,7 +133,7 @@ class SampleStore:
         """
         path = self.path(block)
         try:
-            record = self._record(block)
+            record = read_facts(self.manifest_path(block), "a manifest", remedy=self._again, needed=MANIFEST)
             stat = path.stat()
             unchanged = (stat.st_size, stat.st_mtime_ns) == (record["bytes"], record["mtime_ns"])
             is_whole = (unchanged and not verify) or record["sha256"] == sha256(path)
@@ -142,14 +142,6 @@ class SampleStore:
         except (OSError, ValueError):
             return None
         return record if is_whole else None
-
-    def _record(self, block: int) -> dict:
-        """Raises ValueError if the manifest is missing, damaged, or holds what none does."""
-        path = self.manifest_path(block)
-        record = read_facts(path, "a manifest", remedy=self._again, needed=MANIFEST)
-        if not is_cost(record["cost"]):
-            raise unfit(path, f"is not a manifest: its cost is {record['cost']}", self._again)
-        return record
 
     @property
     def _again(self) -> str:
@@ -209,7 +201,8 @@ class SampleStore:
     def _bytes(self, block: int) -> bytes:
         most = largest_file((self.block_size, *self.image_shape))
         data = read(self.path(block), "a block of this set", most=most)
-        if hashlib.sha256(data).hexdigest() != self._record(block)["sha256"]:
+        manifest = read_facts(self.manifest_path(block), "a manifest", remedy=self._again, needed=MANIFEST)
+        if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
             raise unfit(self.path(block), "has changed since it was written", self._again)
         return data
 
@@ -253,9 +246,9 @@ class SampleStore:
         workers together, not per image; None where a block was made before they were recorded.
         """
         costs = [manifest["cost"] for manifest in self.manifests()]
+        if wrong := [cost for cost in costs if not is_cost(cost)]:
+            raise unfit(self.folder, f"has a manifest with the cost {wrong[0]}", "delete the set, and run again")
         images, seconds = sum(cost["images"] for cost in costs), sum(cost["seconds"] for cost in costs)
-        if not images or not seconds:
-            raise unfit(self.folder, "has manifests that tell of no images, or of no time", "delete it, and run again")
         preparation = [cost.get("preparation_seconds") for cost in costs]
         return {
             "nfe": sum(cost["velocity_rows"] for cost in costs) / images,
@@ -282,11 +275,13 @@ def check_sizes(num_samples: int, block_size: int, image_shape: tuple[int, ...])
 
 
 def is_cost(cost: dict) -> bool:
-    """Whether a manifest may hold it."""
-    counts = [counts for kind in ("accepted", "rejected") for counts in cost.get(kind, {}).items()]
-    numbers = [*map(cost.get, COSTS), *(number for _, number in counts)]
-    fit = (type(number) in (int, float) and 0 <= number < math.inf for number in numbers)
-    return all(fit) and all(steps.isdecimal() for steps, _ in counts)
+    """Whether some images can have cost so much."""
+    counts = [cost.get(kind, {}) for kind in ("accepted", "rejected")]
+    if not all(isinstance(steps, dict) and all(map(str.isdecimal, steps)) for steps in counts):
+        return False
+    numbers = [*map(cost.get, COSTS), *(images for steps in counts for images in steps.values())]
+    fit = all(type(number) in (int, float) and 0 <= number < math.inf for number in numbers)
+    return fit and cost["images"] > 0 and cost["seconds"] > 0
 
 
 def step_counts(costs: list[dict], kind: str) -> dict:

@@ -20,8 +20,8 @@ HEADER_BYTES = 2**24  # some 100,000 tensors
 def opened_tensors(path: Path | str, kind: str, *, remedy: str, name: str | None = None) -> Iterator[safe_open]:
     """A safetensors file whose tensors are read when they are asked for.
 
-    kind: what it is to be, with its article. name: of the file in messages. Raises ValueError, also for what safetensors
-    raises in the body.
+    kind: what it is to be, with its article. name: of the file in messages. Raises ValueError, also for what
+    safetensors raises in the body.
     """
     with opened(path, kind, name=name, remedy=remedy) as file:
         length = int.from_bytes(file.read(8), "little")
