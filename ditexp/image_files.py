@@ -69,12 +69,15 @@ def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]
 
 
 @contextmanager
-def opened_image(file: Path | str, content: IO[bytes] | None = None) -> Iterator[Image.Image]:
-    """An image whose pixels are not decoded yet. content: what to read instead of the file.
+def opened_image(
+    file: Path | str, content: IO[bytes] | None = None, *, name: str | None = None
+) -> Iterator[Image.Image]:
+    """An image whose pixels are not decoded yet. content: what to read instead of the file. name: of it in messages.
 
     Raises ValueError, which names the file, for one that cannot be read, here or in the body, or is too large.
     """
-    with content or reading.opened(file, "an image", most=FILE_BYTES) as stream:
+    name = name or str(file)
+    with content or reading.opened(file, "an image", most=FILE_BYTES, name=name) as stream:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # PIXELS is the limit
@@ -82,14 +85,14 @@ def opened_image(file: Path | str, content: IO[bytes] | None = None) -> Iterator
             with image:
                 if image.width * image.height > PIXELS:
                     size = f"has {image.width:,} x {image.height:,} pixels"
-                    raise reading.unfit(file, size, f"give an image of up to {PIXELS:,}")
+                    raise reading.unfit(name, size, f"give an image of up to {PIXELS:,}")
                 yield image
         except reading.UnfitFile:
             raise
         except Exception as error:  # Pillow raises nearly anything for a damaged file
             if isinstance(error, UnidentifiedImageError):
                 error = "no image is in it" if stream.seek(0, os.SEEK_END) else "it is empty"
-            raise reading.unfit(file, f"cannot be read ({error})", "replace or remove it") from None
+            raise reading.unfit(name, f"cannot be read ({error})", "replace or remove it") from None
 
 
 def read_image(

@@ -137,14 +137,14 @@ def read_facts(path: Path | str, kind: str, *, remedy: str, needed: Mapping[str,
 
 
 def lacking(facts: Any, needed: Mapping[str, type | tuple[type, ...]]) -> str | None:
-    """What keeps a value of JSON from being keys of these types."""
+    """What keeps a value from being keys of these types."""
     if not isinstance(facts, dict):
-        return f"it holds {json.dumps(facts)[:40]}"
+        return f"it holds {in_line(repr(facts), 40)}"
     for key, kind in needed.items():
         if key not in facts:
             return f"it has no {key}"
         if not isinstance(facts[key], kind) or isinstance(facts[key], bool):
-            return f"its {key} is {json.dumps(facts[key])[:40]}"
+            return f"its {key} is {in_line(repr(facts[key]), 40)}"
     return None
 
 
@@ -178,12 +178,12 @@ def count_values(node: yaml.Node | None, known: dict[int, int], above: tuple[int
 
 
 @contextmanager
-def opened_zip(path: Path | str, kind: str, *, remedy: str) -> Iterator[zipfile.ZipFile]:
+def opened_zip(path: Path | str, kind: str, *, remedy: str, name: str | None = None) -> Iterator[zipfile.ZipFile]:
     """A zip file whose list of members is not too long for memory. Raises ValueError, also for what its reader raises.
 
     An error of the body that is no ValueError counts as one of the file.
     """
-    with opened(path, kind) as file:
+    with opened(path, kind, name=name) as file:
         try:
             check_directory(file)
             file.seek(0)
@@ -192,7 +192,7 @@ def opened_zip(path: Path | str, kind: str, *, remedy: str) -> Iterator[zipfile.
         except ValueError:
             raise
         except Exception as error:  # zipfile raises a dozen kinds for damaged files
-            raise unfit(path, f"is not a readable {kind.partition(' ')[2]} ({error})", remedy) from None
+            raise unfit(name or path, f"cannot be read ({error})", remedy) from None
 
 
 def check_directory(file: IO[bytes]) -> None:
