@@ -22,6 +22,8 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ditexp.core import in_line, notice
+from ditexp.reading import UnfitFile, read_yaml
 from ditexp.settings import PACKAGE, ConfigError, packaged, settle, unknown_key
 
 PLUGINS = str(PACKAGE / "_plugins")
@@ -122,7 +124,12 @@ def register_with_hydra() -> None:
     if PLUGINS not in sys.path:  # Hydra finds plugins only in a namespace package called hydra_plugins
         sys.path.append(PLUGINS)
     for path in packaged("experiments").glob("*/sweep.yaml"):
-        study = {"group": "experiment", "name": path.parent.name, "node": OmegaConf.load(path)}
+        try:
+            node = read_yaml(path, "the sweep.yaml of a study", remedy="it is left out")
+        except UnfitFile as error:
+            notice(str(error))
+            continue
+        study = {"group": "experiment", "name": path.parent.name, "node": node}
         ConfigStore.instance().store(**study, package="_global_", provider="ditexp")
 
 
@@ -140,7 +147,11 @@ def exit_with(code: int, *errors: Exception | str) -> None:
 
 
 def describe(error: Exception | str) -> list[str]:
-    """What to tell the user: one line a mistake."""
+    """What to tell the user: one line a mistake, which a terminal shows as it is."""
+    return [in_line(line) for line in lines_of(error)]
+
+
+def lines_of(error: Exception | str) -> list[str]:
     text = str(error)
     if isinstance(error, ConfigError):
         return text.split("\n")
@@ -184,7 +195,7 @@ def describe(error: Exception | str) -> list[str]:
         return [f"{error.filename}: {error.strerror}; choose another path, for example by outputs=..."]
     line = " ".join(text.split())
     is_ours = isinstance(error, ValueError | RuntimeError | OSError | HydraException | str) and line
-    return [line if is_ours else f"{type(error).__name__}: {line}"]
+    return [line if is_ours else f"{type(error).__name__}: {in_line(line, 150)}"]
 
 
 def keys_beside(error: BaseException | None) -> list[str]:

@@ -148,19 +148,22 @@ def lacking(facts: Any, needed: Mapping[str, type | tuple[type, ...]]) -> str | 
     return None
 
 
-def read_yaml_text(path: Path | str, kind: str, *, remedy: str) -> str:
-    """The text of a YAML file that is safe to construct: neither deep, nor large once its aliases are filled in.
+def read_yaml(path: Path | str, kind: str, *, remedy: str) -> Any:
+    """The OmegaConf node of a YAML file that is neither deep, nor large once its aliases are filled in.
 
     Raises ValueError.
     """
+    from omegaconf import OmegaConf
+
     text = read_text(path, kind, most=YAML_BYTES)
     try:
         count_values(yaml.compose(text, Loader=yaml.SafeLoader), {}, ())
+        return OmegaConf.create(text) if text.strip() else OmegaConf.create()
     except RecursionError:
-        raise unfit(path, "is nested too deeply", remedy) from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise unfit(path, f"cannot be read: {error}", remedy) from None
-    return text
+        wrong = "it is nested too deeply"
+    except Exception as error:  # of YAML, or of OmegaConf's interpolations
+        wrong = str(error)
+    raise unfit(path, f"cannot be read: {wrong}", remedy)
 
 
 def count_values(node: yaml.Node | None, known: dict[int, int], above: tuple[int, ...]) -> int:

@@ -128,6 +128,7 @@ def test_imports_run_in_one_direction():
                 "evaluate",
                 "evaluator",
                 "optimize",
+                "reading",
                 "reference",
                 "report",
                 "_plugins",

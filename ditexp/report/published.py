@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from ditexp.core import in_line
-from ditexp.reading import read_yaml_text, unfit
+from ditexp.reading import read_yaml
 from ditexp.report.columns import COSTS, METRICS, feature_of, protocol_of
 
 # The names of result["settings"]: choices of groups, whose own settings are <group>.<setting>, and plain values.
@@ -112,14 +110,9 @@ class Published:
 
 def load(path: Path | str) -> Published:
     """The published numbers of a study. Raises ValueError, one line, for whatever is missing, unknown or mistyped."""
-    remedy = "see docs/studies.md"
-    text = read_yaml_text(path, "a study's published.yaml", remedy=remedy)
+    node = read_yaml(path, "a study's published.yaml", remedy="see docs/studies.md")
     try:
-        node = OmegaConf.to_container(OmegaConf.create(text)) if text.strip() else None
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise unfit(path, f"cannot be read: {error}", remedy) from None
-    try:
-        return parse(node)
+        return parse(OmegaConf.to_container(node))
     except ValueError as error:
         raise ValueError(in_line(f"{path}: {error}", 400)) from None
 
