@@ -25,7 +25,7 @@ import numpy as np
 
 from ditexp.blocks import SUFFIX, decode, decode_labels, encode, largest_file
 from ditexp.claims import Claims
-from ditexp.core import Cost, LabelMeaning
+from ditexp.core import Cost, LabelMeaning, in_line
 from ditexp.files import atomic, digest, remove_abandoned, sha256, this_process
 from ditexp.image_files import BLOCK_BYTES
 from ditexp.reading import read, read_facts, unfit
@@ -92,7 +92,8 @@ class SampleStore:
             found = cls(folder.parent, **facts)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             sets = sorted(path.parent.name for path in folder.parent.glob("*/set.json"))
-            raise ValueError(f"{folder} is no sample set; there are: {', '.join(sets) or 'none'}") from None
+            others = in_line(", ".join(sets) or "none", 100)
+            raise ValueError(in_line(f"{folder} is no sample set; there are: {others}")) from None
         found.folder = folder  # which may have been renamed
         return found
 
@@ -145,7 +146,7 @@ class SampleStore:
 
     @property
     def _again(self) -> str:
-        return f"`python -m ditexp.samples verify {self.id}` drops it, and the next run makes it anew"
+        return f"`python -m ditexp.samples verify {self.id}` drops it"
 
     def missing(self) -> list[int]:
         """Blocks that are absent, truncated or changed since they were written."""

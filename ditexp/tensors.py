@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ditexp.reading import opened, unfit
+from ditexp.reading import UnfitFile, opened, unfit
 
 HEADER_BYTES = 2**24  # some 100,000 tensors
 
@@ -30,7 +30,7 @@ def opened_tensors(path: Path | str, kind: str, *, remedy: str, name: str | None
     try:
         with safe_open(path, "pt") as file:
             yield file
-    except ValueError:
+    except UnfitFile:
         raise
     except Exception as error:  # SafetensorError, and what is raised for types that torch lacks
         raise unfit(name or path, f"is not {kind} ({error})", remedy) from None

@@ -189,4 +189,4 @@ def one_of(name: Any, known: Iterable[str], where: str) -> None:
         close = difflib.get_close_matches(str(name), known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         what = in_line(str(name), 60)
-        raise ValueError(f"{where} '{what}' is unknown{hint}; there are {in_line(', '.join(known) or 'none', 80)}")
+        raise ValueError(f"{where} '{what}' is unknown{hint}; there are {in_line(', '.join(known) or 'none', 60)}")

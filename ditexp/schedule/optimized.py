@@ -41,9 +41,10 @@ class Optimized(Steps):
         if file.is_dir() or (file.suffix != ".json" and not file.is_file()):
             file = file / f"{digest(flow)}.json"
         if not file.exists():
-            raise ValueError(
-                f"schedule=optimized has no {file}, the grids for this model, solver and guidance: find them by "
-                "`python -m ditexp.optimize` with the same, or give schedule.found=<file>"
+            raise unfit(
+                f"schedule=optimized has no {file},",
+                "the grids for this model, solver and guidance",
+                "find them by `python -m ditexp.optimize`",
             )
         kind, remedy = "a file of grids", "find them by `python -m ditexp.optimize`"
         grids = read_facts(file, kind, remedy=remedy, needed={"grids": dict})["grids"]
