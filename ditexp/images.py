@@ -151,7 +151,7 @@ class FolderImages:
     def _sha256s(self) -> list[str]:
         """Of the files, from when the fingerprint is first asked for."""
         try:
-            return content.hashes(self.files, title=self.name)
+            return content.hashes(self.files, title=self.name, most=FILE_BYTES)
         except OSError as error:
             raise ValueError(f"{error.filename} cannot be read ({error.strerror}): replace or remove it") from None
 
