@@ -89,6 +89,8 @@ def opened_image(
                 yield image
         except reading.UnfitFile:
             raise
+        except Image.DecompressionBombError:
+            raise reading.unfit(name, "has too many pixels", f"give an image of up to {PIXELS:,}") from None
         except Exception as error:  # Pillow raises nearly anything for a damaged file
             if isinstance(error, UnidentifiedImageError):
                 error = "no image is in it" if stream.seek(0, os.SEEK_END) else "it is empty"

@@ -86,7 +86,7 @@ def header_in(path: Path, archive: zipfile.ZipFile, name: str) -> Header:
     there = archive.getinfo(name).file_size - start
     if not header.dtype.hasobject and header.bytes != there:
         array = f"{name.removesuffix('.npy')} {header.shape} of {header.dtype}"
-        raise unfit(path, f"has {there:,} bytes for {array}, which takes {header.bytes:,}", "write it again")
+        raise unfit(path, f"has {array}, which takes {header.bytes:,} bytes, in {there:,} bytes", "write it again")
     return header
 
 
