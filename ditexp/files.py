@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ditexp.reading import opened
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -99,5 +101,5 @@ def digest(facts) -> str:
 
 
 def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with opened(path, "a file") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ditexp import reading
 
 EXTENSIONS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 OTHER_IMAGES = {  # which are not read, and whose absence from the numbers is said
@@ -18,6 +22,9 @@ OTHER_IMAGES = {  # which are not read, and whose absence from the numbers is sa
 FORMATS = {"BMP", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}  # MPO: the JPEGs of iPhones, photograph first
 OF_SEVERAL_IMAGES = {"PNG", "TIFF", "WEBP"}
 MODES = {1: "L", 3: "RGB"}
+PIXELS = 2**27  # of an image, by its header; the largest grids of 100 samples of 1024 x 1024 have 105 million
+FILE_BYTES = 2**29  # of its file
+BLOCK_SIZE, BLOCK_BYTES = 256, 2**32  # images that are in memory together, and what they may take
 
 
 def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -61,11 +68,40 @@ def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]
             raise ValueError(f"{entry.path} is {what}: remove it")
 
 
+@contextmanager
+def opened_image(
+    file: Path | str, content: IO[bytes] | None = None, *, name: str | None = None
+) -> Iterator[Image.Image]:
+    """An image whose pixels are not decoded yet. content: what to read instead of the file. name: of it in messages.
+
+    Raises ValueError, which names the file, for one that cannot be read, here or in the body, or is too large.
+    """
+    name = name or str(file)
+    with content or reading.opened(file, "an image", most=FILE_BYTES, name=name) as stream:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # PIXELS is the limit
+                image = Image.open(stream)
+            with image:
+                if image.width * image.height > PIXELS:
+                    size = f"has {image.width:,} x {image.height:,} pixels"
+                    raise reading.unfit(name, size, f"give an image of up to {PIXELS:,}")
+                yield image
+        except reading.UnfitFile:
+            raise
+        except Image.DecompressionBombError:
+            raise reading.unfit(name, "has too many pixels", f"give an image of up to {PIXELS:,}") from None
+        except Exception as error:  # Pillow raises nearly anything for a damaged file
+            if isinstance(error, UnidentifiedImageError):
+                error = "no image is in it" if stream.seek(0, os.SEEK_END) else "it is empty"
+            raise reading.unfit(name, f"cannot be read ({error})", "replace or remove it") from None
+
+
 def read_image(
     file: Path,
     *,
     channels: int,
-    opened: Path | IO[bytes] | None = None,
+    opened: IO[bytes] | None = None,
     size: tuple[int, int] | None = None,
     resize: bool = False,
     upright: bool = False,
@@ -77,20 +113,15 @@ def read_image(
     (bicubic). upright: turn it as its EXIF orientation says. settings: the group of settings that `channels` is of, for
     the remedy. Raises ValueError, which names the file, for every other kind of image and for a damaged one.
     """
-    wrong, pixels = None, None
-    try:
-        with Image.open(opened or file) as image:
-            wrong = unfit(image, channels=channels, settings=settings)
-            if not wrong:
-                if upright:
-                    ImageOps.exif_transpose(image, in_place=True)
-                if resize and image.size != size:
-                    image = image.resize(size, Image.Resampling.BICUBIC)
-                pixels = np.asarray(image)
-    except Exception as error:  # Pillow raises nearly anything for a damaged file
-        if isinstance(error, UnidentifiedImageError):
-            error = "no image is in it" if file.stat().st_size else "it is empty"
-        raise ValueError(f"{file} cannot be read ({error}): replace or remove it") from None
+    pixels = None
+    with opened_image(file, opened) as image:
+        wrong = unfit(image, channels=channels, settings=settings)
+        if not wrong:
+            if upright:
+                ImageOps.exif_transpose(image, in_place=True)
+            if resize and image.size != size:
+                image = image.resize(size, Image.Resampling.BICUBIC)
+            pixels = np.asarray(image)
     if wrong:
         raise ValueError(f"{file} {wrong}")
     height, width = pixels.shape[:2]

@@ -36,7 +36,7 @@ def test_a_block_reads_as_it_was_written(shape, has_labels, tmp_path, monkeypatc
     before = images.copy()
     data = blocks.encode(images, labels)
     assert data == blocks.encode(images, labels) and np.array_equal(images, before)
-    read, its_labels = blocks.decode(data)
+    read, its_labels = blocks.decode(data, shape)
     assert np.array_equal(read, images) and read.dtype == np.uint8
     assert its_labels is None if labels is None else np.array_equal(its_labels, labels)
 
@@ -101,7 +101,7 @@ def test_an_export_of_a_damaged_set_says_which_block(store, tmp_path):
     path.write_bytes(bytes(path.stat().st_size))
     os.utime(path, ns=(date, date))
     done = samples(store, "export", store.id, str(tmp_path / "out.npz"))
-    assert done.code == 2 and f"block 1 of sample set {store.id} has changed" in done.complaints[0]
+    assert done.code == 2 and f"{store.path(1)} has changed since it was written" in done.complaints[0]
     assert not (tmp_path / "out.npz").exists() and not list(tmp_path.glob(".*"))
 
 

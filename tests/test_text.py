@@ -152,7 +152,7 @@ def test_only_a_line_feed_ends_a_prompt(tmp_path):
         (b"", ["holds no prompt", "one a line"]),
         (b" \n\n", ["holds no prompt"]),
         ("zwölf".encode("latin-1"), ["not UTF-8", "byte 2 is 0xf6", "save it as UTF-8"]),
-        (None, ["cannot be read", "No such file"]),
+        (None, ["does not exist", "a prompt a line"]),
     ],
 )
 def test_a_file_without_prompts_is_refused(content, words, tmp_path):

@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ditexp.content import changed, files_below, hashes
-from ditexp.core import notice
+from ditexp.core import in_line, notice
+from ditexp.reading import unfit
 
 TOKENIZER_FILE, ENCODER_FILE = "tokenizer_config.json", "config.json"  # which every one of them has
 TOKENIZER, ENCODER = "tokenizer", "text_encoder"  # the folders of both in a model's, named as diffusers does
@@ -42,8 +43,8 @@ class TextEncoder(nn.Module):
             encoders = transformers.AutoModelForTextEncoding
             kind = encoders if type(config) in encoders._model_mapping else transformers.AutoModel
             network = kind.from_pretrained(encoder, config=config)
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:160]
+        except Exception as error:  # transformers raises nearly anything for damaged files
+            reason = in_line(" ".join(str(error).split()), 60)
             raise ValueError(
                 f"no text encoder at {encoder}, or no tokenizer at {tokenizer} ({reason}): give folders written by "
                 "save_pretrained, or names on the Hugging Face hub"
@@ -101,6 +102,9 @@ class TextEncoder(nn.Module):
 
 def contents(folder: str) -> dict[str, str]:
     """The sha256 of every file below a folder that a library may read: all but hidden ones and those for people."""
+    for entry in os.scandir(folder):
+        if not entry.is_file() and not entry.is_dir():  # whose reader might wait for ever
+            raise unfit(entry.path, "is neither a file nor a folder", "remove it")
     names = [file.relative_to(folder) for file in files_below(folder)]
     names = [name for name in names if name.suffix != ".md" and not any(part.startswith(".") for part in name.parts)]
     return dict(zip(map(Path.as_posix, names), hashes([Path(folder, name) for name in names], title=folder)))

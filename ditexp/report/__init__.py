@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ditexp.files import atomic
+from ditexp.reading import read_facts
 from ditexp.report.grids import side_by_side
 from ditexp.report.page import page as html_page
 from ditexp.report.plots import error_along_t, heat_map, quality_vs_cost
@@ -108,10 +109,9 @@ def read_results(folder: Path) -> list[dict]:
 
 
 def read_result(file: Path) -> dict:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
+    """A cell's result. Raises ValueError that names the file, if it holds none."""
+    needed = {"id": str, "status": str, "settings": dict}
+    return read_facts(file, "a cell's result", remedy="run its command again", needed=needed)
 
 
 def study_results(outputs: Path, study: str) -> list[dict]:
