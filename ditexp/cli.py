@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ditexp.settings import PACKAGE, ConfigError, packaged, settle, unknown_key
+from ditexp.shortage import shortage
 
 PLUGINS = str(PACKAGE / "_plugins")
 OmegaConf.register_new_resolver("process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True)
@@ -127,7 +128,7 @@ def register_with_hydra() -> None:
 
 
 def is_wrong_input(error: Exception) -> bool:
-    return isinstance(error, ValueError | HydraException | OmegaConfBaseException)
+    return isinstance(error, ValueError | HydraException | OmegaConfBaseException) and not shortage(error)
 
 
 def exit_with(code: int, *errors: Exception | str) -> None:
@@ -180,6 +181,8 @@ def describe(error: Exception | str) -> list[str]:
     if match := re.search(r"full_key: (\S+)", text):
         first, second, *_ = text.splitlines()
         return [f"{match[1]}: {second if first.endswith(':') else first}"]
+    if isinstance(error, BaseException) and (short := shortage(error)):
+        return [short]
     if isinstance(error, OSError) and error.filename:
         return [f"{error.filename}: {error.strerror}; choose another path, for example by outputs=..."]
     line = " ".join(text.split())

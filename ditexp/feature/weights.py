@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ditexp.content import require, sha256
+from ditexp.files import atomic
 
 
 class Weights:
@@ -42,8 +43,8 @@ class Weights:
         path = Path(torch.hub.get_dir()) / "checkpoints" / self.name
         try:
             if not path.is_file() or sha256(path) != self.published:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.published)
+                with atomic(path) as temporary:
+                    torch.hub.download_url_to_file(self.url, str(temporary), hash_prefix=self.published)
         except (OSError, RuntimeError, HTTPException) as error:
             raise ValueError(f"cannot download {self.url} ({error}): set feature.weights=/path/{self.name}") from None
         return path
