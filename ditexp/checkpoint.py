@@ -52,8 +52,13 @@ class Checkpoint:
             "model": network.state_dict(),
             "ema": average.state_dict(),
         }
-        with atomic(self.path) as temporary:
-            torch.save(state, temporary)
+        with atomic(self.path) as temporary, open(temporary, "wb") as file:  # opened here: torch hides a full disk
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     def resume(self, network: nn.Module, average: nn.Module, optimizer) -> tuple[int, float]:
         """Restore everything; the step to go on from and the loss so far.
@@ -125,8 +130,8 @@ def read_state(path: Path) -> dict:
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         missing = [key for key in ("settings", "step", "loss", "optimizer", "model", "ema") if key not in state]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}): delete it") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError):
+        raise ValueError(f"{path} is damaged, or no checkpoint: {REMEDY}") from None
     if missing:
         raise ValueError(f"{path} is no checkpoint of a training: it has no {missing[0]}: {REMEDY}")
     return state

@@ -18,7 +18,7 @@ from ditexp.cli import ConfigError, command, instantiate, not_whole_numbers
 from ditexp.core import notice
 from ditexp.evaluator import Evaluator, protocol_of
 from ditexp.features import feature_cache
-from ditexp.files import atomic, check_writable, digest
+from ditexp.files import atomic, digest
 from ditexp.images import FolderImages, ImageSource, NpzImages
 from ditexp.provenance import provenance
 from ditexp.report import wide_console
@@ -44,9 +44,6 @@ def main(cfg: DictConfig) -> None:
     judged = {"name": images.name, "fingerprint": images.fingerprint(), "count": count}
     protocol = {"images": judged, **evaluator.record()}  # files are hashed here, before any is judged
 
-    id = digest(protocol)
-    out = Path(cfg.outputs) / "results" / f"evaluate-{id}.json"
-    check_writable(out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     units, resamples = None, cfg.resamples
     if isinstance(images, SampleStore):
@@ -64,11 +61,11 @@ def main(cfg: DictConfig) -> None:
         device=device,
         title=images.name,
     )
-    result = {"id": id, "metrics": scores, "deviations": deviations, "protocol": protocol, **provenance()}
-    show(result)  # first, so that a disk that has become full hides no number
+    result = {"id": digest(protocol), "metrics": scores, "deviations": deviations, "protocol": protocol, **provenance()}
+    out = Path(cfg.outputs) / "results" / f"evaluate-{result['id']}.json"
+    show(result, out)  # before it is written: a disk that has become full hides no number
     with atomic(out) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
-    wide_console().print(str(out), soft_wrap=True)
 
 
 def open_images(cfg: DictConfig, *, channels: int) -> ImageSource:
@@ -108,7 +105,7 @@ def units_of(images: SampleStore, count: int) -> Sequence[int] | None:
     return instantiate(OmegaConf.create(task)).units(range(count))
 
 
-def show(result: dict) -> None:
+def show(result: dict, out: Path) -> None:
     protocol, console = result["protocol"], wide_console()
     images, reference = protocol["images"], protocol["reference"]
     against = f" against {reference_in_words(reference)}" if reference else ""
@@ -126,6 +123,7 @@ def show(result: dict) -> None:
     console.print(table)
     if protocol["beyond"]:
         console.print(f"{protocol['protocol']}'s evaluator has no {', '.join(protocol['beyond'])}", highlight=False)
+    console.print(str(out), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def _completed(
 def _load_block(folder: Path, number: int, names: Collection[str]) -> dict[str, Tensor] | None:
     try:
         return load_tensors(_block_path(folder, number), names)
-    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -19,6 +19,7 @@ from ditexp.export import export
 from ditexp.files import abandoned
 from ditexp.progress import progress_bar
 from ditexp.report import wide_console
+from ditexp.shortage import shortage
 from ditexp.store import SampleStore, folder_named
 
 DAY = 86_400  # seconds
@@ -28,8 +29,8 @@ def main() -> None:
     arguments = parse()
     try:
         sys.exit(arguments.verb(arguments))
-    except (ValueError, OSError) as error:
-        print(f"ditexp: {error}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        print(f"ditexp: {shortage(error) or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -14,6 +14,9 @@ FREE_MEMORY = "take a smaller batch_size (or feature.batch_size), or fewer worke
 FEWER_WORKERS = "take fewer workers (devices=cpu:1)"
 MORE_PROCESSES = "take fewer workers, end other processes, or raise the limit"
 
+SHARED_MEMORY = "/dev/shm"  # where processes that load images put them
+MORE_SHARED_MEMORY = "take fewer workers (workers=0 needs none of it), a smaller batch_size, or docker's --shm-size"
+
 # Remedies by the error's number, each after a place and the system's own words.
 REMEDIES = {
     errno.ENOSPC: f"{FREE_DISK} (`df -h` and `df -i` tell what is left)",
@@ -43,8 +46,9 @@ def shortage(error: BaseException) -> str | None:
     for cause in chain(error):
         if isinstance(cause, OSError) and cause.errno in REMEDIES:
             place = f"{cause.filename}: " if cause.filename else ""
+            remedy = MORE_SHARED_MEMORY if cause.filename == SHARED_MEMORY else REMEDIES[cause.errno]
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            return f"{place}{cause.strerror}: {REMEDIES[cause.errno].format(open_files=limit)}"
+            return f"{place}{cause.strerror}: {remedy.format(open_files=limit)}"
     if not isinstance(error, RuntimeError | MemoryError | BlockingIOError):
         return None
     text = " ".join(str(error).split())

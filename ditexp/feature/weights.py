@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
@@ -53,7 +54,10 @@ class Weights:
         """The state dict. Raises ValueError where the file isn't the one that `sha256` is of."""
         path = self.path()
         sha256 = self.sha256  # of before it is read
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError):  # torch's own words advise to run the code
+            raise ValueError("it is damaged, or holds more than tensors") from None
         require(path, sha256)
         return state
 

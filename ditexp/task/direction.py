@@ -113,13 +113,10 @@ class Given:
         self.path = path
         try:
             with unchanged(path) as sha256:
-                found = READERS[Path(path).suffix](path)
+                found = read(path)
             self.identity = {"sha256": sha256}
         except OSError as error:
             raise ValueError(f"task.direction={path} cannot be read: {error.strerror or error}") from None
-        except (SafetensorError, pickle.UnpicklingError, RuntimeError, TypeError, ValueError, EOFError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise ValueError(f"task.direction={path} is damaged, or holds code ({reason}): save one tensor") from None
         tensors = list(found.values()) if isinstance(found, dict) else [found]
         if len(tensors) != 1 or not isinstance(tensors[0], Tensor) or tensors[0].is_complex():
             raise ValueError(f"task.direction={path} holds no single tensor of real numbers: save one")
@@ -144,6 +141,14 @@ READERS = {
     ".safetensors": load_file,
     ".pt": lambda path: torch.load(path, map_location="cpu", weights_only=True),
 }
+
+
+def read(path: str) -> object:
+    try:
+        return READERS[Path(path).suffix](path)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, TypeError, ValueError, EOFError):
+        # The libraries' own words advise to run the code.
+        raise ValueError(f"task.direction={path} is damaged, or holds code: save one tensor") from None
 
 
 def read_direction(given: Mapping | str) -> Direction:
