@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -75,7 +76,7 @@ class Worker:
     def __init__(self, device: torch.device, preload: str):
         # A fork server has imported torch once for all workers; unlike a plain fork, it allows CUDA.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([preload])
+        context.set_forkserver_preload([preload, "ditexp.fork_server"])
         self.device = device
         self.job: MakerOf | None = None
         self.busy_with: int | None = None
@@ -87,7 +88,7 @@ class Worker:
         except (EOFError, ConnectionError):
             raise RuntimeError(
                 f"no worker can be started on {device}, since the process that they are forked from has ended: most "
-                f"likely too few processes are allowed (`ulimit -u`), or memory is short; {FEWER_WORKERS}"
+                f"likely too few processes (`ulimit -u`) or open files (`ulimit -n`) are allowed; {FEWER_WORKERS}"
             ) from None
         theirs.close()
 
@@ -245,6 +246,7 @@ def crew_of(devices: Sequence[torch.device]) -> Crew:
 
 def serve(connection: Connection, device: torch.device) -> None:
     """A worker's life: make the blocks that the parent sends, one after another, each written beside the next."""
+    sys.excepthook = sys.__excepthook__
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C and batch systems reach us all: the parent decides
     logging.getLogger("ditexp").disabled = True  # the parent has given every notice already

@@ -28,7 +28,7 @@ from ditexp.core import class_names, notice
 from ditexp.data import ShuffledBatches
 from ditexp.files import remove_abandoned
 from ditexp.progress import progress_bar
-from ditexp.shortage import SHARED_MEMORY, chain
+from ditexp.shortage import SHARED_MEMORY, chain, shortage
 
 # The numbers of the configuration that need not be whole: whether one will do, and what to give instead.
 NUMBERS = {
@@ -190,6 +190,8 @@ def check(network: nn.Module, objective, data) -> None:
         with torch.no_grad():
             objective(network, image[None], labels, torch.Generator())
     except (RuntimeError, IndexError, TypeError, AttributeError) as error:
+        if shortage(error):
+            raise
         raise ValueError(
             f"{type(network).__name__} cannot be trained by {type(objective).__name__} on images of "
             f"{' x '.join(map(str, image.shape))} in {data.num_classes} classes ({error}): "
