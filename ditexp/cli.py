@@ -24,6 +24,7 @@ from ditexp import arguments
 from ditexp.core import in_line, notice
 from ditexp.reading import UnfitFile, read_yaml
 from ditexp.settings import NUMBERS, PACKAGE, ConfigError, options_of, packaged, settle, types_of, unknown_key
+from ditexp.shortage import shortage
 from ditexp.streams import without_readers
 
 PLUGINS = str(PACKAGE / "_plugins")
@@ -118,7 +119,7 @@ def register_with_hydra() -> None:
 
 
 def is_wrong_input(error: Exception) -> bool:
-    return isinstance(error, ValueError | HydraException | OmegaConfBaseException)
+    return isinstance(error, ValueError | HydraException | OmegaConfBaseException) and not shortage(error)
 
 
 def exit_with(code: int, *errors: Exception | str) -> None:
@@ -176,6 +177,8 @@ def lines_of(error: Exception | str) -> list[str]:
         return [f"{match[1]}: {second if first.endswith(':') else first}"]
     if isinstance(error, YAMLError):
         return [f"{' '.join(text.split())}: mend this file"]
+    if isinstance(error, BaseException) and (short := shortage(error)):
+        return [short]
     if isinstance(error, OSError) and error.filename:
         return [f"{error.filename}: {error.strerror}; choose another path{by_setting(str(error.filename))}"]
     line = " ".join(text.split())

@@ -63,9 +63,9 @@ def main(cfg: DictConfig) -> None:
     )
     result = {"id": digest(protocol), "metrics": scores, "deviations": deviations, "protocol": protocol, **provenance()}
     out = Path(cfg.outputs) / "results" / f"evaluate-{result['id']}.json"
+    show(result, out)  # before it is written: a disk that has become full hides no number
     with atomic(out) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
-    show(result, out)
 
 
 def open_images(cfg: DictConfig, *, channels: int) -> ImageSource:

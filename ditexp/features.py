@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import Feature, Features
+from ditexp.core import Feature, Features, notice
 from ditexp.files import atomic, digest
 from ditexp.images import ImageSource
 from ditexp.progress import Bar
@@ -59,9 +59,12 @@ def extract(
 
 
 def extract_block(images: np.ndarray, feature: Feature, folder: Path, number: int) -> dict[str, Tensor]:
-    """All outputs for one block of images (b, H, W, C) uint8, kept where `extract` looks for them."""
+    """All outputs for one block of images (b, H, W, C) uint8, kept where `extract` looks for them, if that can be."""
     part = feature(torch.tensor(images).permute(0, 3, 1, 2).contiguous())
-    save_tensors(_block_path(folder, number), part)
+    try:
+        save_tensors(_block_path(folder, number), part)
+    except OSError as error:
+        notice(f"features are not kept in {folder} ({error.strerror}): another run extracts them again")
     return part
 
 

@@ -20,6 +20,7 @@ from ditexp.export import export
 from ditexp.files import abandoned
 from ditexp.progress import progress_bar
 from ditexp.report import wide_console
+from ditexp.shortage import shortage
 from ditexp.store import SampleStore, folder_named
 from ditexp.streams import without_readers
 
@@ -31,8 +32,8 @@ def main() -> None:
     try:
         arguments = parse()
         sys.exit(arguments.verb(arguments))
-    except (ValueError, OSError) as error:
-        print(f"ditexp: {error}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        print(f"ditexp: {shortage(error) or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ditexp.content import require, sha256
+from ditexp.files import atomic
 
 
 class Weights:
@@ -42,8 +44,8 @@ class Weights:
         path = Path(torch.hub.get_dir()) / "checkpoints" / self.name
         try:
             if not path.is_file() or sha256(path) != self.published:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.published)
+                with atomic(path) as temporary:
+                    torch.hub.download_url_to_file(self.url, str(temporary), hash_prefix=self.published)
         except (OSError, RuntimeError, HTTPException) as error:
             raise ValueError(f"cannot download {self.url} ({error}): set feature.weights=/path/{self.name}") from None
         return path
@@ -52,7 +54,10 @@ class Weights:
         """The state dict. Raises ValueError where the file isn't the one that `sha256` is of."""
         path = self.path()
         sha256 = self.sha256  # of before it is read
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError):  # torch's own words advise to run the code
+            raise ValueError("it is damaged, or holds more than tensors") from None
         require(path, sha256)
         return state
 

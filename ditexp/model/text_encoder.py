@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from ditexp.content import changed, files_below, hashes
 from ditexp.core import in_line, notice
+from ditexp.files import atomic
 from ditexp.reading import unfit
 
 TOKENIZER_FILE, ENCODER_FILE = "tokenizer_config.json", "config.json"  # which every one of them has
@@ -83,8 +85,12 @@ class TextEncoder(nn.Module):
         return cls(tokenizer, transformers.T5EncoderModel(config), max_length)
 
     def save(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder / TOKENIZER)
-        self.encoder.save_pretrained(folder / ENCODER)
+        for name, part in ((TOKENIZER, self.tokenizer), (ENCODER, self.encoder)):
+            shutil.rmtree(folder / name, ignore_errors=True)  # of a training that was killed before its end
+            with atomic(folder / name) as temporary:
+                part.save_pretrained(temporary)
+                for file in temporary.glob("*.safetensors"):  # which only their owner could read
+                    shutil.copymode(temporary / "config.json", file)
 
     def forward(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Hidden states (B, L, D), and a mask (B, L) bool that is true where there are tokens and no padding."""
