@@ -15,7 +15,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 from omegaconf.errors import InterpolationResolutionError
 
-from ditexp.core import notice
+from ditexp.core import ConfigError, notice
 
 PACKAGE = Path(__file__).resolve().parent
 OF_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # keys of any component
@@ -24,10 +24,6 @@ FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:[^{}]*\}")
 REFERENCE = re.compile(r"\$\{\s*(?:oc\.(?:select|dict\.keys|dict\.values)\s*:\s*)?([.\w\[\]-]+)(?=\s*[},$])")
 
 Keys = tuple[str | int, ...]
-
-
-class ConfigError(ValueError):
-    """The user's configuration is wrong: one mistake a line, each with the value, the choices and the remedy."""
 
 
 def packaged(name: str) -> Path:
