@@ -205,6 +205,17 @@ def test_a_folder_that_does_not_hold_the_parts_is_refused(tmp_path):
         PretrainedTextDiT(folder=str(tmp_path / "model"))
 
 
+def test_an_encoder_in_half_precision_is_read_as_float32(tmp_path, caplog):
+    folder = shutil.copytree(BUNDLED, tmp_path / "half")
+    half = PretrainedTextDiT(folder=str(BUNDLED)).encoder.encoder.bfloat16()
+    half.save_pretrained(folder / "text_encoder")
+    read = PretrainedTextDiT(folder=str(folder))
+    assert f"{folder}/text_encoder holds weights in bfloat16, which are converted to float32" in caplog.text
+    expected = {key: value.float() for key, value in half.state_dict().items()}
+    assert all(torch.equal(value, expected[key]) for key, value in read.encoder.encoder.state_dict().items())
+    assert read.encode(["three"]).states.dtype == torch.float32
+
+
 def test_training_leaves_a_folder_that_samples(ditexp, tmp_path):
     small = ["network.hidden_size=24", "network.depth=1", "network.text_encoder.hidden_size=16"]
     folder = [f"folder={tmp_path / 'text'}", "batch_size=8", "warmup=1"]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ditexp.content import changed, files_below, hashes
@@ -42,6 +43,9 @@ class TextEncoder(nn.Module):
             encoders = transformers.AutoModelForTextEncoding
             kind = encoders if type(config) in encoders._model_mapping else transformers.AutoModel
             network = kind.from_pretrained(encoder, config=config)
+            if network.dtype != torch.float32:
+                notice(f"{encoder} holds weights in {str(network.dtype)[6:]}, which are converted to float32")
+                network.float()
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise ValueError(
