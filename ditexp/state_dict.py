@@ -127,5 +127,6 @@ def misfit(weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str 
 
 
 def some(keys: list[str]) -> str:
+    """The first of these names, and how many more there are."""
     more = len(keys) - NAMED
     return ", ".join(keys[:NAMED]) + (f" and {more} more" if more > 0 else "")
