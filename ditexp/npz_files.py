@@ -221,7 +221,7 @@ def command(path: Path, right: str, *, name: str | None = None, conditions: Sequ
         "import numpy as np",
         f"f = np.load({json.dumps(str(path))})",
         *([f'x = f["{name}"]'] if right != f'f["{name}"]' and name else []),
-        *(f"assert {condition}" for condition in conditions),
+        *(f"np.testing.assert_({condition})" for condition in conditions),
         f"np.savez({json.dumps(str(images_beside(path)))}, {right})",
     ]
     return f"python -c {shlex.quote('; '.join(statements))}"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from safetensors.torch import load_file, save_file
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
