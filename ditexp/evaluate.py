@@ -71,10 +71,8 @@ def main(cfg: DictConfig) -> None:
 
 def open_images(cfg: DictConfig, *, channels: int) -> ImageSource:
     """What exists as a path is that; else a bare name is the id of a sample set. Raises ValueError if it is neither."""
-    if not isinstance(cfg.images, str | int) or isinstance(cfg.images, bool):
-        raise ValueError(f"images={cfg.images} is read as a number: put it in two kinds of quotes, images=\"'...'\"")
     samples = Path(cfg.outputs) / "samples"
-    path = folder_named(str(cfg.images), samples)
+    path = folder_named(cfg.images, samples)
     if (path / "set.json").exists():
         return SampleStore.open(path, num_samples=cfg.num_samples, samples=samples)
     if not path.exists():

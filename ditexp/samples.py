@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from ditexp.arguments import Parser
 from ditexp.card import amount
 from ditexp.claims import Claims
 from ditexp.export import export
@@ -20,13 +21,15 @@ from ditexp.files import abandoned
 from ditexp.progress import progress_bar
 from ditexp.report import wide_console
 from ditexp.store import SampleStore, folder_named
+from ditexp.streams import without_readers
 
 DAY = 86_400  # seconds
 
 
+@without_readers()
 def main() -> None:
-    arguments = parse()
     try:
+        arguments = parse()
         sys.exit(arguments.verb(arguments))
     except (ValueError, OSError) as error:
         print(f"ditexp: {error}", file=sys.stderr)
@@ -36,7 +39,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m ditexp.samples", description="Look after sample sets.")
+    parser = Parser(prog="python -m ditexp.samples", description="Look after sample sets.")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--outputs", type=Path, default=Path("outputs"), help="default: %(default)s")
     verbs = parser.add_subparsers(required=True, metavar="VERB")

@@ -115,7 +115,7 @@ def test_imports_run_in_one_direction():
 @pytest.mark.parametrize(
     ("package", "places", "lazily"),
     [
-        ("hydra", ("cli", "settings", "sweep", "run", "_plugins"), False),
+        ("hydra", ("arguments", "cli", "settings", "sweep", "run", "_plugins"), False),
         (
             "omegaconf",
             (

@@ -160,8 +160,8 @@ def test_settings_go_with_the_group_that_is_swept(ditexp):
 def test_help_lists_the_groups(ditexp):
     output = ditexp("--help").output
     for group in (
-        f"solver: {', '.join(options('solver'))}",
-        f"schedule: {', '.join(options('schedule'))}",
+        f"solver (euler): {', '.join(options('solver'))}",
+        f"schedule (uniform): {', '.join(options('schedule'))}",
         "preset: balanced, best, fast",
     ):
         assert group in " ".join(output.split())
@@ -180,7 +180,8 @@ def test_help_lists_the_groups(ditexp):
         (["heun"], "heun: give <key>=<value>, such as solver=heun"),
         (
             ["model.checkpoint=a=b.pt"],
-            "model.checkpoint=a=b.pt: a value with one of = ( ' # in it takes quotes in quotes",
+            "model.checkpoint=a=b.pt: a value with = in it takes quotes; as a text it is written "
+            "\"model.checkpoint='a=b.pt'\"",
         ),
         (["steps=0"], "steps=0: give a whole number of at least 1"),
         (["resamples=-1"], "resamples=-1: give a whole number of at least 0"),
