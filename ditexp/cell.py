@@ -213,7 +213,11 @@ def build_component(cfg: DictConfig, name: str):
         return shared(node)
     if name == "guidance" and "weak" in node:  # autoguidance's second model
         rest = OmegaConf.masked_copy(node, [key for key in node if key != "weak"])
-        return instantiate(rest, _partial_=True)(weak=shared(node.weak))
+        try:
+            weak = shared(node.weak)
+        except ValueError as error:
+            raise ValueError(f"guidance.weak: {error}") from None
+        return instantiate(rest, _partial_=True)(weak=weak)
     return instantiate(node)
 
 

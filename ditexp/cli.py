@@ -26,9 +26,25 @@ from ditexp.reading import UnfitFile, read_yaml
 from ditexp.settings import NUMBERS, PACKAGE, ConfigError, options_of, packaged, settle, types_of, unknown_key
 from ditexp.shortage import shortage
 from ditexp.streams import without_readers
+from ditexp.temporary import settle_temporary_folder
 
 PLUGINS = str(PACKAGE / "_plugins")
 OmegaConf.register_new_resolver("process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True)
+
+
+MAX_INT = 2**63 - 1  # beyond it numpy makes floats of seeds, so that two of them may be one
+MOST = {  # of what takes memory, files or time without end
+    "num_samples": 10**8,
+    "batch_size": 2**20,
+    "forwards": 10**5,
+    "resamples": 10**5,
+    "trajectories": 10**5,
+    "candidates": 1000,
+    "workers": 1024,
+    "steps": 10**9,
+    "save_every": 10**9,
+    "warmup": 10**9,
+}
 
 
 class CellsFailed(RuntimeError):
@@ -72,6 +88,7 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
                 hydra_cfg = HydraConfig.get()
                 os.chdir(hydra_cfg.runtime.cwd)  # where Hydra, a cluster or a kept process may have left
                 try:
+                    settle_temporary_folder()  # of a cluster's job
                     settle(cfg, hydra_cfg, config_name, environment=environment)
                     function(cfg)
                 except Exception as error:
@@ -79,6 +96,7 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
 
             try:
                 try:
+                    settle_temporary_folder()
                     conf = str(packaged("conf"))
                     hydra.main(version_base="1.3", config_path=conf, config_name=config_name)(guarded)()
                 except Exception as error:
@@ -213,13 +231,16 @@ def unknown_option(path: str, options: list[str], where: str = "") -> str:
 
 
 def not_whole_numbers(cfg: DictConfig, **least: int) -> list[str]:
-    """A mistake for each key whose value is no whole number, or below the least it may be."""
-    return [
-        f"{key}={cfg[key]}: give a whole number of at least {smallest}"
-        + (", without quotes" if str(cfg[key]).isdecimal() and isinstance(cfg[key], str) else "")
-        for key, smallest in least.items()
-        if not isinstance(cfg[key], int) or isinstance(cfg[key], bool) or cfg[key] < smallest
-    ]
+    """A mistake for each key whose value is no whole number, or below the least or above the most it may be."""
+    mistakes = []
+    for key, smallest in least.items():
+        value, most = cfg[key], MOST.get(key, MAX_INT)
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+            without = ", without quotes" if isinstance(value, str) and value.isdecimal() else ""
+            mistakes.append(f"{key}={value}: give a whole number of at least {smallest}{without}")
+        elif value > most:
+            mistakes.append(f"{key}={value}: give a whole number of at most {most:,}")
+    return mistakes
 
 
 def instantiate(node: DictConfig, **overrides):

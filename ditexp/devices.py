@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -33,6 +34,7 @@ from ditexp.shortage import ENDINGS, FEWER_WORKERS, NO_THREADS, shortage
 from ditexp.store import SampleStore
 
 MAX_CPU_WORKERS = 8  # that `auto` starts by itself
+MOST_CPU_WORKERS = 1024
 POLL = 1.0  # seconds between looks at what other processes have done
 
 # What makes blocks in a worker: from its device, a function from a block and a progress callback (images done) to
@@ -52,9 +54,12 @@ def choose_devices(devices: str | int | Sequence[int]) -> list[torch.device]:
         return choose_devices(there if there else f"cpu:{min(cores, MAX_CPU_WORKERS)}")
     if devices == "cpu":
         return choose_devices("cpu:1")
-    if isinstance(devices, str) and devices.startswith("cpu:") and devices[4:].isdecimal() and int(devices[4:]):
+    if isinstance(devices, str) and re.fullmatch("cpu:0*[1-9][0-9]*", devices):
+        if len(devices) > 9 or int(devices[4:]) > MOST_CPU_WORKERS:
+            raise ValueError(f"devices={devices}: choose cpu:N with N up to {MOST_CPU_WORKERS:,}")
         return [torch.device("cpu")] * int(devices[4:])
-    numbers = list(range(devices)) if isinstance(devices, int) and not isinstance(devices, bool) else devices
+    is_count = isinstance(devices, int) and not isinstance(devices, bool)
+    numbers = list(range(min(devices, there + 1))) if is_count else devices
     is_list = isinstance(numbers, Sequence) and all(isinstance(number, int) and number >= 0 for number in numbers)
     if not is_list or not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"devices={devices}: choose auto, a number of GPUs, a list of them as [0,2], cpu or cpu:N")

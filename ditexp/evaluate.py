@@ -50,7 +50,8 @@ def main(cfg: DictConfig) -> None:
         try:
             units = units_of(images, count)
         except ValueError as error:
-            notice(f"{images.name}: no deviations, since which samples belong together is unknown ({error})")
+            reason = str(error).splitlines()[0]
+            notice(f"{images.name}: no deviations, since which samples belong together is unknown ({reason})")
             resamples = 0
     scores, deviations = evaluator.score(
         images,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ditexp.core import Feature, Features, notice
 from ditexp.files import atomic, digest
-from ditexp.images import ImageSource
+from ditexp.images import BLOCK_SIZE, ImageSource
 from ditexp.progress import Bar
 from ditexp.reading import parse_json, unfit
 from ditexp.tensors import opened_tensors, write_tensors
@@ -56,6 +57,12 @@ def extract(
             if count == wanted:
                 return Features(count=count, **whole)
     raise ValueError(f"{source.name} ended after {count} of {len(source)} images: check it")
+
+
+def are_kept(source: ImageSource, feature: Feature, cache: Path | str) -> bool:
+    """Whether there is a file for each block of a source in blocks of 256; that they are whole, only reading tells."""
+    folder = folder_of(source.fingerprint(), feature, cache)
+    return all(_block_path(folder, number).exists() for number in range(math.ceil(len(source) / BLOCK_SIZE)))
 
 
 def extract_block(images: np.ndarray, feature: Feature, folder: Path, number: int) -> dict[str, Tensor]:

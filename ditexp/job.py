@@ -52,7 +52,8 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         return json.loads(cell.result_path.read_text()) | about | {"cached": True}
     if missing:
         if cell.evaluator.metrics:
-            cell.evaluator.feature.load()  # a download that fails does so before hours of sampling
+            cell.evaluator.feature.load()  # a download that fails does so before hours of sampling, as does a bad image
+            cell.evaluator.prepare(cache=feature_cache(cfg.outputs), device=cell.devices[0], title=title)
         store.begin({"config": OmegaConf.to_container(cfg, resolve=True), **provenance(), "command": command})
         write_card(store.folder)
     with Claims(store.folder) as claims:

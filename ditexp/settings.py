@@ -16,7 +16,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError, OmegaConfBaseException
 
-from ditexp.core import notice
+from ditexp.core import ConfigError, notice
 
 PACKAGE = Path(__file__).resolve().parent
 OF_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # keys of any component
@@ -28,10 +28,6 @@ YAML_FILES = ("*.yaml", "*/*.yaml", "*/*/*.yaml")  # in a folder of configuratio
 TEXTS, NUMBERS = (str, Path, str | Path, Path | str), (int, float, int | None, float | None, int | float)
 
 Keys = tuple[str | int, ...]
-
-
-class ConfigError(ValueError):
-    """The user's configuration is wrong: one mistake a line, each with the value, the choices and the remedy."""
 
 
 def packaged(name: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from ditexp.content import require, sha256
 from ditexp.files import atomic
+from ditexp.state_dict import state_dict_of
 
 
 class Weights:
@@ -50,18 +50,21 @@ class Weights:
             raise ValueError(f"cannot download {self.url} ({error}): set feature.weights=/path/{self.name}") from None
         return path
 
-    def load(self) -> dict:
-        """The state dict. Raises ValueError where the file isn't the one that `sha256` is of."""
+    def load(self, kind: str, anchor: str) -> dict:
+        """The state dict of a network of that kind, which has a weight called `anchor`.
+
+        Raises ValueError where the file isn't the one that `sha256` is of, or of another network.
+        """
         path = self.path()
         sha256 = self.sha256  # of before it is read
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError):  # torch's own words advise to run the code
-            raise ValueError("it is damaged, or holds more than tensors") from None
+        except Exception:  # torch's own words advise to run the code
+            raise self.unfit("it is damaged, or holds more than tensors") from None
         require(path, sha256)
-        return state
+        return state_dict_of(state, name=f"feature.weights={path}", kind=kind, anchor=anchor)
 
-    def unfit(self, error: Exception) -> ValueError:
+    def unfit(self, error: Exception | str) -> ValueError:
         """What to raise when the file was read but its weights are of no use."""
         reason = str(error).partition("\n")[0]
         return ValueError(

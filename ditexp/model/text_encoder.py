@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ditexp.content import changed, files_below, hashes
-from ditexp.core import in_line, notice
+from ditexp.core import notice
 from ditexp.files import atomic
 from ditexp.reading import unfit
 
@@ -44,13 +46,22 @@ class TextEncoder(nn.Module):
             # T5's AutoModel would load its decoder, too; CLIP's text model is known to AutoModel alone.
             encoders = transformers.AutoModelForTextEncoding
             kind = encoders if type(config) in encoders._model_mapping else transformers.AutoModel
-            network = kind.from_pretrained(encoder, config=config)
+            network, report = kind.from_pretrained(encoder, config=config, output_loading_info=True)
+            # A pooler is behind the hidden states, and often left out.
+            if missing := sorted(key for key in report["missing_keys"] if not key.startswith("pooler.")):
+                # Which transformers would leave to chance.
+                raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
         except Exception as error:  # transformers raises nearly anything for damaged files
             reason = in_line(" ".join(str(error).split()), 60)
+            if isinstance(error, pickle.UnpicklingError):
+                reason = "its weights are damaged, or a pickle with code, which is never run"
             raise ValueError(
                 f"no text encoder at {encoder}, or no tokenizer at {tokenizer} ({reason}): give folders written by "
                 "save_pretrained, or names on the Hugging Face hub"
             ) from None
+        if network.dtype != torch.float32:
+            notice(f"{encoder} holds weights in {str(network.dtype)[6:]}, which are converted to float32")
+            network.float()
         limit = max_length or words.model_max_length
         if limit > 100_000:  # transformers' stand-in for "not known"
             raise ValueError(f"the tokenizer {tokenizer} tells no limit of tokens: give model.max_length")
