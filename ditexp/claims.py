@@ -14,6 +14,7 @@ looks for the other's, so that at least one of two sees both, and gives way: a r
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -97,9 +98,8 @@ class Claims:
         except FileNotFoundError:
             return None
         try:
-            return os.read(descriptor, LONGEST).decode(errors="replace")
-        except IsADirectoryError:
-            return "a folder"
+            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            return os.read(descriptor, LONGEST).decode(errors="replace") if is_file else "no file"
         finally:
             os.close(descriptor)
 

@@ -88,17 +88,19 @@ def choose_samples(table: Table) -> tuple[list[int], int]:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a PNG or GIF is there and complete; a notice names one that is damaged."""
+    """Whether a .png or .gif is there and complete; a notice names one that is damaged."""
     if not path.is_file():
         return False
     try:
         with Image.open(path) as image:
+            if image.format != path.suffix[1:].upper():
+                raise ValueError(f"a {image.format} file")
             if image.format == "PNG":
                 image.verify()  # checksums; nothing is decoded
             else:
                 for frame in ImageSequence.Iterator(image):
                     frame.load()
-                if image.format == "GIF" and not path.read_bytes().endswith(GIF_END):
+                if not path.read_bytes().endswith(GIF_END):
                     raise ValueError("its end is missing")
     except Exception as error:  # Pillow raises nearly anything
         damaged(path, error)

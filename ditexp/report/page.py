@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from ditexp.report.columns import Column, is_finite, plain, protocol_of
-from ditexp.report.grids import choose_samples, damaged
+from ditexp.report.grids import choose_samples, damaged, is_picture
 from ditexp.report.plots import PALETTE, line_styles
 from ditexp.report.table import Table
 
@@ -249,7 +249,7 @@ def embed(paths: Iterable[str]) -> dict[str, dict]:
 
     What small pictures spare of their share is left to large ones.
     """
-    sizes = {path: Path(path).stat().st_size for path in set(paths) if Path(path).is_file()}
+    sizes = {path: Path(path).stat().st_size for path in set(paths) if is_picture(Path(path))}
     left, pictures = BUDGET, {}
     for done, path in enumerate(sorted(sizes, key=lambda path: (sizes[path], path))):
         try:
