@@ -20,7 +20,7 @@ def write_card(folder: Path) -> None:
 
 def card(store: SampleStore) -> str:
     about = store.about()
-    origin = about.get("provenance", {})
+    origin = about.get("provenance") or {}
     made = list(store.manifests())
     height, width, channels = store.image_shape
     whole = "complete" if len(made) == store.num_blocks else "not complete: run the command below to go on"
@@ -47,7 +47,7 @@ def card(store: SampleStore) -> str:
         dirty = "  # and changes that were not committed" if origin.get("dirty") else ""
         lines.append(f"    git checkout {commit}{dirty}")
     lines += [
-        f"    {about.get('command', '')}",
+        f"    {about.get('command') or ''}",
         "",
         "The same command continues a set that is not complete. `set.json` holds the whole configuration, and the",
         "file beside each block its hashes, its cost and its maker.",

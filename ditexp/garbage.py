@@ -6,11 +6,12 @@ knows what a killed one has left.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Needless:
 
 def needless(outputs: Path) -> list[Needless]:
     """Raises ValueError for a result that can't be read, since what it needs is unknown."""
-    needed, found = needed_by(results(outputs)), []
+    needed, found = needed_by(outputs), []
     every = {store.folder.name: store for store in stores(outputs)}
     for store in every.values():
         if store.folder.name not in needed and not at_work(store):
@@ -67,7 +68,7 @@ def remove(found: Needless, outputs: Path) -> str:
             return delete(found.path)
         if found.path.parent == outputs / "samples":
             return remove_set(found, outputs)
-        if found.path.name in needed_by(results(outputs)):
+        if found.path.name in needed_by(outputs):
             return "a result needs it now"
         return hide_and_delete(found.path) if date_of(found.path) == found.date else "it has come into use"
     except FileNotFoundError:
@@ -82,7 +83,7 @@ def remove_set(found: Needless, outputs: Path) -> str:
             return "another process is removing it"
         if claims.others():
             return "it has come into use"
-        if found.path.name in needed_by(results(outputs)):
+        if found.path.name in needed_by(outputs):
             return "a result needs it now"
         if files_of(found.path) != found.files:
             return "it has changed since"
@@ -161,7 +162,7 @@ def strangers(outputs: Path) -> Iterator[tuple[Path, str]]:
 
 def is_remnant(folder: Path) -> bool:
     """Whether a removal or a run that was killed has left it: a set's folder without set.json, with nothing else."""
-    names = [path.name for path in folder.iterdir()]
+    names = [path.name for path in folder.glob("*")]
     is_a_sets = SET_ID.fullmatch(folder.name) and not folder.is_symlink() and "set.json" not in names
     return bool(is_a_sets and all(map(OURS.fullmatch, names)) and not Claims(folder).others())
 
@@ -184,33 +185,36 @@ def is_recent(folder: Path) -> bool:
         return False
 
 
-def needed_by(results: Iterable[dict]) -> set[str]:
-    """What results rest on: ids of sample sets, and fingerprints of images and of what they are measured against."""
+def refuse(error: ValueError) -> None:
+    remedy = "run its command again, or remove the file"
+    raise ValueError(f"{error}: what it needs is unknown, so nothing is freed; {remedy}")
+
+
+def needed_by(outputs: Path, *, unreadable: Callable[[ValueError], None] = refuse) -> set[str]:
+    """What the results rest on: ids of sample sets, and fingerprints of images and of what they are measured against.
+
+    unreadable: what is done about a result that can't be read.
+    """
     needed = set()
-    for result in results:
-        protocol = result.get("protocol") or {}
-        sources = [protocol.get(part) or {} for part in ("images", "reference")]
-        needed.update(filter(None, [result.get("sample_id"), *(source.get("fingerprint") for source in sources)]))
-    return needed
-
-
-def results(outputs: Path) -> Iterator[dict]:
-    """Raises ValueError for one that cannot be read."""
     for path in sorted((outputs / "results").glob("*.json")):
         try:
-            yield result_at(path)
+            about = path.stat()
+            needed |= needs_of(path, about.st_size, about.st_mtime_ns)
         except FileNotFoundError:
             pass  # removed meanwhile
         except ValueError as error:
-            remedy = "run its command again, or remove the file"
-            raise ValueError(f"{error}: what it needs is unknown, so nothing is freed; {remedy}") from None
+            unreadable(error)
+    return needed
 
 
-def result_at(path: Path) -> dict:
-    """Of a run or of an evaluation. Raises FileNotFoundError, or ValueError if it can't be read."""
+@functools.cache  # they are asked for again before each removal
+def needs_of(path: Path, size: int, date: int) -> frozenset[str]:
+    """Of one result of a run or an evaluation. Raises FileNotFoundError, or ValueError if it can't be read."""
     found = read_record(path, RESTS_ON)
-    if not found.get("sample_id") and not found.get("protocol"):
+    protocol = found.get("protocol") or {}
+    if not found.get("sample_id") and not protocol:
         raise ValueError(f"{path} is damaged (it names no images)")
     if found.get("id") not in (None, path.stem.removeprefix("evaluate-")):
         raise ValueError(f"{path} is the result of another name, {ascii(found['id'])[:40]}")
-    return found
+    sources = [protocol.get(part) or {} for part in ("images", "reference")]
+    return frozenset(filter(None, [found.get("sample_id"), *(source.get("fingerprint") for source in sources)]))

@@ -35,7 +35,14 @@ NUMBERS = {
 _SOURCE = {"fingerprint": [str]}
 RESTS_ON = {"id": [str], "sample_id": [str], "protocol": [{"images": [_SOURCE], "reference": [_SOURCE]}]}
 # Of a sample set: what readers use of set.json, and what a run writes there besides; a block's manifest.
-ABOUT = {"identity": {"block_size": int, "image_shape": list}, "num_samples": int, "id": [str], "config": [dict]}
+ABOUT = {
+    "identity": {"block_size": int, "image_shape": list},
+    "num_samples": int,
+    "id": [str],
+    "config": [dict],
+    "command": [str],
+    "provenance": [{"time": [str], "commit": [str]}],
+}
 WHOLE_ABOUT = ABOUT | {"command": str, "provenance": {"time": str}}
 _COSTS = ("images", "velocity_rows", "network_rows", "seconds", "peak_memory_mb")
 MANIFEST = {
@@ -58,6 +65,8 @@ def read_record(path: Path, shape: dict) -> dict:
         wrong = misfit(found, shape)
     except FileNotFoundError:
         raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(error.errno, error.strerror, error.filename) from None
     except OSError as error:
         wrong = error.strerror
     except RecursionError:

@@ -14,7 +14,7 @@ from rich.table import Table
 from ditexp.card import amount
 from ditexp.claims import kept
 from ditexp.export import export
-from ditexp.garbage import at_work, folders, needed_by, needless, remove, result_at, stores, strangers
+from ditexp.garbage import at_work, folders, needed_by, needless, remove, stores, strangers
 from ditexp.progress import progress_bar
 from ditexp.report import wide_console
 from ditexp.store import SampleStore, folder_named
@@ -57,7 +57,7 @@ def parse() -> argparse.Namespace:
 
 def ls(arguments: argparse.Namespace) -> int:
     table = Table("set", "images", "of", "size", "state", "made with", "by", box=None, header_style="bold")
-    needed = needed_by(readable_results(arguments.outputs))
+    needed = needed_by(arguments.outputs, unreadable=complain_of_result)
     for store in stores(arguments.outputs):
         made = list(store.manifests())
         images, size = min(len(made) * store.block_size, len(store)), sum(manifest["bytes"] for manifest in made)
@@ -69,8 +69,8 @@ def ls(arguments: argparse.Namespace) -> int:
         hosts = ", ".join(sorted({str(manifest["maker"].get("host", "?")) for manifest in made}))
         counts = (f"{images:,}", f"{len(store):,}", amount(size))
         about = store.about()
-        made_by = f"{hosts} {about.get('provenance', {}).get('time', '?')[:10]}"
-        table.add_row(store.id, *counts, state, escape(about.get("command", "?")), made_by)
+        made_by = f"{hosts} {((about.get('provenance') or {}).get('time') or '')[:10]}"
+        table.add_row(store.id, *counts, state, escape(about.get("command") or ""), made_by)
     if table.row_count:
         wide_console().print(table)
     else:
@@ -79,16 +79,8 @@ def ls(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def readable_results(outputs: Path) -> list[dict]:
-    found = []
-    for path in sorted((outputs / "results").glob("*.json")):
-        try:
-            found.append(result_at(path))
-        except FileNotFoundError:
-            pass  # removed meanwhile
-        except ValueError as error:
-            complain(f"{error}: a set that it is of may be listed without a result")
-    return found
+def complain_of_result(error: ValueError) -> None:
+    complain(f"{error}: a set that it is of may be listed without a result")
 
 
 def tell_of_strangers(outputs: Path, but: Collection[Path] = ()) -> None:
@@ -143,7 +135,7 @@ def is_whole(store: SampleStore) -> bool:
     elif store.is_copy:
         print(f"{name}: to make it whole, copy sample set {store.id} again")
     else:
-        print(f"{name}: to make it whole: {store.about().get('command', 'run the command that made it')}")
+        print(f"{name}: to make it whole: {store.about().get('command') or 'run the command that made it'}")
     return not damaged and not absent
 
 

@@ -85,7 +85,7 @@ class SampleStore:
         folder = Path(folder)
         try:
             about = read_about(folder)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             sets = sorted(path.parent.name for path in folder.parent.glob("[!.]*/set.json"))
             raise ValueError(f"{folder} is no sample set; there are: {', '.join(sets) or 'none'}") from None
         try:
@@ -159,10 +159,9 @@ class SampleStore:
             known = read_record(path, WHOLE_ABOUT)
             if self.find(self.folder).num_samples >= num_samples and known.get("id") == self.id:
                 return False
-        except FileNotFoundError:
-            pass
-        except ValueError as error:
-            notice(f"{error}: it is written anew")
+        except (FileNotFoundError, ValueError) as error:
+            if isinstance(error, ValueError):
+                notice(f"{error}: it is written anew")
             made = next(block for block in itertools.count() if self.manifest(block) is None)
             if made > self.num_blocks:  # a larger run has asked for more
                 num_samples = made * self.block_size

@@ -182,13 +182,11 @@ def test_a_damaged_set_json_of_a_complete_set_is_mended(outputs):
 
 def test_a_mended_set_is_as_large_as_its_blocks_tell(tmp_path):
     large = set_of_three(tmp_path)
-    (large.folder / "set.json").unlink()
     small = SampleStore(tmp_path, identity=large.identity, num_samples=8)
-    small.begin({})
-    assert len(SampleStore.find(small.folder)) == 8  # nothing tells that it was of more
-    (large.folder / "set.json").write_text("{")
-    small.begin({})
-    assert len(SampleStore.find(small.folder)) == 24
+    for damage in (Path.unlink, DAMAGE["null"]):
+        damage(large.folder / "set.json")
+        small.begin(ABOUT)
+        assert len(SampleStore.find(small.folder)) == 24
 
 
 ABOUT = {"config": {}, "command": "python -m ditexp.run", "provenance": {"time": "2026-01-01T00:00:00"}}
