@@ -57,7 +57,7 @@ class Cell:
             return None
         except ValueError as error:
             wrong = str(error)
-        notice(f"{wrong}: the samples are judged again")
+        notice(f"{wrong}: the samples are scored again")
         return None
 
     @property

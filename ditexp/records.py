@@ -19,7 +19,7 @@ RESULT = {
     "status": str,
     "settings": {"solver": str, "steps": object},
     "protocol": [_PROTOCOL],
-    "deviations": [{...: (*NUMBER, _NOISE)}],  # a number in earlier versions
+    "deviations": [{...: (*NUMBER, list, type(None), _NOISE)}],  # in earlier versions, a number or a list
     "config": [dict],
     "trajectory": [{"error_along_t": [list]}],
     "provenance": [{name: [str] for name in ("time", "device", "ditexp", "torch", "cuda", "commit")}],

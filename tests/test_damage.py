@@ -134,7 +134,7 @@ def test_a_damaged_result_is_none(damage, original, tmp_path, caplog):
     (DAMAGE | OF_RESULTS)[damage](path)
     assert done.result() is None
     (line,) = caplog.messages
-    assert str(path) in line and "judged again" in line and "\n" not in line
+    assert str(path) in line and "scored again" in line and "\n" not in line
 
 
 def test_a_cell_without_its_result_is_judged_again(outputs):
