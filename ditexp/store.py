@@ -143,6 +143,7 @@ class SampleStore:
             unchanged = (found.st_size, found.st_mtime_ns) == (record["bytes"], record["mtime_ns"])
             is_file = stat.S_ISREG(found.st_mode)
             is_whole = is_file and ((unchanged and not verify) or record["sha256"] == sha256(path))
+            is_whole &= record.get("block", block) == block  # it may be another's, renamed
         except (OSError, ValueError):
             return None
         return record if is_whole else None
@@ -156,8 +157,10 @@ class SampleStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         path, num_samples = self.folder / "set.json", self.num_samples
         try:
-            known = read_record(path, WHOLE_ABOUT)
-            if self.find(self.folder).num_samples >= num_samples and known.get("id") == self.id:
+            known, identity = read_record(path, WHOLE_ABOUT), json.loads(json.dumps(self.identity))
+            if (known.get("id"), known["identity"]) != (self.id, identity):
+                raise ValueError(f"{path} is damaged (it is of another set)")
+            if self.find(self.folder).num_samples >= num_samples:
                 return False
         except (FileNotFoundError, ValueError) as error:
             if isinstance(error, ValueError):
@@ -174,9 +177,9 @@ class SampleStore:
 
     def expel_stranger(self) -> None:
         """Rename the set's folder if another set, by its set.json, has been put there: its blocks are not ours."""
-        with suppress(OSError, ValueError):
+        with suppress(ValueError):  # it is none, or damaged
             found = self.find(self.folder)
-            if self.id not in (found.id, found.about().get("id", self.id)):
+            if found.is_copy or self.id not in (found.id, found.about().get("id")):
                 aside = self.folder.with_name(f"{self.id}.aside-{time.time_ns()}")
                 self.folder.rename(aside)
                 notice(f"{self.folder} held another set, {found.id}: it is {aside.name} now")
@@ -204,6 +207,7 @@ class SampleStore:
         with atomic(self.path(block)) as temporary:
             temporary.write_bytes(data)
         record = {
+            "block": block,
             "bytes": len(data),
             "mtime_ns": self.path(block).stat().st_mtime_ns,
             "sha256": hashlib.sha256(data).hexdigest(),
