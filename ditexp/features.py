@@ -6,7 +6,9 @@ import hashlib
 import itertools
 import json
 import math
+import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,8 @@ def extract(
         raise ValueError(f"cannot take {wanted} images of {source.name}: choose 1 to {len(source)}")
     names = feature.outputs if outputs is None else outputs
     folder = folder_of(source.fingerprint(), feature, cache)
+    with suppress(OSError):  # not there yet, or of others
+        os.utime(folder)  # `samples gc` leaves alone what was in use within a day
     done = 0
     for parts in (_cached(folder, names, feature), _completed(folder, names, source, feature)):
         whole, count = {}, 0  # filled in place: collected and then joined, they would be there twice

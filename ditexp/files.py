@@ -11,11 +11,15 @@ import re
 import shutil
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ditexp.core import notice
 from ditexp.reading import opened
+
+PROCESS = re.compile(r"([^\0\n]+~[0-9]{1,20})~([0-9]{1,10})~([0-9]{1,20})")  # host, number, start: see `this_process`
 
 
 @contextmanager
@@ -92,6 +96,14 @@ def _sync(path: Path) -> None:
             raise
 
 
+def make_way(path: Path) -> None:
+    """Rename what lies where a file of ditexp's own is to be written and is none, such as a folder."""
+    if path.exists() and not path.is_file():
+        aside = path.with_name(f"{path.name}.aside-{time.time_ns()}")
+        path.rename(aside)
+        notice(f"{path} was no file: it is {aside.name} now")
+
+
 def remove_abandoned(folder: Path) -> None:
     """Remove what this host's processes that were killed while they wrote have left; what cannot be removed stays."""
     for temporary in abandoned(folder):
@@ -129,9 +141,9 @@ def this_process() -> str:
 
 
 def is_running(process: str) -> bool | None:
-    """Whether a process, by its name, still runs; None for another host's, of which nobody can tell from here."""
-    where, pid, start = process.rsplit("~", 2)
-    return start_of(int(pid)) == start if where == host() else None
+    """Whether a process, by its name, still runs; None for another host's, which nobody can tell from here."""
+    match = PROCESS.fullmatch(process)
+    return start_of(int(match[2])) == match[3] if match and match[1] == host() else None
 
 
 def start_of(pid: int) -> str | None:

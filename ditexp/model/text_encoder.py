@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ditexp.content import changed, files_below, hashes
-from ditexp.core import notice
+from ditexp.core import in_line, notice
 from ditexp.files import atomic
 from ditexp.reading import unfit
 
