@@ -13,7 +13,7 @@ from ditexp.cell import Cell
 from ditexp.cli import describe
 from ditexp.core import notice
 from ditexp.files import atomic, make_way
-from ditexp.report.grids import by_caption, draw, film, image_grid, is_picture
+from ditexp.report.grids import by_caption, draw, film, flaw_of, image_grid
 from ditexp.store import BLOCK_IMAGES
 
 
@@ -26,16 +26,19 @@ def write_pictures(cell: Cell) -> None:
 
 def mend_pictures(cell: Cell, result: dict, *, has_samples: bool) -> None:
     """Draw again those of a result that are missing or damaged, as far as its samples are there."""
-    drawn = [cell.grid_path, *([cell.film_path] if "film" in result or cell.film_path.exists() else [])]
-    lost = [path for path in drawn if not is_picture(path)]
-    if lost and has_samples:
-        attempt(draw_samples, cell, lost[0])
-    elif lost:
+    paths = [cell.grid_path, *([cell.film_path] if "film" in result or cell.film_path.exists() else [])]
+    path, flaw = next(((path, flaw) for path in paths if (flaw := flaw_of(path))), (None, ""))
+    if flaw and has_samples:
+        notice(f"{path} is {flaw}: it is drawn again")
+        attempt(draw_samples, cell, path)
+    elif flaw:
         notice(
-            f"{lost[0]} is missing or damaged, and can't be drawn without the samples {cell.store.id}, which were "
-            f"deleted: it is left out; remove {cell.result_path} to have both made again"
+            f"{path} is {flaw}, and the samples {cell.store.id} were deleted: it is left out; remove "
+            f"{cell.result_path} to have both made again"
         )
-    if hasattr(cell.sampler.task, "trajectory") and not is_picture(cell.trajectory_path):
+    has_trajectory = hasattr(cell.sampler.task, "trajectory") and "trajectory_picture" in result
+    if has_trajectory and (flaw := flaw_of(cell.trajectory_path)):
+        notice(f"{cell.trajectory_path} is {flaw}: it is drawn again")
         attempt(draw_trajectory, cell, cell.trajectory_path)
 
 

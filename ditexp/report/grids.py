@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_SAMPLES = 9
 FRAME_MS = 80
 GIF_END = b"\x3b"
+MISSING = "missing"
 
 
 def side_by_side(table: Table) -> Figure | None:
@@ -89,8 +90,16 @@ def choose_samples(table: Table) -> tuple[list[int], int]:
 
 def is_picture(path: Path) -> bool:
     """Whether a .png or .gif is there and complete; a notice names one that is damaged."""
+    flaw = flaw_of(path)
+    if flaw and flaw != MISSING:
+        tell_of_damage(path, flaw)
+    return not flaw
+
+
+def flaw_of(path: Path) -> str:
+    """What is wrong with a .png or .gif, or ""."""
     if not path.is_file():
-        return False
+        return MISSING
     try:
         with Image.open(path) as image:
             if image.format != path.suffix[1:].upper():
@@ -103,9 +112,13 @@ def is_picture(path: Path) -> bool:
                 if not path.read_bytes().endswith(GIF_END):
                     raise ValueError("its end is missing")
     except Exception as error:  # Pillow raises nearly anything
-        damaged(path, error)
-        return False
-    return True
+        return reason_of(error)
+    return ""
+
+
+def reason_of(error: Exception) -> str:
+    what = "no image is in it" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())[:80]
+    return f"damaged ({what})"
 
 
 def opened(path: str) -> Image.Image | None:
@@ -114,12 +127,12 @@ def opened(path: str) -> Image.Image | None:
         with Image.open(path) as image:
             return image.convert("RGB")
     except Exception as error:
-        return damaged(path, error)
+        tell_of_damage(path, reason_of(error))
+        return None
 
 
-def damaged(path: Path | str, error: Exception) -> None:
-    reason = "no image is in it" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())[:80]
-    notice(f"{path} is damaged ({reason}): it is left out, until the run that drew it is run again")
+def tell_of_damage(path: Path | str, flaw: str) -> None:
+    notice(f"{path} is {flaw}: it is left out; the run that drew it draws it again")
 
 
 def spread(count: int, wanted: int) -> list[int]:

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from ditexp.report.columns import Column, is_finite, plain, protocol_of
-from ditexp.report.grids import choose_samples, damaged, is_picture
+from ditexp.report.grids import choose_samples, is_picture, reason_of, tell_of_damage
 from ditexp.report.plots import PALETTE, line_styles
 from ditexp.report.table import Table
 
@@ -256,7 +256,7 @@ def embed(paths: Iterable[str]) -> dict[str, dict]:
             pictures[path] = picture = picture_data(Path(path).read_bytes(), room=left // (len(sizes) - done))
             left -= len(picture["uri"])
         except Exception as error:  # Pillow raises nearly anything for what is no picture
-            damaged(path, error)
+            tell_of_damage(path, reason_of(error))
     return pictures
 
 
