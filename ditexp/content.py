@@ -275,6 +275,8 @@ class _Database:
         try:
             path = cls.path()
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.touch()  # SQLite would let only its owner write it, whatever the umask
             with closing(sqlite3.connect(path, timeout=PATIENCE)) as database, database:
                 database.execute("CREATE TABLE IF NOT EXISTS hashes (key BLOB UNIQUE, value TEXT, checksum BLOB)")
                 return function(database)

@@ -70,7 +70,9 @@ def in_brackets(text: str) -> str:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those that it was raised from or in place of."""
-    while error is not None:
+    """An error, and those that it was raised from or in place of; each once, since a cause raised anew is a circle."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
         yield error
+        seen.append(error)
         error = error.__cause__ or error.__context__

@@ -26,7 +26,7 @@ from ditexp.checkpoint import Checkpoint, first_not_finite, write_model
 from ditexp.cli import ConfigError, command, instantiate, not_whole_numbers
 from ditexp.core import class_names, notice
 from ditexp.data import ShuffledBatches
-from ditexp.files import remove_abandoned
+from ditexp.files import check_writable, remove_abandoned
 from ditexp.progress import progress_bar
 from ditexp.shortage import SHARED_MEMORY, chain, shortage
 
@@ -64,7 +64,7 @@ def main(cfg: DictConfig) -> None:
     if start == cfg.steps and trained.exists():
         print(f"already trained: {trained}")
         return
-    folder.mkdir(parents=True, exist_ok=True)  # a place where nothing can be written fails now
+    check_writable(checkpoint.path)
     loss = train(checkpoint, data, objective, network, average, optimizer, start=start, loss=loss)
 
     weights = average.state_dict()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ditexp import files
+from ditexp import content, files
 from ditexp.export import to_folder
 from ditexp.files import atomic, check_writable, host, remove_abandoned, start_of
 from ditexp.tensors import write_tensors
@@ -41,16 +41,18 @@ def write(path: Path, text: str = "new") -> None:
 
 
 @pytest.mark.parametrize("mask", [0o002, 0o022, 0o077])
-def test_files_have_the_permissions_of_a_plain_open(mask, store, tmp_path):  # noqa: F811
+def test_files_have_the_permissions_of_a_plain_open(mask, store, tmp_path, monkeypatch):  # noqa: F811
     with umask(mask):
         (tmp_path / "plain").touch()
         write(tmp_path / "below" / "text")
         with atomic(tmp_path / "tensors") as temporary:
             write_tensors(temporary, {"x": torch.ones(2)}, {"a": "b"})
         to_folder(store, tmp_path / "pngs", lambda count: None)
+        monkeypatch.setenv("DITEXP_CACHE", str(tmp_path / "cache"))
+        content._Database.use(lambda database: None)
     expected = mode(tmp_path / "plain")
     assert expected == 0o666 & ~mask
-    for name in ("below/text", "tensors", "pngs/000000.png", "pngs/dataset.json"):
+    for name in ("below/text", "tensors", "pngs/000000.png", "pngs/dataset.json", "cache/hashes.sqlite"):
         assert mode(tmp_path / name) == expected, name
     assert mode(tmp_path / "below") == mode(tmp_path / "pngs") == 0o777 & ~mask
 

@@ -342,7 +342,7 @@ def test_a_killed_download_leaves_nothing_that_is_taken_for_the_file(checkpoints
     killed = threading.Event()
     with serving(halfway=killed.wait) as (url, _):
         process = start([sys.executable, "-c", DOWNLOAD, url])
-        while not any(path.stat().st_size for path in checkpoints.glob("w.pth.*")):
+        while not any(path.stat().st_size for path in checkpoints.glob(".w.pth.*")):
             assert process.poll() is None
             time.sleep(0.01)
         process.kill()
@@ -350,6 +350,7 @@ def test_a_killed_download_leaves_nothing_that_is_taken_for_the_file(checkpoints
         killed.set()
         assert not (checkpoints / "w.pth").exists()
         assert weights_at(url).path().read_bytes() == CONTENT
+        assert [path.name for path in checkpoints.iterdir()] == ["w.pth"]
 
 
 def test_inception_says_which_file_to_give_when_it_has_no_network(checkpoints, monkeypatch):

@@ -77,6 +77,13 @@ def test_other_errors_are_no_shortage(error):
     assert shortage(error) is None
 
 
+def test_an_error_that_was_raised_from_its_own_cause():
+    """As `cli.instantiate` does with what a component raises."""
+    cause, wrapped = ValueError("no"), RuntimeError("wrapped")
+    wrapped.__cause__, cause.__context__ = cause, wrapped
+    assert shortage(cause) is None
+
+
 @contextmanager
 def limit(what: int, amount: int):
     before = resource.getrlimit(what)
