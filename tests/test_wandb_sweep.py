@@ -218,7 +218,8 @@ def test_a_server_that_fails_costs_one_warning(faulty, fault):
     assert command.code == 0, command.output
     sweep.check_that_it_is_complete()
     told = [line for line in command.output.splitlines() if "W&B" in line or "wandb" in line.replace("wandb sync", "")]
-    warning, where = told
+    warning, *sent, where = told
+    assert bool(sent) == ("midway" in fault)
     assert warning.startswith("W&B: going on offline") and where.startswith("W&B runs are offline"), told
     assert "Traceback" not in command.output
     online = {id for id, run in server.runs.items() if run.exit_code == 0}

@@ -57,12 +57,18 @@ def show_report(run, results: Sequence[dict], table: Table, paths: Mapping[str, 
 
 
 def media_of(paths: Mapping[str, str | Path | None]) -> dict:
-    """Of those that exist, a .gif as a film."""
+    """Of those that exist and can be read, a .gif as a film."""
     import wandb
 
     files = {name: Path(path) for name, path in paths.items() if path and Path(path).is_file()}
     media = {".png": lambda path: wandb.Image(path), ".gif": lambda path: wandb.Video(path, format="gif")}
-    return {name: media[file.suffix](str(file)) for name, file in files.items()}
+    found = {}
+    for name, file in files.items():
+        try:
+            found[name] = media[file.suffix](str(file))
+        except (OSError, ValueError) as error:
+            log.warning("W&B: %s can't be read and is not uploaded: %s", file, error)
+    return found
 
 
 def columns_of(table: Table) -> Iterator[tuple[str, Sequence]]:
