@@ -411,6 +411,7 @@ def test_configs_build_the_trackers(tmp_path):
     root.tracker = OmegaConf.load(CONF / "wandb.yaml")
     tracker = hydra.utils.instantiate(root.tracker)
     assert isinstance(tracker, WandbTracker) and tracker.folder == tmp_path / "wandb"
+    assert tracker.project is tracker.entity is None and tracker.mode == "auto"  # W&B's own variables have their say
     null = hydra.utils.instantiate(OmegaConf.load(CONF / "none.yaml"))
     assert isinstance(null, NullTracker)
 

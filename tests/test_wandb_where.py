@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -69,6 +70,35 @@ def picture(tmp_path) -> str:
     return str(tmp_path / "grid.png")
 
 
+def test_memory_tells_servers_accounts_projects_and_runs_apart(tmp_path, monkeypatch):
+    entities, sent = {"key": "me", "new key": "me", "other": "colleague"}, []
+
+    def begin(where, *, id, **run):
+        return SimpleNamespace(id=id, entity=entities[where.account], resumed=False, summary={})
+
+    def finish(session, show, status):
+        if show:
+            sent.append((session.id, status))
+
+    monkeypatch.setattr(writer, "begin", begin)
+    monkeypatch.setattr(writer, "finish", finish)
+    given = {"mode": "online", "problem": "", "folder": tmp_path, "group": None, "tags": ()}
+    first = {"server": "one", "page": "one", "entity": "", "project": "p", "account": "key"}
+
+    def send(id="a", status="done", **changes) -> tuple[str, bool]:
+        where = destination.Destination(**given | first | changes)
+        runs = writer.Writer(tmp_path / "logged", tmp_path / "before")
+        with runs.record(f"{id}.{status}") as record:
+            return runs.online(lambda run: None, where, record, id=id, status=status, name="n")
+
+    new = [{}, {"id": "b"}, {"status": "failed"}, {"server": "two"}, {"account": "other"}, {"project": "q"}]
+    assert [send(**changes) for changes in new] == [("colleague" if "account" in c else "me", True) for c in new]
+    assert len(sent) == len(new)
+    assert not any(is_new for _, is_new in [send(**changes) for changes in new])
+    assert send(account="new key") == send(entity="me", account="new key") == ("me", False)
+    assert send(entity="team") == ("team", True) and send(entity="team") == ("team", False)
+
+
 @pytest.mark.slow
 def test_another_server_gets_everything_and_the_same_one_nothing(log, server, picture, monkeypatch):
     cells = [cell("a", grid=picture), cell("b", "failed", error="no memory")]
@@ -107,27 +137,38 @@ def test_another_account_or_project_gets_everything_and_a_new_key_nothing(log, s
     assert log(a) == []  # it is online already
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("begin", "rows", "complaint"),
+    ("what", "status", "complaint"),
     [
-        (403, None, "W&B lets nobody write it: unlock it there"),
-        pytest.param(400, None, "W&B doesn't take a value of it", marks=pytest.mark.slow),
-        pytest.param(None, 413, "413 Request Entity Too Large", marks=pytest.mark.slow),
+        ("refused", 403, "W&B lets nobody write it: unlock it there"),
+        ("refused", 400, "W&B doesn't take a value of it"),
+        ("cut", 413, "413 Request Entity Too Large"),
+        ("large", 413, "413 Request Entity Too Large"),
     ],
 )
-def test_a_run_that_is_refused_is_the_only_one_offline(begin, rows, complaint, log, server, tmp_path):
-    server.refused, server.cut = {"a": begin} if begin else {}, {"a": rows} if rows else {}
+def test_a_run_that_is_refused_is_the_only_one_offline(what, status, complaint, log, server, picture, tmp_path):
+    refusing = getattr(server, what)
+    refusing["a"] = status
+    a, b = cell("a", grid=picture), cell("b")
     for _ in range(2):
-        warning, where, how = log(cell("a"), cell("b"))
+        warning, where, how = log(a, b)
         assert warning.startswith("W&B: cell heun-20 (run a) stays offline, and the same command tries it again: ")
         assert complaint in warning and len(warning) < 330
         assert where.startswith((f"W&B: {server.url}/somebody/ditexp (", "W&B: already on"))
         assert how.startswith("W&B runs are offline; upload them with: wandb sync ")
         assert server.runs["b"].exit_code == 0
         assert [folder.name[-2:] for folder in tmp_path.glob("wandb/wandb/offline-run-*")] == ["-a"]
-    server.refused, server.cut = {}, {}
-    assert log(cell("a"), cell("b"))[0].startswith(f"W&B: {server.url}/somebody/ditexp (sent: 1 cell; there before")
+    refusing.clear()
+    assert log(a, b)[0].startswith(f"W&B: {server.url}/somebody/ditexp (sent: 1 cell; there before")
     assert server.runs["a"].exit_code == 0 and server.runs["a"].summary["status"] == "done"
+
+
+@pytest.mark.slow
+def test_a_key_that_the_server_does_not_know_is_of_the_server(log, server):
+    server.refused = dict.fromkeys("ab", 401)
+    warning, how = log(cell("a"), cell("b"))
+    assert warning.startswith("W&B: going on offline") and how.startswith("W&B runs are offline")
 
 
 def test_a_server_that_refuses_every_run_is_asked_no_more(log, server, monkeypatch):
@@ -176,6 +217,7 @@ def test_what_is_on_the_server_by_other_ways_is_not_sent_again(by, log, server, 
         assert log(a) == [f"W&B: {other.url}/somebody/ditexp (sent: 1 cell)"]
 
 
+@pytest.mark.slow
 def test_offline_runs_are_written_once_unless_they_were_removed(log, tmp_path):
     log(cell("a"), mode="offline")
     (folder,) = (tmp_path / "wandb" / "wandb").glob("offline-run-*")

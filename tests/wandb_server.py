@@ -60,8 +60,8 @@ class WandbServer:
     """Serves at `url` from `with WandbServer() as server` to the end of the block.
 
     fault: error answers 500, hang accepts and never answers, die closes every connection and the port.
-    after: so many requests are answered before. entity: the account's default one. refused, cut: by the ids of runs,
-    the HTTP status that answers beginning a run, or sending its rows.
+    after: so many requests are answered before. entity: the account's default one. refused, cut, large: by the ids of
+    runs, the HTTP status that answers beginning a run, sending its rows, or uploading its files.
     """
 
     def __init__(self, fault: str | None = None, *, after: int = 0, entity: str = ENTITY):
@@ -69,6 +69,7 @@ class WandbServer:
         self.fault, self.after, self.entity = fault, after, entity
         self.refused: dict[str, int] = {}
         self.cut: dict[str, int] = {}
+        self.large: dict[str, int] = {}
         self.runs: dict[str, Run] = {}
         self.artifacts: list[Artifact] = []
         self.views: dict[str, dict] = {}
@@ -206,6 +207,8 @@ class WandbServer:
             self.runs[run].exit_code = body["exitcode"]
 
     def store(self, kind: str, owner: str, name: str, data: bytes) -> None:
+        if kind == "run" and owner in self.large:
+            raise Refusal(self.large[owner])
         if kind == "run":
             self.runs[owner].files[name] = data
         elif kind == "artifact":
