@@ -9,9 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hydra import compose, initialize_config_dir
 from PIL import Image
 from wandb.sdk import wandb_setup
 
+from ditexp import sweep
+from ditexp.cli import register_with_hydra
 from ditexp.tracker import destination, service, writer
 from ditexp.tracker.memory import opened
 from ditexp.tracker.wandb import WandbTracker
@@ -134,7 +137,7 @@ def test_another_account_or_project_gets_everything_and_a_new_key_nothing(log, s
     monkeypatch.setenv("WANDB_PROJECT", "thesis")
     assert log(a) == [f"W&B: {server.url}/team/thesis (sent: 1 cell)"]
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert log(a) == []  # it is online already
+    assert log(a) == [f"W&B: already on {server.url}/team/thesis: 1 cell"]
 
 
 @pytest.mark.slow
@@ -215,6 +218,24 @@ def test_what_is_on_the_server_by_other_ways_is_not_sent_again(by, log, server, 
     with WandbServer() as other:  # which has nothing by any way
         use(monkeypatch, other)
         assert log(a) == [f"W&B: {other.url}/somebody/ditexp (sent: 1 cell)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("Timed out while retrying: HTTP 409: run a was previously created and deleted", 409),
+        ("Error initializing run: input: run a was previously created and deleted", 409),
+        ("Failed to get resume status for run a: returned error 403: {}", 403),
+        ("file transfer: upload: failed to upload: status: 413 Request Entity Too Large: body: {}", 413),
+        ("filestream: fatal error: filestream: failed to upload: 403 Forbidden url=http://host/", 403),
+        ("Failed to get resume status for run a: input: permission denied", 0),
+        ("Failed to get resume status for run a: context deadline exceeded while retrying: HTTP 500: {}", 500),
+        ("Failed to get resume status for run a: dial tcp 127.0.0.1:9: connect: connection refused", None),
+    ],
+)
+def test_answers_about_one_run_are_told_from_those_of_a_server_that_fails(text, status):
+    assert writer.status_in(text) == status
+    assert writer.is_of_run(status) == (status not in (500, None))
 
 
 @pytest.mark.slow
@@ -328,6 +349,15 @@ def test_what_wandb_takes_in_no_run_is_refused_before_any_work(environment, sett
     monkeypatch.setattr("wandb.setup", functools.partial(wandb_setup._setup, start_service=False))
     with refused(words):
         WandbTracker(folder=tmp_path / "wandb", **settings).check()
+
+
+def test_a_sweep_asks_its_tracker_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("wandb.setup", functools.partial(wandb_setup._setup, start_service=False))
+    register_with_hydra()
+    with initialize_config_dir(version_base="1.3", config_dir=str(test_wandb.CONF.parent)):
+        cfg = compose("config", overrides=["steps=0", "tracker.project=a/b", f"outputs={tmp_path}"])
+    with refused(["'a/b'", "tracker.project or WANDB_PROJECT"]):
+        sweep.check({"a cell": cfg})
 
 
 @pytest.mark.parametrize(("mode", "level"), [("auto", "INFO"), ("online", "WARNING")])

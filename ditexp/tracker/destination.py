@@ -63,7 +63,7 @@ def find(*, project: str | None, entity: str | None, mode: str, folder: Path) ->
     given = {"mode": mode} if mode != "auto" else {"mode": "disabled"} if is_set("WANDB_DISABLED") else {}
     given |= {name: value for name, value in {"project": project, "entity": entity}.items() if value}
     try:
-        with hidden(OF_ONE_RUN):
+        with reading_settings():
             settings = wandb.setup(service.settings_of_process(**given)).settings
     except (ValueError, wandb.UsageError) as error:
         service.stop_service()  # half of its settings are read
@@ -94,13 +94,15 @@ def find(*, project: str | None, entity: str | None, mode: str, folder: Path) ->
 
 
 @contextmanager
-def hidden(names) -> Iterator[None]:
-    """Without these environment variables."""
-    values = {name: os.environ.pop(name) for name in names if name in os.environ}
+def reading_settings() -> Iterator[None]:
+    """Without the variables that name one run, and without a line of wandb's on each settings file."""
+    before = {name: os.environ.pop(name, None) for name in (*OF_ONE_RUN, "WANDB_SILENT")}
+    os.environ["WANDB_SILENT"] = "true"
     try:
         yield
     finally:
-        os.environ.update(values)
+        del os.environ["WANDB_SILENT"]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def is_set(name: str) -> bool:

@@ -164,13 +164,13 @@ class WandbTracker:
                 how = "busy"
             elif is_online and where.mode == "online":
                 entity, is_new = self._writer.online(show, where, record, **run)
-                how = "sent" if is_new else "there"
-                self._urls.append(where.url(entity))
-                self._latest = where.place(entity)
+                how, self._latest = "sent" if is_new else "there", where.place(entity)
             else:
-                how = "offline"
-                self._latest = {}
-                self._offline = self._writer.offline(show, where, record, **run) or self._offline
+                entity, folder = self._writer.offline(show, where, record, **run)
+                how, self._latest = "offline" if folder else "there", {}
+                self._offline = folder or self._offline
+            if how in ("sent", "there"):
+                self._urls.append(where.url(entity))
         self._amounts.setdefault(how, Counter())[what] += 1
 
     def _save_workspace(self, table: Table) -> None:

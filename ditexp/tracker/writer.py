@@ -60,18 +60,18 @@ class Writer:
 
     def offline(
         self, show: Callable, where: Destination, record: Record, *, id: str, status: str, **run
-    ) -> Path | None:
-        """The folder of offline runs that has the run; None if it is online, as far as is known here."""
+    ) -> tuple[str, Path | None]:
+        """(the entity, the folder of offline runs that has the run, or None if it is known to be online)."""
         entity = where.entity or self.entity_of(where)
         if entity and record.find(**where.place(entity)):
-            return None
+            return entity, None
         folders = self._offline_folders(where, record, id, status)
         if not folders:
             session = begin(where, mode="offline", limit=service.INIT_TIMEOUT, id=id, **run)
             finish(session, show, status)
             folders = [Path(session.settings.sync_dir)]
             record.add(server="", entity=where.entity, project=where.project, folder=folders[0].name)
-        return folders[0].parent
+        return entity, folders[0].parent
 
     def entity_of(self, where: Destination) -> str:
         """The default entity of an account, as W&B last told, or ""; of the latest account where none is known."""
@@ -125,8 +125,8 @@ class Writer:
                 self._has_deleted = True
                 return None
             if is_of_run(status):
-                remedy = REMEDIES.get(status, "W&B refuses it")
-                raise service.Refused(f"{remedy} ({status}: {service.reason_of(error)})") from None
+                said = f"{status}: {service.reason_of(error)}" if status else service.reason_of(error)
+                raise service.Refused(f"{REMEDIES.get(status, 'W&B refuses it')} ({said})") from None
             raise
 
 
@@ -156,20 +156,28 @@ def finish(session, show: Callable | None, status: str) -> None:
         raise service.Refused(f"{type(error).__name__}: {error}") from error
     session.finish(exit_code=0 if status == "done" else 1)
     if lost := service.given_up(Path(session.settings.sync_dir)):
-        found = re.search(r"(?:error|status:|upload:) (\d{3})\b", lost)
-        refusal = service.Refused if found and is_of_run(int(found[1])) else ConnectionError
-        raise refusal(f"W&B did not take all of it ({lost})")
+        failure = service.Refused if is_of_run(status_in(lost)) else ConnectionError
+        raise failure(f"W&B did not take all of it ({lost})")
 
 
 def is_of_run(status: int | None) -> bool:
     """Whether W&B's answer is about one run; others from 400 on, and none at all, are about the server."""
-    return status is not None and 400 <= status < 500 and status not in OF_THE_SERVER
+    return status == 0 or (status is not None and 400 <= status < 500 and status not in OF_THE_SERVER)
 
 
 def status_of(error: Exception, folder: Path, id: str) -> int | None:
-    """The HTTP status with which a server refused to begin a run; None if it gave no answer."""
-    if found := re.search(r"(?:HTTP|returned error) (\d{3})\b", str(error)):
-        return int(found[1])
+    """`status_in` of the error with which wandb did not begin a run, or of what its service logged of the run."""
+    if (status := status_in(str(error))) is not None:
+        return status
     runs = sorted(folder.glob(f"*wandb/run-*-{glob.escape(id)}"), key=lambda run: run.stat().st_mtime)
     found = [entry["status"] for run in runs[-1:] for entry in service.errors_of(run) if "status" in entry]
     return found[-1] if found else None
+
+
+def status_in(text: str) -> int | None:
+    """The HTTP status of a server's answer, as wandb words it; 0: one of GraphQL's errors; None: no answer."""
+    if "previously created and deleted" in text:
+        return DELETED[0]
+    if found := re.search(r"(?:HTTP|error|status:|upload:) (\d{3})\b", text):
+        return int(found[1])
+    return 0 if re.search(r"\binput: ", text) else None
