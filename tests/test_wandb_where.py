@@ -302,6 +302,7 @@ FILE = {"project": "from_file", "entity": "of_file", "run_group": "group_of_file
         ({}, {"API_KEY": "local-" + OTHER_KEY, "MODE": "run"}, {}, {"mode": "online", "problem": ""}),
         ({}, {"API_KEY": "short"}, {}, {"mode": "offline"}),
         ({}, {"DIR": "/tmp/of_wandb"}, {}, {"folder": Path("/tmp/of_wandb")}),
+        ({}, {"MODE": "", "TAGS": "", "PROJECT": "", "BASE_URL": ""}, {}, {"mode": "offline", "project": "ditexp"}),
         ({}, {"RUN_ID": " a/b ", "RESUME": "must", "FORK_FROM": "a?_step=1", "SWEEP_ID": "s"}, {}, {"mode": "offline"}),
         ({}, {"BASE_URL": "http://me:secret@Host.org:80/"}, {}, {"server": "http://host.org:80"}),
         ({}, {"BASE_URL": "https://api.wandb.ai"}, {}, {"server": "https://forge.coreweave.com/wandb"}),

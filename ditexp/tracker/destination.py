@@ -95,14 +95,17 @@ def find(*, project: str | None, entity: str | None, mode: str, folder: Path) ->
 
 @contextmanager
 def reading_settings() -> Iterator[None]:
-    """Without the variables that name one run, and without a line of wandb's on each settings file."""
-    before = {name: os.environ.pop(name, None) for name in (*OF_ONE_RUN, "WANDB_SILENT")}
+    """Without variables that name one run or are empty, and without a line of wandb's on each settings file."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
+    for name, value in ours.items():
+        if name in OF_ONE_RUN or not value:
+            del os.environ[name]
     os.environ["WANDB_SILENT"] = "true"
     try:
         yield
     finally:
         del os.environ["WANDB_SILENT"]
-        os.environ.update({name: value for name, value in before.items() if value is not None})
+        os.environ.update(ours)
 
 
 def is_set(name: str) -> bool:

@@ -169,7 +169,7 @@ def errors_of(folder: Path) -> Iterator[dict]:
 
 def given_up(folder: Path) -> str:
     """The first thing of a run that wandb could not upload, about which it says nothing else, or ""."""
-    found = (entry["msg"] for entry in errors_of(folder) if entry["msg"].startswith(GIVEN_UP))
+    found = (message for entry in errors_of(folder) if (message := entry.get("msg", "")).startswith(GIVEN_UP))
     return " ".join(next(found, "").split())[:150]
 
 

@@ -157,6 +157,9 @@ class WandbTracker:
         where = self._find()
         if where.mode == "disabled":
             return
+        where.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(where.folder, os.W_OK):  # where wandb would turn to /tmp without a word
+            raise PermissionError(f"{where.folder} cannot be written")
         run["group"] = (where.group or group or "")[:LONGEST_GROUP] or None
         run["tags"] = list(dict.fromkeys([*tags, *where.tags]))
         with self._writer.record(f"{run['id']}.{run['status']}") as record:

@@ -74,7 +74,7 @@ class Writer:
         return entity, folders[0].parent
 
     def entity_of(self, where: Destination) -> str:
-        """The default entity of an account, as W&B last told, or ""; of the latest account where none is known."""
+        """The default entity of an account, as W&B last said, or ""; of the latest account if nobody is logged in."""
         facts = {"account": where.account} if where.account else {}
         with self.record("accounts") as accounts:
             known = accounts and accounts.find(server=where.server, **facts)
@@ -82,7 +82,7 @@ class Writer:
 
     def _note(self, name: str, **facts) -> None:
         with self.record(name) as record:
-            if record:
+            if record and record.find() != facts:
                 record.add(**facts)
 
     def _offline_folders(self, where: Destination, record: Record, id: str, status: str) -> list[Path] | None:
