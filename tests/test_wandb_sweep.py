@@ -179,7 +179,7 @@ def test_another_server_gets_the_whole_sweep_even_if_a_run_was_deleted_there(arr
     deleted, *others = sweep.results
     with WandbServer() as other:
         other.refused = {deleted: 409}
-        patches = {"ditexp.tracker.service.INIT_TIMEOUT": 4}
+        patches = {"ditexp.tracker.service.INIT_TIMEOUT": 10}
         for line in ("(sent: 4 cells and the report)", "already on"):
             command = sweep.start(**other.environment(), patches=patches).wait()
             assert command.code == 0 and command.output.count("cached") >= 4, command.output

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import wandb
 from hydra import compose, initialize_config_dir
 from PIL import Image
 from wandb.sdk import wandb_setup
@@ -25,6 +26,18 @@ from tests.wandb_server import WandbServer
 
 lonely_wandb, server = test_wandb.lonely_wandb, test_wandb.server
 OTHER_KEY = "9" * 40
+ONLINE = destination.Destination(
+    mode="online",
+    problem="",
+    server="one",
+    page="one",
+    entity="",
+    project="p",
+    account="key",
+    folder=Path("unused"),
+    group=None,
+    tags=(),
+)
 
 
 def cell(id: str, status: str = "done", **more) -> dict:
@@ -85,11 +98,9 @@ def test_memory_tells_servers_accounts_projects_and_runs_apart(tmp_path, monkeyp
 
     monkeypatch.setattr(writer, "begin", begin)
     monkeypatch.setattr(writer, "finish", finish)
-    given = {"mode": "online", "problem": "", "folder": tmp_path, "group": None, "tags": ()}
-    first = {"server": "one", "page": "one", "entity": "", "project": "p", "account": "key"}
 
     def send(id="a", status="done", **changes) -> tuple[str, bool]:
-        where = destination.Destination(**given | first | changes)
+        where = dataclasses.replace(ONLINE, **changes)
         runs = writer.Writer(tmp_path / "logged", tmp_path / "before")
         with runs.record(f"{id}.{status}") as record:
             return runs.online(lambda run: None, where, record, id=id, status=status, name="n")
@@ -183,19 +194,34 @@ def test_a_server_that_refuses_every_run_is_asked_no_more(log, server, monkeypat
     assert len(lines) == 4 and lines[3].startswith("W&B runs are offline")
 
 
-@pytest.mark.slow
-def test_a_deleted_run_is_logged_under_another_id(log, server, monkeypatch):
-    monkeypatch.setattr(service, "INIT_TIMEOUT", 1)
-    monkeypatch.setattr(writer, "PROBE_TIMEOUT", 1)
-    server.refused = dict.fromkeys(("a", "b", "b-2"), 409)
-    lines = log(cell("a"), cell("b"), cell("c"))
-    assert lines[:2] == [
-        "W&B: run a was deleted there, which ends its id: heun-20 is now run a-2",
-        "W&B: run b was deleted there, which ends its id: heun-20 is now run b-3",
+def test_a_deleted_run_is_logged_under_another_id(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "ditexp")
+    deleted, begun = {"a", "b", "b-2"}, []
+
+    def begin(where, *, limit, id, **run):
+        begun.append((id, limit))
+        if id in deleted:
+            raise wandb.errors.CommError(
+                f"Timed out while retrying: HTTP 409: run {id} was previously created and deleted"
+            )
+        return SimpleNamespace(id=id, entity="me", resumed=False, summary={})
+
+    monkeypatch.setattr(writer, "begin", begin)
+    monkeypatch.setattr(writer, "finish", lambda session, show, status: None)
+    runs = writer.Writer(tmp_path / "logged", tmp_path / "before")
+    for id in ("a", "b", "c", "a"):
+        with runs.record(f"{id}.done") as record:
+            runs.online(lambda run: None, ONLINE, record, id=id, status="done", name=f"cell {id}")
+    assert lines_of(caplog) == [
+        "W&B: run a was deleted there, which ends its id: cell a is now run a-2",
+        "W&B: run b was deleted there, which ends its id: cell b is now run b-3",
     ]
-    assert lines[2:] == [f"W&B: {server.url}/somebody/ditexp (sent: 3 cells)"]
-    assert server.runs.keys() == {"a-2", "b-3", "c"}
-    assert log(cell("a"), cell("b")) == [f"W&B: already on {server.url}/somebody/ditexp: 2 cells"]
+    probe = writer.PROBE_TIMEOUT  # once it is known that there are such runs
+    first = [("a", service.INIT_TIMEOUT), ("a-2", probe), ("b", probe), ("b-2", probe), ("b-3", probe), ("c", probe)]
+    assert begun == first
+    deleted.update({f"d-{number}" for number in range(2, 10)}, {"d"})
+    with runs.record("d.done") as record, pytest.raises(service.Refused, match="runs d to d-5 were all deleted"):
+        runs.online(lambda run: None, ONLINE, record, id="d", status="done", name="cell d")
 
 
 @pytest.mark.slow
