@@ -168,8 +168,8 @@ def check(cells: Mapping[str, DictConfig]) -> None:
 
     Raises ConfigError with the mistakes of all and where they are, or ValueError.
     """
-    for cfg in cells.values():
-        tracker_of(cfg)
+    for tracker in {tracker_of(cfg) for cfg in cells.values()}:
+        tracker.check()
     for file in filter(None, {published_file(cfg.study) for cfg in cells.values()}):
         load(file)
     built = build_all(cells)

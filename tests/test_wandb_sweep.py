@@ -174,6 +174,22 @@ def test_nothing_is_logged_twice(arrived):
     assert {id: run.begun for id, run in server.runs.items()} == begun and server.requests == requests
 
 
+def test_another_server_gets_the_whole_sweep_even_if_a_run_was_deleted_there(arrived):
+    _, sweep = arrived
+    deleted, *others = sweep.results
+    with WandbServer() as other:
+        other.refused = {deleted: 409}
+        patches = {"ditexp.tracker.service.INIT_TIMEOUT": 10}
+        for line in ("(sent: 4 cells and the report)", "already on"):
+            requests = other.requests
+            command = sweep.start(**other.environment(), patches=patches).wait()
+            assert command.code == 0 and command.output.count("cached") >= 4, command.output
+            assert line in command.output and "offline" not in command.output
+            cells = {id for id, run in other.runs.items() if run.facts["jobType"] == "sample"}
+            assert cells == {f"{deleted}-2", *others} and the_report(other).exit_code == 0
+        assert other.requests == requests
+
+
 def test_the_offline_files_of_a_sweep_hold_everything(offline):
     runs = read_runs(offline.wandb)
     cells = {id: run for id, run in runs.items() if run.run.job_type == "sample"}
@@ -218,7 +234,8 @@ def test_a_server_that_fails_costs_one_warning(faulty, fault):
     assert command.code == 0, command.output
     sweep.check_that_it_is_complete()
     told = [line for line in command.output.splitlines() if "W&B" in line or "wandb" in line.replace("wandb sync", "")]
-    warning, where = told
+    warning, *sent, where = told
+    assert bool(sent) == ("midway" in fault)
     assert warning.startswith("W&B: going on offline") and where.startswith("W&B runs are offline"), told
     assert "Traceback" not in command.output
     online = {id for id, run in server.runs.items() if run.exit_code == 0}

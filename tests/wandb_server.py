@@ -15,6 +15,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FAULTS = ("error", "hang", "die")
 ENTITY = "somebody"
+SAYS = {
+    403: "permission denied: the run is locked",
+    409: "run was previously created and deleted; try a new run name",
+    413: "request entity too large",
+}
+
+
+class Refusal(Exception):
+    """An answer that is an error: its HTTP status."""
 
 
 @dataclass
@@ -51,12 +60,16 @@ class WandbServer:
     """Serves at `url` from `with WandbServer() as server` to the end of the block.
 
     fault: error answers 500, hang accepts and never answers, die closes every connection and the port.
-    after: so many requests are answered before.
+    after: so many requests are answered before. entity: the account's default one. refused, cut, large: by the ids of
+    runs, the HTTP status that answers beginning a run, sending its rows, or uploading its files.
     """
 
-    def __init__(self, fault: str | None = None, *, after: int = 0):
+    def __init__(self, fault: str | None = None, *, after: int = 0, entity: str = ENTITY):
         assert fault is None or fault in FAULTS
-        self.fault, self.after = fault, after
+        self.fault, self.after, self.entity = fault, after, entity
+        self.refused: dict[str, int] = {}
+        self.cut: dict[str, int] = {}
+        self.large: dict[str, int] = {}
         self.runs: dict[str, Run] = {}
         self.artifacts: list[Artifact] = []
         self.views: dict[str, dict] = {}
@@ -90,9 +103,10 @@ class WandbServer:
     # What each GraphQL operation answers; variables as wandb names them.
 
     def Viewer(self, **_) -> dict:
-        return {"viewer": {"id": "1", "entity": ENTITY, "username": ENTITY, "flags": "{}", "teams": {"edges": []}}}
+        names = {"entity": self.entity, "username": self.entity}
+        return {"viewer": {"id": "1", **names, "flags": "{}", "teams": {"edges": []}}}
 
-    def RunResumeStatus(self, *, name: str, project: str, **_) -> dict:
+    def RunResumeStatus(self, *, name: str, project: str, entity: str | None = None, **_) -> dict:
         run = self.runs.get(name)
         bucket = run and {
             "id": name,
@@ -108,15 +122,18 @@ class WandbServer:
             "tags": run.facts.get("tags", []),
             "wandbConfig": json.dumps({"t": 1}),
         }
-        return {"model": {"id": "1", "name": project, "entity": {"id": "1", "name": ENTITY}, "bucket": bucket}}
+        of = {"id": "1", "name": entity or self.entity}
+        return {"model": {"id": "1", "name": project, "entity": of, "bucket": bucket}}
 
     def UpsertBucket(self, *, name: str, project: str, config: str = "{}", summaryMetrics: str = "{}", **facts) -> dict:
+        if name in self.refused:
+            raise Refusal(self.refused[name])
         run = self.runs.setdefault(name, Run(project))
         run.begun += 1
         run.facts.update({key: value for key, value in facts.items() if value is not None})
         run.config.update(json.loads(config or "{}"))
         run.summary.update(json.loads(summaryMetrics or "{}"))
-        of = {"id": "1", "name": project, "entity": {"id": "1", "name": ENTITY}}
+        of = {"id": "1", "name": project, "entity": {"id": "1", "name": facts.get("entity") or self.entity}}
         shown = {"displayName": run.facts.get("displayName"), "config": json.dumps(run.config)}
         bucket = {"id": name, "name": name, "project": of, "historyLineCount": len(run.history), **shown}
         return {"upsertBucket": {"bucket": bucket, "inserted": run.begun == 1}}
@@ -179,6 +196,8 @@ class WandbServer:
 
     def stream(self, run: str, body: dict) -> None:
         """History is appended at its offset; each line of the summary is a whole one."""
+        if run in self.cut:
+            raise Refusal(self.cut[run])
         files = body.get("files", {})
         if part := files.get("wandb-history.jsonl"):
             self.runs[run].history[part["offset"] :] = map(json.loads, part["content"])
@@ -188,6 +207,8 @@ class WandbServer:
             self.runs[run].exit_code = body["exitcode"]
 
     def store(self, kind: str, owner: str, name: str, data: bytes) -> None:
+        if kind == "run" and owner in self.large:
+            raise Refusal(self.large[owner])
         if kind == "run":
             self.runs[owner].files[name] = data
         elif kind == "artifact":
@@ -225,7 +246,13 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             is_faulty = server.fault and server.requests >= server.after
             server.requests += 1
-            answer = {} if is_faulty else action(server, body)
+            status, answer = 500, {}
+            if not is_faulty:
+                try:
+                    status, answer = 200, action(server, body)
+                except Refusal as refusal:
+                    (status,) = refusal.args
+                    answer = {"errors": [{"message": SAYS.get(status, "refused")}], "data": None}
         if is_faulty and server.fault == "hang":
             server.is_over.wait()
         if server.is_over.is_set() or (is_faulty and server.fault == "die"):
@@ -233,7 +260,7 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             return server.close()
         data = json.dumps(answer).encode()
-        self.send_response(500 if is_faulty else 200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

@@ -12,6 +12,10 @@ from ditexp.report.table import Table
 class Tracker(Protocol):
     """Shows results that are on disk already, so that it may lose nothing and must never raise."""
 
+    def check(self) -> None:
+        """Before any work: say where results will be shown. Raises ValueError for settings that can't be used."""
+        ...
+
     def log_cell(self, result: dict) -> None:
         """Show the result of one cell, done or failed."""
         ...

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 
 class NullTracker:
+    def check(self) -> None:
+        pass
+
     def log_cell(self, result: dict) -> None:
         pass
 

@@ -1,17 +1,18 @@
 """W&B's service and server, which may be unreachable, die or hang: nothing of it reaches the caller.
 
 wandb tries for hours by itself. Here each step has a limit, and the first that fails ends what is online: what comes
-after is written offline, in files that `wandb sync` uploads.
+after is written offline, in files that `wandb sync` uploads. What W&B refuses of one run is that run's alone.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,9 +28,25 @@ WANDB_THREADS = ("NetStatThr", "ChkStopThr", "IntMsgThr")
 # making, since a new wandb service succeeds where the old one was killed.
 _attempts = ["online", "offline", "offline"]
 
+# Runs that W&B refused one after another. After this many it is taken to refuse all.
+_refused: list[str] = []
+REFUSALS = 5
+
+# How wandb's service logs what it has given up to upload.
+GIVEN_UP = (
+    "filestream: fatal error",
+    "file transfer: upload",
+    "runfiles: CreateRunFiles returned error",
+    "sender: failed to log artifact",
+)
+
 
 class Stuck(Exception):
     """W&B keeps the thread that it was called from for ever."""
+
+
+class Refused(Exception):
+    """W&B doesn't take this run, or a part of it; others may be welcome."""
 
 
 @functools.cache
@@ -48,13 +65,19 @@ def works() -> bool:
     return bool(_attempts)
 
 
-def survive(write: Callable[[bool], None]) -> None:
-    """Call write(is_online) the best way that still works; the first failure of the process costs one warning."""
+def survive(write: Callable[[bool], None], name: str) -> None:
+    """Call write(is_online) the best way that still works; the first failure of the process costs one warning.
+
+    name: the run's, for the warning that it costs if it alone is refused.
+    """
     silence_threads()
     while _attempts:
+        is_online = _attempts[0] == "online"
         try:
-            is_online = _attempts[0] == "online"
-            return in_time(lambda: write(is_online), TIME_LIMIT)  # noqa: B023
+            in_time(lambda: write(is_online), TIME_LIMIT)  # noqa: B023
+            return _refused.clear()
+        except Refused as error:
+            return keep(write, name, error, is_online=is_online)
         except Exception as error:
             if len(_attempts) == 3:
                 log.warning("W&B: going on offline or without it, no result is lost: %s", reason_of(error))
@@ -63,6 +86,22 @@ def survive(write: Callable[[bool], None]) -> None:
             else:
                 _attempts.pop(0)
                 stop_service()
+
+
+def keep(write: Callable[[bool], None], name: str, reason: Refused, *, is_online: bool) -> None:
+    """Write a run that W&B refuses offline, and say so; too many one after another end what is online."""
+    if not is_online:
+        return log.warning("W&B: %s was not written offline: %s", name, reason_of(reason))
+    log.warning("W&B: %s stays offline, and the same command tries it again: %s", name, reason_of(reason))
+    stop_service()  # to it the run has begun, and cannot begin again
+    try:
+        in_time(lambda: write(False), TIME_LIMIT)
+    except Exception as error:
+        log.warning("W&B: %s was not written offline either: %s", name, reason_of(error))
+    _refused.append(name)
+    if len(_refused) >= REFUSALS:
+        _attempts.pop(0)
+        log.warning("W&B: going on offline, %d runs were refused one after another", len(_refused))
 
 
 def reason_of(error: Exception) -> str:
@@ -119,14 +158,28 @@ def settings_of_process(**more):
     return wandb.Settings(silent=True, x_graphql_retry_wait_max_seconds=1, **limits, **more)
 
 
-def settings_of_run():
+def errors_of(folder: Path) -> Iterator[dict]:
+    """What wandb's service has logged as errors in a run's folder: {"msg", "status" (of HTTP, if it is one), ...}."""
+    with suppress(OSError), open(folder / "logs" / "debug-internal.log", errors="replace") as file:
+        for line in file:
+            if '"level":"ERROR' in line:
+                with suppress(ValueError):
+                    yield json.loads(line)
+
+
+def given_up(folder: Path) -> str:
+    """The first thing of a run that wandb could not upload, about which it says nothing else, or ""."""
+    found = (message for entry in errors_of(folder) if (message := entry.get("msg", "")).startswith(GIVEN_UP))
+    return " ".join(next(found, "").split())[:150]
+
+
+def settings_of_run(init_timeout: float):
     """A run's own requests are tried as often as there is time for: wandb says nothing of one that it gave up."""
     import wandb
 
     return wandb.Settings(
         silent=True,
         console="off",
-        init_timeout=INIT_TIMEOUT,
         finish_timeout=FINISH_TIMEOUT,
         finish_timeout_raises=True,
         x_graphql_timeout_seconds=FINISH_TIMEOUT,
@@ -134,4 +187,5 @@ def settings_of_run():
         disable_git=True,
         disable_code=True,
         x_disable_stats=True,
+        init_timeout=init_timeout,
     )
