@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ditexp.content import changed, files_below, hashes
-from ditexp.core import in_line, notice
+from ditexp.core import notice
 from ditexp.reading import unfit
 
 TOKENIZER_FILE, ENCODER_FILE = "tokenizer_config.json", "config.json"  # which every one of them has
@@ -36,19 +36,17 @@ class TextEncoder(nn.Module):
         """
         transformers = import_transformers()
         local = {source: contents(source) for source in (tokenizer, encoder) if Path(source).is_dir()}
+        wrong = f"no tokenizer at {tokenizer}"
         try:
             words = transformers.AutoTokenizer.from_pretrained(tokenizer)
+            wrong = f"no text encoder at {encoder}"
             config = transformers.AutoConfig.from_pretrained(encoder)
             # T5's AutoModel would load its decoder, too; CLIP's text model is known to AutoModel alone.
             encoders = transformers.AutoModelForTextEncoding
             kind = encoders if type(config) in encoders._model_mapping else transformers.AutoModel
             network = kind.from_pretrained(encoder, config=config)
         except Exception as error:  # transformers raises nearly anything for damaged files
-            reason = in_line(" ".join(str(error).split()), 60)
-            raise ValueError(
-                f"no text encoder at {encoder}, or no tokenizer at {tokenizer} ({reason}): give folders written by "
-                "save_pretrained, or names on the Hugging Face hub"
-            ) from None
+            raise unfit(wrong, f"({error})", "give a folder of save_pretrained, or a name on the hub") from None
         limit = max_length or words.model_max_length
         if limit > 100_000:  # transformers' stand-in for "not known"
             raise ValueError(f"the tokenizer {tokenizer} tells no limit of tokens: give model.max_length")
