@@ -55,8 +55,13 @@ class Checkpoint:
             "model": network.state_dict(),
             "ema": average.state_dict(),
         }
-        with atomic(self.path) as temporary:
-            torch.save(state, temporary)
+        with atomic(self.path) as temporary, open(temporary, "wb") as file:  # opened here: torch hides a full disk
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     def resume(self, network: nn.Module, average: nn.Module, optimizer) -> tuple[int, float]:
         """Restore everything; the step to go on from and the loss so far.

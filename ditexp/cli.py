@@ -10,24 +10,41 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from ditexp import arguments
 from ditexp.core import in_line, notice
 from ditexp.reading import UnfitFile, read_yaml
-from ditexp.settings import PACKAGE, ConfigError, packaged, settle, unknown_key
+from ditexp.settings import NUMBERS, PACKAGE, ConfigError, options_of, packaged, settle, types_of, unknown_key
+from ditexp.shortage import shortage
+from ditexp.streams import without_readers
+from ditexp.temporary import settle_temporary_folder
 
 PLUGINS = str(PACKAGE / "_plugins")
 OmegaConf.register_new_resolver("process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True)
+
+
+MAX_INT = 2**63 - 1  # beyond it numpy makes floats of seeds, so that two of them may be one
+MOST = {  # of what takes memory, files or time without end
+    "num_samples": 10**8,
+    "batch_size": 2**20,
+    "forwards": 10**5,
+    "resamples": 10**5,
+    "trajectories": 10**5,
+    "candidates": 1000,
+    "workers": 1024,
+    "steps": 10**9,
+    "save_every": 10**9,
+    "warmup": 10**9,
+}
 
 
 class CellsFailed(RuntimeError):
@@ -52,9 +69,15 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
     """
 
     def decorate(function: Callable[[DictConfig], None]) -> Callable[[], None]:
+        @without_readers()
         def main() -> None:
             register_with_hydra()
-            sys.argv[1:] = with_their_groups(sys.argv[1:])
+            try:
+                about = sys.modules[function.__module__].__doc__
+                typed = arguments.read(sys.argv[1:], config_name=config_name, about=about)
+            except ConfigError as error:
+                exit_with(2, error)
+            sys.argv[1:] = typed.arguments
             signal.signal(signal.SIGTERM, terminate)
             environment = dict(os.environ)
             os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing pages and exiting with 1
@@ -65,6 +88,7 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
                 hydra_cfg = HydraConfig.get()
                 os.chdir(hydra_cfg.runtime.cwd)  # where Hydra, a cluster or a kept process may have left
                 try:
+                    settle_temporary_folder()  # of a cluster's job
                     settle(cfg, hydra_cfg, config_name, environment=environment)
                     function(cfg)
                 except Exception as error:
@@ -72,12 +96,13 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
 
             try:
                 try:
+                    settle_temporary_folder()
                     conf = str(packaged("conf"))
                     hydra.main(version_base="1.3", config_path=conf, config_name=config_name)(guarded)()
                 except Exception as error:
                     exit_with(2, error)  # composing the configuration, or making the run's folder
                 try:
-                    if finish and not errors:
+                    if finish and not typed.shows and not errors:
                         finish()
                 except Exception as error:
                     errors.append(error)
@@ -90,28 +115,6 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
         return main
 
     return decorate
-
-
-def with_their_groups(arguments: list[str]) -> list[str]:
-    """In a sweep over a group, its settings as sweeps of one value: solver.rtol=0.1 as solver.rtol=choice(0.1).
-
-    Hydra first composes what isn't swept, where solver=dopri5,tsit5 is still the default solver and has no rtol.
-    """
-    if not {"-m", "--multirun"} & set(arguments):
-        return arguments
-    parser, parsed = OverridesParser.create(), {}
-    for argument in arguments:
-        if not argument.startswith("-") and argument.partition("=")[2]:
-            with suppress(HydraException):  # which Hydra will tell
-                parsed[argument] = parser.parse_override(argument)
-    swept = tuple(f"{override.key_or_group}." for override in parsed.values() if override.is_sweep_override())
-    settings = {
-        argument
-        for argument, override in parsed.items()
-        if override.key_or_group.startswith(swept) and override.type is OverrideType.CHANGE
-        if not override.is_sweep_override()
-    }
-    return ["{0}=choice({2})".format(*a.partition("=")) if a in settings else a for a in arguments]
 
 
 def terminate(*signal_and_frame) -> None:
@@ -134,7 +137,7 @@ def register_with_hydra() -> None:
 
 
 def is_wrong_input(error: Exception) -> bool:
-    return isinstance(error, ValueError | HydraException | OmegaConfBaseException)
+    return isinstance(error, ValueError | HydraException | OmegaConfBaseException) and not shortage(error)
 
 
 def exit_with(code: int, *errors: Exception | str) -> None:
@@ -155,19 +158,17 @@ def lines_of(error: Exception | str) -> list[str]:
     text = str(error)
     if isinstance(error, ConfigError):
         return text.split("\n")
-    if isinstance(error, OverrideParseException):
-        return [unreadable(error.override)]
-    if match := re.search(r"Ambiguous value for argument '(.*)'\n", text):
-        key, _, values = match[1].partition("=")
-        return [f"{match[1]}: add -m to sweep over these values; one list of them is written {key}=[{values}]"]
     if match := re.search(r"Could not override '([^']+)'", text):
         groups = [path.name for path in packaged("conf").iterdir() if path.is_dir()]
         if match[1] in groups:
             return [f"{match[1]} is no setting of this command: leave it out"]
         return [unknown_key(match[1], keys_beside(error) or ([] if "." in match[1] else sorted(groups)))]
+    if match := re.search(r"(\S+) appears more than once in the final defaults list", text):
+        return [f"{match[1]} has an option already: leave the plus out to choose another"]
     choices = r"Could not find '([^']+)'\s*Available options in '[^']+':\n(.*?)\n(?:Config search|$)"
     if match := re.search(choices, text, re.DOTALL):
-        return [unknown_option(match[1], match[2].split())]
+        where = f" in {file[1]}.yaml" if (file := re.match(r"In '([^']+/[^']+)': ", text)) else ""
+        return [unknown_option(match[1], options_of(match[1].rpartition("/")[0]) or match[2].split(), where)]
     if match := re.search(r"Could not load '([^']+)'", text):  # one of a list of options
         group = packaged("conf") / Path(match[1]).parent
         return [unknown_option(match[1], sorted(path.stem for path in group.glob("*.yaml")))]
@@ -179,11 +180,12 @@ def lines_of(error: Exception | str) -> list[str]:
         return [f"~{match[1]}: there is no such setting to remove: leave it out"]
     if isinstance(error, KeyError) and re.search(r"env_copy", str(sys.argv)):
         return [f"hydra.job.env_copy: the environment has no {text}: export it, or leave it out"]
+    if match := re.search(r"An item is already at '([^']+)'", text):
+        return [f"+{match[1]}: {match[1]} is there already: leave the plus out to change it"]
     if match := re.search(r"Multiple values for (\S+)\. To override .*: (\S+)'", text):
         return [f"+{match[1]}={match[2]}: {match[1]} has an option already: leave the plus out to choose another"]
     if text.startswith("Config group override must be a string or a list"):
-        nothing = "tracker=none, reference=none, feature=none, guidance=none or metric=[]"
-        return [f"a group takes the name of an option, not null: leave it out, or choose {nothing}"]
+        return ["a group takes the name of an option, not null: leave it out, or choose one; metric=[] is none"]
     if match := re.search(r"Error merging override (.+)", text):
         return [f"{match[1]}: {str(error.__cause__ or error).splitlines()[0]}"]
     if match := re.search(r"Interpolation key '(\S+)' not found\s*full_key: (\S+)", text):
@@ -191,11 +193,24 @@ def lines_of(error: Exception | str) -> list[str]:
     if match := re.search(r"full_key: (\S+)", text):
         first, second, *_ = text.splitlines()
         return [f"{match[1]}: {second if first.endswith(':') else first}"]
+    if isinstance(error, YAMLError):
+        return [f"{' '.join(text.split())}: mend this file"]
+    if isinstance(error, BaseException) and (short := shortage(error)):
+        return [short]
     if isinstance(error, OSError) and error.filename:
-        return [f"{error.filename}: {error.strerror}; choose another path, for example by outputs=..."]
+        return [f"{error.filename}: {error.strerror}; choose another path{by_setting(str(error.filename))}"]
     line = " ".join(text.split())
     is_ours = isinstance(error, ValueError | RuntimeError | OSError | HydraException | str) and line
     return [line if is_ours else f"{type(error).__name__}: {in_line(line, 150)}"]
+
+
+def by_setting(path: str) -> str:
+    """The setting that led to a path: one that was typed, or outputs, below which everything lies if not."""
+    typed = [argument.partition("=") for argument in sys.argv[1:] if "=" in argument]
+    keys = [key for key, _, value in typed if value and Path(path).is_relative_to(value.strip("'\""))]
+    if keys or Path(path).is_relative_to("outputs"):
+        return f", by {keys[-1] if keys else 'outputs'}=..."
+    return ""
 
 
 def keys_beside(error: BaseException | None) -> list[str]:
@@ -207,27 +222,25 @@ def keys_beside(error: BaseException | None) -> list[str]:
     return []
 
 
-def unreadable(override: str) -> str:
-    if "=" not in override:
-        return f"{override}: give <key>=<value>, such as solver=heun"
-    return f"{override}: a value with one of = ( ' # in it takes quotes in quotes: \"model.checkpoint='step=100.pt'\""
-
-
-def unknown_option(path: str, options: list[str]) -> str:
+def unknown_option(path: str, options: list[str], where: str = "") -> str:
+    """where: " in <file>", or nothing."""
     group, _, name = path.rpartition("/")
     close = difflib.get_close_matches(name, options, n=1)
     hint = f"; did you mean {group}={close[0]}?" if close else ""
-    return f"unknown {group} '{name}'{hint}; choices: {', '.join(options)}"
+    return f"unknown {group} '{name}'{where}{hint}; choices: {', '.join(options)}"
 
 
 def not_whole_numbers(cfg: DictConfig, **least: int) -> list[str]:
-    """A mistake for each key whose value is no whole number, or below the least it may be."""
-    return [
-        f"{key}={cfg[key]}: give a whole number of at least {smallest}"
-        + (", without quotes" if str(cfg[key]).isdecimal() and isinstance(cfg[key], str) else "")
-        for key, smallest in least.items()
-        if not isinstance(cfg[key], int) or isinstance(cfg[key], bool) or cfg[key] < smallest
-    ]
+    """A mistake for each key whose value is no whole number, or below the least or above the most it may be."""
+    mistakes = []
+    for key, smallest in least.items():
+        value, most = cfg[key], MOST.get(key, MAX_INT)
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+            without = ", without quotes" if isinstance(value, str) and value.isdecimal() else ""
+            mistakes.append(f"{key}={value}: give a whole number of at least {smallest}{without}")
+        elif value > most:
+            mistakes.append(f"{key}={value}: give a whole number of at most {most:,}")
+    return mistakes
 
 
 def instantiate(node: DictConfig, **overrides):
@@ -238,7 +251,10 @@ def instantiate(node: DictConfig, **overrides):
         if isinstance(error.__cause__, ValueError | OSError):
             raise error.__cause__ from None
         where = OmegaConf.select(node, "_target_", default="component")
-        reason = str(error.__cause__ or error).splitlines()[0]
+        reason = " ".join(str(error.__cause__ or error).split("\nfull_key: ")[0].split())
+        texts = [key for key, kind in types_of(where).items() if kind in NUMBERS and isinstance(node.get(key), str)]
+        if texts and isinstance(error.__cause__, TypeError):
+            reason = f"{', '.join(f'{key}={node[key]}' for key in texts)}: give a number"
         if match := re.search(r"missing \d+ required .*argument.*: (.+)", reason):
             reason = f"it needs {match[1]}, which the configuration doesn't give"
         raise ValueError(f"{where}: {reason}") from error

@@ -120,8 +120,12 @@ def require(path: Path | str, expected: str) -> None:
         raise changed(path)
 
 
-def changed(what: Path | str) -> ValueError:
-    return ValueError(f"{what} was changed while it was in use: run again when nothing writes to it")
+class Changed(ValueError):
+    """Something is no longer what was hashed."""
+
+
+def changed(what: Path | str) -> Changed:
+    return Changed(f"{what} was changed while it was in use: run again when nothing writes to it")
 
 
 def remembered(facts: str, folder: Path | str, before: Sequence[Stamp], make: Callable[[], str]) -> str:
@@ -137,6 +141,15 @@ def remembered(facts: str, folder: Path | str, before: Sequence[Stamp], make: Ca
     if lasting and stamps_below(folder) == before:
         _remember({key: value}, on_disk=all(file.has_ctime for file in before))
     return value
+
+
+def found_once(facts: str, find: Callable[[], str]) -> str:
+    """What `find` finds, which depends on nothing but `facts`, such as hashes of files; remembered on disk."""
+    key = _key(facts)
+    if not (known := _recall([key])):
+        known = {key: find()}
+        _remember(known, on_disk=True)
+    return known[key]
 
 
 def is_settled(file: Stamp) -> bool:

@@ -24,6 +24,10 @@ from torch import Tensor
 NUMERICS_VERSION = 2
 
 
+class ConfigError(ValueError):
+    """What the user gave is wrong: one mistake a line, each with the value, the choices and the remedy."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """What a batch is conditioned on; what a model doesn't take is None.

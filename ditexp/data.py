@@ -79,13 +79,14 @@ class ImageFolder(Dataset):
     """A folder of class folders; or of images without labels, which all are -1. Images are upright, as EXIF says.
 
     size: side in pixels that every image must have, or with resize is brought to. channels: 1 takes files of mode L, 3
-    of mode RGB. Labels: see `numbered`. Raises ValueError for a file of another mode or size, unreadable, or beside
-    class folders, and for a class folder without images.
+    of mode RGB. Labels: see `numbered`. Raises ValueError for files whose headers tell another mode or size, or that
+    cannot be read, all of them in one error; for one beside class folders, and for a class folder without images.
     """
 
     def __init__(self, *, path: str, size: int, channels: int = 3, resize: bool = False):
         self.images = FolderImages(path, channels, upright=True, settings="data")
         self.size, self.resize = (size, size), resize
+        self.images.check(None if resize else self.size, same_size=not resize)
         paths = [file.relative_to(path) for file in self.images.files]
         self.class_names: list[str] = []  # by label
         self.labels = torch.full((len(paths),), -1)
@@ -104,7 +105,7 @@ class ImageFolder(Dataset):
 
     @property
     def identity(self) -> dict:
-        """Looks at every file, which training has no need of."""
+        """Of the files' contents, however they are named above this folder."""
         facts = {"data": self.images.fingerprint(), "size": self.size[0], "resize": self.resize, "upright": True}
         return facts | {"labels": digest(self.labels.tolist())}
 

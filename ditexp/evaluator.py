@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,16 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
+from ditexp.claims import Claims
 from ditexp.core import Feature, Metric, class_names
-from ditexp.features import check_channels, extract
+from ditexp.features import are_kept, check_channels, extract, folder_of
 from ditexp.images import ImageSource
 from ditexp.progress import progress_bar
-from ditexp.reference import Reference, StatisticsFile, gaussians_of, reference_features
+from ditexp.reference import Reference, StatisticsFile, gaussians_of, reference_features, to_extract
 from ditexp.store import SampleStore
 from ditexp.uncertainty import deviations
+
+POLL = 1.0  # seconds between looks at whether another process has extracted features
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class Evaluator:
         """The outputs that "images", or "statistics", of the reference are needed of."""
         return {metric.uses for metric in self.metrics.values() if metric.reference == of_reference}
 
+    @property
+    def needs(self) -> dict[str, set[str]]:
+        """What `reference_features` has to give."""
+        return {"outputs": self.needed("images"), "statistics": self.needed("statistics")}
+
     def mistakes(self, images: ImageSource, count: int) -> Iterator[str]:
         """What keeps `count` of these images from being judged, a line each; found before any work."""
         if not self.metrics:
@@ -54,6 +63,10 @@ class Evaluator:
         if self.reference is None and needy:
             choices = "reference=digits, folder, npz, torchvision or statistics"
             yield f"{', '.join(needy)} {'needs' if len(needy) == 1 else 'need'} a reference: choose {choices}"
+            return
+        unreadable = [error for source in (images, self.reference) if (error := error_of(source))]
+        yield from unreadable
+        if unreadable:
             return
         try:
             check_channels(images, self.feature)
@@ -103,6 +116,31 @@ class Evaluator:
             raise ValueError(f"{name} needs statistics of {metric.uses} features, which {reference.name} lacks")
         metric.check(fake=count, real=None if known else images or None)
 
+    def prepare(self, *, cache: Path, device: torch.device, title: str) -> None:
+        """Find whatever is wrong with the reference before samples are made; its features are kept in the cache.
+
+        Of processes that need the same features, one extracts them, and the others wait. Raises ValueError for images
+        that cannot be read and for statistics that are damaged.
+        """
+        if self.reference is None or not any(self.needs.values()):
+            return
+        if not to_extract(self.reference, **self.needs):
+            reference_features(self.reference, self.feature, cache, **self.needs)
+            return
+        if are_kept(self.reference, self.feature, cache):
+            return
+        folder, what = folder_of(self.reference.fingerprint(), self.feature, cache), "features of the reference"
+        folder.mkdir(parents=True, exist_ok=True)
+        with progress_bar(f"{title}, {what}", total=len(self.reference)) as bar, Claims(folder) as claims:
+            while not claims.take("features"):
+                bar.note("waiting for another process that extracts them")
+                time.sleep(POLL)
+            if not are_kept(self.reference, self.feature, cache):
+                self.feature.to(device)
+                reference_features(self.reference, self.feature, cache, progress=bar, **self.needs)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # sampling may need all of the memory
+
     def score(
         self,
         images: ImageSource,
@@ -124,13 +162,12 @@ class Evaluator:
         self.feature.to(device)
         total = count + (0 if self.reference is None else len(self.reference))
         with progress_bar(f"{title}, {self.feature.name} features", total=total) as bar:
+            real = None
+            if self.reference is not None:
+                real = reference_features(self.reference, self.feature, cache, progress=bar, **self.needs)
             fake = extract(images, self.feature, cache, outputs=self.outputs, progress=bar, limit=count)
             if resamples or any(needs_labels(metric) for metric in self.metrics.values()):  # else, no set need be read
                 fake = dataclasses.replace(fake, labels=self._labels(images, count))
-            real = None
-            if self.reference is not None:
-                needed = {"outputs": self.needed("images"), "statistics": self.needed("statistics")}
-                real = reference_features(self.reference, self.feature, cache, progress=bar, **needed)
         scores: dict[str, float] = {}
         for metric in self.metrics.values():
             scores |= metric(fake, real)
@@ -159,6 +196,15 @@ class Evaluator:
             "reference": None if reference is None else facts,
             "metrics": {name: dataclasses.asdict(metric) for name, metric in self.metrics.items()},
         }
+
+
+def error_of(source: ImageSource | Reference | None) -> str | None:
+    """Why a set of images cannot be read, as far as headers tell; None if it can."""
+    try:
+        _ = source and source.image_shape
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def needs_labels(metric: Metric) -> bool:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
+import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import Feature, Features
+from ditexp.core import Feature, Features, notice
 from ditexp.files import atomic, digest
-from ditexp.images import ImageSource
+from ditexp.images import BLOCK_SIZE, ImageSource
 from ditexp.progress import Bar
 from ditexp.reading import parse_json, unfit
 from ditexp.tensors import opened_tensors, write_tensors
@@ -41,6 +44,8 @@ def extract(
         raise ValueError(f"cannot take {wanted} images of {source.name}: choose 1 to {len(source)}")
     names = feature.outputs if outputs is None else outputs
     folder = folder_of(source.fingerprint(), feature, cache)
+    with suppress(OSError):  # not there yet, or of others
+        os.utime(folder)  # `samples gc` leaves alone what was in use within a day
     done = 0
     for parts in (_cached(folder, names, feature), _completed(folder, names, source, feature)):
         whole, count = {}, 0  # filled in place: collected and then joined, they would be there twice
@@ -58,10 +63,19 @@ def extract(
     raise ValueError(f"{source.name} ended after {count} of {len(source)} images: check it")
 
 
+def are_kept(source: ImageSource, feature: Feature, cache: Path | str) -> bool:
+    """Whether there is a file for each block of a source in blocks of 256; that they are whole, only reading tells."""
+    folder = folder_of(source.fingerprint(), feature, cache)
+    return all(_block_path(folder, number).exists() for number in range(math.ceil(len(source) / BLOCK_SIZE)))
+
+
 def extract_block(images: np.ndarray, feature: Feature, folder: Path, number: int) -> dict[str, Tensor]:
-    """All outputs for one block of images (b, H, W, C) uint8, kept where `extract` looks for them."""
+    """All outputs for one block of images (b, H, W, C) uint8, kept where `extract` looks for them, if that can be."""
     part = feature(torch.tensor(images).permute(0, 3, 1, 2).contiguous())
-    save_tensors(_block_path(folder, number), part)
+    try:
+        save_tensors(_block_path(folder, number), part)
+    except OSError as error:
+        notice(f"features are not kept in {folder} ({error.strerror}): another run extracts them again")
     return part
 
 

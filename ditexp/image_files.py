@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ditexp import reading
+from ditexp.core import ConfigError
+
+T = TypeVar("T")
 
 EXTENSIONS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 OTHER_IMAGES = {  # which are not read, and whose absence from the numbers is said
@@ -25,47 +28,60 @@ MODES = {1: "L", 3: "RGB"}
 PIXELS = 2**27  # of an image, by its header; the largest grids of 100 samples of 1024 x 1024 have 105 million
 FILE_BYTES = 2**29  # of its file
 BLOCK_SIZE, BLOCK_BYTES = 256, 2**32  # images that are in memory together, and what they may take
+LISTED = 20  # files that one error names
+SIDEWAYS = range(5, 9)  # EXIF orientations of images that are upright on their side
 
 
 def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
     """The images below a folder, and files that are images of other kinds; hidden files and folders don't count.
 
-    Sorted by path. Links are followed. Raises ValueError for a link that leads in a circle, to nothing, or to a file
-    that is among the images already, and for a folder that cannot be listed.
+    Sorted by path. Links are followed. Raises ConfigError that lists links that lead in a circle, to nothing, or to a
+    file that is among the images already, and folders that cannot be listed.
     """
     images: dict[str, Path] = {}
-    others = []
-    for file, real in walk(folder):
+    others, wrong = [], []
+    for file, real in walk(folder, wrong):
         suffix = file.suffix.lower()
         if suffix in OTHER_IMAGES:
             others.append(file)
         elif suffix in EXTENSIONS and (known := images.setdefault(real, file)) != file:
-            raise ValueError(
+            wrong.append(
                 f"{known} and {file} are one file, by a link: remove a link, or copy the file if it is to count twice"
             )
+    if wrong:
+        raise ConfigError(in_lines(wrong, f"more below {folder} cannot be read, either"))
     return sorted(images.values(), key=str), sorted(others, key=str)
 
 
-def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
-    """All files below a folder but hidden ones, each with its real path. above: the real paths that led here."""
+def in_lines(wrong: Sequence[str], more: str, *, listed: int = LISTED) -> str:
+    """The first of these, a line each, and how many more there are."""
+    rest = len(wrong) - listed
+    return "\n".join([*wrong[:listed], *([f"{rest:,} {more}"] if rest > 0 else [])])
+
+
+def walk(folder: Path, wrong: list[str], above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
+    """All files below a folder but hidden ones, each with its real path. above: the real paths that led here.
+
+    What is neither a file nor a folder to go into is added to `wrong`.
+    """
     real = os.path.realpath(folder)
     if any(Path(place).is_relative_to(real) for place in above):
-        raise ValueError(f"{folder} leads back to {real}, a folder that it is in: remove this link")
+        wrong.append(f"{folder} leads back to {real}, a folder that it is in: remove this link")
+        return
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         kinds = [(entry, entry.is_dir(), entry.is_file()) for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
-        raise ValueError(
-            f"{error.filename} cannot be read ({error.strerror}): remove it, or make it readable"
-        ) from None
+        wrong.append(f"{error.filename} cannot be read ({error.strerror}): remove it, or make it readable")
+        return
     for entry, is_folder, is_file in kinds:
         if is_folder:
-            yield from walk(Path(entry.path), (*above, real))
+            yield from walk(Path(entry.path), wrong, (*above, real))
         elif is_file:
             yield Path(entry.path), os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/{entry.name}"
         else:
             what = "a link to a file that is not there" if entry.is_symlink() else "neither a file nor a folder"
-            raise ValueError(f"{entry.path} is {what}: remove it")
+            wrong.append(f"{entry.path} is {what}: remove it")
 
 
 @contextmanager
@@ -113,24 +129,48 @@ def read_image(
     (bicubic). upright: turn it as its EXIF orientation says. settings: the group of settings that `channels` is of, for
     the remedy. Raises ValueError, which names the file, for every other kind of image and for a damaged one.
     """
-    pixels = None
-    with opened_image(file, opened) as image:
-        wrong = unfit(image, channels=channels, settings=settings)
-        if not wrong:
-            if upright:
-                ImageOps.exif_transpose(image, in_place=True)
-            if resize and image.size != size:
-                image = image.resize(size, Image.Resampling.BICUBIC)
-            pixels = np.asarray(image)
-    if wrong:
-        raise ValueError(f"{file} {wrong}")
+
+    def read(image: Image.Image) -> np.ndarray:
+        if upright:
+            ImageOps.exif_transpose(image, in_place=True)
+        if resize and image.size != size:
+            image = image.resize(size, Image.Resampling.BICUBIC)
+        return np.asarray(image)
+
+    pixels = of_image(file, opened, read, channels=channels, settings=settings)
     height, width = pixels.shape[:2]
     if size and (width, height) != size:
-        choice = ", or choose data.resize=true" if settings == "data" else ""
-        raise ValueError(
-            f"{file} is {width} x {height}, expected {size[0]} x {size[1]}: bring all images to one size{choice}"
-        )
+        raise ValueError(f"{file} {of_other_size((width, height), size, settings=settings)}")
     return pixels.reshape(height, width, channels)
+
+
+def size_of_image(file: Path, *, channels: int, upright: bool, settings: str | None) -> tuple[int, int]:
+    """The (width, height) that `read_image` would give, by the file's header alone. Raises ValueError as it does."""
+
+    def read(image: Image.Image) -> tuple[int, int]:
+        # Pillow gives a TIFF's size as turned already, and may decode a whole PNG in search of its EXIF.
+        may_be_turned = upright and image.width != image.height and image.format != "TIFF"
+        turned = may_be_turned and image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+        return image.size[::-1] if turned else image.size
+
+    return of_image(file, None, read, channels=channels, settings=settings)
+
+
+def of_image(
+    file: Path, content: IO[bytes] | None, read: Callable[[Image.Image], T], *, channels: int, settings: str | None
+) -> T:
+    """What `read` makes of the open image. Raises ValueError, which names the file, if it is not taken or damaged."""
+    with opened_image(file, content) as image:
+        wrong = unfit(image, channels=channels, settings=settings)
+        if not wrong:
+            return read(image)
+    raise ValueError(f"{file} {wrong}")
+
+
+def of_other_size(size: tuple[int, int], expected: tuple[int, int], *, settings: str | None) -> str:
+    """What to say of an image of this (width, height)."""
+    choice = ", or choose data.resize=true" if settings == "data" else ""
+    return "is {} x {}, expected {} x {}: bring all images to one size".format(*size, *expected) + choice
 
 
 def unfit(image: Image.Image, *, channels: int, settings: str | None) -> str | None:

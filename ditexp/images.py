@@ -5,18 +5,31 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Protocol
 
 import numpy as np
+import PIL
 
 from ditexp import content
-from ditexp.core import notice
-from ditexp.image_files import BLOCK_BYTES, BLOCK_SIZE, EXTENSIONS, FILE_BYTES, MODES, find_images, read_image
+from ditexp.core import ConfigError, notice
+from ditexp.image_files import (
+    BLOCK_BYTES,
+    BLOCK_SIZE,
+    EXTENSIONS,
+    FILE_BYTES,
+    LISTED,
+    MODES,
+    find_images,
+    in_lines,
+    of_other_size,
+    read_image,
+    size_of_image,
+)
 from ditexp.npz_files import npy_header, npz_headers, one_array, opened_npz, shape_of_images
 from ditexp.progress import progress_bar
 from ditexp.reading import read, unfit
@@ -104,12 +117,12 @@ class NpzImages:
 
 
 class FolderImages:
-    """All images below a folder but hidden ones, sorted by relative path; the first tells the size of all.
+    """All images below a folder but hidden ones, sorted by relative path; their size is that of most.
 
     channels: 1 takes files of mode L, 3 of mode RGB. upright: turn them as their EXIF orientation says. settings: the
     group of settings that path and channels are of, which refusals name; None if they are no settings.
     Nothing is converted or resized silently: a file of another mode or size, or unreadable, is a ValueError; see
-    docs/data.md for every kind of file.
+    docs/data.md for every kind of file. `check` finds all of them that headers show, as does asking for `image_shape`.
     """
 
     def __init__(
@@ -133,11 +146,43 @@ class FolderImages:
 
     @cached_property
     def image_shape(self) -> tuple[int, int, int]:
-        shape = self.read(0).shape
-        if min(len(self), BLOCK_SIZE) * math.prod(shape) > BLOCK_BYTES:
-            size = f"holds {len(self):,} images of {shape[1]:,} x {shape[0]:,} pixels"
+        width, height = self.check()
+        if min(len(self), BLOCK_SIZE) * width * height * self.channels > BLOCK_BYTES:
+            size = f"holds {len(self):,} images of {width:,} x {height:,} pixels"
             raise unfit(self.path, size, f"give images of which {BLOCK_SIZE} have up to {BLOCK_BYTES:,} bytes")
-        return shape
+        return height, width, self.channels
+
+    def check(self, size: tuple[int, int] | None = None, *, same_size: bool = True) -> tuple[int, int]:
+        """The (width, height) of most images, by the headers of all files, which are looked at once and remembered.
+
+        size: what it must be. same_size: whether all must have one size. Raises ConfigError that lists the files that
+        cannot be read, are of another mode, or of another size.
+        """
+        facts = f"headers, Pillow {PIL.__version__}, {size} {same_size} {self.upright} {self.fingerprint()}"
+        return tuple(json.loads(content.found_once(facts, lambda: json.dumps(self._check_headers(size, same_size)))))
+
+    def _check_headers(self, size: tuple[int, int] | None, same_size: bool) -> tuple[int, int]:
+        facts = {"channels": self.channels, "upright": self.upright, "settings": self.settings}
+        sizes, wrong = {}, {}
+        with progress_bar(f"headers of {self.name}", total=len(self), unit="files") as bar:
+            for done, file in enumerate(self.files, 1):
+                try:
+                    sizes[file] = size_of_image(file, **facts)
+                except ValueError as error:
+                    wrong[file] = str(error)
+                if done % BLOCK_SIZE == 0:
+                    bar.advance(BLOCK_SIZE)
+        counted = Counter(sizes.values()).most_common(1)
+        most = size or (counted[0][0] if counted else (0, 0))
+        for file, found in sizes.items() if same_size else ():
+            if found != most:
+                wrong[file] = f"{file} {of_other_size(found, most, settings=self.settings)}"
+        if wrong:
+            reasons = {line.removeprefix(str(file)) for file, line in wrong.items()}
+            listed = 1 if len(reasons) == 1 and len(wrong) == len(self) else LISTED
+            more = f"more of the {len(self):,} images below {self.path} are unfit, too"
+            raise ConfigError(in_lines([wrong[file] for file in self.files if file in wrong], more, listed=listed))
+        return most
 
     def __len__(self) -> int:
         return len(self.files)
@@ -153,13 +198,35 @@ class FolderImages:
         try:
             return content.hashes(self.files, title=self.name, most=FILE_BYTES)
         except OSError as error:
+            self._check_headers(None, same_size=False)  # may find others that cannot be read, either
             raise ValueError(f"{error.filename} cannot be read ({error.strerror}): replace or remove it") from None
 
     def blocks(self) -> Iterator[np.ndarray]:
-        height, width, _ = self.image_shape
         for start in range(0, len(self), BLOCK_SIZE):
-            indices = range(start, min(start + BLOCK_SIZE, len(self)))
-            yield np.stack([self.read(index, size=(width, height)) for index in indices])
+            try:
+                block = [self._pixels(index) for index in range(start, min(start + BLOCK_SIZE, len(self)))]
+            except content.Changed:
+                raise
+            except ValueError:
+                raise self._damaged(start) from None
+            yield np.stack(block)
+
+    def _pixels(self, index: int) -> np.ndarray:
+        height, width, _ = self.image_shape
+        return self.read(index, size=(width, height))
+
+    def _damaged(self, start: int) -> ConfigError:
+        """An error that lists the first images from `start` on that cannot be read, whatever their headers say."""
+        wrong = []
+        for index in range(start, len(self)):
+            try:
+                self._pixels(index)
+            except ValueError as error:
+                wrong.append(str(error))
+            if len(wrong) == LISTED:
+                wrong.append(f"others of the {len(self):,} images below {self.path} may be damaged, too")
+                break
+        return ConfigError("\n".join(wrong))
 
     def read(self, index: int, *, size: tuple[int, int] | None = None, resize: bool = False) -> np.ndarray:
         """(H, W, C) uint8. size: the (width, height) that it must have, or with resize is brought to (bicubic)."""

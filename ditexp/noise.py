@@ -20,7 +20,10 @@ ALIGNED = 1e-8
 
 
 def generator(seed: int, index: int, stream: int, step: int = 0) -> np.random.Generator:
-    """The generator of sample `index` in the set of `seed` (both in [0, 2^64)) for one purpose, at one step."""
+    """The generator of sample `index` in the set of `seed` for one purpose, at one step.
+
+    Both in [0, 2^63): numpy makes floats of larger ones.
+    """
     return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, step, stream]))
 
 

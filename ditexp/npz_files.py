@@ -291,7 +291,7 @@ def command(path: Path, right: str, *, name: str | None = None, conditions: Sequ
         "import numpy as np",
         f"f = np.load({json.dumps(str(path))})",
         *([f"x = f[{json.dumps(name)}]"] if name and right != f"f[{json.dumps(name)}]" else []),
-        *(f"assert {condition}" for condition in conditions),
+        *(f"np.testing.assert_({condition})" for condition in conditions),
         f"np.savez({json.dumps(str(images_beside(path)))}, {right})",
     ]
     return f"python -c {shlex.quote('; '.join(statements))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,8 +30,9 @@ class Bar:
 
 @contextmanager
 def progress_bar(description: str, *, total: int, completed: int = 0, unit: str = "images") -> Iterator[Bar]:
-    """A bar over `total` units, on stderr, gone when done."""
+    """A bar over `total` units, on stderr, gone when done; none in a worker, whose terminal is its parent's."""
     console = Console(stderr=True)
+    is_seen = console.is_terminal and not multiprocessing.parent_process()
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)]
     columns += [
         TimeElapsedColumn(),
@@ -38,5 +40,5 @@ def progress_bar(description: str, *, total: int, completed: int = 0, unit: str 
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     ]
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not is_seen) as progress:
         yield Bar(progress, progress.add_task(description, total=total, completed=completed, note=""))

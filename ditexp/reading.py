@@ -26,14 +26,19 @@ NO_FILES = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOC
 
 
 class UnfitFile(ValueError):
-    """A file cannot be read, or is not what it is to be; one line that names it."""
+    """A file cannot be read, or is not what it is to be; one line that names it. wrong: what it says of the file."""
+
+    def __init__(self, line: str, wrong: str = "") -> None:
+        super().__init__(line)
+        self.wrong = wrong
 
 
 def unfit(path: Path | str, wrong: str, remedy: str) -> UnfitFile:
     """What to raise for a file: `<path> <wrong>: <remedy>`, where a long `wrong` loses its middle."""
     path, remedy = in_line(str(path), LINE), in_line(remedy)
     room = max(LINE - len(path) - len(remedy) - 3, 40)
-    return UnfitFile(f"{path} {in_line(' '.join(wrong.split()), room)}: {remedy}")
+    wrong = in_line(" ".join(wrong.split()), room)
+    return UnfitFile(f"{path} {wrong}: {remedy}", wrong)
 
 
 def opened(

@@ -8,14 +8,15 @@ import functools
 import inspect
 import os
 import re
+import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
-from omegaconf.errors import InterpolationResolutionError
+from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError, OmegaConfBaseException
 
-from ditexp.core import notice
+from ditexp.core import ConfigError, notice
 
 PACKAGE = Path(__file__).resolve().parent
 OF_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # keys of any component
@@ -23,11 +24,10 @@ FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:[^{}]*\}")
 # The key in ${key}, ${key.${other}} and ${oc.select:key,default}.
 REFERENCE = re.compile(r"\$\{\s*(?:oc\.(?:select|dict\.keys|dict\.values)\s*:\s*)?([.\w\[\]-]+)(?=\s*[},$])")
 
+YAML_FILES = ("*.yaml", "*/*.yaml", "*/*/*.yaml")  # in a folder of configurations
+TEXTS, NUMBERS = (str, Path, str | Path, Path | str), (int, float, int | None, float | None, int | float)
+
 Keys = tuple[str | int, ...]
-
-
-class ConfigError(ValueError):
-    """The user's configuration is wrong: one mistake a line, each with the value, the choices and the remedy."""
 
 
 def packaged(name: str) -> Path:
@@ -46,7 +46,9 @@ def settle(
     ConfigError, a line for each mistake.
     """
     with read_write(cfg):
-        mistakes = [*read_environment(cfg), *without_text(cfg, known_keys(command))]
+        mistakes = list(read_environment(cfg)) or list(unresolved(cfg))
+        if not mistakes:
+            mistakes = [*without_text(cfg, known_keys(command)), *wrong_types(cfg)]
     late = {name: value for name, value in hydra_cfg.job.env_set.items() if environment.get(name) != value}
     for name, value in late.items():
         mistakes.append(
@@ -79,6 +81,8 @@ def read_environment(node: DictConfig | ListConfig, path: Keys = ()) -> Iterator
             continue  # what was typed, which stands elsewhere
         if isinstance(value, dict | list):
             yield from read_environment(node[key], (*path, key))
+        elif isinstance(value, str) and value.startswith("~/"):  # in a file; what was typed has been read already
+            node[key] = os.path.expanduser(value)
         elif isinstance(value, str) and "oc.env" in value:
             try:
                 node[key] = as_typed(node, key, value) if FROM_ENVIRONMENT.fullmatch(value) else node[key]
@@ -88,6 +92,36 @@ def read_environment(node: DictConfig | ListConfig, path: Keys = ()) -> Iterator
                     f"{dotted((*path, key))}={value}: {reason}; export it, or give a value for where it is not set, "
                     "as in ${oc.env:N,512}"
                 )
+
+
+def unresolved(cfg: DictConfig) -> Iterator[str]:
+    """A mistake for each ${...} that leads nowhere, but not for what only refers to such a one."""
+    wrong = dict(errors_of(cfg))
+    for name, (value, reason) in wrong.items():
+        reference = match[1] if (match := re.fullmatch(r"\$\{([\w.]+)\}", value)) else None
+        if reference in wrong and reference != name:
+            continue
+        if match := re.fullmatch(r"Interpolation key '(\S+)' not found", reason):
+            other = match[1]
+            yield f"{name} takes the value of {other}, which is not there: give {other}=..., or {name}=..."
+        else:
+            yield f"{name}={value}: {reason}; give it a value"
+
+
+def errors_of(node: DictConfig | ListConfig, path: Keys = ()) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The values that can't be resolved, each with the reason; one that refers to a missing value counts as missing."""
+    raw = OmegaConf.to_container(node)
+    for key, value in raw.items() if isinstance(raw, dict) else enumerate(raw):
+        if isinstance(value, dict | list):
+            if (*path, key) != ("hydra",):
+                yield from errors_of(node[key], (*path, key))
+        elif isinstance(value, str) and "${" in value:
+            try:
+                node[key]
+            except InterpolationToMissingValueError:
+                pass
+            except OmegaConfBaseException as error:
+                yield dotted((*path, key)), (value, str(error).splitlines()[0])
 
 
 def as_typed(node: DictConfig | ListConfig, key: str | int, value: str):
@@ -100,13 +134,46 @@ def as_typed(node: DictConfig | ListConfig, key: str | int, value: str):
 
 def without_text(cfg: DictConfig, known: dict) -> Iterator[str]:
     """Make whole numbers the texts that names and paths are; give a mistake for each that is something else."""
-    for key in ("outputs", "study", "out", "folder"):
-        if key in known and key in cfg:
-            value = cfg[key]
-            if isinstance(value, int) and not isinstance(value, bool):
-                cfg[key] = str(value)
-            elif not isinstance(value, str) and (value is not None or known[key] is not None):
-                yield f"{key}={value}: give a text; what could be something else takes more quotes: \"{key}='1.5'\""
+    for key in ("outputs", "study", "images", "out", "folder"):
+        if key in known and key in cfg and (cfg[key] is not None or known[key] is not None):
+            yield from as_text(cfg, key, key)
+
+
+def as_text(node: DictConfig, key: str, name: str) -> Iterator[str]:
+    value = node[key]
+    if isinstance(value, int) and not isinstance(value, bool):
+        node[key] = str(value)
+    elif value is None or value == "":
+        yield f"{name}={'null' if value is None else repr(value)}: give a name or a path"
+    elif not isinstance(value, str):
+        yield f"{name}={value} is no text; one that looks like a number takes two kinds of quotes: \"{name}='1.5'\""
+
+
+def wrong_types(node: DictConfig | ListConfig, path: Keys = ()) -> Iterator[str]:
+    """Settings of components that are no text where one belongs, or a text where a number does."""
+    raw = OmegaConf.to_container(node)
+    types = types_of(raw["_target_"]) if isinstance(raw, dict) and isinstance(raw.get("_target_"), str) else {}
+    for key, value in raw.items() if isinstance(raw, dict) else enumerate(raw):
+        name = dotted((*path, key))
+        if isinstance(value, dict | list) and types.get(key) not in TEXTS:
+            yield from wrong_types(node[key], (*path, key))
+        elif key not in types or OmegaConf.is_missing(node, key):
+            continue
+        elif types[key] in TEXTS:
+            yield from as_text(node, key, name)
+        elif types[key] in NUMBERS and isinstance(node[key], str) and re.fullmatch(r"[-+.\deE_]*\d", node[key]):
+            typed = reference[1] if (reference := re.fullmatch(r"\$\{([\w.]+)\}", value)) else name
+            yield f"{typed}='{node[key]}' is a text: give a number, without quotes"
+
+
+@functools.cache
+def types_of(target: str) -> dict[str, object]:
+    """The annotations of a class's or function's arguments, as far as they can be found."""
+    try:
+        found = get_object(target)
+        return typing.get_type_hints(found.__init__ if inspect.isclass(found) else found)
+    except Exception:  # whatever a user's module raises when it is imported, or names that it only imports for checks
+        return {}
 
 
 @functools.cache
@@ -266,8 +333,9 @@ def texts_of_files(hydra_cfg: DictConfig) -> list[str]:
         file.read_text(encoding="utf-8", errors="replace")
         for folder in folders_of(hydra_cfg)
         if folder != packaged("conf")
-        for pattern in ("*.yaml", "*/*.yaml", "*/*/*.yaml")
+        for pattern in YAML_FILES
         for file in folder.glob(pattern)
+        if file.is_file()
     ]
 
 

@@ -5,7 +5,7 @@ outputs/samples/<id>/README.md       the set for people: what it is, what made i
                      000000.npy.gz   images and labels (blocks.py)
                      000000.json     its size, hashes, cost and maker; a block counts only once this exists
                      000001.claim    a block that a process is making (claims.py)
-                     <process>.claim a process that makes or judges the set
+                     <process>.claim a process that makes, judges or reads the set
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import itertools
 import json
 import math
 import os
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,15 +27,15 @@ import numpy as np
 
 from ditexp.blocks import SUFFIX, decode, decode_labels, encode, largest_file
 from ditexp.claims import Claims
-from ditexp.core import Cost, LabelMeaning, in_line
-from ditexp.files import atomic, digest, remove_abandoned, sha256, this_process
+from ditexp.core import Cost, LabelMeaning, in_line, notice
+from ditexp.files import atomic, digest, make_way, remove_abandoned, sha256, this_process
 from ditexp.image_files import BLOCK_BYTES
-from ditexp.reading import read, read_facts, unfit
+from ditexp.reading import read, unfit
+from ditexp.records import ABOUT, COSTS, MANIFEST, WHOLE_ABOUT, read_record
 
 BLOCK_IMAGES = 256
 SAMPLES = 10**8  # of a set
-MANIFEST = {"bytes": int, "mtime_ns": int, "sha256": str, "cost": dict, "maker": dict}
-COSTS = ("images", "seconds", "velocity_rows", "network_rows", "peak_memory_mb")
+REMEDY = "the run that made the set mends it"
 NOT_KNOWN = LabelMeaning(
     None,
     why_not="labels of these samples are no classes, or it is not recorded: judge them by the command that made them",
@@ -61,6 +63,7 @@ class SampleStore:
         check_sizes(num_samples, self.block_size, self.image_shape)
         self.name = f"samples {self.id}"
         self.is_ours = True
+        self.is_copy = False  # whether its folder has another name than its id
         self.label_meaning = label_meaning or NOT_KNOWN
 
     @classmethod
@@ -87,13 +90,20 @@ class SampleStore:
         folder = Path(folder)
         try:
             about = read_about(folder)
+        except FileNotFoundError:
+            sets = sorted(path.parent.name for path in folder.parent.glob("[!.]*/set.json"))
+            others = in_line(", ".join(sets) or "none", 100)
+            raise ValueError(in_line(f"{folder} is no sample set; there are: {others}")) from None
+        try:
             labels = label_meaning_in(about["labels"]) if "labels" in about else label_meaning_of_older(about)
             facts = {"identity": about["identity"], "num_samples": about["num_samples"], "label_meaning": labels}
             found = cls(folder.parent, **facts)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            sets = sorted(path.parent.name for path in folder.parent.glob("*/set.json"))
-            others = in_line(", ".join(sets) or "none", 100)
-            raise ValueError(in_line(f"{folder} is no sample set; there are: {others}")) from None
+            if len(found.image_shape) != 3:
+                raise ValueError
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise unfit(folder / "set.json", "is damaged", REMEDY) from None
+        if folder.name not in (found.id, about.get("id")):
+            found.is_copy, found.name = True, f"samples {folder}"
         found.folder = folder  # which may have been renamed
         return found
 
@@ -134,10 +144,12 @@ class SampleStore:
         """
         path = self.path(block)
         try:
-            record = read_facts(self.manifest_path(block), "a manifest", remedy=self._again, needed=MANIFEST)
-            stat = path.stat()
-            unchanged = (stat.st_size, stat.st_mtime_ns) == (record["bytes"], record["mtime_ns"])
-            is_whole = (unchanged and not verify) or record["sha256"] == sha256(path)
+            record = read_record(self.manifest_path(block), MANIFEST)
+            found = path.stat()
+            unchanged = (found.st_size, found.st_mtime_ns) == (record["bytes"], record["mtime_ns"])
+            is_file = stat.S_ISREG(found.st_mode)
+            is_whole = is_file and ((unchanged and not verify) or record["sha256"] == sha256(path))
+            is_whole &= record.get("block", block) == block  # it may be another's, renamed
             if verify and is_whole:
                 self.read(block)  # it may be whole, and of other images
         except (OSError, ValueError):
@@ -146,24 +158,51 @@ class SampleStore:
 
     @property
     def _again(self) -> str:
-        return f"`python -m ditexp.samples verify {self.id}` drops it"
+        then = "it can be copied again" if self.is_copy else "the next run makes it anew"
+        return f"`python -m ditexp.samples verify {self.folder if self.is_copy else self.id}` drops it, and {then}"
 
     def missing(self) -> list[int]:
         """Blocks that are absent, truncated or changed since they were written."""
         return [block for block in range(self.num_blocks) if self.manifest(block) is None]
 
-    def begin(self, about: dict) -> None:
-        """Make the folder, and record what the set is."""
+    def begin(self, about: dict) -> bool:
+        """Make the folder, and record what the set is. Whether that was not recorded yet, or the record is damaged."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        path, num_samples = self.folder / "set.json", self.num_samples
         try:
-            known = self.find(self.folder)
-        except ValueError:  # new, or damaged
-            known = None
-        if known is None or known.id != self.id or known.num_samples < self.num_samples:
-            with atomic(self.folder / "set.json") as temporary:
-                facts = {"id": self.id, "num_samples": self.num_samples, "identity": self.identity}
-                facts["labels"] = asdict(self.label_meaning)
-                temporary.write_text(json.dumps(facts | about, indent=2))
+            known, identity = read_record(path, WHOLE_ABOUT), json.loads(json.dumps(self.identity))
+            if (known.get("id"), known["identity"]) != (self.id, identity):
+                raise ValueError(f"{path} is damaged (it is of another set)")
+            if self.find(self.folder).num_samples >= num_samples:
+                return False
+        except (FileNotFoundError, ValueError) as error:
+            if isinstance(error, ValueError):
+                notice(f"{error}: it is written anew")
+            made = next(block for block in itertools.count() if self.manifest(block) is None)
+            if made > self.num_blocks:  # a larger run has asked for more
+                num_samples = made * self.block_size
+        make_way(path)
+        with atomic(path) as temporary:
+            facts = {"id": self.id, "num_samples": num_samples, "identity": self.identity}
+            facts["labels"] = asdict(self.label_meaning)
+            temporary.write_text(json.dumps(facts | about, indent=2))
+        return True
+
+    def expel_stranger(self) -> None:
+        """Rename the set's folder if another set, by its set.json, has been put there: its blocks are not ours."""
+        with suppress(ValueError):  # it is none, or damaged
+            found = self.find(self.folder)
+            if found.is_copy or self.id not in (found.id, found.about().get("id")):
+                aside = self.folder.with_name(f"{self.id}.aside-{time.time_ns()}")
+                self.folder.rename(aside)
+                notice(f"{self.folder} held another set, {found.id}: it is {aside.name} now")
+
+    def enter(self, claims: Claims) -> None:
+        """Make the folder, and keep it from being removed as long as the claims last. Raises OSError."""
+        while True:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # it has been removed since
+                return claims.keep()
 
     def clear(self) -> None:
         """Remove temporary files and claims of processes that were killed."""
@@ -176,9 +215,12 @@ class SampleStore:
         maker: JSON-able facts about the process, the machine and the code that made the block.
         """
         data = encode(images, labels)
+        for path in (self.path(block), self.manifest_path(block)):
+            make_way(path)
         with atomic(self.path(block)) as temporary:
             temporary.write_bytes(data)
         record = {
+            "block": block,
             "bytes": len(data),
             "mtime_ns": self.path(block).stat().st_mtime_ns,
             "sha256": hashlib.sha256(data).hexdigest(),
@@ -202,8 +244,7 @@ class SampleStore:
     def _bytes(self, block: int) -> bytes:
         most = largest_file((self.block_size, *self.image_shape))
         data = read(self.path(block), "a block of this set", most=most)
-        manifest = read_facts(self.manifest_path(block), "a manifest", remedy=self._again, needed=MANIFEST)
-        if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+        if hashlib.sha256(data).hexdigest() != read_record(self.manifest_path(block), MANIFEST)["sha256"]:
             raise unfit(self.path(block), "has changed since it was written", self._again)
         return data
 
@@ -229,6 +270,7 @@ class SampleStore:
     def drop(self, block: int) -> None:
         """Forget a block, so that the next run makes it anew."""
         for path in (self.manifest_path(block), self.path(block)):
+            make_way(path)
             path.unlink(missing_ok=True)
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -329,6 +371,8 @@ def label_meaning_of_older(about: dict) -> LabelMeaning:
 
 
 def read_about(folder: Path) -> dict:
-    needed = {"identity": dict, "num_samples": int}
-    remedy = "the run that made the set mends it"
-    return read_facts(folder / "set.json", "the set.json of a sample set", remedy=remedy, needed=needed)
+    """Raises FileNotFoundError, or ValueError with the remedy."""
+    try:
+        return read_record(folder / "set.json", ABOUT)
+    except ValueError as error:
+        raise ValueError(f"{error}: {REMEDY}") from None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ditexp.reading import UnfitFile, opened, unfit
@@ -42,17 +42,18 @@ def shape_in(file: safe_open, name: str) -> tuple[int, ...]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A safetensors file with the keys of its metadata in order, which `save_file` leaves to chance.
+    """A safetensors file with the keys of its metadata in order, which safetensors leaves to chance.
 
-    The file begins with the header's length, 8 bytes little-endian, and the header, JSON padded with spaces; offsets of
-    tensors count from its end, so that it can be written again in place.
+    Its own `save_file` would also write to a temporary file beside `path`, whose name tells no process and which only
+    its owner can read. The file begins with the header's length, 8 bytes little-endian, and the header, JSON padded
+    with spaces; offsets of tensors count from its end.
     """
-    save_file(dict(tensors), path, dict(metadata))
-    with open(path, "r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        assert len(ordered) <= length
-        file.seek(8)
-        file.write(ordered.ljust(length))
+    data = memoryview(save(dict(tensors), dict(metadata)))
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(bytes(data[8:end]))
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    assert len(ordered) <= end - 8
+    with open(path, "wb") as file:
+        for part in (data[:8], ordered.ljust(end - 8), data[end:]):
+            file.write(part)

@@ -90,7 +90,7 @@ def test_leaves_know_the_core_and_their_own_group():
     for module in FILES:
         for group in LEAVES:
             if within(module, group):
-                shared = ("core", "noise", "files", "content", *READERS)
+                shared = ("core", "noise", "files", "content", "state_dict", *READERS)
                 strangers = {other for other in uses(module) if not within(other, *shared, group)}
                 assert not strangers, f"{module} imports {strangers}"
 
@@ -113,7 +113,7 @@ def test_imports_run_in_one_direction():
 @pytest.mark.parametrize(
     ("package", "places", "lazily"),
     [
-        ("hydra", ("cli", "settings", "sweep", "run", "_plugins"), False),
+        ("hydra", ("arguments", "cli", "settings", "sweep", "run", "_plugins"), False),
         (
             "omegaconf",
             (

@@ -425,8 +425,8 @@ def test_what_a_model_or_its_images_do_not_allow(tmp_path):
         refuse(("{0: 1}", "task=edit_direction"), source=source, condition=condition, direction={0: 1})
 
     Image.new("L", (3, 2)).save(tmp_path / "image.png")
-    folder = ImageFolder(path=str(tmp_path), size=2, channels=1)
-    refuse(("image.png is 3 x 2", "data.resize=true"), data=folder)
+    with refused(("image.png is 3 x 2", "data.resize=true")):
+        ImageFolder(path=str(tmp_path), size=2, channels=1)
     folder = ImageFolder(path=str(tmp_path), size=2, channels=1, resize=True)
     refuse(("{0: 1}", "no labels"), data=folder, direction={0: 1})
     Edit(data=folder, source=Unconditional()).check(sampler(model, None, Unconditional()))

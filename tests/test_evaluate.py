@@ -202,7 +202,7 @@ def test_a_prepared_reference_has_a_name_of_its_own(ditexp):
     [
         (evaluate, ["images=no.npz"], ["no.npz", "does not exist"]),
         (evaluate, ["images=no"], ["images=no does not exist", "folder", "id of a sample set"]),
-        (evaluate, ["images=12345e67"], ["images=1.2345e+71 is read as a number", "quotes"]),
+        (evaluate, ["images=12345e67"], ["images=1.2345e+71 is no text", "quotes"]),
         (evaluate, ["images=elsewhere/0123456789abcdef"], ["images=elsewhere/0123456789abcdef does not exist"]),
         (evaluate, [], ["images"]),
         (evaluate, ["images=x.npz", "image=x.npz"], ["'image'", "images"]),

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ditexp import images
+from ditexp.core import ConfigError
 from ditexp.data import ImageFolder
 from ditexp.images import FolderImages
 from tests.conftest import refused
@@ -115,6 +117,75 @@ def test_what_would_be_read_as_something_else_is_refused(tmp_path, file, channel
         FolderImages(tmp_path, channels).read(0)
 
 
+def test_all_files_that_headers_show_to_be_unfit_are_listed_at_once(tmp_path):
+    for number in range(30):
+        RGB.save(tmp_path / f"{number:02}.png")
+    assert FolderImages(tmp_path).image_shape == (6, 5, 3)
+    GREY.save(tmp_path / "00.png")  # the first one counts no more than others
+    RGB.resize((5, 7)).save(tmp_path / "03.png")
+    (tmp_path / "07.png").write_bytes(b"junk")
+    with pytest.raises(ConfigError) as error:
+        _ = FolderImages(tmp_path).image_shape
+    assert str(error.value).splitlines() == [
+        f"{tmp_path}/00.png is of mode L, not RGB (reference.channels=3): convert it to RGB, or choose "
+        "reference.channels=1 if all images are so",
+        f"{tmp_path}/03.png is 5 x 7, expected 5 x 6: bring all images to one size",
+        f"{tmp_path}/07.png cannot be read (no image is in it): replace or remove it",
+    ]
+    with pytest.raises(ConfigError) as error:
+        ImageFolder(path=str(tmp_path), size=9)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 21 and lines[0].startswith(f"{tmp_path}/00.png is of mode L")
+    assert lines[-1] == f"10 more of the 30 images below {tmp_path} are unfit, too"
+    for number in (0, 7):
+        RGB.save(tmp_path / f"{number:02}.png")
+    assert len(ImageFolder(path=str(tmp_path), size=9, resize=True)) == 30  # sizes don't matter then
+
+
+def test_what_all_files_have_in_common_is_said_once(tmp_path):
+    for number in range(300):
+        GREY.save(tmp_path / f"{number:03}.bmp")
+    with pytest.raises(ConfigError) as error:
+        FolderImages(tmp_path).check()
+    first, rest = str(error.value).splitlines()
+    assert "000.bmp is of mode L" in first and rest == f"299 more of the 300 images below {tmp_path} are unfit, too"
+
+
+def test_headers_are_looked_at_once(tmp_path, monkeypatch):
+    for number in range(3):
+        RGB.save(tmp_path / f"{number}.png")
+    FolderImages(tmp_path).check()
+    with monkeypatch.context() as patched:
+        patched.delattr(images, "size_of_image")
+        assert FolderImages(tmp_path).image_shape == (6, 5, 3)
+    (tmp_path / "1.png").write_bytes(b"")
+    with refused(["1.png cannot be read (it is empty)"]):
+        FolderImages(tmp_path).check()
+
+
+def test_damage_that_headers_do_not_show_is_listed_as_well(tmp_path):
+    for name in ("a", "b", "c", "d"):
+        cut(f"{name}.png")[1](tmp_path / f"{name}.png")
+    RGB.resize((50, 60)).save(tmp_path / "b.png")
+    source = FolderImages(tmp_path)
+    source.check()
+    with pytest.raises(ConfigError) as error:
+        next(source.blocks())
+    lines = str(error.value).splitlines()
+    assert len(lines) == 3 and all(f"{n}.png cannot be read" in line for n, line in zip("acd", lines))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_headers_tell_the_size_that_is_read(tmp_path, suffix, orientation):
+    exif = RGB.getexif()
+    exif[0x0112] = orientation
+    RGB.save(tmp_path / f"a.{suffix}", exif=exif)
+    for upright in (False, True):
+        source = FolderImages(tmp_path, upright=upright)
+        assert source.image_shape == source.read(0).shape
+
+
 @pytest.mark.parametrize(
     "file",
     [
@@ -158,7 +229,7 @@ def test_data_are_turned_upright_and_what_is_judged_is_not(tmp_path, suffix):
     assert FolderImages(tmp_path).image_shape == (40, 32, 3)  # as pytorch-fid and the others read it
     assert FolderImages(tmp_path, upright=True).image_shape == (32, 40, 3)
     with refused(["is 40 x 32, expected 32 x 32", "data.resize=true"]):
-        ImageFolder(path=str(tmp_path), size=32)[0]
+        ImageFolder(path=str(tmp_path), size=32)
     image, _ = ImageFolder(path=str(tmp_path), size=32, resize=True)[0]
     rows = image.mean((0, 2))
     assert rows[0] < -0.95 and rows[-1] > 0.9 and image.std(2).max() < 0.05
@@ -223,6 +294,18 @@ def test_links_that_would_count_images_twice_or_never(tmp_path, link, to, words)
     (folder / link).symlink_to(folder / to)
     with refused(words):
         FolderImages(folder)
+
+
+def test_all_links_that_lead_nowhere_are_listed(tmp_path):
+    save(tmp_path / "a.png")
+    for number in range(22):
+        (tmp_path / f"{number:02}.png").symlink_to("nothing")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        FolderImages(tmp_path)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 21 and lines[19] == f"{tmp_path}/19.png is a link to a file that is not there: remove it"
+    assert lines[20] == f"3 more below {tmp_path} cannot be read, either"
 
 
 def test_special_files_are_refused_and_hidden_ones_left_out(tmp_path):

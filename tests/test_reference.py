@@ -5,15 +5,20 @@ from __future__ import annotations
 import pickle
 import shlex
 import shutil
+import time
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ditexp.reference.npz
-from ditexp.core import Features, Gaussian
-from ditexp.features import extract, save_tensors
-from ditexp.metric.fid import mean_and_covariance
+from ditexp.claims import Claims
+from ditexp.core import ConfigError, Features, Gaussian
+from ditexp.evaluator import Evaluator
+from ditexp.features import extract, folder_of, save_tensors
+from ditexp.images import FolderImages
+from ditexp.metric.fid import FrechetDistance, mean_and_covariance
 from ditexp.npz_files import read_array
 from ditexp.reference import StatisticsFile, contents_of, reference_features
 from ditexp.reference.npz import NpzReference
@@ -28,6 +33,67 @@ PICTURES = rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
 def statistics(dimensions: int) -> tuple[np.ndarray, np.ndarray]:
     x = rng.normal(size=(50, dimensions))
     return x.mean(0), np.cov(x, rowvar=False)
+
+
+class Network:
+    """A feature network that counts the images it sees."""
+
+    name, channels, outputs, identity, seen = "own", 1, {"pool": 2}, {"network": "own"}, 0
+
+    def to(self, device):
+        return self
+
+    def __call__(self, images):
+        self.seen += len(images)
+        return {"pool": images.float().flatten(1)[:, :2].contiguous()}
+
+
+def prepare(reference, network, tmp_path):
+    Evaluator(network, reference, {"fid": FrechetDistance()}, {}).prepare(
+        cache=tmp_path / "features", device=torch.device("cpu"), title="a cell"
+    )
+
+
+def test_features_of_the_reference_are_extracted_once_and_before_samples_are_made(tmp_path):
+    np.savez(tmp_path / "x.npz", np.repeat(PICTURES, 20, axis=0))
+    network = Network()
+    for _ in range(2):
+        prepare(NpzReference(tmp_path / "x.npz"), network, tmp_path)
+        assert network.seen == 400
+    assert not list(tmp_path.rglob("*.claim"))
+
+
+def test_of_two_processes_one_extracts_and_the_other_waits(tmp_path, monkeypatch):
+    np.savez(tmp_path / "x.npz", PICTURES)
+    reference, network, first = NpzReference(tmp_path / "x.npz"), Network(), Network()
+    folder = folder_of(reference.fingerprint(), network, tmp_path / "features")
+    folder.mkdir(parents=True)
+    other = Claims(folder)
+    assert other.take("features")
+
+    def meanwhile(seconds):
+        extract(reference, first, tmp_path / "features")
+        other.release("features")
+
+    monkeypatch.setattr(time, "sleep", meanwhile)
+    prepare(reference, network, tmp_path)
+    assert (first.seen, network.seen) == (20, 0)
+
+
+def test_a_damaged_reference_is_found_before_samples_are_made(tmp_path):
+    for number in range(300):
+        Image.fromarray(PICTURES[number % 20, ..., 0]).save(tmp_path / f"{number:03}.png")
+    for number in (270, 299):
+        file = tmp_path / f"{number}.png"
+        file.write_bytes(file.read_bytes()[:60])
+    network = Network()
+    for _ in range(2):
+        with pytest.raises(ConfigError) as error:
+            prepare(FolderImages(tmp_path, 1), network, tmp_path)
+        assert [line[: len(f"{tmp_path}/270.png")] for line in str(error.value).splitlines()] == [
+            f"{tmp_path}/{number}.png" for number in (270, 299)
+        ]
+        assert network.seen == 256  # what was extracted is kept
 
 
 def test_adms_file_has_images_and_statistics_of_others(tmp_path):

@@ -102,8 +102,8 @@ def complaints(*overrides: str, **options) -> list[str]:
         ("config", ["~guidance"], "guidance is missing (~guidance removes it): choose guidance=apg, "),
         ("config", ["~steps", "schedule.steps=3"], "steps is missing (~steps removes it): leave ~steps out"),
         ("config", ["~solver._target_"], "solver has no _target_, the class that its settings are of: choose solver="),
-        ("config", ["outputs=null"], "outputs=None: give a text"),
-        ("config", ["study=1.5"], "study=1.5: give a text"),
+        ("config", ["outputs=null"], "outputs=null: give a name or a path"),
+        ("config", ["study=1.5"], "study=1.5 is no text; one that looks like a number takes two kinds of quotes"),
         ("config", ["num_samples=${oc.env:NOT_SET}"], "num_samples=${oc.env:NOT_SET}: "),
     ],
 )
@@ -314,7 +314,7 @@ def test_cells_of_an_earlier_sweep_in_the_same_folder_do_not_count(run, tmp_path
             ["~schedule.steps"],
             "ditexp.schedule.uniform.Uniform: it needs 'steps', which the configuration doesn't give",
         ),
-        (["reference=null"], "a group takes the name of an option, not null: leave it out, or choose tracker=none"),
+        (["reference=null"], "reference=null: null is no option: leave it out, or choose reference=digits, folder, "),
         (["+solver=heun"], "+solver=heun: solver has an option already: leave the plus out to choose another"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
@@ -205,11 +206,56 @@ def test_a_folder_that_does_not_hold_the_parts_is_refused(tmp_path):
         PretrainedTextDiT(folder=str(tmp_path / "model"))
 
 
+def other_names(file: Path) -> None:
+    save_file({f"module.{key}": value for key, value in load_file(file).items()}, file, {"format": "pt"})
+
+
+def other_shape(file: Path) -> None:
+    save_file(load_file(file) | {"encoder.final_layer_norm.weight": torch.zeros(3)}, file, {"format": "pt"})
+
+
+def no_pickle(file: Path) -> None:
+    file.unlink()
+    torch.save({"a": Path("code")}, file.with_name("pytorch_model.bin"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (other_names, ["20 weights are missing, such as encoder.block.0"]),  # else they would be drawn at random
+        (other_shape, ["no text encoder at"]),
+        (lambda file: file.write_bytes(file.read_bytes()[:1000]), ["invalid header"]),
+        (no_pickle, ["a pickle with code, which is never run"]),
+    ],
+)
+def test_an_encoder_without_its_weights_is_refused(tmp_path, damage, words):
+    folder = shutil.copytree(BUNDLED, tmp_path / "model")
+    damage(folder / "text_encoder" / "model.safetensors")
+    with refused(words):
+        PretrainedTextDiT(folder=str(folder))
+
+
+def test_an_encoder_in_half_precision_is_read_as_float32(tmp_path, caplog):
+    folder = shutil.copytree(BUNDLED, tmp_path / "half")
+    half = PretrainedTextDiT(folder=str(BUNDLED)).encoder.encoder.bfloat16()
+    half.save_pretrained(folder / "text_encoder")
+    read = PretrainedTextDiT(folder=str(folder))
+    assert f"{folder}/text_encoder holds weights in bfloat16, which are converted to float32" in caplog.text
+    expected = {key: value.float() for key, value in half.state_dict().items()}
+    assert all(torch.equal(value, expected[key]) for key, value in read.encoder.encoder.state_dict().items())
+    assert read.encode(["three"]).states.dtype == torch.float32
+
+
 def test_training_leaves_a_folder_that_samples(ditexp, tmp_path):
     small = ["network.hidden_size=24", "network.depth=1", "network.text_encoder.hidden_size=16"]
     folder = [f"folder={tmp_path / 'text'}", "batch_size=8", "warmup=1"]
     train = ["network=digits_text", "data=captioned_digits", *small, *folder]
+    (tmp_path / "text" / "tokenizer").mkdir(parents=True)
+    (tmp_path / "text" / "tokenizer" / "half").touch()  # of a training that was killed here
     assert ditexp(*train, "steps=3", module="ditexp.train").code == 0
+    files = [file for part in ("tokenizer", "text_encoder") for file in (tmp_path / "text" / part).iterdir()]
+    assert len(files) > 3 and len({file.stat().st_mode for file in files}) == 1  # safetensors': its owner's alone
+    assert not any(file.name == "half" or ".tmp" in file.read_bytes().decode(errors="replace") for file in files)
     model = PretrainedTextDiT(folder=str(tmp_path / "text"))
     condition = Prompts(prompts=["a seven"])(model, 0, range(2))
     assert model(torch.randn(2, 1, 8, 8), torch.rand(2), condition).shape == (2, 1, 8, 8)

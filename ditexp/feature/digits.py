@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ditexp.content import unchanged
+from ditexp.state_dict import misfit, state_dict_of
 
 BUNDLED = Path(__file__).parents[1] / "weights" / "digits_classifier.safetensors"
 
@@ -56,10 +57,14 @@ class DigitsFeature:
         try:
             with unchanged(weights) as sha256:
                 state = load_file(weights)
-            self.network.load_state_dict(state)
-        except (SafetensorError, RuntimeError) as error:
+        except (SafetensorError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"feature.weights={weights} is no digits classifier ({reason})") from None
+        name = f"feature.weights={weights}"
+        state = state_dict_of(state, name=name, kind="a digits classifier", anchor="head.weight")
+        if wrong := misfit(state, self.network.state_dict()):
+            raise ValueError(f"{name} is no digits classifier: {wrong}")
+        self.network.load_state_dict(state)
         self.network.eval()
         with safe_open(weights, "pt") as file:
             names = json.loads((file.metadata() or {}).get("class_names", "[]"))

@@ -15,6 +15,7 @@ from ditexp.feature.precision import full_float32
 from ditexp.feature.resize import rgb
 from ditexp.feature.weights import Weights
 from ditexp.files import digest
+from ditexp.state_dict import misfit
 
 URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"
 SHA256 = "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428"
@@ -83,11 +84,11 @@ class DINOv2:
             ) from None
         if self.repository is not None and code_of(Path(self.repository)) != self.code:
             raise changed(self.repository)
-        self.weights.path()  # downloaded, or not to be had
-        try:
-            network.load_state_dict(self.weights.load())
-        except Exception as error:
-            raise self.weights.unfit(error) from None
+        expected = network.state_dict()
+        weights = self.weights.load("DINOv2", next(iter(expected)))
+        if wrong := misfit(weights, expected):
+            raise self.weights.unfit(wrong)
+        network.load_state_dict(weights)
         return network.eval()
 
 

@@ -77,8 +77,8 @@ class Inception:
         from pytorch_fid import inception
 
         self.weights.path()  # downloaded, or not to be had
+        state = self.weights.load("FID's Inception", "fc.weight")
         try:
-            state = self.weights.load()
             # pytorch-fid always downloads its weights; here it gets those of the given file instead.
             with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
                 network = inception.InceptionV3()

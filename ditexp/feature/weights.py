@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 
 from ditexp.content import require, sha256
+from ditexp.files import atomic
+from ditexp.state_dict import state_dict_of
 
 
 class Weights:
@@ -42,21 +44,27 @@ class Weights:
         path = Path(torch.hub.get_dir()) / "checkpoints" / self.name
         try:
             if not path.is_file() or sha256(path) != self.published:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.published)
+                with atomic(path) as temporary:
+                    torch.hub.download_url_to_file(self.url, str(temporary), hash_prefix=self.published)
         except (OSError, RuntimeError, HTTPException) as error:
             raise ValueError(f"cannot download {self.url} ({error}): set feature.weights=/path/{self.name}") from None
         return path
 
-    def load(self) -> dict:
-        """The state dict. Raises ValueError where the file isn't the one that `sha256` is of."""
+    def load(self, kind: str, anchor: str) -> dict:
+        """The state dict of a network of that kind, which has a weight called `anchor`.
+
+        Raises ValueError where the file isn't the one that `sha256` is of, or of another network.
+        """
         path = self.path()
         sha256 = self.sha256  # of before it is read
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:  # torch's own words advise to run the code
+            raise self.unfit("it is damaged, or holds more than tensors") from None
         require(path, sha256)
-        return state
+        return state_dict_of(state, name=f"feature.weights={path}", kind=kind, anchor=anchor)
 
-    def unfit(self, error: Exception) -> ValueError:
+    def unfit(self, error: Exception | str) -> ValueError:
         """What to raise when the file was read but its weights are of no use."""
         reason = str(error).partition("\n")[0]
         return ValueError(

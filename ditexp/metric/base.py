@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ditexp.core import Features
 
+MOST_SEED = 2**32 - 1  # of numpy's RandomState
 BLOCK_SIZE = 1024  # images: large enough for matrix products at full speed, small enough to stay in a cache
 
 
@@ -60,7 +61,9 @@ def check_neighbours(k: int, *, fake: int | None = None, real: int | None = None
     check_counts(k + 1, fake=fake, real=real, metric=f"{metric} with k={k}", remedy=remedy)
 
 
-def whole_number(name: str, value: object, *, least: int) -> None:
-    """Raise ValueError unless a setting of that name is a whole number of at least `least`."""
+def whole_number(name: str, value: object, *, least: int, most: int = 2**63 - 1) -> None:
+    """Raise ValueError unless a setting of that name is a whole number from `least` to `most`."""
     if type(value) is not int or value < least:
         raise ValueError(f"{name}={value}: choose {least} or more, in whole numbers")
+    if value > most:
+        raise ValueError(f"{name}={value}: choose {most:,} or less")

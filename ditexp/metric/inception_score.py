@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ditexp.core import Features, notice
-from ditexp.metric.base import output, whole_number
+from ditexp.metric.base import MOST_SEED, output, whole_number
 
 NOTICEABLE = 0.01  # by this share of it an Inception Score may be off without a notice
 FEW = 0.05  # and by this one for having few images
@@ -47,7 +47,7 @@ class InceptionScore:
             if getattr(self, name) is not None:
                 whole_number(f"metric.inception_score.{name}", getattr(self, name), least=1)
         if self.shuffle_seed is not None:
-            whole_number("metric.inception_score.shuffle_seed", self.shuffle_seed, least=0)
+            whole_number("metric.inception_score.shuffle_seed", self.shuffle_seed, least=0, most=MOST_SEED)
 
     def check(self, *, fake: int, real: int | None) -> None:
         if fake < (self.splits or 1):

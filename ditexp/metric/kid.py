@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ditexp.core import Features
-from ditexp.metric.base import blocks, check_counts, outputs, whole_number
+from ditexp.metric.base import MOST_SEED, blocks, check_counts, outputs, whole_number
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class KernelDistance:
             )
 
         if self.subsets is not None:
-            for name, least in (("subsets", 1), ("subset_size", 2), ("seed", 0)):
+            for name, least in (("subsets", 1), ("subset_size", 2)):
                 whole_number(f"metric.kid.{name}", getattr(self, name), least=least)
+            whole_number("metric.kid.seed", self.seed, least=0, most=MOST_SEED)
 
     def check(self, *, fake: int, real: int | None) -> None:
         needed = 2 if self.subsets is None else self.subset_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from pathlib import Path
 
 import torch
@@ -14,7 +15,9 @@ from torch.overrides import TorchFunctionMode
 from ditexp.content import unchanged
 from ditexp.core import Condition
 from ditexp.model.dit import DiT
+from ditexp.state_dict import misfit, state_dict_of
 
+PATCHES = "x_embedder.proj.weight"  # which every DiT has
 METADATA = (("architecture", "{}"), ("class_names", "[]"))  # of ditexp.train's files, and where there is none
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # DiT-S, B, L, XL; the one thing that no weight's shape tells
 
@@ -22,7 +25,8 @@ HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # DiT-S, B, L, XL; the one thing 
 class PretrainedDiT:
     """The velocity of a checkpoint with the official DiT / SiT keys; everything but the heads is read off it.
 
-    checkpoint: .safetensors, or .pt / .pth holding a state dict or {"ema", "model"}; never unpickles code.
+    checkpoint: .safetensors, or .pt / .pth holding a state dict, wrapped in dictionaries and prefixes or not; never
+    unpickles code. Weights of other precisions are converted to float32.
     ema: take the averaged weights where a file has both. num_heads: needed for widths other than DiT's own.
     num_classes: needed only where training had no label dropout; by default the last row of the label table is
     the null class, as in all released DiTs. `class_names` are those of ditexp.train's files, else empty.
@@ -51,10 +55,9 @@ class PretrainedDiT:
             )
         with torch.device("meta"), SkipInitialization():
             self.network = DiT(**architecture)
-        try:
-            self.network.load_state_dict(weights, assign=True)
-        except RuntimeError as error:
-            raise ValueError(f"model.checkpoint={checkpoint} is not a DiT: {' '.join(str(error).split())}") from None
+        if wrong := misfit(weights, self.network.state_dict()):
+            raise ValueError(f"model.checkpoint={checkpoint} is not a DiT: {wrong}")
+        self.network.load_state_dict(weights, assign=True)
         self.network.eval().requires_grad_(False)
         side, self.size_multiple = architecture["input_size"], architecture["patch_size"]
         self.sample_shape = (architecture["in_channels"], side, side)
@@ -110,27 +113,33 @@ def read_checkpoint(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict, 
 
 
 def read_weights(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict, tuple[str, ...]]:
-    """What `read_checkpoint` gives but the hash; memory-mapped where the format allows."""
+    """What `read_checkpoint` gives but the hash; float32 is memory-mapped where the format allows."""
+    state, metadata = read_state(path)
+    weights = state_dict_of(state, name=f"model.checkpoint={path}", kind="a DiT", anchor=PATCHES, ema=ema)
+    if not metadata and isinstance(state.get("data"), str):
+        return weights, {}, names_in(state)
+    try:
+        architecture, names = (json.loads(metadata.get(*key)) for key in METADATA)
+    except ValueError:
+        raise ValueError(f"model.checkpoint={path} has metadata that ditexp.train did not write: remove them") from None
+    return weights, architecture, tuple(names)
+
+
+def read_state(path: Path) -> tuple[dict, dict]:
+    """What is in a file, and its metadata."""
     name = f"model.checkpoint={path}"
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                architecture, names = (json.loads(metadata.get(*key)) for key in METADATA)
-                return {key: file.get_tensor(key) for key in file.keys()}, architecture, tuple(names)  # noqa: SIM118
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        is_mappable = zipfile.is_zipfile(path)  # since torch 1.6
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_mappable), {}
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower():
             raise ValueError(f"{name} holds pickled code, which is never run: save its state dict alone") from None
         raise ValueError(f"{name} is truncated or damaged ({type(error).__name__})") from None
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{name} is truncated or damaged ({' '.join(str(error).split())[:120]})") from None
-    for key in ("ema", "model") if ema else ("model",):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            return state[key], {}, names_in(state)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{name} holds no state dict (keys: {', '.join(map(str, list(state)[:8]))})")
-    return state, {}, ()
 
 
 def names_in(state: dict) -> tuple[str, ...]:
@@ -143,14 +152,17 @@ def infer_architecture(
 ) -> dict:
     """The arguments of DiT that fit these weights."""
     try:
-        hidden_size, in_channels, patch_size, _ = weights["x_embedder.proj.weight"].shape
+        hidden_size, in_channels, patch_size, _ = weights[PATCHES].shape
         tokens = weights["pos_embed"].shape[1]
         out_channels = weights["final_layer.linear.weight"].shape[0] // patch_size**2
         mlp_ratio = weights["blocks.0.mlp.fc1.weight"].shape[0] / hidden_size
+        blocks = {int(key.split(".")[1]) for key in weights if key.startswith("blocks.")}
     except KeyError as missing:
         raise ValueError(
             f"model.checkpoint={checkpoint} is not a DiT: it has no {missing} (it has {', '.join(list(weights)[:3])})"
         ) from None
+    except (ValueError, IndexError, ZeroDivisionError):
+        raise ValueError(f"model.checkpoint={checkpoint} is not a DiT: its weights have other shapes") from None
     heads = num_heads or HEADS.get(hidden_size)
     if heads is None:
         raise ValueError(f"model.num_heads is needed: no DiT size has the width {hidden_size} of {checkpoint}")
@@ -163,7 +175,7 @@ def infer_architecture(
         "patch_size": patch_size,
         "in_channels": in_channels,
         "hidden_size": hidden_size,
-        "depth": 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("blocks.")),
+        "depth": len(blocks),
         "num_heads": heads,
         "num_classes": classes,
         "has_null": len(table) > classes,

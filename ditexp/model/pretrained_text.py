@@ -13,6 +13,7 @@ from ditexp.core import Condition
 from ditexp.model.pretrained import SkipInitialization, infer_architecture, read_checkpoint, to_pixels
 from ditexp.model.text_dit import TextDiT
 from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
+from ditexp.state_dict import misfit
 
 
 class PretrainedTextDiT:
@@ -44,10 +45,9 @@ class PretrainedTextDiT:
         )
         with torch.device("meta"), SkipInitialization():
             self.network = TextDiT(**architecture, text_width=self.encoder.width)
-        try:
-            self.network.load_state_dict(weights, assign=True)
-        except RuntimeError as error:
-            raise ValueError(f"{name} is no text DiT for this encoder: {' '.join(str(error).split())}") from None
+        if wrong := misfit(weights, self.network.state_dict()):
+            raise ValueError(f"{name} is no text DiT for this encoder: {wrong}")
+        self.network.load_state_dict(weights, assign=True)
         for part in (self.network, self.encoder):
             part.eval().requires_grad_(False)
         channels, side = architecture["in_channels"], architecture["input_size"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ditexp.content import changed, files_below, hashes
 from ditexp.core import notice
+from ditexp.files import atomic
 from ditexp.reading import unfit
 
 TOKENIZER_FILE, ENCODER_FILE = "tokenizer_config.json", "config.json"  # which every one of them has
@@ -44,9 +48,18 @@ class TextEncoder(nn.Module):
             # T5's AutoModel would load its decoder, too; CLIP's text model is known to AutoModel alone.
             encoders = transformers.AutoModelForTextEncoding
             kind = encoders if type(config) in encoders._model_mapping else transformers.AutoModel
-            network = kind.from_pretrained(encoder, config=config)
+            network, report = kind.from_pretrained(encoder, config=config, output_loading_info=True)
+            # A pooler is behind the hidden states, and often left out.
+            if missing := sorted(key for key in report["missing_keys"] if not key.startswith("pooler.")):
+                # Which transformers would leave to chance.
+                raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
         except Exception as error:  # transformers raises nearly anything for damaged files
+            if isinstance(error, pickle.UnpicklingError):
+                error = "its weights are damaged, or a pickle with code, which is never run"
             raise unfit(wrong, f"({error})", "give a folder of save_pretrained, or a name on the hub") from None
+        if network.dtype != torch.float32:
+            notice(f"{encoder} holds weights in {str(network.dtype)[6:]}, which are converted to float32")
+            network.float()
         limit = max_length or words.model_max_length
         if limit > 100_000:  # transformers' stand-in for "not known"
             raise ValueError(f"the tokenizer {tokenizer} tells no limit of tokens: give model.max_length")
@@ -81,8 +94,12 @@ class TextEncoder(nn.Module):
         return cls(tokenizer, transformers.T5EncoderModel(config), max_length)
 
     def save(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder / TOKENIZER)
-        self.encoder.save_pretrained(folder / ENCODER)
+        for name, part in ((TOKENIZER, self.tokenizer), (ENCODER, self.encoder)):
+            shutil.rmtree(folder / name, ignore_errors=True)  # of a training that was killed before its end
+            with atomic(folder / name) as temporary:
+                part.save_pretrained(temporary)
+                for file in temporary.glob("*.safetensors"):  # which only their owner could read
+                    shutil.copymode(temporary / "config.json", file)
 
     def forward(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Hidden states (B, L, D), and a mask (B, L) bool that is true where there are tokens and no padding."""

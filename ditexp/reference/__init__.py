@@ -32,9 +32,16 @@ def reference_features(
     if isinstance(reference, StatisticsFile):
         return reference.features(outputs=outputs, statistics=statistics)
     known = {name: gaussian for name, gaussian in gaussians_of(reference).items() if name in statistics}
-    names = {*outputs, *(name for name in statistics if name not in known)}
+    names = to_extract(reference, outputs=outputs, statistics=statistics)
     features = extract(reference, feature, cache, outputs=names, progress=progress) if names else Features(count=0)
     return dataclasses.replace(features, gaussians=known)
+
+
+def to_extract(reference: Reference, *, outputs: Collection[str], statistics: Collection[str]) -> set[str]:
+    """The outputs of the network that these need and no file has."""
+    if isinstance(reference, StatisticsFile):
+        return set()
+    return {*outputs, *(name for name in statistics if name not in gaussians_of(reference))}
 
 
 def contents_of(reference: Reference | None) -> str | None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+MOST_STEPS = 100_000
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -18,6 +20,8 @@ class Steps:
     def __post_init__(self):
         if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1:
             raise ValueError(f"steps={self.steps}: give a whole number of at least 1 (the number of intervals)")
+        if self.steps > MOST_STEPS:
+            raise ValueError(f"steps={self.steps}: give a whole number of at most {MOST_STEPS:,}")
 
 
 @dataclass(frozen=True)
