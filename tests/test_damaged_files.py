@@ -25,7 +25,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -547,6 +547,12 @@ def a_result(path: Path) -> None:
     path.write_text(json.dumps(facts | {"cost": cost, "metrics": {"fid": 1.0}, "deviations": {}, "protocol": {}}))
 
 
+def read_cell(path: Path) -> dict | None:
+    with suppress(FileNotFoundError):
+        return read_result(path)
+    return None
+
+
 OF_RESULTS = OF_JSON | {
     "no id": changed(a_result, id=None),
     "an id of a list": changed(a_result, id=[]),
@@ -794,7 +800,7 @@ KINDS = {
     ),
     "manifest of a block": Kind(a_manifest, read_manifest, OF_MANIFESTS, "manifest", absent=True, harmless=FLIPS),
     "set.json": Kind(a_set, read_set, OF_SETS, "set.json", harmless=FLIPS),
-    "cell.json": Kind(a_result, read_result, OF_RESULTS, "cell.json", harmless=FLIPS),
+    "cell.json": Kind(a_result, read_cell, OF_RESULTS, "cell.json", absent=True, harmless=FLIPS),
     "published.yaml": Kind(of(STUDY), load, OF_PUBLISHED, "published.yaml", harmless=FLIPS),
     "sweep.yaml": Kind(
         of("a: 1"),
