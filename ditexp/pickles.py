@@ -1,8 +1,8 @@
 """Files of torch.save, read without running what is in them: tensors, and Python's own containers, numbers and texts.
 
-torch.load(weights_only=True) runs no code of a file either, but it takes numbers of elements and sizes of buffers on
-trust. Here a pickle names nothing but torch's tensors and an OrderedDict, each tensor lies within its storage, and
-each storage is as long as the file says.
+torch.load(weights_only=True) runs no code of a file either, but it makes buffers as large as a pickle asks for, and
+tensors of a million times a million elements that are one number. Here a pickle names nothing but torch's tensors and
+an OrderedDict, and no tensor has more elements than its storage, which is in the file.
 """
 
 from __future__ import annotations

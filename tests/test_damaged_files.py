@@ -25,7 +25,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -553,6 +553,12 @@ def a_result(path: Path) -> None:
     cost = {"steps": 5, "nfe": 5.0, "forwards": 5.0, "seconds_per_image": 0.1, "images_per_second": 10.0}
     facts = {"id": "0", "status": "done", "settings": {"solver": "euler", "steps": 5}, "num_samples": 4}
     path.write_text(json.dumps(facts | {"cost": cost, "metrics": {"fid": 1.0}, "deviations": {}, "protocol": {}}))
+
+
+def read_cell(path: Path) -> dict | None:
+    with suppress(FileNotFoundError):
+        return read_result(path)
+    return None
 
 
 OF_RESULTS = OF_JSON | {

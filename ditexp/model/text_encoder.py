@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ditexp.content import changed, files_below, hashes
-from ditexp.core import in_line, notice
+from ditexp.core import notice
 from ditexp.files import atomic
 from ditexp.reading import unfit
 
@@ -40,8 +40,10 @@ class TextEncoder(nn.Module):
         """
         transformers = import_transformers()
         local = {source: contents(source) for source in (tokenizer, encoder) if Path(source).is_dir()}
+        wrong = f"no tokenizer at {tokenizer}"
         try:
             words = transformers.AutoTokenizer.from_pretrained(tokenizer)
+            wrong = f"no text encoder at {encoder}"
             config = transformers.AutoConfig.from_pretrained(encoder)
             # T5's AutoModel would load its decoder, too; CLIP's text model is known to AutoModel alone.
             encoders = transformers.AutoModelForTextEncoding
@@ -52,13 +54,9 @@ class TextEncoder(nn.Module):
                 # Which transformers would leave to chance.
                 raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
         except Exception as error:  # transformers raises nearly anything for damaged files
-            reason = in_line(" ".join(str(error).split()), 60)
             if isinstance(error, pickle.UnpicklingError):
-                reason = "its weights are damaged, or a pickle with code, which is never run"
-            raise ValueError(
-                f"no text encoder at {encoder}, or no tokenizer at {tokenizer} ({reason}): give folders written by "
-                "save_pretrained, or names on the Hugging Face hub"
-            ) from None
+                error = "its weights are damaged, or a pickle with code, which is never run"
+            raise unfit(wrong, f"({error})", "give a folder of save_pretrained, or a name on the hub") from None
         if network.dtype != torch.float32:
             notice(f"{encoder} holds weights in {str(network.dtype)[6:]}, which are converted to float32")
             network.float()
