@@ -164,6 +164,8 @@ def test_a_statistics_file_stands_for_its_images(tmp_path):
     assert torch.equal(real.pool, features.pool) and real.gaussians["pool"].count == 600 and feature.calls == 0
     assert torch.equal(real.gaussians["pool"].covariance, mean_and_covariance(features.pool).covariance)
     assert reference_features(reference, feature, tmp_path, outputs=(), statistics={"pool"}).pool is None
+    write_statistics(tmp_path / "again.safetensors", tmp_path)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
 def test_a_statistics_file_is_known_by_all_that_is_in_it(tmp_path):
