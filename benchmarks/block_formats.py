@@ -114,7 +114,7 @@ def candidates(shape: tuple) -> dict:
     if features.check("webp"):
         webp = partial(pillow, kind="WEBP", lossless=True, quality=0, method=0)
         found["WebPs, method 0"] = (webp, pictures)
-    found["ditexp/blocks.py"] = (partial(encode, labels=None), lambda data: decode(data)[0])
+    found["ditexp/blocks.py"] = (partial(encode, labels=None), lambda data: decode(data, shape)[0])
     return found
 
 

@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import zlib
+from collections.abc import Sequence
+from typing import IO
 
 import numpy as np
 
+from ditexp.npz_files import npy_header
+
 SUFFIX = ".npy.gz"
 CHUNK = 32  # images filtered at a time: they stay in the processor's cache, and memory stays small
+PART = 2**20  # bytes decompressed at a time
 
 READ_WITHOUT_DITEXP = """\
 import gzip, numpy as np
@@ -43,21 +49,59 @@ def encode(images: np.ndarray, labels: np.ndarray | None) -> bytes:
     return b"".join([*parts, coder.flush()])
 
 
-def decode(data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images (b, H, W, C) uint8 and labels (b,) int64 or None."""
-    with gzip.open(io.BytesIO(data)) as file:
-        labels, x = np.load(file), np.load(file)
-    images = np.empty((len(x), *x.shape[2:], x.shape[1]), np.uint8)
-    for start in range(0, len(x), CHUNK):
+def largest_file(shape: Sequence[int]) -> int:
+    """The most bytes that a block of images (b, H, W, C) takes: of noise, which doesn't compress, and labels."""
+    return int(1.01 * (math.prod(shape) + 8 * shape[0])) + 2**12
+
+
+def decode(data: bytes, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Images (b, H, W, C) uint8, of that shape, and labels (b,) int64 or None.
+
+    No more is decompressed than images of that shape take. Raises ValueError if the block is of others, or damaged.
+    """
+    count, height, width, channels = shape
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            labels = read_labels(file, count)
+            x = read_array(file, [(count, channels, height, width)], np.dtype(np.uint8))
+            if file.read(1):  # where it ends, its checksum is looked at
+                raise ValueError("there is more in it than labels and images")
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(str(error)) from None
+    images = np.empty(shape, np.uint8)
+    for start in range(0, count, CHUNK):
         undo_differences(x[start : start + CHUNK], out=images[start : start + CHUNK])
-    return images, labels if len(labels) else None
+    return images, labels
 
 
-def decode_labels(data: bytes) -> np.ndarray | None:
-    """The labels alone, which come first."""
-    with gzip.open(io.BytesIO(data)) as file:
-        labels = np.load(file)
+def decode_labels(data: bytes, count: int) -> np.ndarray | None:
+    """The labels alone, which come first. Raises ValueError if they are not `count`, or none, or damaged."""
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            return read_labels(file, count)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(str(error)) from None
+
+
+def read_labels(file: IO[bytes], count: int) -> np.ndarray | None:
+    labels = read_array(file, [(0,), (count,)], np.dtype(np.int64))
     return labels if len(labels) else None
+
+
+def read_array(file: IO[bytes], shapes: Sequence[tuple[int, ...]], dtype: np.dtype) -> np.ndarray:
+    """An array of numpy's, of one of these shapes. Raises ValueError."""
+    header = npy_header(file)
+    if header.shape not in shapes or header.dtype != dtype or (header.fortran and len(header.shape) > 1):
+        raise ValueError(f"it holds {header.shape} of {header.dtype}, not {shapes[-1]} of {dtype}")
+    array, filled = np.empty(header.shape, dtype), 0
+    content = array.reshape(-1).view(np.uint8)
+    while filled < len(content):
+        part = file.read(min(PART, len(content) - filled))
+        if not part:
+            raise ValueError("it ends too early")
+        content[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+        filled += len(part)
+    return array
 
 
 def differences(images: np.ndarray) -> np.ndarray:

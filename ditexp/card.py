@@ -8,17 +8,19 @@ from collections import Counter
 from pathlib import Path
 
 from ditexp.blocks import READ_WITHOUT_DITEXP
-from ditexp.files import atomic
+from ditexp.files import atomic, make_way
 from ditexp.store import SampleStore
 
 
 def write_card(folder: Path) -> None:
+    make_way(folder / "README.md")
     with atomic(folder / "README.md") as temporary:
         temporary.write_text(card(SampleStore.find(folder)))
 
 
 def card(store: SampleStore) -> str:
     about = store.about()
+    origin = about.get("provenance") or {}
     made = list(store.manifests())
     height, width, channels = store.image_shape
     whole = "complete" if len(made) == store.num_blocks else "not complete: run the command below to go on"
@@ -40,12 +42,12 @@ def card(store: SampleStore) -> str:
         "## Make it again",
         "",
     ]
-    commit = about["provenance"].get("commit")
+    commit = origin.get("commit")
     if commit:
-        dirty = "  # and changes that were not committed" if about["provenance"]["dirty"] else ""
+        dirty = "  # and changes that were not committed" if origin.get("dirty") else ""
         lines.append(f"    git checkout {commit}{dirty}")
     lines += [
-        f"    {about['command']}",
+        f"    {about.get('command') or ''}",
         "",
         "The same command continues a set that is not complete. `set.json` holds the whole configuration, and the",
         "file beside each block its hashes, its cost and its maker.",
@@ -76,7 +78,7 @@ def makers(made: list[dict]) -> list[str]:
     lines = []
     for maker, count in blocks.items():
         facts = json.loads(maker)
-        host, device = facts.pop("host"), facts.pop("device")
+        host, device = facts.pop("host", "?"), facts.pop("device", "?")
         rest = ", ".join(f"{key} {value}" for key, value in facts.items())
         lines.append(f"- {count} block(s) on {host}, {device}: {rest}")
     if made:

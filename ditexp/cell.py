@@ -24,6 +24,7 @@ from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, Labell
 from ditexp.devices import choose_devices
 from ditexp.evaluator import Evaluator, protocol_of
 from ditexp.files import digest
+from ditexp.records import read_result
 from ditexp.reference import contents_of
 from ditexp.sampler import PRECISIONS, Sampler
 from ditexp.store import SampleStore, images_per_block
@@ -44,6 +45,20 @@ class Cell:
     @property
     def id(self) -> str:
         return self.result_path.stem
+
+    def result(self) -> dict | None:
+        """The result that is there; None where there is none, or where it is damaged, which is said."""
+        try:
+            found = read_result(self.result_path)
+            if (found["id"], found.get("sample_id"), found["status"]) == (self.id, self.store.id, "done"):
+                return found
+            wrong = f"{self.result_path} is the result of another cell"
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            wrong = str(error)
+        notice(f"{wrong}: the samples are scored again")
+        return None
 
     @property
     def grid_path(self) -> Path:

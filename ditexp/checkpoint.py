@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,14 @@ from torch import Tensor, nn
 
 from ditexp.core import notice
 from ditexp.files import atomic
+from ditexp.pickles import read_pickled
+from ditexp.reading import lacking, parse_json, unfit
 from ditexp.tensors import write_tensors
 
 # What changes none of the weights: a training goes on with other values of these.
 NOT_TRAINED = ("folder", "device", "workers", "save_every")
 REMEDY = "give another folder=..., or delete it"
+NEEDED = {"settings": str, "step": int, "loss": float, "optimizer": dict, "model": dict, "ema": dict}
 
 
 @dataclass
@@ -52,8 +55,13 @@ class Checkpoint:
             "model": network.state_dict(),
             "ema": average.state_dict(),
         }
-        with atomic(self.path) as temporary:
-            torch.save(state, temporary)
+        with atomic(self.path) as temporary, open(temporary, "wb") as file:  # opened here: torch hides a full disk
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     def resume(self, network: nn.Module, average: nn.Module, optimizer) -> tuple[int, float]:
         """Restore everything; the step to go on from and the loss so far.
@@ -64,16 +72,25 @@ class Checkpoint:
         state = read_state(self.path)
         self.check_settings(state)
         self.check_data(state)
-        for name in ("model", "ema"):
-            if lost := first_not_finite(state[name]):
-                raise ValueError(f"{self.path}: its training has failed, {lost} is not finite: {REMEDY}")
+        check_weights(self.path, "model", state["model"], network)
+        check_weights(self.path, "ema", state["ema"], average)
         network.load_state_dict(state["model"])
         average.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
+        try:
+            optimizer.load_state_dict(state["optimizer"])
+            fits = all(
+                part.shape in ((), parameter.shape)
+                for parameter, parts in optimizer.state.items()
+                for part in parts.values()
+            )
+        except Exception:  # torch checks little of it
+            fits = False
+        if not fits:
+            raise unfit(self.path, "is not a checkpoint of this training: its optimizer is of another", REMEDY)
         return state["step"], state["loss"]
 
     def check_settings(self, state: dict) -> None:
-        old = {key: value for key, value in json.loads(state["settings"]).items() if key not in NOT_TRAINED}
+        old = {key: value for key, value in state["settings"].items() if key not in NOT_TRAINED}
         if "ema_warmup" not in old:
             if self.config["ema_warmup"] and state["step"] < self.config["steps"]:
                 notice(f"{self.path} began without ema_warmup, and goes on so")
@@ -86,7 +103,7 @@ class Checkpoint:
 
     def check_data(self, state: dict) -> None:
         if "data" in state:
-            if changes := list(different(json.loads(state["data"]), self.data)):
+            if changes := list(different(state["data"], self.data)):
                 raise ValueError(f"{self.path} was made of other images ({'; '.join(changes)}): {REMEDY}")
             return
         if not self.config["data"]["_target_"].endswith("ImageFolder"):
@@ -122,14 +139,29 @@ def first_not_finite(weights: Mapping[str, Tensor]) -> str | None:
 
 
 def read_state(path: Path) -> dict:
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        missing = [key for key in ("settings", "step", "loss", "optimizer", "model", "ema") if key not in state]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}): delete it") from None
-    if missing:
-        raise ValueError(f"{path} is no checkpoint of a training: it has no {missing[0]}: {REMEDY}")
-    return state
+    """What a training left. Raises ValueError for a file that is damaged, or anything else."""
+    kind = "a checkpoint of a training"
+    state = read_pickled(path, kind, remedy=REMEDY)
+    wrong = lacking(state, NEEDED) or (f"its step is {state['step']}" if state["step"] < 0 else None)
+    facts = {key: facts_in(state[key]) for key in ("settings", "data") if key in state} if not wrong else {}
+    if wrong or None in facts.values():
+        raise unfit(path, f"is not {kind}: {wrong or 'its settings or data are no JSON'}", REMEDY)
+    return state | facts
+
+
+def facts_in(text: object) -> dict | None:
+    with suppress(ValueError):
+        facts = parse_json(text) if isinstance(text, str) else None
+        return facts if isinstance(facts, dict) else None
+
+
+def check_weights(path: Path, name: str, found: Mapping[str, Tensor], network: nn.Module) -> None:
+    """Raise ValueError unless these are weights of the network, and finite."""
+    wanted = {key: (value.shape, value.dtype) for key, value in network.state_dict().items()}
+    if {key: (value.shape, value.dtype) for key, value in found.items() if isinstance(value, Tensor)} != wanted:
+        raise unfit(path, f"is not a checkpoint of this network: its {name} has other weights", REMEDY)
+    if lost := first_not_finite(found):
+        raise unfit(f"{path}:", f"its training has failed, {lost} is not finite", REMEDY)
 
 
 def write_model(

@@ -3,20 +3,30 @@
 A claim is a file <name>.claim that holds its owner's name: created exclusively, touched every HEARTBEAT seconds,
 removed when the work is done. It is void once its owner, a process of this host, no longer runs, or once the file has
 not changed for EXPIRY seconds. That is timed by the watcher's own stopwatch, so that neither hosts whose clocks differ
-nor a clock set back matter. Claims only save work: two processes that make the same block write the same bytes, each
-atomically.
+nor a clock set back matter. A claim that names no process, since it is damaged, is void too. Claims only save work: two
+processes that make the same block write the same bytes, each atomically.
+
+A whole folder has two kinds of claims. Every process that works on it or reads it claims its own name there (`keep`);
+one that is about to remove it claims REMOVAL, and then looks whether others keep it. Each makes its own claim before it
+looks for the other's, so that at least one of two sees both, and gives way: a removal ends at once, others wait.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ditexp.files import is_running, this_process
+from ditexp.core import notice
+from ditexp.files import PROCESS, is_running, make_way, this_process
 
+REMOVAL = "removal"
+POLL = 0.2  # seconds between looks at whether a folder is still about to be removed
+LONGEST = 1000  # characters of a process's name
 HEARTBEAT, EXPIRY = 10.0, 90.0  # seconds; an NFS client may show a file's times as they were up to 60 s ago
 
 
@@ -42,10 +52,10 @@ class Claims:
     def take(self, name: str) -> bool:
         """Whether `name` is now ours: it was free, or its owner is gone."""
         path = self._path(name)
-        if path.exists():
+        if os.path.lexists(path):
             if not self.is_void(name):
                 return False
-            path.unlink(missing_ok=True)
+            self._remove(name)
         self._held.add(name)  # before the file is there: Ctrl-C may come between any two steps
         try:
             with open(path, "xb", buffering=0) as file:  # who is killed before it is written leaves an empty claim
@@ -64,11 +74,34 @@ class Claims:
             self._path(name).unlink(missing_ok=True)
         self._held.discard(name)
 
+    def keep(self) -> None:
+        """Keep the folder from being removed as long as these claims last; waits while a removal is under way.
+
+        Raises FileNotFoundError where the folder is gone.
+        """
+        while True:
+            self.take(self.me)
+            while not self.is_void(REMOVAL):
+                time.sleep(POLL)
+            if self._path(self.me).exists():
+                self._remove(REMOVAL)  # of a killed process
+                return
+
+    def others(self) -> list[str]:
+        """Claims that others hold, as far as can be told at once."""
+        return [name for name in self.names() if name not in self._held and not self.is_void(name)]
+
     def owner(self, name: str) -> str | None:
-        """The process that holds `name`, or None."""
-        with suppress(FileNotFoundError):
-            return self._path(name).read_text()
-        return None
+        """What a claim holds, which is its owner's name, or is damaged; None without a claim."""
+        try:
+            descriptor = os.open(self._path(name), os.O_RDONLY | os.O_NONBLOCK)  # a pipe would keep us waiting
+        except FileNotFoundError:
+            return None
+        try:
+            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            return os.read(descriptor, LONGEST).decode(errors="replace") if is_file else "no file"
+        finally:
+            os.close(descriptor)
 
     def is_void(self, name: str) -> bool:
         """Whether a claim's owner is gone; another host's takes EXPIRY seconds of watching to tell."""
@@ -76,7 +109,10 @@ class Claims:
             look = (self.owner(name), self._path(name).stat().st_mtime_ns)
         except FileNotFoundError:
             return True
-        owner = look[0] or (name if "~" in name else None)  # a process claims its own name, too
+        owner = name if PROCESS.fullmatch(name) else look[0]  # a process claims its own name, too
+        if owner and not PROCESS.fullmatch(owner):
+            notice(f"{self._path(name)} is damaged, so nobody holds it")
+            return True
         if owner and is_running(owner) is False:
             return True
         if name not in self._seen or self._seen[name][0] != look:
@@ -91,7 +127,12 @@ class Claims:
         """Clear what killed processes left, as far as can be told at once."""
         for name in self.names():
             if self.is_void(name):
-                self._path(name).unlink(missing_ok=True)
+                self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        with suppress(FileNotFoundError):  # another process was faster
+            make_way(self._path(name))
+        self._path(name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.claim"
@@ -101,3 +142,13 @@ class Claims:
             for name in list(self._held):
                 with suppress(OSError):
                     os.utime(self._path(name))
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """For readers: keep a folder from being removed while the body runs, where claims can be written there."""
+    with Claims(folder) as claims:
+        with suppress(OSError):
+            claims.remove_void()
+            claims.keep()
+        yield

@@ -21,7 +21,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ditexp import arguments
+from ditexp.core import in_line, notice
+from ditexp.reading import UnfitFile, read_yaml
 from ditexp.settings import NUMBERS, PACKAGE, ConfigError, options_of, packaged, settle, types_of, unknown_key
+from ditexp.shortage import shortage
 from ditexp.streams import without_readers
 from ditexp.system import require_utf_8, settle_temporary_folder
 
@@ -125,12 +128,17 @@ def register_with_hydra() -> None:
     if PLUGINS not in sys.path:  # Hydra finds plugins only in a namespace package called hydra_plugins
         sys.path.append(PLUGINS)
     for path in packaged("experiments").glob("*/sweep.yaml"):
-        study = {"group": "experiment", "name": path.parent.name, "node": OmegaConf.load(path)}
+        try:
+            node = read_yaml(path, "the sweep.yaml of a study", remedy="it is left out")
+        except UnfitFile as error:
+            notice(str(error))
+            continue
+        study = {"group": "experiment", "name": path.parent.name, "node": node}
         ConfigStore.instance().store(**study, package="_global_", provider="ditexp")
 
 
 def is_wrong_input(error: Exception) -> bool:
-    return isinstance(error, ValueError | HydraException | OmegaConfBaseException)
+    return isinstance(error, ValueError | HydraException | OmegaConfBaseException) and not shortage(error)
 
 
 def exit_with(code: int, *errors: Exception | str) -> None:
@@ -143,7 +151,11 @@ def exit_with(code: int, *errors: Exception | str) -> None:
 
 
 def describe(error: Exception | str) -> list[str]:
-    """What to tell the user: one line a mistake."""
+    """What to tell the user: one line a mistake, which a terminal shows as it is."""
+    return [in_line(line) for line in lines_of(error)]
+
+
+def lines_of(error: Exception | str) -> list[str]:
     text = str(error)
     if isinstance(error, ConfigError):
         return text.split("\n")
@@ -184,11 +196,13 @@ def describe(error: Exception | str) -> list[str]:
         return [f"{match[1]}: {second if first.endswith(':') else first}"]
     if isinstance(error, YAMLError):
         return [f"{' '.join(text.split())}: mend this file"]
+    if isinstance(error, BaseException) and (short := shortage(error)):
+        return [short]
     if isinstance(error, OSError) and error.filename:
         return [f"{error.filename}: {error.strerror}; choose another path{by_setting(str(error.filename))}"]
     line = " ".join(text.split())
     is_ours = isinstance(error, ValueError | RuntimeError | OSError | HydraException | str) and line
-    return [line if is_ours else f"{type(error).__name__}: {line}"]
+    return [line if is_ours else f"{type(error).__name__}: {in_line(line, 150)}"]
 
 
 def by_setting(path: str) -> str:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ditexp.progress import progress_bar
+from ditexp.reading import too_large
 
 SETTLED = 2 * 10**9  # ns: the tick of FAT's clock, the coarsest there is
 ROWS = 2**21  # of the database, at most: about 250 MB
@@ -90,9 +91,14 @@ def sha256(path: Path | str) -> str:
     return hashes([path])[0]
 
 
-def hashes(paths: Sequence[Path | str], *, title: str = "") -> list[str]:
-    """The sha256 of each file, with a bar where it takes long. Raises OSError or ValueError if one cannot be read."""
+def hashes(paths: Sequence[Path | str], *, title: str = "", most: int | None = None) -> list[str]:
+    """The sha256 of each file, with a bar where it takes long.
+
+    most: bytes that a file may have. Raises OSError or ValueError if one cannot be read, or has more.
+    """
     stamps = [stamp(path) for path in paths]
+    if large := next((file for file in stamps if most is not None and file.size > most), None):
+        raise too_large(large.path, "a file of this kind", large.size, most)
     keys = [file.key for file in stamps]
     known = _recall(keys)
     new = [file for file, key in zip(stamps, keys) if key not in known]

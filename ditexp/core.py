@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -437,7 +438,21 @@ def notice(message: str) -> None:
     """Tell the user something once a process: a setting that cannot act, a fallback taken."""
     if message not in _said and not _silent:
         _said.add(message)
-        logging.getLogger("ditexp").warning(message)
+        logging.getLogger("ditexp").warning(in_line(message))
+
+
+def in_line(text: str, most: int = 1000) -> str:
+    """One line of at most `most` characters that a terminal shows as it is.
+
+    Line ends, control and format characters and bytes that are no UTF-8 become escapes; a longer text loses its middle.
+    """
+    if not text.isprintable():
+        hidden = ("C", "Zl", "Zp")
+        text = "".join(
+            char.encode("unicode_escape").decode() if unicodedata.category(char).startswith(hidden) else char
+            for char in text
+        )
+    return text if len(text) <= most else f"{text[: (most - 5) // 2]} ... {text[-((most - 4) // 2) :]}"
 
 
 def tell_of_fewer_classes(data: Data, model: FlowModel) -> None:

@@ -15,6 +15,7 @@ import os
 import queue
 import re
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -29,6 +30,7 @@ import torch
 
 from ditexp.claims import Claims
 from ditexp.progress import Bar
+from ditexp.shortage import ENDINGS, FEWER_WORKERS, NO_THREADS, shortage
 from ditexp.store import SampleStore
 
 MAX_CPU_WORKERS = 8  # that `auto` starts by itself
@@ -79,14 +81,20 @@ class Worker:
     def __init__(self, device: torch.device, preload: str):
         # A fork server has imported torch once for all workers; unlike a plain fork, it allows CUDA.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([preload])
+        context.set_forkserver_preload([preload, "ditexp.fork_server"])
         self.device = device
         self.job: MakerOf | None = None
         self.busy_with: int | None = None
         self.held: dict[int, int] = {}
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, device), daemon=True)
-        self.process.start()
+        try:
+            self.process.start()
+        except (EOFError, ConnectionError):
+            raise RuntimeError(
+                f"no worker can be started on {device}, since the process that they are forked from has ended: most "
+                f"likely too few processes (`ulimit -u`) or open files (`ulimit -n`) are allowed; {FEWER_WORKERS}"
+            ) from None
         theirs.close()
 
     def give(self, job: MakerOf, block: int) -> None:
@@ -102,9 +110,7 @@ class Worker:
             return self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
-            code = self.process.exitcode
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-            return "died", None, f"its worker on {self.device} {how}", False
+            return "died", None, f"its worker on {self.device} {ending(self.process.exitcode)}", False
 
     def close(self) -> None:
         self.connection.close()
@@ -245,6 +251,7 @@ def crew_of(devices: Sequence[torch.device]) -> Crew:
 
 def serve(connection: Connection, device: torch.device) -> None:
     """A worker's life: make the blocks that the parent sends, one after another, each written beside the next."""
+    sys.excepthook = sys.__excepthook__
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C and batch systems reach us all: the parent decides
     logging.getLogger("ditexp").disabled = True  # the parent has given every notice already
@@ -272,9 +279,12 @@ def serve(connection: Connection, device: torch.device) -> None:
         else:
             say("written", block)
 
-    threading.Thread(target=listen, daemon=True).start()
-    writer = ThreadPoolExecutor(1)
-    job, make_block, writing = None, None, writer.submit(int)
+    job, make_block, writer = None, None, ThreadPoolExecutor(1)
+    try:
+        threading.Thread(target=listen, daemon=True).start()
+        writing = writer.submit(int)
+    except RuntimeError:
+        os._exit(NO_THREADS)
     while True:
         what, given = tasks.get()
         if what == "job":
@@ -293,10 +303,18 @@ def serve(connection: Connection, device: torch.device) -> None:
         say("idle", given)
 
 
+def ending(code: int) -> str:
+    """How a process ended, by its exit code, and what that most likely means."""
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return f"{how}: {ENDINGS[code]}" if code in ENDINGS else how
+
+
 def told(error: Exception) -> tuple[str, bool]:
     """An error in one line, and whether another try could only end the same."""
     if os.environ.get("DITEXP_DEBUG") == "1":
         traceback.print_exception(error)
+    if short := shortage(error):
+        return short, False
     text = " ".join(str(error).split())
     is_plain = isinstance(error, ValueError | ArithmeticError | RuntimeError | OSError) and text
     return text if is_plain else f"{type(error).__name__}: {text}", isinstance(error, ValueError | ArithmeticError)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import stdev
 
@@ -14,11 +15,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
+from ditexp.claims import kept
 from ditexp.cli import ConfigError, command, instantiate, not_whole_numbers
 from ditexp.core import notice
 from ditexp.evaluator import Evaluator, protocol_of
 from ditexp.features import feature_cache
-from ditexp.files import atomic, digest
+from ditexp.files import atomic, digest, make_way
 from ditexp.images import FolderImages, ImageSource, NpzImages
 from ditexp.provenance import provenance
 from ditexp.report import wide_console
@@ -53,20 +55,23 @@ def main(cfg: DictConfig) -> None:
             reason = str(error).splitlines()[0]
             notice(f"{images.name}: no deviations, since which samples belong together is unknown ({reason})")
             resamples = 0
-    scores, deviations = evaluator.score(
-        images,
-        count=count,
-        resamples=resamples,
-        units=units,
-        cache=feature_cache(cfg.outputs),
-        device=device,
-        title=images.name,
-    )
-    result = {"id": digest(protocol), "metrics": scores, "deviations": deviations, "protocol": protocol, **provenance()}
-    out = Path(cfg.outputs) / "results" / f"evaluate-{result['id']}.json"
-    with atomic(out) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
-    show(result, out)
+    with kept(images.folder) if isinstance(images, SampleStore) else nullcontext():
+        scores, deviations = evaluator.score(
+            images,
+            count=count,
+            resamples=resamples,
+            units=units,
+            cache=feature_cache(cfg.outputs),
+            device=device,
+            title=images.name,
+        )
+        found = {"metrics": scores, "deviations": deviations, "protocol": protocol}
+        result = {"id": digest(protocol), **found, **provenance()}
+        out = Path(cfg.outputs) / "results" / f"evaluate-{result['id']}.json"
+        show(result, out)  # before it is written: a disk that has become full hides no number
+        make_way(out)
+        with atomic(out) as temporary:
+            temporary.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def open_images(cfg: DictConfig, *, channels: int) -> ImageSource:
@@ -98,7 +103,7 @@ def units_of(images: SampleStore, count: int) -> Sequence[int] | None:
 
     Raises ValueError if the task can't be built anew, for example because the images that it began with are gone.
     """
-    task = images.about().get("config", {}).get("task")
+    task = (images.about().get("config") or {}).get("task")
     if task is None:
         raise ValueError("set.json doesn't tell its task")
     return instantiate(OmegaConf.create(task)).units(range(count))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ditexp.files import atomic, free_space, this_process
+from ditexp.files import atomic, check_writable, free_space
 from ditexp.store import SampleStore
 
 Advance = Callable[[int], None]
@@ -27,10 +26,14 @@ def export(store: SampleStore, out: Path, advance: Advance) -> None:
     Raises ValueError where a folder is there already, or the disk has no room.
     """
     out = Path(out)
+    write = {".npz": to_npz, ".tar": to_tar}.get(out.suffix, to_folder)
+    if out.is_dir() or (write is to_folder and out.exists()):
+        raise ValueError(f"{out} is there already: remove it, or choose another name")
+    check_writable(out)  # which also removes what a killed export has left, before the room is counted
     size = free_space(out.parent)
     if size < len(store) * store.block_bytes / store.block_size:
         raise ValueError(f"{out}: the disk has {size:,} bytes free, too few for {len(store)} images: choose another")
-    {".npz": to_npz, ".tar": to_tar}.get(out.suffix, to_folder)(store, out, advance)
+    write(store, out, advance)
 
 
 def to_npz(store: SampleStore, out: Path, advance: Advance) -> None:
@@ -52,11 +55,8 @@ def to_npz(store: SampleStore, out: Path, advance: Advance) -> None:
 
 def to_folder(store: SampleStore, out: Path, advance: Advance) -> None:
     """000000.png, 000001.png, ... and, of a conditional model, the labels in dataset.json as EDM's tools keep them."""
-    if out.exists():
-        raise ValueError(f"{out} is there already: remove it, or choose another name")
-    temporary = out.with_name(f".{out.name}.{this_process()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    with atomic(out) as temporary:
+        temporary.mkdir()
         every_label = []
         for name, data, label in pngs(store):
             (temporary / f"{name}.png").write_bytes(data)
@@ -64,10 +64,6 @@ def to_folder(store: SampleStore, out: Path, advance: Advance) -> None:
             advance(1)
         if every_label[0][1] is not None:
             (temporary / "dataset.json").write_text(json.dumps({"labels": every_label}))
-        temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def to_tar(store: SampleStore, out: Path, advance: Advance) -> None:

@@ -6,19 +6,21 @@ import hashlib
 import itertools
 import json
 import math
+import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ditexp.core import Feature, Features
+from ditexp.core import Feature, Features, notice
 from ditexp.files import atomic, digest
 from ditexp.images import BLOCK_SIZE, ImageSource
 from ditexp.progress import Bar
-from ditexp.tensors import write_tensors
+from ditexp.reading import parse_json, unfit
+from ditexp.tensors import opened_tensors, write_tensors
 
 
 def extract(
@@ -42,8 +44,10 @@ def extract(
         raise ValueError(f"cannot take {wanted} images of {source.name}: choose 1 to {len(source)}")
     names = feature.outputs if outputs is None else outputs
     folder = folder_of(source.fingerprint(), feature, cache)
+    with suppress(OSError):  # not there yet, or of others
+        os.utime(folder)  # `samples gc` leaves alone what was in use within a day
     done = 0
-    for parts in (_cached(folder, names), _completed(folder, names, source, feature)):
+    for parts in (_cached(folder, names, feature), _completed(folder, names, source, feature)):
         whole, count = {}, 0  # filled in place: collected and then joined, they would be there twice
         for part in parts:
             begin, count = count, min(count + len(next(iter(part.values()))), wanted)
@@ -66,9 +70,12 @@ def are_kept(source: ImageSource, feature: Feature, cache: Path | str) -> bool:
 
 
 def extract_block(images: np.ndarray, feature: Feature, folder: Path, number: int) -> dict[str, Tensor]:
-    """All outputs for one block of images (b, H, W, C) uint8, kept where `extract` looks for them."""
+    """All outputs for one block of images (b, H, W, C) uint8, kept where `extract` looks for them, if that can be."""
     part = feature(torch.tensor(images).permute(0, 3, 1, 2).contiguous())
-    save_tensors(_block_path(folder, number), part)
+    try:
+        save_tensors(_block_path(folder, number), part)
+    except OSError as error:
+        notice(f"features are not kept in {folder} ({error.strerror}): another run extracts them again")
     return part
 
 
@@ -86,10 +93,10 @@ def feature_id(feature: Feature) -> str:
     return digest(feature.identity)
 
 
-def _cached(folder: Path, names: Collection[str]) -> Iterator[dict[str, Tensor]]:
+def _cached(folder: Path, names: Collection[str], feature: Feature) -> Iterator[dict[str, Tensor]]:
     """The blocks of features that are there, up to the first that is not."""
     for number in itertools.count():
-        part = _load_block(folder, number, names)
+        part = _load_block(folder, number, names, feature)
         if part is None:
             return
         yield part
@@ -100,17 +107,20 @@ def _completed(
 ) -> Iterator[dict[str, Tensor]]:
     """All blocks of features; made where missing, or shorter than the block of a set that has grown."""
     for number, images in enumerate(source.blocks()):
-        part = _load_block(folder, number, names)
+        part = _load_block(folder, number, names, feature)
         if part is None or any(len(tensor) < len(images) for tensor in part.values()):
             part = extract_block(images, feature, folder, number)
         yield {name: part[name] for name in names}
 
 
-def _load_block(folder: Path, number: int, names: Collection[str]) -> dict[str, Tensor] | None:
+def _load_block(folder: Path, number: int, names: Collection[str], feature: Feature) -> dict[str, Tensor] | None:
+    """None for a block that is absent, damaged or of another network."""
     try:
-        return load_tensors(_block_path(folder, number), names)
-    except (FileNotFoundError, ValueError):
+        part = load_tensors(_block_path(folder, number), names)
+    except ValueError:
         return None
+    fits = (tensor.shape[1:] == (feature.outputs[name],) and len(tensor) for name, tensor in part.items())
+    return part if all(fits) and len({len(tensor) for tensor in part.values()}) == 1 else None
 
 
 def _block_path(folder: Path, number: int) -> Path:
@@ -140,15 +150,16 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 
 def load_tensors(path: Path, names: Collection[str] | None = None) -> dict[str, Tensor]:
-    """What `save_tensors` wrote, or the tensors of these names. Raises FileNotFoundError; ValueError if damaged."""
-    try:
-        with safe_open(path, "pt") as file:
-            checksums = json.loads((file.metadata() or {})["sha256"])
+    """What `save_tensors` wrote, or the tensors of these names. Raises ValueError if it is missing or damaged."""
+    with opened_tensors(path, "a file of tensors", remedy="make it again") as file:
+        try:
+            checksums = parse_json((file.metadata() or {})["sha256"])
             tensors = {name: file.get_tensor(name) for name in (checksums if names is None else names)}
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}): make it again") from None
-    if any(checksums[name] != _checksum(tensor) for name, tensor in tensors.items()):
-        raise ValueError(f"{path} is damaged (wrong checksum): make it again")
+            wrong = [name for name, tensor in tensors.items() if checksums[name] != _checksum(tensor)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise unfit(path, f"is damaged ({error})", "make it again") from None
+    if wrong:
+        raise unfit(path, f"is damaged (wrong checksum of {wrong[0]})", "make it again")
     return tensors
 
 

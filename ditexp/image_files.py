@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from ditexp import reading
 from ditexp.core import ConfigError
 
 T = TypeVar("T")
@@ -22,6 +25,9 @@ OTHER_IMAGES = {  # which are not read, and whose absence from the numbers is sa
 FORMATS = {"BMP", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}  # MPO: the JPEGs of iPhones, photograph first
 OF_SEVERAL_IMAGES = {"PNG", "TIFF", "WEBP"}
 MODES = {1: "L", 3: "RGB"}
+PIXELS = 2**27  # of an image, by its header; the largest grids of 100 samples of 1024 x 1024 have 105 million
+FILE_BYTES = 2**29  # of its file
+BLOCK_SIZE, BLOCK_BYTES = 256, 2**32  # images that are in memory together, and what they may take
 LISTED = 20  # files that one error names
 SIDEWAYS = range(5, 9)  # EXIF orientations of images that are upright on their side
 
@@ -78,11 +84,40 @@ def walk(folder: Path, wrong: list[str], above: tuple[str, ...] = ()) -> Iterato
             wrong.append(f"{entry.path} is {what}: remove it")
 
 
+@contextmanager
+def opened_image(
+    file: Path | str, content: IO[bytes] | None = None, *, name: str | None = None
+) -> Iterator[Image.Image]:
+    """An image whose pixels are not decoded yet. content: what to read instead of the file. name: of it in messages.
+
+    Raises ValueError, which names the file, for one that cannot be read, here or in the body, or is too large.
+    """
+    name = name or str(file)
+    with content or reading.opened(file, "an image", most=FILE_BYTES, name=name) as stream:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # PIXELS is the limit
+                image = Image.open(stream)
+            with image:
+                if image.width * image.height > PIXELS:
+                    size = f"has {image.width:,} x {image.height:,} pixels"
+                    raise reading.unfit(name, size, f"give an image of up to {PIXELS:,}")
+                yield image
+        except reading.UnfitFile:
+            raise
+        except Image.DecompressionBombError:
+            raise reading.unfit(name, "has too many pixels", f"give an image of up to {PIXELS:,}") from None
+        except Exception as error:  # Pillow raises nearly anything for a damaged file
+            if isinstance(error, UnidentifiedImageError):
+                error = "no image is in it" if stream.seek(0, os.SEEK_END) else "it is empty"
+            raise reading.unfit(name, f"cannot be read ({error})", "replace or remove it") from None
+
+
 def read_image(
     file: Path,
     *,
     channels: int,
-    opened: Path | IO[bytes] | None = None,
+    opened: IO[bytes] | None = None,
     size: tuple[int, int] | None = None,
     resize: bool = False,
     upright: bool = False,
@@ -102,7 +137,7 @@ def read_image(
             image = image.resize(size, Image.Resampling.BICUBIC)
         return np.asarray(image)
 
-    pixels = of_image(file, opened or file, read, channels=channels, settings=settings)
+    pixels = of_image(file, opened, read, channels=channels, settings=settings)
     height, width = pixels.shape[:2]
     if size and (width, height) != size:
         raise ValueError(f"{file} {of_other_size((width, height), size, settings=settings)}")
@@ -118,23 +153,17 @@ def size_of_image(file: Path, *, channels: int, upright: bool, settings: str | N
         turned = may_be_turned and image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
         return image.size[::-1] if turned else image.size
 
-    return of_image(file, file, read, channels=channels, settings=settings)
+    return of_image(file, None, read, channels=channels, settings=settings)
 
 
 def of_image(
-    file: Path, opened: Path | IO[bytes], read: Callable[[Image.Image], T], *, channels: int, settings: str | None
+    file: Path, content: IO[bytes] | None, read: Callable[[Image.Image], T], *, channels: int, settings: str | None
 ) -> T:
     """What `read` makes of the open image. Raises ValueError, which names the file, if it is not taken or damaged."""
-    wrong = None
-    try:
-        with Image.open(opened) as image:
-            wrong = unfit(image, channels=channels, settings=settings)
-            if not wrong:
-                return read(image)
-    except Exception as error:  # Pillow raises nearly anything for a damaged file
-        if isinstance(error, UnidentifiedImageError):
-            error = "no image is in it" if file.stat().st_size else "it is empty"
-        raise ValueError(f"{file} cannot be read ({error}): replace or remove it") from None
+    with opened_image(file, content) as image:
+        wrong = unfit(image, channels=channels, settings=settings)
+        if not wrong:
+            return read(image)
     raise ValueError(f"{file} {wrong}")
 
 

@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -20,7 +18,10 @@ import PIL
 from ditexp import content
 from ditexp.core import ConfigError, notice
 from ditexp.image_files import (
+    BLOCK_BYTES,
+    BLOCK_SIZE,
     EXTENSIONS,
+    FILE_BYTES,
     LISTED,
     MODES,
     find_images,
@@ -29,10 +30,9 @@ from ditexp.image_files import (
     read_image,
     size_of_image,
 )
-from ditexp.npz_files import npy_header, npz_headers, one_array, shape_of_images
+from ditexp.npz_files import npy_header, npz_headers, one_array, opened_npz, shape_of_images
 from ditexp.progress import progress_bar
-
-BLOCK_SIZE = 256
+from ditexp.reading import read, unfit
 
 
 class ImageSource(Protocol):
@@ -100,16 +100,16 @@ class NpzImages:
 
     def blocks(self) -> Iterator[np.ndarray]:
         size, sha256 = int(np.prod(self.image_shape)), self.fingerprint()
-        with zipfile.ZipFile(self.path) as archive, archive.open("arr_0.npy") as member:
+        with opened_npz(self.path) as archive, archive.open("arr_0.npy") as member:
             shape = npy_header(member).shape
             for start in range(0, len(self), BLOCK_SIZE):
                 count = min(BLOCK_SIZE, len(self) - start)
                 try:
                     data = member.read(count * size)
-                except (EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-                    raise ValueError(f"{self.path} is damaged after image {start} ({error}): write it again") from None
+                except Exception as error:  # zipfile raises a dozen kinds for damaged files
+                    raise unfit(self.path, f"is damaged after image {start} ({error})", "write it again") from None
                 if len(data) < count * size:
-                    raise ValueError(f"{self.path} ends within image {start + len(data) // size}: write it again")
+                    raise unfit(self.path, f"ends within image {start + len(data) // size}", "write it again")
                 content.require(self.path, sha256)
                 if shape != self.shape:
                     raise content.changed(self.path)
@@ -147,6 +147,9 @@ class FolderImages:
     @cached_property
     def image_shape(self) -> tuple[int, int, int]:
         width, height = self.check()
+        if min(len(self), BLOCK_SIZE) * width * height * self.channels > BLOCK_BYTES:
+            size = f"holds {len(self):,} images of {width:,} x {height:,} pixels"
+            raise unfit(self.path, size, f"give images of which {BLOCK_SIZE} have up to {BLOCK_BYTES:,} bytes")
         return height, width, self.channels
 
     def check(self, size: tuple[int, int] | None = None, *, same_size: bool = True) -> tuple[int, int]:
@@ -193,7 +196,7 @@ class FolderImages:
     def _sha256s(self) -> list[str]:
         """Of the files, from when the fingerprint is first asked for."""
         try:
-            return content.hashes(self.files, title=self.name)
+            return content.hashes(self.files, title=self.name, most=FILE_BYTES)
         except OSError as error:
             self._check_headers(None, same_size=False)  # may find others that cannot be read, either
             raise ValueError(f"{error.filename} cannot be read ({error.strerror}): replace or remove it") from None
@@ -237,15 +240,12 @@ class FolderImages:
             settings=self.settings,
         )
 
-    def _opened(self, index: int) -> Path | IO[bytes]:
-        """What to read an image from: once the files are hashed, bytes that have this hash."""
+    def _opened(self, index: int) -> IO[bytes] | None:
+        """What to read instead of a file: once the files are hashed, bytes that have this hash."""
         file = self.files[index]
         if "_sha256s" not in vars(self):
-            return file
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise ValueError(f"{file} cannot be read ({error.strerror}): replace or remove it") from None
+            return None
+        data = read(file, "an image", most=FILE_BYTES)
         if hashlib.sha256(data).hexdigest() != self._sha256s[index]:
             raise content.changed(file)
         return io.BytesIO(data)
@@ -267,12 +267,9 @@ class TorchvisionImages:
         self._root, self._before = root, content.stamps_below(root)  # before it is read
         try:
             self.dataset = getattr(datasets, dataset)(**arguments)
-        except (RuntimeError, TypeError, ValueError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"torchvision has no {dataset} at {root} ({reason}): download it there first, or correct "
-                "reference.root and reference.options"
-            ) from None
+        except Exception as error:  # torchvision raises nearly anything for damaged files
+            remedy = "download it there first, or correct reference.root and reference.options"
+            raise unfit(f"torchvision has no {dataset} at {root}", f"({error})", remedy) from None
         self.name = f"torchvision {dataset}"
         self._facts = json.dumps([dataset, sorted((options or {}).items())], default=str)
         self.image_shape = self._read(0).shape
@@ -311,7 +308,10 @@ class TorchvisionImages:
             yield np.stack(images)
 
     def _read(self, index: int) -> np.ndarray:
-        image = self.dataset[index][0]
+        try:
+            image = self.dataset[index][0]
+        except Exception as error:
+            raise unfit(self.name, f"has an image {index} that cannot be read ({error})", "download it again") from None
         if image.mode not in MODES.values():
             raise ValueError(
                 f"{self.name} has images of mode {image.mode}, not L or RGB: save them as RGB files, then choose "

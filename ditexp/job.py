@@ -6,12 +6,10 @@ cfg -> build and check -> sample the missing blocks, and their features -> metri
 from __future__ import annotations
 
 import functools
-import itertools
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +23,11 @@ from ditexp.core import Labelled, PerSample, class_names, notice
 from ditexp.devices import Assignment, crew_of
 from ditexp.evaluator import check_labels
 from ditexp.features import extract, extract_block, feature_cache, folder_of
-from ditexp.files import atomic, remove_abandoned
+from ditexp.files import atomic, make_way, remove_abandoned
+from ditexp.pictures import mend_pictures, write_pictures
 from ditexp.progress import progress_bar
 from ditexp.provenance import code_version, machine, provenance
 from ditexp.provenance import command as typed
-from ditexp.report.grids import by_caption, draw, film, image_grid
-from ditexp.store import BLOCK_IMAGES
 from ditexp.uncertainty import deviations_per_sample
 
 
@@ -47,18 +44,22 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
     pictures = {"grid": str(cell.grid_path), "trajectory_picture": str(cell.trajectory_path)}
     store, about = cell.store, {"study": cfg.study, "settings": settings, **pictures, "cell_command": command}
     about["command"] = typed()  # for a report of what was there already, too
-    missing = store.missing()
-    if cell.result_path.exists() and not (missing and store.folder.exists()):  # a set may be deleted, never damaged
-        return json.loads(cell.result_path.read_text()) | about | {"cached": True}
-    if missing:
-        if cell.evaluator.metrics:
-            cell.evaluator.feature.load()  # a download that fails does so before hours of sampling, as does a bad image
-            cell.evaluator.prepare(cache=feature_cache(cfg.outputs), device=cell.devices[0], title=title)
-        store.begin({"config": OmegaConf.to_container(cfg, resolve=True), **provenance(), "command": command})
-        write_card(store.folder)
+    store.expel_stranger()
+    missing, known = store.missing(), cell.result()
+    if known and not (missing and store.folder.exists()):  # a set may be deleted, never damaged
+        if not missing:
+            with suppress(OSError):  # a folder that can only be read
+                describe_set(cell, command, is_new=False)
+        mend_pictures(cell, known, has_samples=not missing)
+        return known | about | {"cached": True}
+    if missing and cell.evaluator.metrics:
+        cell.evaluator.feature.load()  # a download that fails does so before hours of sampling, as does a bad image
+        cell.evaluator.prepare(cache=feature_cache(cfg.outputs), device=cell.devices[0], title=title)
     with Claims(store.folder) as claims:
-        with suppress(OSError):  # or the set is complete, in a folder that can only be read
-            claims.take(claims.me)  # nobody shall clear the set away while it is judged
+        with nullcontext() if missing else suppress(OSError):  # complete, in a folder that can only be read
+            store.enter(claims)
+            missing = store.missing()  # it may have been freed, or made, since we looked
+            describe_set(cell, command, is_new=bool(missing))
         sample(cell, slice_of(cfg, missing), claims, title)
         if left := store.missing():
             if lost := slice_of(cfg, left):
@@ -68,23 +69,41 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
                 )
             there = f"{store.num_blocks - len(left)} of {store.num_blocks} blocks are there"
             return {"id": f"slice-{cell.id}", "status": "incomplete", **about, "error": f"slice {cfg.slice}: {there}"}
-        metrics, deviations = cell.evaluator.score(
-            store,
-            count=cfg.num_samples,
-            resamples=cfg.resamples,
-            cache=feature_cache(cfg.outputs),
-            device=cell.devices[0],
-            title=title,
-            units=cell.sampler.task.units(range(cfg.num_samples)),
-        )
-        compared, details, deviations_compared = compare(cell, title)
-        of_task, deviations_of_task = task_scores(cell)
-        write_pictures(cell)
+        result = judge(cell, about, title)
+        make_way(cell.result_path)
+        with atomic(cell.result_path) as temporary:
+            temporary.write_text(json.dumps(result, indent=2))
+    return result | {"cached": False}
+
+
+def describe_set(cell: Cell, command: str, *, is_new: bool) -> None:
+    """Have set.json say what the set is, where that isn't there or is damaged, and the set's README.md follow it."""
+    about = {"config": OmegaConf.to_container(cell.cfg, resolve=True), **provenance(), "command": command}
+    if cell.store.begin(about) or is_new:
+        write_card(cell.store.folder)
+
+
+def judge(cell: Cell, about: dict, title: str) -> dict:
+    """The result of a complete set; its pictures are drawn as well."""
+    cfg, store = cell.cfg, cell.store
+    metrics, deviations = cell.evaluator.score(
+        store,
+        count=cfg.num_samples,
+        resamples=cfg.resamples,
+        cache=feature_cache(cfg.outputs),
+        device=cell.devices[0],
+        title=title,
+        units=cell.sampler.task.units(range(cfg.num_samples)),
+    )
+    compared, details, deviations_compared = compare(cell, title)
+    of_task, deviations_of_task = task_scores(cell)
+    write_pictures(cell)
     steps = None if cell.sampler.solver.adaptive else len(cell.sampler.grid) - 1
-    result = {
+    return {
         "id": cell.id,
         "status": "done",
         **about,
+        **({"film": str(cell.film_path)} if cell.film_path.exists() else {}),
         "sample_id": store.id,
         "num_samples": cfg.num_samples,
         "cost": {"steps": steps, **store.cost()},
@@ -96,9 +115,6 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
         "config": OmegaConf.to_container(cfg, resolve=True),
         **provenance(),
     }
-    with atomic(cell.result_path) as temporary:
-        temporary.write_text(json.dumps(result, indent=2))
-    return result | {"cached": False}
 
 
 def in_words(blocks: list[int]) -> str:
@@ -226,31 +242,3 @@ def tells_labels(cell: Cell) -> bool:
             notice(f"target_share is left out: {error}")
         return False
     return True
-
-
-def write_pictures(cell: Cell) -> None:
-    """What a person is shown of the cell: the task's own sheet, or the first samples.
-
-    These stand by their captions, or ten a row, so that balanced labels of ten classes form columns. Of all the
-    samples, 256 are looked at.
-    """
-    sampler, store, sheet = cell.sampler, cell.store, None
-    blocks = itertools.islice(store.blocks(), math.ceil(BLOCK_IMAGES / store.block_size))
-    images = np.concatenate(list(blocks))[: store.num_samples]
-    tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
-    if hasattr(sampler.task, "picture"):
-        with torch.inference_mode():
-            sheet = sampler.task.picture(sampler, tensor)
-    elif hasattr(sampler.conditioner, "captions"):
-        sheet = by_caption(tensor, sampler.conditioner.captions(range(len(images))))
-    with atomic(cell.grid_path) as temporary:
-        picture = draw(sheet) if sheet else image_grid(images[:100], columns=10)
-        picture.save(temporary, format="png")
-    if sheet and sheet.moving:
-        with atomic(cell.film_path) as temporary:
-            film(sheet, temporary)
-    if hasattr(sampler.task, "trajectory"):
-        with torch.inference_mode():
-            sheet = sampler.task.trajectory(sampler, range(min(4, store.num_samples)))
-        with atomic(cell.trajectory_path) as temporary:
-            draw(sheet).save(temporary, format="png")

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import re
 import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from ditexp.core import notice
-from ditexp.image_files import MODES
+from ditexp.image_files import BLOCK_BYTES, BLOCK_SIZE, MODES, PIXELS
+from ditexp.reading import opened_zip, unfit
 
 SCANNED = 16  # images that the range of values is read from; the proposed command checks the others
+SCANNED_BYTES = 2**26  # of them, at most
+ARRAYS = 10_000  # of a file
+HEADER_BYTES = 10_000  # as numpy's own limit
+KIND, AGAIN = "an npz file", "save it by np.savez"
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,11 @@ class Header:
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype
+
+    @property
+    def bytes(self) -> int:
+        """What the array takes; of objects, nothing is known."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Repair(NamedTuple):
@@ -41,32 +54,76 @@ class Repair(NamedTuple):
     advice: str = ""
 
 
+def opened_npz(path: Path | str) -> AbstractContextManager[zipfile.ZipFile]:
+    """Raises ValueError, which names the file, for one that is missing or damaged."""
+    return opened_zip(path, KIND, remedy=AGAIN)
+
+
 def npz_headers(path: Path) -> dict[str, Header]:
-    """By the names of the arrays, in the file's order. Raises ValueError when it is no npz file."""
+    """By the names of the arrays, in the file's order.
+
+    Raises ValueError when it is no npz file, or its arrays are not as long as their headers say.
+    """
+    if path.suffix.lower() == ".npy" and path.is_file():
+        raise ValueError(one_array(path))
+    with opened_npz(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+        if len(names) > ARRAYS:
+            raise unfit(path, f"holds {len(names):,} arrays", f"{AGAIN}, {ARRAYS:,} in one file at most")
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise unfit(path, f"holds two arrays of one name, {twice}", AGAIN)
+        return {name.removesuffix(".npy"): header_in(path, archive, name) for name in names}
+
+
+def header_in(path: Path, archive: zipfile.ZipFile, name: str) -> Header:
+    """Raises ValueError if the array is not as long as its header says."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".npy")]
-            return {name.removesuffix(".npy"): header_in(archive, name) for name in names}
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist: give the path of an npz file") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path} is a folder: give the path of an npz file") from None
-    except Exception as error:  # zipfile and numpy raise a dozen kinds for damaged files
-        if path.suffix.lower() == ".npy":
-            raise ValueError(one_array(path)) from None
-        raise ValueError(f"{path} is not a readable npz file ({error}): save it by np.savez") from None
+        with archive.open(name) as member:
+            header, start = npy_header(member), member.tell()
+    except Exception as error:  # zipfile and numpy raise a dozen kinds
+        raise unfit(path, f"is damaged in {name} ({error})", AGAIN) from None
+    there = archive.getinfo(name).file_size - start
+    if not header.dtype.hasobject and header.bytes != there:
+        array = f"{name.removesuffix('.npy')} {header.shape} of {header.dtype}"
+        raise unfit(path, f"has {array}, which takes {header.bytes:,} bytes, in {there:,} bytes", "write it again")
+    return header
 
 
-def header_in(archive: zipfile.ZipFile, name: str) -> Header:
-    with archive.open(name) as member:
-        return npy_header(member)
+def npy_header(member: IO[bytes]) -> Header:
+    """The header of an open npy file, which then stands where the array begins. Raises ValueError."""
+    magic = member.read(8)
+    if magic[:6] != b"\x93NUMPY" or len(magic) < 8 or magic[6] not in (1, 2, 3):
+        raise ValueError("no array of numpy's is in it")
+    length = member.read(2 if magic[6] == 1 else 4)
+    size = int.from_bytes(length, "little")
+    if size > HEADER_BYTES:
+        raise ValueError(f"its header takes {size:,} bytes")
+    first = magic[:6] + b"\x01\x00" + size.to_bytes(2, "little")  # versions differ in nothing that counts here
+    content = io.BytesIO(first[8:] + member.read(size))
+    try:
+        header = Header(*np.lib.format.read_array_header_1_0(content))
+    except Exception:  # with pages of advice
+        raise ValueError("its header cannot be read") from None
+    if any(isinstance(length, bool) or length < 0 for length in header.shape):
+        raise ValueError(f"its header tells shape {header.shape}")
+    return header
 
 
-def npy_header(member) -> Header:
-    """The header of an open npy file, which then stands where the array begins."""
-    if np.lib.format.read_magic(member) == (1, 0):
-        return Header(*np.lib.format.read_array_header_1_0(member))
-    return Header(*np.lib.format.read_array_header_2_0(member))
+def read_array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """An array of an npz file whose headers were looked at; none that takes unpickling. Raises ValueError."""
+    try:
+        with archive.open(f"{name}.npy") as member:
+            header = npy_header(member)
+            if header.dtype.hasobject:
+                raise ValueError("it holds objects, which only unpickling could read")
+            content = member.read(header.bytes)
+            member.read(1)  # its checksum is looked at where it ends
+    except Exception as error:
+        raise unfit(path, f"is damaged in {name} ({error})", "get the file again") from None
+    if len(content) < header.bytes:
+        raise unfit(path, f"ends within {name}", "get the file again")
+    return np.frombuffer(content, header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
 
 
 def shape_of_images(path: Path, headers: Mapping[str, Header]) -> tuple[int, int, int, int]:
@@ -89,7 +146,20 @@ def shape_of_images(path: Path, headers: Mapping[str, Header]) -> tuple[int, int
             f"{path}: arr_0 holds {header.shape[0]} images, but arr_1 {labels.shape[0]} labels: save those that belong "
             "together"
         )
+    check_size(path, header.shape)
     return header.shape
+
+
+def check_size(path: Path, shape: tuple[int, int, int, int]) -> None:
+    """Raise ValueError for images, or blocks of them, that are too large for memory."""
+    count, height, width, channels = shape
+    block = min(count, BLOCK_SIZE) * height * width * channels
+    if height * width > PIXELS or block > BLOCK_BYTES:
+        raise unfit(
+            path,
+            f"holds {count:,} images of {width:,} x {height:,} pixels",
+            f"give images of up to {PIXELS:,} pixels, {BLOCK_SIZE} of them in up to {BLOCK_BYTES:,} bytes",
+        )
 
 
 def several(path: Path, headers: Mapping[str, Header], parts: Sequence[str]) -> str:
@@ -113,7 +183,7 @@ def where_images_are(path: Path, headers: Mapping[str, Header]) -> str:
     if "arr_0" in headers:
         return "arr_0"
     held = ", ".join(headers) or "nothing"
-    raise ValueError(f"{path} has no arr_0, only {held}: save images (N, H, W, C) by np.savez(path, images)")
+    raise unfit(path, f"has no arr_0, only {held}", "save images (N, H, W, C) by np.savez(path, images)")
 
 
 def of_shape(header: Header) -> Repair | None:
@@ -162,15 +232,15 @@ def of_values(path: Path, name: str, header: Header) -> Repair | None:
 
 def first_values(path: Path, name: str, header: Header) -> np.ndarray:
     images = [min(count, SCANNED) for count in header.shape[:1]]  # of a single number, none
-    size = header.dtype.itemsize * int(np.prod([*images, *header.shape[1:]]))
+    size = min(math.prod([*images, *header.shape[1:]]), SCANNED_BYTES // header.dtype.itemsize) * header.dtype.itemsize
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+        with opened_npz(path) as archive, archive.open(f"{name}.npy") as member:
             npy_header(member)
             content = member.read(size)
     except Exception as error:  # as above
-        raise ValueError(f"{path} is damaged within the first images ({error}): write it again") from None
+        raise unfit(path, f"is damaged within the first images ({error})", "write it again") from None
     if len(content) < size:
-        raise ValueError(f"{path} ends within the first images: write it again")
+        raise unfit(path, "ends within the first images", "write it again")
     return np.frombuffer(content, header.dtype)
 
 
@@ -206,7 +276,7 @@ def remedied(path: Path, name: str, repairs: Sequence[Repair], headers: Mapping[
     message = " ".join([f"{path}: {where}", " and ".join(repair.wrong for repair in repairs)]).rstrip()
     if advice := [repair.advice for repair in repairs if repair.right is None]:
         return f"{message}: {advice[0]}"
-    right, conditions = f'f["{name}"]', []
+    right, conditions = f"f[{json.dumps(name)}]", []
     if repairs:
         right = "x"
         for repair in repairs:
@@ -220,7 +290,7 @@ def command(path: Path, right: str, *, name: str | None = None, conditions: Sequ
     statements = [
         "import numpy as np",
         f"f = np.load({json.dumps(str(path))})",
-        *([f'x = f["{name}"]'] if right != f'f["{name}"]' and name else []),
+        *([f"x = f[{json.dumps(name)}]"] if name and right != f"f[{json.dumps(name)}]" else []),
         *(f"np.testing.assert_({condition})" for condition in conditions),
         f"np.savez({json.dumps(str(images_beside(path)))}, {right})",
     ]

@@ -26,7 +26,7 @@ from ditexp.cell import build_component, flow_of
 from ditexp.cli import ConfigError, command, instantiate, not_whole_numbers, packaged
 from ditexp.core import Solver
 from ditexp.devices import choose_devices
-from ditexp.files import atomic, digest
+from ditexp.files import atomic, check_writable, digest
 from ditexp.metric.trajectory import exact_paths, rms
 from ditexp.progress import progress_bar
 from ditexp.provenance import provenance
@@ -46,6 +46,9 @@ Grid = Sequence[float]
 @command("optimize")
 def main(cfg: DictConfig) -> None:
     sampler, found_for = build(cfg)
+    id = digest(found_for)
+    out = Path(cfg.out or f"{cfg.outputs}/schedules/{id}.json")
+    check_writable(out)
     sampler.load(cfg.trajectories)
     pairs = math.comb(len(sampler.grid), 2)
     with torch.inference_mode(), progress_bar("grids", total=pairs + cfg.max_steps, unit="parts") as bar:
@@ -59,14 +62,13 @@ def main(cfg: DictConfig) -> None:
         for name, others in hand_made(grids).items():
             errors[name] = {steps: unseen.error(since(sampler.grid[0], grid)) for steps, grid in others.items()}
     result = {
-        "id": digest(found_for),
+        "id": id,
         "found_for": found_for,
         "grids": grids,
         "errors": errors,
         "config": OmegaConf.to_container(cfg, resolve=True),
         **provenance(),
     }
-    out = Path(cfg.out or f"{cfg.outputs}/schedules/{result['id']}.json")
     with atomic(out) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
     show(errors, out)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
+import os
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.markup import escape
@@ -15,15 +13,14 @@ from rich.table import Table
 
 from ditexp.arguments import Parser
 from ditexp.card import amount
-from ditexp.claims import Claims
+from ditexp.claims import kept
 from ditexp.export import export
-from ditexp.files import abandoned
+from ditexp.garbage import at_work, folders, needed_by, needless, remove, stores, strangers
 from ditexp.progress import progress_bar
 from ditexp.report import wide_console
+from ditexp.shortage import shortage
 from ditexp.store import SampleStore, folder_named
 from ditexp.streams import without_readers
-
-DAY = 86_400  # seconds
 
 
 @without_readers()
@@ -31,8 +28,8 @@ def main() -> None:
     try:
         arguments = parse()
         sys.exit(arguments.verb(arguments))
-    except (ValueError, OSError) as error:
-        print(f"ditexp: {error}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        print(f"ditexp: {shortage(error) or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -64,7 +61,7 @@ def parse() -> argparse.Namespace:
 
 def ls(arguments: argparse.Namespace) -> int:
     table = Table("set", "images", "of", "size", "state", "made with", "by", box=None, header_style="bold")
-    needed = needed_by(results(arguments.outputs))
+    needed = needed_by(arguments.outputs, unreadable=complain_of_result)
     for store in stores(arguments.outputs):
         made = list(store.manifests())
         images, size = min(len(made) * store.block_size, len(store)), sum(manifest["bytes"] for manifest in made)
@@ -73,128 +70,110 @@ def ls(arguments: argparse.Namespace) -> int:
             state = f"{state}, in use"
         elif store.id not in needed:
             state = f"{state}, no result"
-        hosts = ", ".join(sorted({manifest["maker"]["host"] for manifest in made}))
+        hosts = ", ".join(sorted({str(manifest["maker"].get("host", "?")) for manifest in made}))
         counts = (f"{images:,}", f"{len(store):,}", amount(size))
         about = store.about()
-        made_by = f"{hosts} {about['provenance']['time'][:10]}"
-        table.add_row(store.id, *counts, state, escape(about["command"]), made_by)
+        made_by = f"{hosts} {((about.get('provenance') or {}).get('time') or '')[:10]}"
+        table.add_row(store.id, *counts, state, escape(about.get("command") or ""), made_by)
     if table.row_count:
         wide_console().print(table)
     else:
         print(f"no sample sets in {arguments.outputs / 'samples'}")
+    tell_of_strangers(arguments.outputs)
     return 0
 
 
+def complain_of_result(error: ValueError) -> None:
+    complain(f"{error}: a set that it is of may be listed without a result")
+
+
+def tell_of_strangers(outputs: Path, but: Collection[Path] = ()) -> None:
+    for path, what in strangers(outputs):
+        if path not in but:
+            complain(f"{path}: {what}")
+
+
+def complain(line: str) -> None:
+    print(f"ditexp: {line}", file=sys.stderr)
+
+
 def verify(arguments: argparse.Namespace) -> int:
-    chosen = [SampleStore.find(folder_named(given, arguments.outputs / "samples")) for given in arguments.ids]
-    found = chosen or list(stores(arguments.outputs))
-    every = chosen or list((arguments.outputs / "samples").glob("*/set.json"))
-    if not every:
-        print(f"no sample sets in {arguments.outputs / 'samples'}")
-    wrong = len(every) - len(found)  # those that cannot be read
-    for store in found:
-        damaged, absent = [], []
-        with progress_bar(f"verifying {store.id}", total=store.num_blocks, unit="blocks") as bar:
-            for block in range(store.num_blocks):
-                if store.manifest(block, verify=True) is None:
-                    (damaged if store.path(block).exists() else absent).append(block)
-                bar.advance(1)
-        for block in damaged:
-            store.drop(block)
-            print(f"{store.id}: block {block} ({store.path(block).name}) is damaged and was dropped")
-        for block in absent:
-            print(f"{store.id}: block {block} ({store.path(block).name}) is missing")
-        if damaged or absent:
+    samples, found, wrong = arguments.outputs / "samples", [], 0
+    for folder in [folder_named(given, samples) for given in arguments.ids]:
+        try:
+            found.append(SampleStore.find(folder))
+        except ValueError as error:
+            if not os.path.lexists(folder / "set.json"):
+                raise
+            complain(str(error))
             wrong += 1
-            print(f"{store.id}: to make it whole: {store.about()['command']}")
-        else:
-            print(f"{store.id}: all {store.num_blocks} blocks are whole")
-    return 1 if wrong or not every else 0
+    if not arguments.ids:
+        tell_of_strangers(arguments.outputs)
+        found = list(stores(arguments.outputs))
+        every = folders(arguments.outputs)
+        wrong = sum(store is None and os.path.lexists(path / "set.json") for path, store, _ in every)
+        if not found and not wrong:
+            print(f"no sample sets in {samples}")
+            return 1
+    for store in found:
+        with kept(store.folder):
+            wrong += not is_whole(store)
+    return 1 if wrong else 0
+
+
+def is_whole(store: SampleStore) -> bool:
+    """Whether all blocks of a set are; those that are damaged are dropped, and named as those that are missing."""
+    name, damaged, absent = store.folder if store.is_copy else store.id, [], []
+    with progress_bar(f"verifying {name}", total=store.num_blocks, unit="blocks") as bar:
+        for block in range(store.num_blocks):
+            if store.manifest(block, verify=True) is None:
+                (damaged if store.path(block).exists() else absent).append(block)
+            bar.advance(1)
+    for block in damaged:
+        store.drop(block)
+        print(f"{name}: block {block} ({store.path(block).name}) is damaged and was dropped")
+    for block in absent:
+        print(f"{name}: block {block} ({store.path(block).name}) is missing")
+    if not damaged and not absent:
+        print(f"{name}: all {store.num_blocks} blocks are whole")
+    elif store.is_copy:
+        print(f"{name}: to make it whole, copy sample set {store.id} again")
+    else:
+        print(f"{name}: to make it whole: {store.about().get('command') or 'run the command that made it'}")
+    return not damaged and not absent
 
 
 def export_set(arguments: argparse.Namespace) -> int:
     folder = folder_named(arguments.id, arguments.outputs / "samples")
     store = SampleStore.open(folder, num_samples=arguments.num_samples)
-    with progress_bar(f"exporting {store.id}", total=len(store)) as bar:
+    name = store.folder if store.is_copy else store.id
+    with kept(folder), progress_bar(f"exporting {name}", total=len(store)) as bar:
         export(store, arguments.out, bar.advance)
     print(f"{len(store)} images: {arguments.out}")
     if arguments.num_samples is None and len(store) < (planned := len(SampleStore.find(store.folder))):
-        print(f"{store.id} is not complete: {planned} samples were asked for", file=sys.stderr)
+        print(f"{name} is not complete: {planned} samples were asked for", file=sys.stderr)
     return 0
 
 
 def gc(arguments: argparse.Namespace) -> int:
-    found, freed = list(results(arguments.outputs)), []
-    needed, measured = needed_by(found), fingerprints(found)
-    every = {store.folder.name: store for store in stores(arguments.outputs)}
-    for store in every.values():
-        if store.id not in needed and not at_work(store):
-            freed.append((store.folder, f"sample set, {len(list(store.manifests()))} of {store.num_blocks} blocks"))
-    for folder in sorted((arguments.outputs / "cache" / "features").glob("*/*")):
-        in_use = at_work(every[folder.name]) if folder.name in every else is_recent(folder)
-        if folder.name not in needed | measured and not in_use:
-            freed.append((folder, "cached features"))
-    freed += [(path, "left by a killed process") for path in abandoned(arguments.outputs, deep=True)]
-    if not freed:
+    found, freed = needless(arguments.outputs), 0
+    tell_of_strangers(arguments.outputs, but={one.path for one in found})
+    if not found:
         print("nothing to free: every set is needed by a result, or in use")
         return 0
-    sizes = {path: sum(file.stat().st_size for file in (path, *path.rglob("*"))) for path, _ in freed}
-    for path, why in freed:
-        print(f"{amount(sizes[path]):>8}  {path}  ({why})")
-    total = amount(sum(sizes.values()))
+    for one in found:
+        print(f"{amount(one.size):>8}  {one.path}  ({one.why})")
+    total = amount(sum(one.size for one in found))
     if not arguments.yes and not (sys.stdin.isatty() and input(f"free {total}? [y/N] ").strip().lower() == "y"):
         print("nothing was freed" + ("" if sys.stdin.isatty() else ": give --yes"))
         return 0
-    for path, _ in freed:
-        if path.name in every and at_work(every[path.name]):
-            print(f"{path} was left alone: it has come into use")
-        elif path.is_dir():
-            shutil.rmtree(path)
+    for one in found:
+        if reason := remove(one, arguments.outputs):
+            print(f"{one.path} was left alone: {reason}")
         else:
-            path.unlink(missing_ok=True)
-    print(f"freed {total}")
+            freed += one.size
+    print(f"freed {amount(freed)}")
     return 0
-
-
-def stores(outputs: Path) -> Iterator[SampleStore]:
-    """Every set; one whose set.json cannot be read is told and left alone."""
-    for path in sorted((outputs / "samples").glob("*/set.json")):
-        try:
-            yield SampleStore.find(path.parent)
-        except ValueError:
-            print(f"ditexp: {path} is damaged; the run that made the set mends it", file=sys.stderr)
-
-
-def at_work(store: SampleStore) -> bool:
-    """Whether a process samples or judges the set, as far as its claims tell."""
-    claims = Claims(store.folder)
-    return any(not claims.is_void(name) for name in claims.names())
-
-
-def needed_by(results: Iterable[dict]) -> set[str | None]:
-    """The ids of the sets that results rest on; of one of ditexp.evaluate, None."""
-    return {result.get("sample_id") for result in results}
-
-
-def fingerprints(results: Iterable[dict]) -> set[str]:
-    """Of the images that results are of, and of those that they are measured against."""
-    protocols = [result.get("protocol") or {} for result in results]
-    found = [protocol.get(part) or {} for protocol in protocols for part in ("images", "reference")]
-    return {source["fingerprint"] for source in found if "fingerprint" in source}
-
-
-def results(outputs: Path) -> Iterator[dict]:
-    """Raises ValueError for one that cannot be read."""
-    for path in (outputs / "results").glob("*.json"):
-        try:
-            yield json.loads(path.read_text())
-        except ValueError:
-            raise ValueError(f"{path} is damaged, so what it needs is unknown: remove it and run again") from None
-
-
-def is_recent(folder: Path) -> bool:
-    """Whether a run that has no result yet may have put features there."""
-    return time.time() - folder.stat().st_mtime < DAY
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ outputs/samples/<id>/README.md       the set for people: what it is, what made i
                      000000.npy.gz   images and labels (blocks.py)
                      000000.json     its size, hashes, cost and maker; a block counts only once this exists
                      000001.claim    a block that a process is making (claims.py)
-                     <process>.claim a process that makes or judges the set
+                     <process>.claim a process that makes, judges or reads the set
 """
 
 from __future__ import annotations
@@ -15,20 +15,27 @@ import itertools
 import json
 import math
 import os
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from ditexp.blocks import SUFFIX, decode, decode_labels, encode
+from ditexp.blocks import SUFFIX, decode, decode_labels, encode, largest_file
 from ditexp.claims import Claims
-from ditexp.core import Cost, LabelMeaning
-from ditexp.files import atomic, digest, remove_abandoned, sha256, this_process
+from ditexp.core import Cost, LabelMeaning, in_line, notice
+from ditexp.files import atomic, digest, make_way, remove_abandoned, sha256, this_process
+from ditexp.image_files import BLOCK_BYTES
+from ditexp.reading import read, unfit
+from ditexp.records import ABOUT, COSTS, MANIFEST, WHOLE_ABOUT, read_record
 
 BLOCK_IMAGES = 256
+SAMPLES = 10**8  # of a set
+REMEDY = "the run that made the set mends it"
 NOT_KNOWN = LabelMeaning(
     None,
     why_not="labels of these samples are no classes, or it is not recorded: judge them by the command that made them",
@@ -53,8 +60,10 @@ class SampleStore:
         self.folder = Path(root) / self.id
         self.identity, self.num_samples = identity, num_samples
         self.block_size, self.image_shape = identity["block_size"], tuple(identity["image_shape"])
+        check_sizes(num_samples, self.block_size, self.image_shape)
         self.name = f"samples {self.id}"
         self.is_ours = True
+        self.is_copy = False  # whether its folder has another name than its id
         self.label_meaning = label_meaning or NOT_KNOWN
 
     @classmethod
@@ -69,7 +78,8 @@ class SampleStore:
         every = cls.find(folder)
         made = next(block for block in itertools.count() if every.manifest(block) is None) * every.block_size
         if not 0 < (num_samples or made) <= made:
-            raise ValueError(f"{folder} holds {made} whole samples, not {num_samples}: run its command with more")
+            wanted = "" if num_samples is None else f", not {num_samples}"
+            raise unfit(folder, f"holds {made} whole samples{wanted}", "run its command with more")
         every.num_samples = num_samples or made
         every.is_ours = samples is None or folder.resolve() == (samples / every.id).resolve()
         return every
@@ -80,12 +90,20 @@ class SampleStore:
         folder = Path(folder)
         try:
             about = read_about(folder)
-            labels = LabelMeaning(**about["labels"]) if "labels" in about else label_meaning_of_older(about)
+        except FileNotFoundError:
+            sets = sorted(path.parent.name for path in folder.parent.glob("[!.]*/set.json"))
+            others = in_line(", ".join(sets) or "none", 100)
+            raise ValueError(in_line(f"{folder} is no sample set; there are: {others}")) from None
+        try:
+            labels = label_meaning_in(about["labels"]) if "labels" in about else label_meaning_of_older(about)
             facts = {"identity": about["identity"], "num_samples": about["num_samples"], "label_meaning": labels}
             found = cls(folder.parent, **facts)
-        except (OSError, ValueError, KeyError, TypeError):
-            sets = sorted(path.parent.name for path in folder.parent.glob("*/set.json"))
-            raise ValueError(f"{folder} is no sample set; there are: {', '.join(sets) or 'none'}") from None
+            if len(found.image_shape) != 3:
+                raise ValueError
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise unfit(folder / "set.json", "is damaged", REMEDY) from None
+        if folder.name not in (found.id, about.get("id")):
+            found.is_copy, found.name = True, f"samples {folder}"
         found.folder = folder  # which may have been renamed
         return found
 
@@ -126,30 +144,65 @@ class SampleStore:
         """
         path = self.path(block)
         try:
-            record = json.loads(self.manifest_path(block).read_text())
-            stat = path.stat()
-            unchanged = (stat.st_size, stat.st_mtime_ns) == (record["bytes"], record["mtime_ns"])
-            is_whole = (unchanged and not verify) or record["sha256"] == sha256(path)
-        except (OSError, ValueError, KeyError, TypeError):
+            record = read_record(self.manifest_path(block), MANIFEST)
+            found = path.stat()
+            unchanged = (found.st_size, found.st_mtime_ns) == (record["bytes"], record["mtime_ns"])
+            is_file = stat.S_ISREG(found.st_mode)
+            is_whole = is_file and ((unchanged and not verify) or record["sha256"] == sha256(path))
+            is_whole &= record.get("block", block) == block  # it may be another's, renamed
+            if verify and is_whole:
+                self.read(block)  # it may be whole, and of other images
+        except (OSError, ValueError):
             return None
         return record if is_whole else None
+
+    @property
+    def _again(self) -> str:
+        then = "it can be copied again" if self.is_copy else "the next run makes it anew"
+        return f"`python -m ditexp.samples verify {self.folder if self.is_copy else self.id}` drops it, and {then}"
 
     def missing(self) -> list[int]:
         """Blocks that are absent, truncated or changed since they were written."""
         return [block for block in range(self.num_blocks) if self.manifest(block) is None]
 
-    def begin(self, about: dict) -> None:
-        """Make the folder, and record what the set is."""
+    def begin(self, about: dict) -> bool:
+        """Make the folder, and record what the set is. Whether that was not recorded yet, or the record is damaged."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        path, num_samples = self.folder / "set.json", self.num_samples
         try:
-            known = self.find(self.folder)
-        except ValueError:  # new, or damaged
-            known = None
-        if known is None or known.id != self.id or known.num_samples < self.num_samples:
-            with atomic(self.folder / "set.json") as temporary:
-                facts = {"id": self.id, "num_samples": self.num_samples, "identity": self.identity}
-                facts["labels"] = asdict(self.label_meaning)
-                temporary.write_text(json.dumps(facts | about, indent=2))
+            known, identity = read_record(path, WHOLE_ABOUT), json.loads(json.dumps(self.identity))
+            if (known.get("id"), known["identity"]) != (self.id, identity):
+                raise ValueError(f"{path} is damaged (it is of another set)")
+            if self.find(self.folder).num_samples >= num_samples:
+                return False
+        except (FileNotFoundError, ValueError) as error:
+            if isinstance(error, ValueError):
+                notice(f"{error}: it is written anew")
+            made = next(block for block in itertools.count() if self.manifest(block) is None)
+            if made > self.num_blocks:  # a larger run has asked for more
+                num_samples = made * self.block_size
+        make_way(path)
+        with atomic(path) as temporary:
+            facts = {"id": self.id, "num_samples": num_samples, "identity": self.identity}
+            facts["labels"] = asdict(self.label_meaning)
+            temporary.write_text(json.dumps(facts | about, indent=2))
+        return True
+
+    def expel_stranger(self) -> None:
+        """Rename the set's folder if another set, by its set.json, has been put there: its blocks are not ours."""
+        with suppress(ValueError):  # it is none, or damaged
+            found = self.find(self.folder)
+            if found.is_copy or self.id not in (found.id, found.about().get("id")):
+                aside = self.folder.with_name(f"{self.id}.aside-{time.time_ns()}")
+                self.folder.rename(aside)
+                notice(f"{self.folder} held another set, {found.id}: it is {aside.name} now")
+
+    def enter(self, claims: Claims) -> None:
+        """Make the folder, and keep it from being removed as long as the claims last. Raises OSError."""
+        while True:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # it has been removed since
+                return claims.keep()
 
     def clear(self) -> None:
         """Remove temporary files and claims of processes that were killed."""
@@ -162,9 +215,12 @@ class SampleStore:
         maker: JSON-able facts about the process, the machine and the code that made the block.
         """
         data = encode(images, labels)
+        for path in (self.path(block), self.manifest_path(block)):
+            make_way(path)
         with atomic(self.path(block)) as temporary:
             temporary.write_bytes(data)
         record = {
+            "block": block,
             "bytes": len(data),
             "mtime_ns": self.path(block).stat().st_mtime_ns,
             "sha256": hashlib.sha256(data).hexdigest(),
@@ -179,15 +235,17 @@ class SampleStore:
 
     def read(self, block: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Images (b, H, W, C) uint8 and labels (b,) of a whole block. Raises ValueError if it is damaged."""
-        return decode(self._bytes(block))
+        data = self._bytes(block)
+        try:
+            return decode(data, (self.block_size, *self.image_shape))
+        except ValueError as error:
+            raise unfit(self.path(block), f"is no block of its set ({error})", self._again) from None
 
     def _bytes(self, block: int) -> bytes:
-        data = self.path(block).read_bytes()
-        if hashlib.sha256(data).hexdigest() != json.loads(self.manifest_path(block).read_text())["sha256"]:
-            raise ValueError(
-                f"block {block} of sample set {self.id} has changed since it was written: "
-                f"`python -m ditexp.samples verify {self.id}` drops it, and the next run makes it anew"
-            )
+        most = largest_file((self.block_size, *self.image_shape))
+        data = read(self.path(block), "a block of this set", most=most)
+        if hashlib.sha256(data).hexdigest() != read_record(self.manifest_path(block), MANIFEST)["sha256"]:
+            raise unfit(self.path(block), "has changed since it was written", self._again)
         return data
 
     def labels(self) -> np.ndarray | None:
@@ -195,12 +253,24 @@ class SampleStore:
 
         Raises ValueError if a block is damaged.
         """
-        labels = [decode_labels(self._bytes(block)) for block in range(self.num_blocks)]
+        labels = [self._labels(block) for block in range(self.num_blocks)]
         return None if any(part is None for part in labels) else np.concatenate(labels)[: self.num_samples]
+
+    def _labels(self, block: int) -> np.ndarray | None:
+        data, classes = self._bytes(block), self.label_meaning.classes
+        try:
+            labels = decode_labels(data, self.block_size)
+        except ValueError as error:
+            raise unfit(self.path(block), f"is no block of its set ({error})", self._again) from None
+        if labels is not None and classes is not None and not np.isin(labels, list(classes)).all():
+            strange = labels[~np.isin(labels, list(classes))][0]
+            raise unfit(self.path(block), f"has a sample of class {strange}, which its set has none of", self._again)
+        return labels
 
     def drop(self, block: int) -> None:
         """Forget a block, so that the next run makes it anew."""
         for path in (self.manifest_path(block), self.path(block)):
+            make_way(path)
             path.unlink(missing_ok=True)
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -219,6 +289,8 @@ class SampleStore:
         workers together, not per image; None where a block was made before they were recorded.
         """
         costs = [manifest["cost"] for manifest in self.manifests()]
+        if wrong := [cost for cost in costs if not is_cost(cost)]:
+            raise unfit(self.folder, f"has a manifest with the cost {wrong[0]}", "delete the set, and run again")
         images, seconds = sum(cost["images"] for cost in costs), sum(cost["seconds"] for cost in costs)
         preparation = [cost.get("preparation_seconds") for cost in costs]
         return {
@@ -230,6 +302,29 @@ class SampleStore:
             "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs),
             **{f"{kind}_steps": steps for kind in ("accepted", "rejected") if (steps := step_counts(costs, kind))},
         }
+
+
+def check_sizes(num_samples: int, block_size: int, image_shape: tuple[int, ...]) -> None:
+    """Raise ValueError for sizes that no set has, or whose blocks don't fit into memory."""
+    if not all(type(size) is int and size > 0 for size in (num_samples, block_size, *image_shape)):
+        raise ValueError(f"no set has {num_samples} samples of {image_shape} in blocks of {block_size}")
+    if num_samples > SAMPLES:
+        raise ValueError(f"num_samples={num_samples}: a set has {SAMPLES:,} at most")
+    if (size := block_size * math.prod(image_shape)) > BLOCK_BYTES:
+        raise ValueError(
+            f"batch_size={block_size}: as many images take {size:,} bytes, over the limit of {BLOCK_BYTES:,}: choose a "
+            "smaller one"
+        )
+
+
+def is_cost(cost: dict) -> bool:
+    """Whether some images can have cost so much."""
+    counts = [cost.get(kind, {}) for kind in ("accepted", "rejected")]
+    if not all(isinstance(steps, dict) and all(map(str.isdecimal, steps)) for steps in counts):
+        return False
+    numbers = [*map(cost.get, COSTS), *(images for steps in counts for images in steps.values())]
+    fit = all(type(number) in (int, float) and 0 <= number < math.inf for number in numbers)
+    return fit and cost["images"] > 0 and cost["seconds"] > 0
 
 
 def step_counts(costs: list[dict], kind: str) -> dict:
@@ -253,6 +348,15 @@ def folder_named(given: str, samples: Path) -> Path:
     return path if os.path.lexists(path) or path.name != given else samples / given
 
 
+def label_meaning_in(facts: dict) -> LabelMeaning:
+    """Raises ValueError or TypeError for what is none."""
+    meaning = LabelMeaning(**facts)
+    classes, names = meaning.classes or (), meaning.names
+    if not all(type(label) is int for label in classes) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"labels are {facts}")
+    return meaning
+
+
 def label_meaning_of_older(about: dict) -> LabelMeaning:
     """Of a set that was begun before set.json told what its labels are: of classes, as its configuration says."""
     condition = about.get("config", {}).get("condition", {})
@@ -267,4 +371,8 @@ def label_meaning_of_older(about: dict) -> LabelMeaning:
 
 
 def read_about(folder: Path) -> dict:
-    return json.loads((folder / "set.json").read_text())
+    """Raises FileNotFoundError, or ValueError with the remedy."""
+    try:
+        return read_record(folder / "set.json", ABOUT)
+    except ValueError as error:
+        raise ValueError(f"{error}: {REMEDY}") from None

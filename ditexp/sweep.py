@@ -22,8 +22,9 @@ from ditexp import job
 from ditexp.card import amount
 from ditexp.cell import COMPONENTS, Cell, build, settle_steps, slice_of
 from ditexp.cli import CellsFailed, ConfigError, describe, instantiate, published_file
-from ditexp.files import atomic, free_space
-from ditexp.report import read_result, show, wide_console, write_report
+from ditexp.files import atomic, free_space, make_way
+from ditexp.records import read_result
+from ditexp.report import show, wide_console, write_report
 from ditexp.report.columns import MISSING
 from ditexp.report.published import GROUPS, VALUES, load
 from ditexp.settings import settle
@@ -55,6 +56,7 @@ def expect(cells: Iterable[DictConfig]) -> None:
     """Note the cells that are about to run. What an earlier sweep left in their folders must not speak for them."""
     for cfg in cells:
         Cells.expected[folder_of(cfg)] = cfg
+        make_way(folder_of(cfg) / "cell.json")
         (folder_of(cfg) / "cell.json").unlink(missing_ok=True)
 
 
@@ -81,9 +83,22 @@ def collect(cfg: DictConfig, reason: str) -> None:
     cfg: the cell's, with Hydra's own part.
     """
     folder = folder_of(cfg)
-    if not (folder / "cell.json").exists():
-        leave(lost(cfg, folder, reason), without_hydra(cfg), folder)
-    tell(read_result(folder / "cell.json"))
+    try:
+        result = read_result(folder / "cell.json")
+    except (FileNotFoundError, ValueError) as error:
+        result = lost(cfg, folder, reason if isinstance(error, FileNotFoundError) else str(error))
+        leave(result, without_hydra(cfg), folder)
+    tell(result)
+
+
+def left_by(cfg: DictConfig, folder: Path) -> dict:
+    """The result that a cell has left, or what stands for one that can't be read."""
+    try:
+        return read_result(folder / "cell.json")
+    except FileNotFoundError:
+        return lost(cfg, folder)
+    except ValueError as error:
+        return lost(cfg, folder, str(error))
 
 
 def lost(cfg: DictConfig, folder: Path, reason: str = "") -> dict:
@@ -117,10 +132,11 @@ def tell(result: dict) -> None:
     elif result["status"] == "incomplete":
         print_line(f"[yellow]incomplete[/] {title}: ", result["error"])
     else:
-        print_line(f"[green]{'cached' if result['cached'] else 'done'}[/] {title}: ", headline(result))
+        print_line(f"[green]{'cached' if result.get('cached') else 'done'}[/] {title}: ", headline(result))
 
 
 def leave(result: dict, cfg: DictConfig, folder: Path) -> None:
+    make_way(folder / "cell.json")
     with atomic(folder / "cell.json") as temporary:
         temporary.write_text(json.dumps(result, indent=2))
     if result["status"] != "incomplete":
@@ -133,8 +149,7 @@ def finish() -> None:
         return
     cfg, results = Cells.cfg, []
     for folder, cell in Cells.expected.items():
-        file = folder / "cell.json"
-        results.append(read_result(file) if file.exists() else lost(cell, folder))
+        results.append(left_by(cell, folder))
     folder = Path(cfg.outputs) / "reports" / Cells.folder.name
     report = write_report(results, folder, title=cfg.study, published=published_file(cfg.study))
     show(report)
@@ -182,7 +197,7 @@ def disk_needed(cells: Iterable[Cell]) -> str | None:
     needed: dict[tuple[Path, str], int] = {}  # by what is written once, however many cells need it
     for cell in cells:
         store, outputs = cell.store, Path(cell.cfg.outputs).resolve()
-        blocks = slice_of(cell.cfg, store.missing()) if store.folder.exists() or not cell.result_path.exists() else []
+        blocks = slice_of(cell.cfg, store.missing()) if store.folder.exists() or not cell.result() else []
         pixels = len(blocks) * (store.block_bytes * 1.01 + 8192)  # noise doesn't compress, and each has a manifest
         features = (
             4 * len(blocks) * store.block_size * sum(cell.evaluator.feature.outputs.values())
@@ -214,7 +229,7 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
         if isinstance(cell, ConfigError):
             table.add_row(escape(name), str(cfg.steps), "", "", "", "", escape("; ".join(describe(cell))), style="red")
             continue
-        done = cell.result_path.exists()
+        done = cell.result() is not None
         missing = 0 if done else len(cell.store.missing()) * cell.store.block_size
         if evaluations := cell.sampler.evaluations():
             nfe, forwards = evaluations

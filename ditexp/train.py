@@ -7,9 +7,12 @@ checkpoint, and a finished run only says so.
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import math
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +28,7 @@ from ditexp.core import class_names, notice
 from ditexp.data import ShuffledBatches
 from ditexp.files import remove_abandoned
 from ditexp.progress import progress_bar
+from ditexp.shortage import SHARED_MEMORY, chain, shortage
 
 # The numbers of the configuration that need not be whole: whether one will do, and what to give instead.
 NUMBERS = {
@@ -83,7 +87,7 @@ def train(
     batches = ShuffledBatches(length=len(data), batch_size=cfg.batch_size, seed=cfg.seed, start=start, stop=cfg.steps)
     loader = DataLoader(data, batch_sampler=batches, num_workers=cfg.workers)
     with progress_bar("training", total=cfg.steps, completed=start, unit="steps") as bar:
-        for step, (images, labels) in enumerate(plain_errors(loader), start):
+        for step, (images, labels) in enumerate(plain_errors(loader, workers=cfg.workers), start):
             for group in optimizer.param_groups:
                 group["lr"] = cfg.learning_rate * rate(step, steps=cfg.steps, warmup=cfg.warmup)
             generator = torch.Generator().manual_seed(cfg.seed * 1_000_003 + step)
@@ -186,6 +190,8 @@ def check(network: nn.Module, objective, data) -> None:
         with torch.no_grad():
             objective(network, image[None], labels, torch.Generator())
     except (RuntimeError, IndexError, TypeError, AttributeError) as error:
+        if shortage(error):
+            raise
         raise ValueError(
             f"{type(network).__name__} cannot be trained by {type(objective).__name__} on images of "
             f"{' x '.join(map(str, image.shape))} in {data.num_classes} classes ({error}): "
@@ -193,12 +199,32 @@ def check(network: nn.Module, objective, data) -> None:
         ) from error
 
 
-def plain_errors(loader: DataLoader) -> Iterator:
-    """The loader's batches; a mistake in the data comes out as it was raised, without its worker's traceback."""
+def plain_errors(batches: Iterable, *, workers: int) -> Iterator:
+    """A loader's batches; errors of its processes come out without their tracebacks, or as what was short."""
     try:
-        yield from loader
-    except ValueError as error:
-        raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from error
+        yield from batches
+    except (ValueError, RuntimeError, OSError) as error:
+        if workers and (short := shortage_of_loading(error, workers)):
+            raise short from None
+        if "DataLoader worker process" not in str(error):
+            raise
+        kind = ValueError if isinstance(error, ValueError) else RuntimeError
+        raise kind(str(error).strip().splitlines()[-1].removeprefix(f"{kind.__name__}: ")) from error
+
+
+def shortage_of_loading(error: Exception, workers: int) -> Exception | None:
+    """What loading processes were short of, of which torch gives the text alone; None where nothing tells of any."""
+    text = "\n".join(map(str, chain(error)))
+    if re.search("Bus error|shared memory|No space left on device", text):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), SHARED_MEMORY)
+    if "Too many open files" in text or "items of ancdata" in text:
+        return OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    if "killed by signal: Killed" in text:
+        return RuntimeError(
+            f"a process that loads images was killed by SIGKILL: most likely the machine is out of memory; take fewer "
+            f"than workers={workers}, or a smaller batch_size"
+        )
+    return None
 
 
 def rate(step: int, *, steps: int, warmup: int) -> float:

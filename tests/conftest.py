@@ -67,13 +67,20 @@ def ditexp(tmp_path) -> Callable[..., commands.Command]:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """The table of faults that tests/test_faults.py injected."""
+    """The tables of faults that tests/test_faults.py injected, and of the files of tests/test_damaged_files.py."""
     passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
     faults = [value for report in passed for name, value in report.user_properties if name == "fault"]
     if faults:
         terminalreporter.section("faults; after each, running again gave the bytes of an undisturbed run")
         for fault, times, outcome in faults:
             terminalreporter.line(f"{fault:{max(len(fault) for fault, _, _ in faults)}}  {times:3} x  {outcome}")
+    damaged = [value for report in passed for name, value in report.user_properties if name == "damaged"]
+    if damaged:
+        total = sum(count for _, count, _, _ in damaged)
+        terminalreporter.section(f"{total} damaged or hostile files, and what came of reading them")
+        for kind, count, outcomes, megabytes in damaged:
+            found = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
+            terminalreporter.line(f"{kind:24} {count:3} files  {found:36} {megabytes:3} MB at most")
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

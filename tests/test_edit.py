@@ -370,7 +370,7 @@ def test_only_images_that_are_to_change_count():
         ({"direction": {0: "one"}}, ("task.direction", "{3: 8}", ".npy")),
         ({"direction": {"a": "b", "c": "d"}}, ("task.direction", "two prompts")),
         ({"direction": "smile"}, ("task.direction=smile", ".safetensors")),
-        ({"direction": "nowhere.npy"}, ("task.direction=nowhere.npy", "cannot be read", "No such file")),
+        ({"direction": "nowhere.npy"}, ("task.direction=nowhere.npy does not exist", "a file of one tensor")),
     ],
 )
 def test_settings_that_cannot_be(settings, words):
@@ -388,7 +388,7 @@ def test_files_that_are_no_direction(tmp_path):
 
     for suffix in ("npy", "pt", "safetensors"):
         (tmp_path / f"damaged.{suffix}").write_bytes(b"no tensor")
-        refuse(f"damaged.{suffix}", ("damaged", "save one tensor"))
+        refuse(f"damaged.{suffix}", ("save one tensor",))
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     refuse("objects.npy", ("holds code",))
     torch.save(Prompts, tmp_path / "code.pt")

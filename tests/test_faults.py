@@ -5,6 +5,7 @@ Every fault is injected into real commands; the table of faults and outcomes is 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -14,13 +15,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
+from ditexp import garbage
 from ditexp.files import host
+from ditexp.records import read_result
+from ditexp.report.grids import is_picture
+from ditexp.store import SampleStore
 from tests import commands
 from tests.conftest import files_of
 
@@ -59,6 +65,10 @@ class Runs:
         assert files_of(self.samples(name)) == self.expected
         assert {path.name for path in self.samples(name).rglob("*")} == self.names
         assert not list((self.folder / name / "results").glob(".*"))
+        (about,) = self.samples(name).glob("*/set.json")
+        assert SampleStore.find(about.parent).num_samples == 2048
+        for result in (self.folder / name / "results").glob("*.json"):
+            assert read_result(result) and is_picture(result.with_suffix(".png"))
         assert no_processes()
 
 
@@ -246,6 +256,42 @@ FAULTS_AT_REST = {
 }
 
 
+def of_result(damage: Callable[[Path], None], suffix: str = ".json") -> Callable[[Path], None]:
+    """Damages what lies in outputs/results beside a set's folder."""
+
+    def damage_result(folder: Path) -> None:
+        (result,) = folder.parents[1].glob("results/*.json")
+        damage(result.with_suffix(suffix))
+
+    return damage_result
+
+
+def fill_with_nul(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def replace_with_folder(path: Path) -> None:
+    path.unlink()
+    (path / "within").mkdir(parents=True)
+
+
+MORE_FAULTS_AT_REST = {
+    "a truncated set.json": lambda folder: os.truncate(folder / "set.json", 100),
+    "a set.json of NUL bytes": lambda folder: fill_with_nul(folder / "set.json"),
+    "an empty manifest": lambda folder: (folder / "000001.json").write_text(""),
+    "a manifest without its cost": lambda folder: (folder / "000001.json").write_text('{"bytes": 12, "sha256": "a"}'),
+    "an empty result": of_result(lambda path: path.write_text("")),
+    "a truncated result": of_result(lambda path: os.truncate(path, 500)),
+    "a result of NUL bytes": of_result(fill_with_nul),
+    "an empty object for a result": of_result(lambda path: path.write_text("{}")),
+    "a folder in the place of a result": of_result(replace_with_folder),
+    "a claim of NUL bytes": lambda folder: claim(folder, "\0" * 40),
+    "a claim of foreign text": lambda folder: claim(folder, "mine!"),
+    "a truncated picture": of_result(lambda path: os.truncate(path, 500), ".png"),
+    "a missing picture": of_result(Path.unlink, ".png"),
+}
+
+
 def leave_temporary(folder: Path) -> None:
     (folder / "000004.npy.gz").unlink()
     (folder / f".000004.npy.gz.{host()}~999999~1.tmp").write_bytes(b"half")
@@ -270,10 +316,12 @@ def set_clock_back(folder: Path) -> None:
         os.utime(path, (tomorrow, tomorrow))
 
 
-@pytest.mark.parametrize("fault", FAULTS_AT_REST)
+@pytest.mark.parametrize(
+    "fault", [*FAULTS_AT_REST, *(pytest.param(fault, marks=pytest.mark.slow) for fault in MORE_FAULTS_AT_REST)]
+)
 def test_a_damaged_set_is_mended_by_the_next_run(runs, record_property, fault):
     name = fault.replace(" ", "-")
-    FAULTS_AT_REST[fault](copy_of_undisturbed(runs, name))
+    (FAULTS_AT_REST | MORE_FAULTS_AT_REST)[fault](copy_of_undisturbed(runs, name))
     runs.check(name)
     record_property("fault", (fault, 1, "mended by the next run"))
 
@@ -449,3 +497,78 @@ def test_gc_frees_what_no_result_needs_and_nothing_else(runs):
     assert gc("--yes").code == 0
     assert not orphan.exists() and not list(outputs.rglob("*.tmp"))
     runs.check("gc")
+
+
+def gc(runs: Runs, name: str, **options) -> commands.Command:
+    arguments = ("gc", "--yes", "--outputs", str(runs.folder / name))
+    return commands.start(commands.unused_name(runs.logs), "ditexp.samples", *arguments, **options)
+
+
+def removal_killed_in(step: int, *arguments) -> str:
+    """`garbage.remove`, whose process is killed before one of the lines that it consists of."""
+    steps = iter(range(step))
+    modules = {"ditexp.garbage", "ditexp.claims", "shutil"}
+
+    def trace(frame, event, _):
+        if frame.f_globals["__name__"] not in modules:
+            return None
+        if event == "line" and next(steps, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        return garbage.remove(*arguments)
+    finally:
+        sys.settrace(None)
+
+
+@pytest.mark.slow
+def test_kill_9_of_gc(runs, record_property):
+    """At moments from its first to its last: what it found is whole, or hidden and freed by the next gc."""
+    name, kills, hidden, whole = "gc-killed", 0, 0, 0
+    while True:
+        folder = copy_of_undisturbed(runs, name)
+        shutil.rmtree(runs.folder / name / "results")
+        removal = functools.partial(removal_killed_in, 45 * kills)
+        command = gc(runs, name, patches={"ditexp.samples.remove": removal}).wait()
+        if command.code == 0:
+            assert not list(runs.samples(name).iterdir())
+            break
+        assert command.code == -signal.SIGKILL
+        kills += 1
+        if folder.exists():
+            whole += 1
+            assert files_of(runs.samples(name)) == runs.expected and SampleStore.find(folder)
+        else:
+            hidden += len(list(runs.samples(name).iterdir()))
+        if kills % 4 == 1:
+            runs.start(name).wait()
+            assert folder.exists() and gc(runs, name).wait().code == 0
+            runs.check(name)
+        else:
+            assert gc(runs, name).wait().code == 0 and not list(runs.samples(name).iterdir())
+        shutil.rmtree(runs.folder / name)
+    assert kills > 3 and hidden and whole
+    outcome = f"{whole} times the set was whole, {hidden} times hidden, and the next gc freed it"
+    record_property("fault", ("kill -9 of gc", kills, outcome))
+
+
+@pytest.mark.slow
+def test_gc_beside_a_run(runs, record_property):
+    """A run ends with all of its set, however often gc looks, and gc frees what no process works on."""
+    name, freed = "gc-beside", 0
+    for _ in range(2):
+        folder = copy_of_undisturbed(runs, name)
+        shutil.rmtree(runs.folder / name / "results")
+        (folder / "000001.json").unlink()
+        command = runs.start(name)
+        while command.process.is_alive():
+            freed += "freed" in gc(runs, name).wait().output
+            command.process.join(0.2)
+        command.wait()
+        assert command.code == 0, command.output
+        runs.check(name)
+        shutil.rmtree(runs.folder / name)
+    outcome = f"both ended well; {freed} times gc had freed the set before the run claimed it"
+    record_property("fault", ("gc beside a run, again and again", 2, outcome))

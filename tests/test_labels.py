@@ -20,8 +20,9 @@ from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
 from ditexp.core import Cost, Features, LabelMeaning, class_names
 from ditexp.data import Digits
-from ditexp.evaluator import check_labels
+from ditexp.evaluator import Evaluator, check_labels
 from ditexp.feature.digits import DigitsFeature
+from ditexp.garbage import at_work
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.metric.label_accuracy import LabelAccuracy
 from ditexp.model.analytic import GaussianMixture
@@ -212,6 +213,18 @@ def test_a_set_on_disk_knows_what_its_labels_are(judge):
         Path(next(Path("outputs/samples").glob("*/set.json"))).unlink()
         code, output = judge({}, meaning)
         assert code == 2 and output.startswith("ditexp: label_accuracy: ")
+
+
+def test_a_set_is_not_freed_while_it_is_judged(judge, monkeypatch):
+    claimed, score = [], Evaluator.score
+
+    def watched(self, images, **options):
+        claimed.append(at_work(images))
+        return score(self, images, **options)
+
+    monkeypatch.setattr(Evaluator, "score", watched)
+    assert judge({}, Balanced(classes=[0, 1]).label_meaning(Model(10)))[0] == 0
+    assert claimed == [True] and not list(Path("outputs").rglob("*.claim"))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shlex
 import shutil
 import time
 
@@ -11,12 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+import ditexp.reference.npz
 from ditexp.claims import Claims
 from ditexp.core import ConfigError, Features, Gaussian
 from ditexp.evaluator import Evaluator
 from ditexp.features import extract, folder_of, save_tensors
 from ditexp.images import FolderImages
 from ditexp.metric.fid import FrechetDistance, mean_and_covariance
+from ditexp.npz_files import read_array
 from ditexp.reference import StatisticsFile, contents_of, reference_features
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import save_statistics
@@ -141,7 +144,7 @@ def test_a_pickle_is_refused_with_a_conversion_that_works(tmp_path, monkeypatch)
     message = str(error.value)
     assert "\n" not in message
     monkeypatch.chdir(tmp_path)
-    exec(message.partition('python -c "')[2].partition('"')[0], {})
+    exec(shlex.split(message.partition("python -c ")[2])[0].removesuffix(","), {})
     np.testing.assert_array_equal(NpzReference("img512.npz").gaussians["pool"].mean, mu)
 
 
@@ -187,11 +190,12 @@ def test_an_npz_is_read_as_it_was_hashed(tmp_path, monkeypatch):
     (mu, sigma), path = statistics(4), tmp_path / "x.npz"
     np.savez(path, mu=mu, sigma=sigma)
 
-    def load_of_a_file_that_is_replaced(file, load=np.load):
-        np.savez(path, mu=mu + 1, sigma=sigma)
-        return load(file)
+    def read_from_a_file_that_is_replaced(*given):
+        np.savez(tmp_path / "y.npz", mu=mu + 1, sigma=sigma)
+        (tmp_path / "y.npz").replace(path)
+        return read_array(*given)
 
-    monkeypatch.setattr(np, "load", load_of_a_file_that_is_replaced)
+    monkeypatch.setattr(ditexp.reference.npz, "read_array", read_from_a_file_that_is_replaced)
     with refused(["x.npz was changed while it was in use"]):
         NpzReference(path)
 
@@ -228,8 +232,8 @@ MU, SIGMA = statistics(4)
         (lambda t: npz(t, images=PICTURES), ["x.npz: arr_0 is missing, the images seem to be in images: make"]),
         (lambda t: npz(t, mu=MU), ["x.npz has no arr_0, only mu"]),
         (lambda t: npz(t, mu=MU, sigma=SIGMA[:2]), ["mu of shape (4,)", "sigma of (2, 4)", "get the file again"]),
-        (lambda t: npz(t, mu=MU * np.nan, sigma=SIGMA), ["finite numbers"]),
-        (lambda t: npz(t, mu=np.array([None]), sigma=SIGMA), ["x.npz: mu and sigma cannot be read", "again"]),
+        (lambda t: npz(t, mu=MU * np.nan, sigma=SIGMA), ["mu holds NaN or Inf"]),
+        (lambda t: npz(t, mu=np.array([None]), sigma=SIGMA), ["x.npz: mu is object", "again"]),
         (lambda t: npz(t, arr_0=PICTURES / 255), ["x.npz", "float64", "uint8"]),
         (lambda t: npz(t, mu=MU.astype("f2"), sigma=SIGMA), ["mu is float16, which has too few digits"]),
         (lambda t: npz(t, mu=MU, sigma=SIGMA.astype("f2")), ["sigma is float16, which has too few digits"]),

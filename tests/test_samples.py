@@ -6,8 +6,10 @@ import argparse
 import io
 import json
 import os
+import shutil
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
 
@@ -17,12 +19,16 @@ from PIL import Image
 
 from ditexp import blocks
 from ditexp.card import write_card
-from ditexp.claims import Claims
+from ditexp.claims import REMOVAL, Claims, kept
 from ditexp.core import Cost
-from ditexp.files import host, is_running, this_process
-from ditexp.samples import verify
+from ditexp.feature.digits import DigitsFeature
+from ditexp.features import extract, folder_of
+from ditexp.files import host, is_running, start_of, this_process
+from ditexp.garbage import is_recent, needless, remove
+from ditexp.samples import gc, ls, verify
 from ditexp.store import SampleStore
 from tests import commands
+from tests.conftest import refused
 
 
 def random_images(*shape: int) -> np.ndarray:
@@ -36,7 +42,7 @@ def test_a_block_reads_as_it_was_written(shape, has_labels, tmp_path, monkeypatc
     before = images.copy()
     data = blocks.encode(images, labels)
     assert data == blocks.encode(images, labels) and np.array_equal(images, before)
-    read, its_labels = blocks.decode(data)
+    read, its_labels = blocks.decode(data, shape)
     assert np.array_equal(read, images) and read.dtype == np.uint8
     assert its_labels is None if labels is None else np.array_equal(its_labels, labels)
 
@@ -101,7 +107,7 @@ def test_an_export_of_a_damaged_set_says_which_block(store, tmp_path):
     path.write_bytes(bytes(path.stat().st_size))
     os.utime(path, ns=(date, date))
     done = samples(store, "export", store.id, str(tmp_path / "out.npz"))
-    assert done.code == 2 and f"block 1 of sample set {store.id} has changed" in done.complaints[0]
+    assert done.code == 2 and f"{store.path(1)} has changed since it was written" in done.complaints[0]
     assert not (tmp_path / "out.npz").exists() and not list(tmp_path.glob(".*"))
 
 
@@ -264,3 +270,194 @@ def test_gc_frees_features_of_images_that_no_result_is_of(store):
     (outputs / "results" / "x.json").write_text(json.dumps({"sample_id": store.id, "protocol": protocol}))
     freed = samples(store, "gc", "--yes")
     assert freed.code == 0 and [name for name, folder in folders.items() if not folder.exists()] == ["old"]
+
+
+def outputs_of(store: SampleStore) -> Path:
+    return store.folder.parents[1]
+
+
+def free(store: SampleStore) -> int:
+    return gc(argparse.Namespace(outputs=outputs_of(store), yes=True))
+
+
+def write_result(store: SampleStore, name: str = "x", **facts) -> Path:
+    path = outputs_of(store) / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"sample_id": store.id, "metrics": {}, **facts}))
+    return path
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "{}", "[]", "null", "\0\0", '{"protocol": 3}', '{"sample_id": "a", "id": "b"}']
+)
+def test_gc_frees_nothing_beside_a_result_that_cannot_be_read(text, store, capsys):
+    """It may need the set. The list of sets names it and goes on."""
+    path = write_result(store)
+    path.write_text(text)
+    with refused([str(path), "what it needs is unknown, so nothing is freed", "remove the file"]):
+        free(store)
+    assert not ls(argparse.Namespace(outputs=outputs_of(store)))
+    said = capsys.readouterr()
+    assert str(path) in said.err and "may be listed without a result" in said.err and store.id in said.out
+    assert not store.missing()
+
+
+def test_a_result_of_an_evaluation_needs_its_set(store):
+    result = write_result(store, "evaluate-x", id="x", sample_id=None, protocol={"images": {"fingerprint": store.id}})
+    assert not needless(outputs_of(store))
+    result.unlink()
+    assert [found.path for found in needless(outputs_of(store))] == [store.folder]
+
+
+@pytest.mark.parametrize("event", ["a result", "a run", "another removal", "a new block", "removed"])
+def test_gc_looks_again_after_its_question(event, store, monkeypatch, capsys):
+    before, claims = everything(store.folder), Claims(store.folder)
+
+    def answer(question: str) -> str:
+        if event == "a result":
+            write_result(store)
+        elif event == "a run":
+            claims.keep()
+        elif event == "another removal":
+            claims.take(REMOVAL)
+        elif event == "a new block":
+            (store.folder / "000003.npy.gz").touch()
+        else:
+            store.folder.rename(store.folder.with_name("elsewhere"))
+        return "y"
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    with claims:
+        assert not gc(argparse.Namespace(outputs=outputs_of(store), yes=False))
+        assert f"{store.folder} was left alone: " in (said := capsys.readouterr().out) and "freed 0 B" in said
+    if event != "removed":
+        left = everything(store.folder)
+        left.pop("000003.npy.gz", None)
+        assert left == before
+
+
+def test_gc_removes_nothing_under_the_name_of_the_set(store, monkeypatch):
+    """Whoever looks while it removes, or after it was killed, finds a set whole or not at all."""
+    seen = []
+
+    def rmtree(path: Path, **_) -> None:
+        seen.append((path.name, store.folder.exists()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", rmtree)
+    with pytest.raises(KeyboardInterrupt):
+        free(store)
+    assert seen == [(f".{store.id}.{this_process()}.tmp", False)]
+
+
+def test_what_a_killed_gc_left_is_freed(store, capsys):
+    hidden = store.folder.rename(store.folder.with_name(f".{store.id}.{host()}~999999~1.tmp"))
+    (hidden / "set.json").unlink()
+    foreign = hidden.with_name(f".{store.id}.elsewhere~1~2~3.tmp")
+    foreign.mkdir()
+    assert not ls(argparse.Namespace(outputs=outputs_of(store))) and str(foreign) in capsys.readouterr().err
+    assert not free(store) and "left by a killed process" in capsys.readouterr().out
+    assert [path.name for path in store.folder.parent.iterdir()] == [foreign.name]
+
+
+def test_blocks_without_set_json_are_listed_and_freed_where_a_killed_process_left_them(store, capsys):
+    (store.folder / "set.json").unlink()
+    (store.folder / f"{host()}~999999~1.claim").touch()
+    assert not ls(argparse.Namespace(outputs=outputs_of(store)))
+    assert f"{store.folder}: 3 blocks without set.json" in capsys.readouterr().err
+    (store.folder / "mine.txt").touch()
+    result = write_result(store, sample_id="another")
+    assert not free(store) and store.folder.exists()
+    (store.folder / "mine.txt").unlink()
+    write_result(store)
+    assert not free(store) and store.folder.exists()
+    result.unlink()
+    assert not free(store) and not store.folder.exists()
+
+
+def test_copies_of_a_set_are_not_taken_for_it(store, capsys):
+    """Nor freed: by their set.json's id, which is not their folder's name."""
+    outputs = argparse.Namespace(outputs=outputs_of(store), ids=[])
+    copy = Path(shutil.copytree(store.folder, store.folder.with_name(f"{store.id}.bak")))
+    link = store.folder.with_name("link")
+    link.symlink_to(copy)
+    os.truncate(copy / "000001.npy.gz", 10)
+    assert verify(outputs) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{store.id}: all 3 blocks are whole\n"
+    assert f"{copy}: a copy of sample set {store.id}" in said.err and f"{link}: a link" in said.err
+    assert verify(argparse.Namespace(outputs=outputs.outputs, ids=[copy.name])) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert (
+        said[0].startswith(f"{copy}: block 1")
+        and said[1] == f"{copy}: to make it whole, copy sample set {store.id} again"
+    )
+    assert not ls(outputs) and capsys.readouterr().out.count(store.id) == 1
+    assert not free(store) and not store.folder.exists() and copy.exists() and link.exists()
+    assert SampleStore.find(copy).name == f"samples {copy}" and SampleStore.find(copy).is_copy
+
+
+def test_verify_goes_on_after_a_set_that_cannot_be_read(store, capsys):
+    other = Path(shutil.copytree(store.folder, store.folder.with_name("0" * 16)))
+    (other / "set.json").write_text("null")
+    assert verify(argparse.Namespace(outputs=outputs_of(store), ids=[other.name, store.id])) == 1
+    said = capsys.readouterr()
+    assert f"{other / 'set.json'} is damaged (it is no object): the run that made the set mends it" in said.err
+    assert "all 3 blocks are whole" in said.out
+
+
+def test_a_run_waits_for_a_removal_and_begins_afresh(store):
+    """One that has claimed the set first keeps it; one that comes later finds the folder gone, and makes it."""
+    removal, run = Claims(store.folder), Claims(store.folder)
+    run.me = f"{host()}~{os.getppid()}~{start_of(os.getppid())}"  # another process
+    with removal, run:
+        removal.take(REMOVAL)
+        waiting = threading.Thread(target=store.enter, args=[run])
+        waiting.start()
+        while not removal.others():
+            time.sleep(0.001)
+        hidden = store.folder.rename(store.folder.with_name(".hidden"))
+        waiting.join(10)
+        assert not waiting.is_alive() and [path.stem for path in store.folder.iterdir()] == [run.me]
+        shutil.rmtree(hidden)
+    assert not list(store.folder.iterdir())
+
+
+def test_a_killed_removal_keeps_nobody_waiting(store):
+    (store.folder / f"{REMOVAL}.claim").write_text(f"{host()}~999999~1")
+    with Claims(store.folder) as claims:
+        store.enter(claims)
+        assert claims.names() == [claims.me]
+
+
+def test_who_reads_a_set_keeps_it(store, tmp_path):
+    with kept(store.folder):
+        assert not needless(outputs_of(store))
+    assert len(needless(outputs_of(store))) == 1 and not list(store.folder.glob("*.claim"))
+    with kept(tmp_path / "nowhere"):
+        assert not (tmp_path / "nowhere").exists()
+
+
+def test_features_that_were_read_are_in_use(store, tmp_path):
+    feature = DigitsFeature()
+    images = SampleStore(tmp_path, identity={"block_size": 2, "image_shape": [8, 8, 1]}, num_samples=2)
+    images.write(0, random_images(2, 8, 8, 1), None, cost=Cost(), maker={})
+    extract(images, feature, tmp_path / "cache")
+    folder = folder_of(images.id, feature, tmp_path / "cache")
+    os.utime(folder, (1, 1))
+    assert not is_recent(folder)
+    extract(images, feature, tmp_path / "cache")
+    assert is_recent(folder)
+
+
+def test_gc_of_what_vanishes_meanwhile(store, monkeypatch, capsys):
+    (outputs_of(store) / "cache" / "features" / "network").mkdir(parents=True)
+    (outputs_of(store) / "cache" / "features" / "network" / "a file").touch()  # nobody's: left alone
+    (found,) = needless(outputs_of(store))
+    shutil.rmtree(store.folder)
+    assert remove(found, outputs_of(store)) == "it is gone already"

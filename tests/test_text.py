@@ -153,7 +153,7 @@ def test_only_a_line_feed_ends_a_prompt(tmp_path):
         (b"", ["holds no prompt", "one a line"]),
         (b" \n\n", ["holds no prompt"]),
         ("zwölf".encode("latin-1"), ["not UTF-8", "byte 2 is 0xf6", "save it as UTF-8"]),
-        (None, ["cannot be read", "No such file"]),
+        (None, ["does not exist", "a prompt a line"]),
     ],
 )
 def test_a_file_without_prompts_is_refused(content, words, tmp_path):
@@ -250,7 +250,12 @@ def test_training_leaves_a_folder_that_samples(ditexp, tmp_path):
     small = ["network.hidden_size=24", "network.depth=1", "network.text_encoder.hidden_size=16"]
     folder = [f"folder={tmp_path / 'text'}", "batch_size=8", "warmup=1"]
     train = ["network=digits_text", "data=captioned_digits", *small, *folder]
+    (tmp_path / "text" / "tokenizer").mkdir(parents=True)
+    (tmp_path / "text" / "tokenizer" / "half").touch()  # of a training that was killed here
     assert ditexp(*train, "steps=3", module="ditexp.train").code == 0
+    files = [file for part in ("tokenizer", "text_encoder") for file in (tmp_path / "text" / part).iterdir()]
+    assert len(files) > 3 and len({file.stat().st_mode for file in files}) == 1  # safetensors': its owner's alone
+    assert not any(file.name == "half" or ".tmp" in file.read_bytes().decode(errors="replace") for file in files)
     model = PretrainedTextDiT(folder=str(tmp_path / "text"))
     condition = Prompts(prompts=["a seven"])(model, 0, range(2))
     assert model(torch.randn(2, 1, 8, 8), torch.rand(2), condition).shape == (2, 1, 8, 8)

@@ -194,7 +194,7 @@ def test_an_error_of_a_loading_process_is_told_as_plainly():
         yield
 
     with pytest.raises(ValueError) as error:
-        list(plain_errors(batches()))
+        list(plain_errors(batches(), workers=1))
     assert str(error.value) == "a.png is of mode L"
 
 

@@ -3,13 +3,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from pathlib import Path
 
 import torch
 
-from ditexp.core import Condition, FlowModel, LabelMeaning
+from ditexp.core import Condition, FlowModel, LabelMeaning, in_line
 from ditexp.files import digest
+from ditexp.reading import read_text, unfit
 
+FILE_BYTES = 2**28
+LONGEST = 10_000  # characters of a prompt; the longest contexts are some 500 tokens
 CHOICES = (
     "give a list of texts, as ['a seven','a one'], or those of each class, as {0: [a zero, the digit 0], 1: a one}"
 )
@@ -31,8 +33,8 @@ class Prompts:
 
     def __post_init__(self):
         if (self.prompts is None) == (self.file is None):
-            given = "neither is given" if self.file is None else "both are given"
-            raise ValueError(f"condition=prompts takes condition.prompts or condition.file, and {given}: {CHOICES}")
+            both = "neither is given" if self.file is None else "both are given"
+            raise ValueError(f"condition=prompts takes condition.prompts or condition.file, and {both}: {CHOICES}")
         object.__setattr__(self, "of_classes", isinstance(self.prompts, Mapping))
         prompts = in_order(self.prompts) if self.file is None else list(enumerate(read_lines(self.file)))
         # What enters the set's id is what the prompts are, not where they came from.
@@ -77,17 +79,23 @@ def in_order(prompts) -> list[tuple[int, str]]:
     else:
         pairs = list(enumerate(as_list(prompts))) if not isinstance(prompts, str) else []
     if not pairs or not all(is_label(label) and isinstance(text, str) for label, text in pairs):
-        raise ValueError(f"condition.prompts={prompts}: {CHOICES}")
+        raise ValueError(f"{given(prompts)}: {CHOICES}")
     return pairs
+
+
+def given(prompts) -> str:
+    """The setting as it was given, in short."""
+    return in_line(f"condition.prompts={prompts}", 120)
 
 
 def check_classes(prompts: Mapping) -> None:
     """Raise ValueError naming a key that is no class, or a class without a prompt."""
     for label, texts in prompts.items():
         if not is_label(label):
-            raise ValueError(f"condition.prompts={prompts}: {label!r} is no class, a whole number from 0 on; {CHOICES}")
+            wrong = in_line(f"{label!r} is no class, a whole number from 0 on", 120)
+            raise ValueError(f"{given(prompts)}: {wrong}; {CHOICES}")
         if not as_list(texts) or any(text is None or not str(text).strip() for text in as_list(texts)):
-            raise ValueError(f"condition.prompts={prompts}: class {label} has no prompt, or an empty one; {CHOICES}")
+            raise ValueError(f"{given(prompts)}: class {label} has no prompt, or an empty one; {CHOICES}")
 
 
 def as_list(texts) -> list:
@@ -100,13 +108,12 @@ def is_label(label) -> bool:
 
 def read_lines(path: str) -> list[str]:
     """What ends a line is a line feed, or a carriage return and a line feed; all else belongs to the prompt."""
-    try:
-        lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
-    except OSError as error:
-        raise ValueError(f"condition.file={path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        byte = f"byte {error.start} is {error.object[error.start]:#04x}"
-        raise ValueError(f"condition.file={path} is not UTF-8 ({byte}): save it as UTF-8") from None
+    name = f"condition.file={path}"
+    lines = read_text(path, "a text file with a prompt a line", most=FILE_BYTES, name=name).split("\n")
+    for number, line in enumerate(lines, 1):
+        if len(line) > LONGEST or "\0" in line:
+            wrong = f"of {len(line):,} characters" if len(line) > LONGEST else "with a null character"
+            raise unfit(name, f"has a line {wrong}, number {number}", f"give a prompt of up to {LONGEST:,} a line")
     if not (prompts := [line.removesuffix("\r").strip(" \t") for line in lines if line.strip()]):
-        raise ValueError(f"condition.file={path} holds no prompt: write one a line")
+        raise unfit(name, "holds no prompt", "write one a line")
     return prompts

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ditexp.content import require, sha256
+from ditexp.files import atomic
 from ditexp.state_dict import state_dict_of
 
 
@@ -43,8 +44,8 @@ class Weights:
         path = Path(torch.hub.get_dir()) / "checkpoints" / self.name
         try:
             if not path.is_file() or sha256(path) != self.published:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.published)
+                with atomic(path) as temporary:
+                    torch.hub.download_url_to_file(self.url, str(temporary), hash_prefix=self.published)
         except (OSError, RuntimeError, HTTPException) as error:
             raise ValueError(f"cannot download {self.url} ({error}): set feature.weights=/path/{self.name}") from None
         return path
@@ -58,8 +59,8 @@ class Weights:
         sha256 = self.sha256  # of before it is read
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise self.unfit(error) from None
+        except Exception:  # torch's own words advise to run the code
+            raise self.unfit("it is damaged, or holds more than tensors") from None
         require(path, sha256)
         return state_dict_of(state, name=f"feature.weights={path}", kind=kind, anchor=anchor)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ditexp.core import PerSample, Solver, VelocityField, notice, root_mean
@@ -166,12 +168,16 @@ def exact_paths(reference: Solver, field: VelocityField, x: Tensor, times: Seque
 
 
 def kept(path: Path, make: Callable[[], Paths]) -> Paths:
-    """What is on disk, or is made and put there."""
-    if path.exists():
+    """What is on disk, or is made and put there, where that is possible."""
+    with suppress(OSError, SafetensorError, TypeError):  # absent, or damaged
         return Paths(**load_file(path))
     paths = make()
-    with atomic(path) as temporary:
-        save_file({name: part.cpu().contiguous() for name, part in paths._asdict().items()}, temporary)
+    data = save({name: part.cpu().contiguous() for name, part in paths._asdict().items()})
+    try:
+        with atomic(path) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        notice(f"exact paths are not kept in {path.parent} ({error.strerror}): another run finds them again")
     return paths
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ditexp.content import changed, files_below, hashes
-from ditexp.core import notice
+from ditexp.core import in_line, notice
+from ditexp.files import atomic
+from ditexp.reading import unfit
 
 TOKENIZER_FILE, ENCODER_FILE = "tokenizer_config.json", "config.json"  # which every one of them has
 TOKENIZER, ENCODER = "tokenizer", "text_encoder"  # the folders of both in a model's, named as diffusers does
@@ -49,7 +52,7 @@ class TextEncoder(nn.Module):
                 # Which transformers would leave to chance.
                 raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
         except Exception as error:  # transformers raises nearly anything for damaged files
-            reason = " ".join(str(error).split())[:160]
+            reason = in_line(" ".join(str(error).split()), 60)
             if isinstance(error, pickle.UnpicklingError):
                 reason = "its weights are damaged, or a pickle with code, which is never run"
             raise ValueError(
@@ -93,8 +96,12 @@ class TextEncoder(nn.Module):
         return cls(tokenizer, transformers.T5EncoderModel(config), max_length)
 
     def save(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder / TOKENIZER)
-        self.encoder.save_pretrained(folder / ENCODER)
+        for name, part in ((TOKENIZER, self.tokenizer), (ENCODER, self.encoder)):
+            shutil.rmtree(folder / name, ignore_errors=True)  # of a training that was killed before its end
+            with atomic(folder / name) as temporary:
+                part.save_pretrained(temporary)
+                for file in temporary.glob("*.safetensors"):  # which only their owner could read
+                    shutil.copymode(temporary / "config.json", file)
 
     def forward(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Hidden states (B, L, D), and a mask (B, L) bool that is true where there are tokens and no padding."""
@@ -112,6 +119,9 @@ class TextEncoder(nn.Module):
 
 def contents(folder: str) -> dict[str, str]:
     """The sha256 of every file below a folder that a library may read: all but hidden ones and those for people."""
+    for entry in os.scandir(folder):
+        if not entry.is_file() and not entry.is_dir():  # whose reader might wait for ever
+            raise unfit(entry.path, "is neither a file nor a folder", "remove it")
     names = [file.relative_to(folder) for file in files_below(folder)]
     names = [name for name in names if name.suffix != ".md" and not any(part.startswith(".") for part in name.parts)]
     return dict(zip(map(Path.as_posix, names), hashes([Path(folder, name) for name in names], title=folder)))

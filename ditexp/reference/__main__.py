@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from ditexp.cli import command, instantiate
 from ditexp.features import extract, feature_cache
+from ditexp.files import check_writable
 from ditexp.metric.fid import mean_and_covariance
 from ditexp.progress import progress_bar
 from ditexp.reference.statistics import StatisticsFile, save_statistics
@@ -26,7 +27,7 @@ def main(cfg: DictConfig) -> None:
     out = Path(cfg.out or f"{cfg.outputs}/cache/references/{name}.safetensors")
     if out.suffix != ".safetensors":
         raise ValueError(f"out={out} must end in .safetensors")
-
+    check_writable(out)
     feature.to("cuda" if torch.cuda.is_available() else "cpu")
     with progress_bar(f"{feature.name} features", total=len(reference)) as bar:
         outputs = [output for output in feature.outputs if output != "logits"]

@@ -6,11 +6,33 @@ import numpy as np
 import torch
 
 from ditexp.core import Gaussian
+from ditexp.reading import unfit
 
 # In shares of the covariance's scale. Covariances that were summed up in float32 over 50,000 images are off by some
 # 1e-6 of it; a triangle alone, or other numbers than a covariance's, by 1e-2 and more.
 ROUNDING = 1e-5
 FLOAT16_BITS = 11
+FEATURES = 4096  # of any network that is in use; their covariance takes 134 MB
+LARGEST = 1e30  # of a number: squares of larger ones overflow
+
+
+def check_shapes(
+    mean: tuple[np.dtype, tuple[int, ...]],
+    covariance: tuple[np.dtype, tuple[int, ...]],
+    *,
+    names: tuple[str, str],
+    where: object,
+) -> None:
+    """Raise ValueError unless types and shapes, as the file's header tells them, are of a mean and its covariance."""
+    for name, (dtype, _) in zip(names, (mean, covariance)):
+        if wrong := wrong_type(dtype):
+            raise unfit(f"{where}:", f"{name} is {dtype}, {wrong}", "make the statistics again, in float64")
+    (_, mu), (_, sigma) = mean, covariance
+    if len(mu) != 1 or not mu[0] or sigma != (mu[0], mu[0]):
+        both = f"{names[0]} of shape {mu} and {names[1]} of {sigma} are no mean (D,) and covariance (D, D)"
+        raise unfit(f"{where}:", both, "get the file again")
+    if mu[0] > FEATURES:
+        raise unfit(f"{where}:", f"{names[0]} is of {mu[0]:,} features", f"give statistics of up to {FEATURES:,}")
 
 
 def checked(mean: np.ndarray, covariance: np.ndarray, *, names: tuple[str, str], where: object) -> Gaussian:
@@ -18,31 +40,25 @@ def checked(mean: np.ndarray, covariance: np.ndarray, *, names: tuple[str, str],
 
     Raises ValueError, which begins with `where` and the names, for types, shapes and values that no images' have.
     """
-    if wrong := wrong_type(mean, names[0]) or wrong_type(covariance, names[1]):
-        raise ValueError(f"{where}: {wrong}: make the statistics again, in float64")
+    check_shapes((mean.dtype, mean.shape), (covariance.dtype, covariance.shape), names=names, where=where)
     mu, sigma = mean.astype(np.float64), covariance.astype(np.float64)
-    both = f"{names[0]} of shape {mu.shape} and {names[1]} of {sigma.shape} are no mean (D,) and covariance (D, D)"
-    if mu.ndim != 1 or not len(mu) or sigma.shape != (len(mu), len(mu)):
-        raise ValueError(f"{where}: {both}: get the file again")
-    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise ValueError(f"{where}: {both} of finite numbers: get the file again")
+    for name, values in zip(names, (mu, sigma)):
+        if not np.isfinite(values).all() or abs(values).max() > LARGEST:
+            what = f"holds numbers above {LARGEST:g}" if np.isfinite(values).all() else "holds NaN or Inf"
+            raise unfit(f"{where}:", f"{name} {what}, as no images' statistics", "get the file again")
     symmetric = (sigma + sigma.T) / 2
     if wrong := no_covariance(sigma, symmetric):
-        raise ValueError(f"{where}: {names[1]} {wrong}: no images have such a covariance, get the file again")
+        raise unfit(f"{where}:", f"{names[1]} {wrong}: no images have such a covariance", "get the file again")
     if has_few_digits(sigma):
-        raise ValueError(
-            f"{where}: {names[1]} was rounded to float16 or less, too few digits for a Fréchet distance: make the "
-            "statistics again, in float64"
-        )
+        wrong = f"{names[1]} was rounded to float16 or less, too few digits for a Fréchet distance"
+        raise unfit(f"{where}:", wrong, "make the statistics again, in float64")
     return Gaussian(torch.from_numpy(mu), torch.from_numpy(symmetric))
 
 
-def wrong_type(array: np.ndarray, name: str) -> str | None:
-    if array.dtype.kind != "f":
-        return f"{name} is {array.dtype}, no floating point numbers"
-    if array.dtype.itemsize < 4:
-        return f"{name} is {array.dtype}, which has too few digits for a Fréchet distance"
-    return None
+def wrong_type(dtype: np.dtype) -> str | None:
+    if dtype.kind != "f":
+        return "no floating point numbers"
+    return "which has too few digits for a Fréchet distance" if dtype.itemsize < 4 else None
 
 
 def has_few_digits(sigma: np.ndarray) -> bool:

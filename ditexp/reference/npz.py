@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
-
-import numpy as np
 
 from ditexp import content
 from ditexp.core import Gaussian
 from ditexp.images import NpzImages
-from ditexp.npz_files import npz_headers
-from ditexp.reference.gaussian import checked
+from ditexp.npz_files import Header, npz_headers, opened_npz, read_array
+from ditexp.reading import unfit
+from ditexp.reference.gaussian import check_shapes, checked
 
 STATISTICS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 CONVERSION = (
-    "import pickle, numpy as np; s = pickle.load(open('{name}', 'rb'))['fid']; "
-    "np.savez('{stem}.npz', mu=s['mu'], sigma=s['sigma'])"
+    'import pickle, numpy as np; s = pickle.load(open({name}, "rb"))["fid"]; '
+    'np.savez({npz}, mu=s["mu"], sigma=s["sigma"])'
 )
 
 
@@ -30,30 +31,29 @@ class NpzReference(NpzImages):
 
     def __init__(self, path: str) -> None:
         if Path(path).suffix in (".pkl", ".pickle"):
-            convert = CONVERSION.format(name=Path(path).name, stem=Path(path).stem)
+            npz = f"{Path(path).stem}.npz"
+            convert = shlex.quote(CONVERSION.format(name=json.dumps(Path(path).name), npz=json.dumps(npz)))
             raise ValueError(
                 f"{path} is a pickle, which can run any code when it is read: convert it once where you trust it, "
-                f'python -c "{convert}", and give the npz'
+                f"python -c {convert}, and give the npz"
             )
         headers = npz_headers(Path(path))
         self.path = Path(path)
         self.gaussians = {
-            output: self._load(self.path, names) for output, names in STATISTICS.items() if set(names) <= set(headers)
+            output: self._load(headers, names) for output, names in STATISTICS.items() if set(names) <= set(headers)
         }
         if "arr_0" in headers or not self.gaussians:
             super().__init__(path)
         else:
             self.name, self.shape, self.image_shape = self.path.name, (0,), None
 
-    def _load(self, path: Path, names: tuple[str, str]) -> Gaussian:
+    def _load(self, headers: dict[str, Header], names: tuple[str, str]) -> Gaussian:
+        check_shapes(*((headers[name].dtype, headers[name].shape) for name in names), names=names, where=self.path)
         sha256 = self.fingerprint()
-        try:
-            with np.load(path) as file:
-                mean, covariance = (file[name] for name in names)
-        except Exception as error:  # damaged, or objects that only unpickling could read
-            raise ValueError(f"{path}: {' and '.join(names)} cannot be read ({error}): get the file again") from None
-        gaussian = checked(mean, covariance, names=names, where=path)
+        with opened_npz(self.path) as archive:
+            mean, covariance = (read_array(self.path, archive, name) for name in names)
+        gaussian = checked(mean, covariance, names=names, where=self.path)
         if not gaussian.covariance.any():
-            raise ValueError(f"{path}: {names[1]} is all zeros, as of one image only: get the file again")
-        content.require(path, sha256)
+            raise unfit(f"{self.path}:", f"{names[1]} is all zeros, as of one image only", "get the file again")
+        content.require(self.path, sha256)
         return gaussian

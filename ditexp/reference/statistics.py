@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from ditexp import __version__, content
 from ditexp.core import Feature, Features
 from ditexp.features import load_tensors, save_tensors
 from ditexp.files import digest
+from ditexp.image_files import MODES
 from ditexp.images import ImageSource
-from ditexp.reference.gaussian import checked
+from ditexp.reading import parse_json, unfit
+from ditexp.reference.gaussian import FEATURES, checked
+from ditexp.tensors import opened_tensors, shape_in
 
 PARTS = ("mean", "covariance")
+KIND, REMEDY = "a statistics file", "prepare one by `python -m ditexp.reference`"
 
 
 class StatisticsFile:
     """name, len(), image_shape and fingerprint() are those of the images it was made from; contents is of the file.
 
-    Raises ValueError when the file is missing, damaged or something else.
+    Raises ValueError when the file is missing, damaged, something else, or its parts contradict each other.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
-        remedy = "prepare one by `python -m ditexp.reference`"
-        try:
-            self.metadata = metadata_of(self.path)
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{path} is not a statistics file ({error}): {remedy}") from None
-        if not {"reference", "image_shape"} <= set(self.metadata):
-            raise ValueError(f"{path} was not written by this version of ditexp.reference: {remedy}")
+        with opened_tensors(self.path, KIND, remedy=REMEDY) as file:
+            self.metadata = file.metadata() or {}
+            if wrong := next(contradictions(file, self.metadata), None):
+                raise unfit(self.path, f"is not {KIND} of this version ({wrong})", REMEDY)
         self.name = self.metadata["reference"]
         self.image_shape = tuple(json.loads(self.metadata["image_shape"]))
 
@@ -72,8 +73,38 @@ class StatisticsFile:
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    with safe_open(path, "pt") as file:
+    with opened_tensors(path, KIND, remedy=REMEDY) as file:
         return file.metadata() or {}
+
+
+def contradictions(file: safe_open, metadata: Mapping[str, str]) -> Iterator[str]:
+    """What a file, by its header, lacks or holds beside what it should."""
+    for key in ("reference", "image_shape", "count", "feature", "fingerprint", "sha256"):
+        if key not in metadata:
+            yield f"it has no {key}"
+    facts = {key: parse_json(metadata[key]) for key in ("image_shape", "count", "feature", "sha256")}
+    count, shape = facts["count"], facts["image_shape"]
+    if not isinstance(shape, list) or len(shape) != 3 or shape[2] not in MODES or not all(map(is_positive, shape)):
+        yield f"its image_shape is {shape}"
+    if not isinstance(facts["feature"], dict) or not isinstance(facts["sha256"], dict):
+        yield "its feature or sha256 is no list of facts"
+    names = set(file.keys())
+    shapes = {name: shape_in(file, name) for name in names}
+    if not {"pool", *(f"pool.{part}" for part in PARTS)} <= names:
+        yield "it has no pool, pool.mean or pool.covariance"
+    if names != facts["sha256"].keys():
+        yield "its tensors are not those that it has checksums of"
+    if not is_positive(count) or shapes["pool"][:1] != (count,):
+        yield f"it is of {count} images, and its pool of shape {shapes['pool']}"
+    if len(shapes["pool"]) != 2 or shapes["pool"][1:] != shapes["pool.mean"]:
+        yield f"its pool is of shape {shapes['pool']}, and pool.mean of {shapes['pool.mean']}"
+    for name, found in shapes.items():
+        if max(found[1:] if name == "pool" else found, default=0) > FEATURES:
+            yield f"its {name} of shape {found} is of more than {FEATURES:,} features"
+
+
+def is_positive(number: object) -> bool:
+    return type(number) is int and number > 0
 
 
 def save_statistics(path: Path, source: ImageSource, feature: Feature, pool: Tensor, gaussians: Mapping) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from ditexp.core import notice
 from ditexp.files import atomic
+from ditexp.records import read_result
 from ditexp.report.grids import side_by_side
 from ditexp.report.page import page as html_page
 from ditexp.report.plots import error_along_t, heat_map, quality_vs_cost
@@ -104,14 +106,22 @@ def read_results(folder: Path) -> list[dict]:
     files = [folder / "cell.json"] if (folder / "cell.json").is_file() else sorted(folder.glob("*/cell.json"))
     if not files:
         raise ValueError(f"{folder} holds neither cell.json nor */cell.json: give the folder of a run or a sweep")
-    return [read_result(file) for file in files]
+    if not (found := readable(files)):
+        raise ValueError(f"{folder} holds no result that can be read: run its command again")
+    return found
 
 
-def read_result(file: Path) -> dict:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
+def readable(files: Iterable[Path]) -> list[dict]:
+    """The results in these files; a notice names each that is damaged."""
+    found = []
+    for file in files:
+        try:
+            found.append(read_result(file))
+        except FileNotFoundError:
+            pass  # removed meanwhile
+        except ValueError as error:
+            notice(f"{error}: it is left out; its run's command writes it again")
+    return found
 
 
 def study_results(outputs: Path, study: str) -> list[dict]:
@@ -120,8 +130,8 @@ def study_results(outputs: Path, study: str) -> list[dict]:
     A failure is left out once the same cell is done.
     """
     files = [*outputs.glob("runs/*/cell.json"), *outputs.glob("runs/*/*/cell.json")]
-    files.sort(key=lambda file: file.stat().st_mtime)
-    found = [result for file in files if (result := read_result(file)).get("study") == study]
+    files.sort(key=lambda file: file.stat().st_mtime if file.exists() else 0)  # a sweep may be removing it
+    found = [result for result in readable(files) if result.get("study") == study]
     newest = {json.dumps(result["settings"], sort_keys=True): result["id"] for result in found}
     return list({result["id"]: result for result in found if result["id"] in set(newest.values())}.values())
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
-from ditexp.core import Sheet
+from ditexp.core import Sheet, notice
 from ditexp.report.columns import is_finite
 from ditexp.report.table import Table
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_SAMPLES = 9
 FRAME_MS = 80
+GIF_END = b"\x3b"
 
 
 def side_by_side(table: Table) -> Figure | None:
@@ -32,7 +33,10 @@ def side_by_side(table: Table) -> Figure | None:
         return None
     from matplotlib.figure import Figure
 
-    tiles = [fit(Image.open(table.results[row]["grid"]).convert("RGB"), columns) for row in rows]
+    tiles = {row: fit(picture, columns) for row in rows if (picture := opened(table.results[row]["grid"]))}
+    rows, tiles = list(tiles), list(tiles.values())
+    if not rows:
+        return None
     width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
     gap = 24
     titles = [textwrap.wrap(table.label(row), width // 9) for row in rows]
@@ -71,7 +75,7 @@ def choose_samples(table: Table) -> tuple[list[int], int]:
     if not table.results:
         return [], 0
     steps = table.column("steps").values
-    shown = [row for row, result in enumerate(table.results) if Path(result.get("grid") or "").is_file()]
+    shown = [row for row, result in enumerate(table.results) if is_picture(Path(result.get("grid") or ""))]
     by_steps = sorted(shown, key=lambda row: (table.label(row), steps[row] or 0))
     lines = [list(line) for _, line in groupby(by_steps, key=table.label)]
     lines.sort(key=min)  # rows are ordered from best to worst
@@ -81,6 +85,41 @@ def choose_samples(table: Table) -> tuple[list[int], int]:
     lines = lines[: MAX_SAMPLES // columns]
     chosen = [line[i] for line in lines for i in spread(len(line), columns)]
     return chosen, columns if all(len(line) >= columns for line in lines) and columns > 1 else min(3, len(chosen))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a .png or .gif is there and complete; a notice names one that is damaged."""
+    if not path.is_file():
+        return False
+    try:
+        with Image.open(path) as image:
+            if image.format != path.suffix[1:].upper():
+                raise ValueError(f"a {image.format} file")
+            if image.format == "PNG":
+                image.verify()  # checksums; nothing is decoded
+            else:
+                for frame in ImageSequence.Iterator(image):
+                    frame.load()
+                if not path.read_bytes().endswith(GIF_END):
+                    raise ValueError("its end is missing")
+    except Exception as error:  # Pillow raises nearly anything
+        damaged(path, error)
+        return False
+    return True
+
+
+def opened(path: str) -> Image.Image | None:
+    """In RGB; None, which a notice tells, if it is damaged."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except Exception as error:
+        return damaged(path, error)
+
+
+def damaged(path: Path | str, error: Exception) -> None:
+    reason = "no image is in it" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())[:80]
+    notice(f"{path} is damaged ({reason}): it is left out, until the run that drew it is run again")
 
 
 def spread(count: int, wanted: int) -> list[int]:

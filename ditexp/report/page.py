@@ -9,7 +9,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from string import Template
 
@@ -17,7 +16,7 @@ import yaml
 from PIL import Image
 
 from ditexp.report.columns import Column, is_finite, plain, protocol_of
-from ditexp.report.grids import choose_samples
+from ditexp.report.grids import choose_samples, damaged, is_picture
 from ditexp.report.plots import PALETTE, line_styles
 from ditexp.report.table import Table
 
@@ -250,12 +249,14 @@ def embed(paths: Iterable[str]) -> dict[str, dict]:
 
     What small pictures spare of their share is left to large ones.
     """
-    sizes = {path: Path(path).stat().st_size for path in set(paths) if Path(path).is_file()}
+    sizes = {path: Path(path).stat().st_size for path in set(paths) if is_picture(Path(path))}
     left, pictures = BUDGET, {}
     for done, path in enumerate(sorted(sizes, key=lambda path: (sizes[path], path))):
-        with suppress(OSError):  # gone by now, or not a picture
+        try:
             pictures[path] = picture = picture_data(Path(path).read_bytes(), room=left // (len(sizes) - done))
             left -= len(picture["uri"])
+        except Exception as error:  # Pillow raises nearly anything for what is no picture
+            damaged(path, error)
     return pictures
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from yaml import YAMLError
 
+from ditexp.core import in_line
+from ditexp.reading import read_yaml
 from ditexp.report.columns import COSTS, METRICS, feature_of, protocol_of
 
 # The names of result["settings"]: choices of groups, whose own settings are <group>.<setting>, and plain values.
@@ -109,14 +110,11 @@ class Published:
 
 def load(path: Path | str) -> Published:
     """The published numbers of a study. Raises ValueError, one line, for whatever is missing, unknown or mistyped."""
+    node = read_yaml(path, "a study's published.yaml", remedy="see docs/studies.md")
     try:
-        node = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, YAMLError) as error:
-        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    try:
-        return parse(node)
+        return parse(OmegaConf.to_container(node))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(in_line(f"{path}: {error}", 400)) from None
 
 
 def parse(node: Any) -> Published:
@@ -125,7 +123,7 @@ def parse(node: Any) -> Published:
     rows = []
     for number, given in enumerate(study.rows, 1):
         row = made(Row, given, f"row {number}")
-        where = f"row '{row.name}'"
+        where = f"row '{in_line(row.name, 60)}'"
         tolerances = {
             name: made(Tolerance, tolerance, f"{where}, tolerance.{name}")
             for name, tolerance in (study.tolerance | row.tolerance).items()
@@ -151,12 +149,12 @@ def made(cls: type, node: Any, where: str) -> Any:
     """An instance of one of the classes above. Raises ValueError for keys it doesn't have, lacks or has mistyped."""
     known = {part.name: part for part in dataclasses.fields(cls)}
     if not isinstance(node, dict):
-        raise ValueError(f"{where} is {node!r}: give {', '.join(known)}")
+        raise ValueError(f"{where} is {in_line(repr(node), 60)}: give {', '.join(known)}")
     for key, value in node.items():
         one_of(key, known, f"{where}, key")
         kinds, words = zip(*(KINDS[name] for name in known[key].type.split(" | ")))
         if isinstance(value, bool) or not any(isinstance(value, kind) for kind in kinds):
-            raise ValueError(f"{where}, {key} is {value!r}: give {' or '.join(words)}")
+            raise ValueError(f"{where}, {key} is {in_line(repr(value), 60)}: give {' or '.join(words)}")
     needed = [name for name, part in known.items() if part.default is part.default_factory is dataclasses.MISSING]
     if missing := [name for name in needed if node.get(name) in (None, "")]:
         raise ValueError(f"{where} has no {', '.join(missing)}")
@@ -169,7 +167,7 @@ def check_row(row: Row, where: str) -> None:
     for name, number in row.numbers.items():
         one_of(name, NUMBERS, f"{where}, metric")
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-            raise ValueError(f"{where}, {name} is {number!r}: give a number")
+            raise ValueError(f"{where}, {name} is {in_line(repr(number), 60)}: give a number")
         if name not in row.tolerance:
             raise ValueError(f"{where}, {name} has no tolerance")
     for name in row.unverified:
@@ -190,4 +188,5 @@ def one_of(name: Any, known: Iterable[str], where: str) -> None:
     if name not in known:
         close = difflib.get_close_matches(str(name), known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"{where} '{name}' is unknown{hint}; there are {', '.join(known) or 'none'}")
+        what = in_line(str(name), 60)
+        raise ValueError(f"{where} '{what}' is unknown{hint}; there are {in_line(', '.join(known) or 'none', 60)}")

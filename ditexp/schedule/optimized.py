@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ditexp.core import in_line
 from ditexp.files import digest
+from ditexp.reading import read_facts, unfit
 from ditexp.schedule.base import Steps
 
 
@@ -37,16 +40,28 @@ class Optimized(Steps):
         file = Path(self.found)
         if file.is_dir() or (file.suffix != ".json" and not file.is_file()):
             file = file / f"{digest(flow)}.json"
-        if not file.is_file():
-            raise ValueError(
-                f"schedule=optimized has no {file}, the grids for this model, solver and guidance: find them by "
-                "`python -m ditexp.optimize` with the same, or give schedule.found=<file>"
+        if not file.exists():
+            raise unfit(
+                f"schedule=optimized has no {file},",
+                "the grids for this model, solver and guidance",
+                "find them by `python -m ditexp.optimize`",
             )
-        grids = json.loads(file.read_text())["grids"]
+        kind, remedy = "a file of grids", "find them by `python -m ditexp.optimize`"
+        grids = read_facts(file, kind, remedy=remedy, needed={"grids": dict})["grids"]
         if str(self.steps) not in grids:
-            known = ", ".join(grids)
+            known = in_line(", ".join(grids), 60)
             raise ValueError(f"steps={self.steps}: {file} has grids of {known} steps; max_steps of ditexp.optimize")
-        return replace(self, points=tuple(grids[str(self.steps)]))
+        points = grids[str(self.steps)]
+        if not is_grid(points) or len(points) != self.steps + 1:
+            raise unfit(file, f"is not {kind}: of {self.steps} steps it has {points}", remedy)
+        return replace(self, points=tuple(points))
 
     def grid(self) -> Tensor:
         return torch.tensor(self.points, dtype=torch.float64)
+
+
+def is_grid(points: object) -> bool:
+    """Whether a value from JSON is a list of times that rise to 1."""
+    if not isinstance(points, list) or not all(type(t) in (int, float) and math.isfinite(t) for t in points):
+        return False
+    return points[-1:] == [1] and points[0] >= 0 and all(t0 < t1 for t0, t1 in pairwise(points))

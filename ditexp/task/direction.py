@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,18 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ditexp.content import unchanged
 from ditexp.core import Condition, Data, tell_of_fewer_classes
+from ditexp.npz_files import npy_header
+from ditexp.pickles import read_pickled
+from ditexp.reading import opened, unfit
 from ditexp.task.pixels import by
+from ditexp.tensors import opened_tensors
 
+FILE_BYTES = 2**28
+KIND, REMEDY = "a file of one tensor", "save one tensor of real, finite numbers"
 BATCH = 64  # whatever the run's own batches are, so that their size doesn't change a direction's last bits
 
 
@@ -110,22 +113,17 @@ class Given:
     """
 
     def __init__(self, path: str):
-        self.path = path
-        try:
-            with unchanged(path) as sha256:
-                found = READERS[Path(path).suffix](path)
-            self.identity = {"sha256": sha256}
-        except OSError as error:
-            raise ValueError(f"task.direction={path} cannot be read: {error.strerror or error}") from None
-        except (SafetensorError, pickle.UnpicklingError, RuntimeError, TypeError, ValueError, EOFError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise ValueError(f"task.direction={path} is damaged, or holds code ({reason}): save one tensor") from None
+        self.path, name = path, f"task.direction={path}"
+        opened(path, KIND, most=FILE_BYTES, name=name).close()  # before it is hashed
+        with unchanged(path) as sha256:
+            found = READERS[Path(path).suffix](path, name)
+        self.identity = {"sha256": sha256}
         tensors = list(found.values()) if isinstance(found, dict) else [found]
         if len(tensors) != 1 or not isinstance(tensors[0], Tensor) or tensors[0].is_complex():
-            raise ValueError(f"task.direction={path} holds no single tensor of real numbers: save one")
+            raise unfit(name, "holds no single tensor of real numbers", REMEDY)
         self.tensor = tensors[0].float()
         if not self.tensor.isfinite().all():
-            raise ValueError(f"task.direction={path} holds NaN or Inf: save finite numbers")
+            raise unfit(name, "holds NaN or Inf", REMEDY)
 
     def check(self, sampler, edit) -> None:
         if self.tensor.shape != sampler.model.sample_shape:
@@ -139,10 +137,28 @@ class Given:
         return None
 
 
+def read_npy(path: str, name: str) -> Tensor:
+    try:
+        with opened(path, KIND, name=name) as file:
+            header = npy_header(file)
+            content = file.read(min(header.bytes, FILE_BYTES) + 1)
+        if len(content) != header.bytes or header.dtype.hasobject:
+            raise ValueError(f"it has {len(content):,} bytes for {header.shape} of {header.dtype}")
+        array = np.frombuffer(content, header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
+        return torch.from_numpy(np.array(array, dtype=header.dtype.newbyteorder("=")))
+    except (TypeError, ValueError) as error:  # types that torch lacks
+        raise unfit(name, f"is damaged, or holds code ({error})", REMEDY) from None
+
+
+def read_safetensors(path: str, name: str) -> dict[str, Tensor]:
+    with opened_tensors(path, KIND, remedy=REMEDY, name=name) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
 READERS = {
-    ".npy": lambda path: torch.from_numpy(np.load(path, allow_pickle=False)),
-    ".safetensors": load_file,
-    ".pt": lambda path: torch.load(path, map_location="cpu", weights_only=True),
+    ".npy": read_npy,
+    ".safetensors": read_safetensors,
+    ".pt": lambda path, name: read_pickled(path, KIND, remedy=REMEDY, name=name),
 }
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ditexp.content import unchanged
+from ditexp.image_files import opened_image
 
 SIDES = ("left", "right", "top", "bottom")
 
@@ -92,11 +92,10 @@ class ImageMask:
         self.name = f"task.mask={path}"
         if not Path(path).is_file():
             raise ValueError(f"{self.name}: choose half, box or random, or give the path of a black and white image")
-        try:
-            with unchanged(path) as sha256, Image.open(path) as image:
-                colours = np.asarray(image.convert("RGBA"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{self.name} cannot be read as an image ({error}): give a PNG") from None
+        with opened_image(path, name=self.name):  # its header, before it is hashed
+            pass
+        with unchanged(path) as sha256, opened_image(path, name=self.name) as image:
+            colours = np.asarray(image.convert("RGBA"))
         white, black = ((colours == (level, level, level, 255)).all(-1) for level in (255, 0))
         if not (white | black).all():
             share = 1 - (white | black).mean()

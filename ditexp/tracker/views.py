@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ditexp.card import amount
 from ditexp.report.columns import Column, feature_of, is_finite
+from ditexp.report.grids import is_picture
 from ditexp.report.plots import pareto_front
 from ditexp.report.table import Table
 
@@ -57,10 +58,10 @@ def show_report(run, results: Sequence[dict], table: Table, paths: Mapping[str, 
 
 
 def media_of(paths: Mapping[str, str | Path | None]) -> dict:
-    """Of those that exist, a .gif as a film."""
+    """Of those that are there and whole, a .gif as a film."""
     import wandb
 
-    files = {name: Path(path) for name, path in paths.items() if path and Path(path).is_file()}
+    files = {name: Path(path) for name, path in paths.items() if path and is_picture(Path(path))}
     media = {".png": lambda path: wandb.Image(path), ".gif": lambda path: wandb.Video(path, format="gif")}
     return {name: media[file.suffix](str(file)) for name, file in files.items()}
 

@@ -1,0 +1,76 @@
+"""What a machine is short of when a run fails: disk, memory, open files, processes; where, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import resource
+import signal
+from collections.abc import Iterator
+
+FREE_DISK = "free some space, for example by `python -m ditexp.samples gc`, or choose another disk"
+FREE_MEMORY = "take a smaller batch_size (or feature.batch_size), or fewer workers"
+FEWER_WORKERS = "take fewer workers (devices=cpu:1)"
+MORE_PROCESSES = "take fewer workers, end other processes, or raise the limit"
+
+SHARED_MEMORY = "/dev/shm"  # where processes that load images put them
+MORE_SHARED_MEMORY = "take fewer workers (workers=0 needs none of it), a smaller batch_size, or docker's --shm-size"
+
+# Remedies by the error's number, each after a place and the system's own words.
+REMEDIES = {
+    errno.ENOSPC: f"{FREE_DISK} (`df -h` and `df -i` tell what is left)",
+    errno.EDQUOT: f"{FREE_DISK} (`quota -s` tells what is left)",
+    errno.EFBIG: "let files be larger (`ulimit -f unlimited`), or choose another disk",
+    errno.EMFILE: "let more files be open (`ulimit -n 4096`; it is {open_files}), or take fewer workers",
+    errno.ENFILE: "all processes together have too many files open: end some",
+    errno.ENOMEM: FREE_MEMORY,
+}
+
+# What the end of a sampling worker most likely means, by its exit code.
+NO_THREADS = os.EX_OSERR
+ENDINGS = {
+    NO_THREADS: f"too few processes and threads are allowed (`ulimit -u`); {MORE_PROCESSES}",
+    -signal.SIGKILL: f"most likely the machine is out of memory; {FEWER_WORKERS} or a smaller batch_size",
+    -signal.SIGBUS: "most likely a file that it reads was cut short, or the disk below it is full",
+    -signal.SIGXCPU: "it has used up its processor time (`ulimit -t`): raise the limit, and run again",
+}
+
+
+def shortage(error: BaseException) -> str | None:
+    """What was short, where, and the remedy, in one line; None where an error is of another kind.
+
+    A shortage of what any work takes is found behind other errors, too: of a file that could not be opened for it, they
+    say that it is damaged.
+    """
+    for cause in chain(error):
+        if isinstance(cause, OSError) and cause.errno in REMEDIES:
+            place = f"{cause.filename}: " if cause.filename else ""
+            remedy = MORE_SHARED_MEMORY if cause.filename == SHARED_MEMORY else REMEDIES[cause.errno]
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"{place}{cause.strerror}: {remedy.format(open_files=limit)}"
+    if not isinstance(error, RuntimeError | MemoryError | BlockingIOError):
+        return None
+    text = " ".join(str(error).split())
+    if (isinstance(error, BlockingIOError) and not error.filename) or "can't start new thread" in text:
+        limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+        allowed = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit})"
+        return f"no further process or thread may be started{allowed}: {MORE_PROCESSES}"
+    if re.search("CUDA.* out of memory|CUBLAS_STATUS_ALLOC_FAILED", text):
+        return f"the GPU is out of memory{in_brackets(text)}: take a smaller batch_size (or feature.batch_size)"
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return f"out of memory{in_brackets(text)}: {FREE_MEMORY}"
+    return None
+
+
+def in_brackets(text: str) -> str:
+    """How much was asked for, as far as the error tells."""
+    found = re.search(r"(?i)(?:tried|unable) to allocate ([\d.]+ ?\w+)", text)
+    return f" ({found[1]} more were asked for)" if found else ""
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it was raised from or in place of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
