@@ -63,6 +63,14 @@ def test_features_of_the_reference_are_extracted_once_and_before_samples_are_mad
     assert not list(tmp_path.rglob("*.claim"))
 
 
+def test_where_features_cannot_be_kept_none_are_extracted_before_sampling(tmp_path):
+    np.savez(tmp_path / "x.npz", PICTURES)
+    (tmp_path / "features").write_text("no folder")
+    network = Network()
+    prepare(NpzReference(tmp_path / "x.npz"), network, tmp_path)
+    assert network.seen == 0
+
+
 def test_of_two_processes_one_extracts_and_the_other_waits(tmp_path, monkeypatch):
     np.savez(tmp_path / "x.npz", PICTURES)
     reference, network, first = NpzReference(tmp_path / "x.npz"), Network(), Network()
