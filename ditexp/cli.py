@@ -26,14 +26,14 @@ from ditexp.reading import UnfitFile, read_yaml
 from ditexp.settings import NUMBERS, PACKAGE, ConfigError, options_of, packaged, settle, types_of, unknown_key
 from ditexp.shortage import shortage
 from ditexp.streams import without_readers
-from ditexp.temporary import settle_temporary_folder
+from ditexp.system import require_utf_8, settle_temporary_folder
 
 PLUGINS = str(PACKAGE / "_plugins")
 OmegaConf.register_new_resolver("process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True)
 
 
-MAX_INT = 2**63 - 1  # beyond it numpy makes floats of seeds, so that two of them may be one
-MOST = {  # of what takes memory, files or time without end
+MAX_INT = 2**63 - 1  # numpy makes floats of larger seeds, so that two of them may be one
+MOST = {  # of what would take memory, files or time without end
     "num_samples": 10**8,
     "batch_size": 2**20,
     "forwards": 10**5,
@@ -73,6 +73,7 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
         def main() -> None:
             register_with_hydra()
             try:
+                require_utf_8()
                 about = sys.modules[function.__module__].__doc__
                 typed = arguments.read(sys.argv[1:], config_name=config_name, about=about)
             except ConfigError as error:

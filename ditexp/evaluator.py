@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,7 +132,10 @@ class Evaluator:
         if are_kept(self.reference, self.feature, cache):
             return
         folder, what = folder_of(self.reference.fingerprint(), self.feature, cache), "features of the reference"
-        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):  # nothing would be kept: `score` extracts them, and says so
+            return
         with progress_bar(f"{title}, {what}", total=len(self.reference)) as bar, Claims(folder) as claims:
             while not claims.take("features"):
                 bar.note("waiting for another process that extracts them")

@@ -46,16 +46,16 @@ def state_dict_of(state: object, *, name: str, kind: str, anchor: str, ema: bool
             f"{name} has averaged weights at {unnamed}, but not as {kind} names its own: choose model.ema=false for "
             "the others, or rename them"
         )
-    if len(chosen) > 1:
+    if any(are_others(one.weights, chosen[0].weights) for one in chosen[1:]):
         places = " and ".join(one.where or "the top" for one in chosen[:NAMED])
         raise ValueError(f"{name} holds several networks, at {places}: {REMEDY}, of the one that is meant")
     if not chosen and averaged:
         raise ValueError(f"{name} holds averaged weights alone, at {averaged[0].where}: choose model.ema=true")
     if not chosen:
-        keys = [str(key) for key in state] if isinstance(state, Mapping) else []
-        if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
-            raise ValueError(f"{name} holds no state dict (keys: {', '.join(keys[:8])[:120] or 'none'})")
-        raise ValueError(f"{name} is not {kind}: it has no {anchor!r} (it has {', '.join(keys[:3])[:120]})")
+        if weights := some(list(names_below(state))):
+            raise ValueError(f"{name} is not {kind}: it has no {anchor!r} (it has {weights[:120]})")
+        keys = ", ".join(map(str, list(state)[:8])) if isinstance(state, Mapping) else ""
+        raise ValueError(f"{name} holds no state dict (keys: {keys[:120] or 'none'})")
     return in_float32(chosen[0].weights, name)
 
 
@@ -76,6 +76,18 @@ def networks(state: object, name: str, anchor: str, where: tuple[str, ...] = ())
         inside = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
         inside.pop("n_averaged", None)
         yield Found(".".join([*where, *prefix.split(".")]).strip("."), inside)
+
+
+def are_others(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return weights.keys() != others.keys() or any(not torch.equal(weights[key], others[key]) for key in weights)
+
+
+def names_below(state: object, depth: int = 0) -> Iterator[str]:
+    """The names of all tensors below a dictionary, without the keys that lead to them."""
+    for key, value in state.items() if isinstance(state, Mapping) and depth <= DEEPEST else ():
+        if isinstance(value, Tensor):
+            yield str(key)
+        yield from names_below(value, depth + 1)
 
 
 def averages(state: object, depth: int = 0) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import multiprocessing.util
 import os
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp import optimize, temporary, train
+from ditexp import optimize, system, train
 from ditexp.cell import check_numbers
 from ditexp.core import ConfigError
 from ditexp.devices import choose_devices
@@ -43,25 +44,32 @@ def test_sockets_go_where_their_paths_are_short(new_process, tmp_path):
     long = tmp_path / ("d" * 100)
     long.mkdir()
     new_process.setenv("TMPDIR", str(long))
-    temporary.settle_temporary_folder()
+    system.settle_temporary_folder()
     assert Path(multiprocessing.util.get_temp_dir()).parent == Path(os.environ["RAY_TMPDIR"]) == Path("/tmp")
     Listener(family="AF_UNIX").close()
     assert tempfile.gettempdir() == str(long)  # other files may need the room that is there
     with new_process.context() as patched:
-        patched.setattr(temporary, "SHORT", ["/nowhere"])
+        patched.setattr(system, "SHORT", ["/nowhere"])
         with refused([f"TMPDIR={long} is too long for a socket's path: set it to"]):
-            temporary.settle_temporary_folder()
+            system.settle_temporary_folder()
 
 
 def test_a_temporary_folder_that_is_not_there_is_said(new_process, tmp_path, caplog):
     new_process.setenv("TMPDIR", str(tmp_path / "gone"))
-    temporary.settle_temporary_folder()
+    system.settle_temporary_folder()
     assert f"TMPDIR={tmp_path / 'gone'} is no folder that can be written: temporary files go to /" in caplog.text
     assert os.environ["TMPDIR"] == tempfile.gettempdir()
     new_process.setattr(tempfile, "tempdir", None)
     new_process.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
     with refused(["no folder can hold temporary files: set TMPDIR=..."]):
-        temporary.settle_temporary_folder()
+        system.settle_temporary_folder()
+
+
+def test_text_that_is_not_utf_8_is_refused(monkeypatch):
+    system.require_utf_8()
+    monkeypatch.setattr(locale, "getpreferredencoding", lambda do_setlocale: "ANSI_X3.4-1968")
+    with refused(["text is ANSI_X3.4-1968 in this locale, not UTF-8: set PYTHONUTF8=1 in the shell"]):
+        system.require_utf_8()
 
 
 @pytest.mark.slow

@@ -63,6 +63,14 @@ def test_features_of_the_reference_are_extracted_once_and_before_samples_are_mad
     assert not list(tmp_path.rglob("*.claim"))
 
 
+def test_where_features_cannot_be_kept_none_are_extracted_before_sampling(tmp_path):
+    np.savez(tmp_path / "x.npz", PICTURES)
+    (tmp_path / "features").write_text("no folder")
+    network = Network()
+    prepare(NpzReference(tmp_path / "x.npz"), network, tmp_path)
+    assert network.seen == 0
+
+
 def test_of_two_processes_one_extracts_and_the_other_waits(tmp_path, monkeypatch):
     np.savez(tmp_path / "x.npz", PICTURES)
     reference, network, first = NpzReference(tmp_path / "x.npz"), Network(), Network()
@@ -167,6 +175,8 @@ def test_a_statistics_file_stands_for_its_images(tmp_path):
     assert torch.equal(real.pool, features.pool) and real.gaussians["pool"].count == 600 and feature.calls == 0
     assert torch.equal(real.gaussians["pool"].covariance, mean_and_covariance(features.pool).covariance)
     assert reference_features(reference, feature, tmp_path, outputs=(), statistics={"pool"}).pool is None
+    write_statistics(tmp_path / "again.safetensors", tmp_path)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
 def test_a_statistics_file_is_known_by_all_that_is_in_it(tmp_path):

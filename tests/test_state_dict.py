@@ -83,6 +83,7 @@ def test_mixed_precisions_are_said_in_one_line(tmp_path, caplog):
         {"model": prefixed("module.", OTHERS), "ema": prefixed("module._orig_mod."), "opt": {"state": {0: {}}}},
         {"model": {"state_dict": prefixed("_orig_mod.")}},
         WEIGHTS | {"step": 3},
+        {"model": WEIGHTS, "state_dict": prefixed("module.")},  # one network under two names
     ],
     ids=lambda state: ",".join(list(state)[:1] + list(state)[-1:]),
 )
@@ -108,7 +109,7 @@ HEAD = "blocks.0.attn.proj.weight"
     ("state", "words"),
     [
         ({"a": WEIGHTS, "b": OTHERS}, ["holds several networks, at a and b: save its state dict alone"]),
-        ({"student": WEIGHTS} | prefixed("teacher."), ["holds several networks, at student and teacher"]),
+        ({"student": WEIGHTS} | prefixed("teacher.", OTHERS), ["holds several networks, at student and teacher"]),
         (prefixed("module.") | WEIGHTS, ["holds pos_embed twice, once as pos_embed: save its state"]),
         (
             WEIGHTS | {HEAD: torch.zeros(24, 24, dtype=torch.int8)},
@@ -128,11 +129,12 @@ HEAD = "blocks.0.attn.proj.weight"
         (WEIGHTS | {"blocks.x.y": torch.zeros(1)}, ["is not a DiT: its weights have other shapes"]),
         (WEIGHTS | {"pos_embed": torch.zeros(1)}, ["is not a DiT: its weights have other shapes"]),
         ({"conv.weight": torch.zeros(3)}, ["is not a DiT: it has no 'x_embedder.proj.weight' (it has conv.weight)"]),
+        ({"net": {"a": torch.zeros(3), "b": torch.zeros(3)}}, ["it has no 'x_embedder.proj.weight' (it has a, b)"]),
         ({"epoch": 3}, ["holds no state dict (keys: epoch)"]),
         (5, ["holds no state dict (keys: none)"]),
         (torch.zeros(3), ["holds no state dict (keys: none)"]),
         ([WEIGHTS], ["holds no state dict"]),
-        ({0: {1: torch.zeros(2)}}, ["holds no state dict (keys: 0)"]),
+        ({0: {1: 2}}, ["holds no state dict (keys: 0)"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -162,7 +164,8 @@ def test_a_feature_networks_weights_are_read_as_a_models_are(tmp_path, caplog):
     assert "half.safetensors holds weights in float16, which are converted to float32" in caplog.text
     assert all(torch.equal(value, state[key].half().float()) for key, value in feature.network.state_dict().items())
     with refused(["several networks"]):
-        state_dict_of({"ema": state, "model": state}, name="x", kind="a network", anchor="head.weight")
+        twice = {key: 2 * value for key, value in state.items()}
+        state_dict_of({"ema": state, "model": twice}, name="x", kind="a network", anchor="head.weight")
     with refused(["other.safetensors is no digits classifier: head.bias is (3,), not (10,)"]):
         DigitsFeature(weights=saved(tmp_path / "other.safetensors", state | {"head.bias": torch.zeros(3)}))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -133,7 +134,8 @@ def read_state(path: Path) -> tuple[dict, dict]:
             with safe_open(path, "pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         is_mappable = zipfile.is_zipfile(path)  # since torch 1.6
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_mappable), {}
+        with warnings.catch_warnings(action="ignore"):  # of sparse tensors, which are refused
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_mappable), {}
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower():
             raise ValueError(f"{name} holds pickled code, which is never run: save its state dict alone") from None

@@ -1,7 +1,9 @@
-"""Where temporary files and the sockets of processes go."""
+"""What every command needs of the system: text in UTF-8, a folder for temporary files, short paths for sockets."""
 
 from __future__ import annotations
 
+import codecs
+import locale
 import multiprocessing.util
 import os
 import tempfile
@@ -39,6 +41,13 @@ def settle_temporary_folder() -> None:
             multiprocessing.util.get_temp_dir()  # made now, it stays
         finally:
             tempfile.tempdir = folder
+
+
+def require_utf_8() -> None:
+    """Raise ConfigError where Python takes files and names for another encoding, in which reports can't be written."""
+    encoding = locale.getpreferredencoding(False)
+    if codecs.lookup(encoding).name != "utf-8":
+        raise ConfigError(f"text is {encoding} in this locale, not UTF-8: set PYTHONUTF8=1 in the shell")
 
 
 def leaves_room(folder: str) -> bool:
