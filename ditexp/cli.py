@@ -22,7 +22,9 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ditexp.escape import printable
 from ditexp.settings import PACKAGE, ConfigError, packaged, settle, unknown_key
+from ditexp.terminal import accept_any_text
 
 PLUGINS = str(PACKAGE / "_plugins")
 OmegaConf.register_new_resolver("process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True)
@@ -51,6 +53,7 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
 
     def decorate(function: Callable[[DictConfig], None]) -> Callable[[], None]:
         def main() -> None:
+            accept_any_text()
             register_with_hydra()
             sys.argv[1:] = with_their_groups(sys.argv[1:])
             signal.signal(signal.SIGTERM, terminate)
@@ -135,7 +138,7 @@ def exit_with(code: int, *errors: Exception | str) -> None:
     if os.environ.get("DITEXP_DEBUG") == "1" and isinstance(errors[0], Exception):
         raise errors[0]
     for line in dict.fromkeys(line for error in errors for line in describe(error)):
-        print(f"ditexp: {line}", file=sys.stderr)
+        print(f"ditexp: {printable(line)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -21,9 +21,9 @@ from ditexp.features import feature_cache
 from ditexp.files import atomic, digest
 from ditexp.images import FolderImages, ImageSource, NpzImages
 from ditexp.provenance import provenance
-from ditexp.report import wide_console
 from ditexp.report.columns import MISSING, reference_in_words
 from ditexp.store import SampleStore, folder_named
+from ditexp.terminal import wide_terminal
 
 
 @command("evaluate")
@@ -106,7 +106,7 @@ def units_of(images: SampleStore, count: int) -> Sequence[int] | None:
 
 
 def show(result: dict, out: Path) -> None:
-    protocol, console = result["protocol"], wide_console()
+    protocol, terminal = result["protocol"], wide_terminal()
     images, reference = protocol["images"], protocol["reference"]
     against = f" against {reference_in_words(reference)}" if reference else ""
     table = Table()
@@ -117,13 +117,13 @@ def show(result: dict, out: Path) -> None:
         found = result["deviations"].get(name)
         deviation = stdev(found["halves"]) if found else 0.0  # which all halves that agree have, too
         table.add_row(name, f"{value:.6g}", f"{deviation:.2g}" if deviation else MISSING)
-    console.print(f"{images['count']:,} images of {images['name']}{against}", highlight=False, soft_wrap=True)
+    terminal.print(f"{images['count']:,} images of {images['name']}{against}", soft_wrap=True)
     facts = [f"protocol {protocol['protocol']}", *protocol["changed"], f"features {protocol['feature']['name']}"]
-    console.print(", ".join(facts), highlight=False, soft_wrap=True)
-    console.print(table)
+    terminal.print(", ".join(facts), soft_wrap=True)
+    terminal.print(table)
     if protocol["beyond"]:
-        console.print(f"{protocol['protocol']}'s evaluator has no {', '.join(protocol['beyond'])}", highlight=False)
-    console.print(str(out), soft_wrap=True)
+        terminal.print(f"{protocol['protocol']}'s evaluator has no {', '.join(protocol['beyond'])}")
+    terminal.print(str(out), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,28 +14,32 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ditexp.escape import one_line
+from ditexp.terminal import Terminal
+
 
 class Bar:
     def __init__(self, progress: Progress, task: int):
         self.progress, self.task = progress, task
 
     def advance(self, amount: int, *, note: str = "") -> None:
-        self.progress.update(self.task, advance=amount, note=note)
+        self.progress.update(self.task, advance=amount, note=one_line(note))
 
     def note(self, text: str) -> None:
-        self.progress.update(self.task, note=text)
+        self.progress.update(self.task, note=one_line(text))
 
 
 @contextmanager
 def progress_bar(description: str, *, total: int, completed: int = 0, unit: str = "images") -> Iterator[Bar]:
     """A bar over `total` units, on stderr, gone when done."""
-    console = Console(stderr=True)
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)]
+    console = Terminal(stderr=True)
+    described = TextColumn("{task.description}", markup=False)
+    columns = [described, BarColumn(), MofNCompleteColumn(), TextColumn(unit)]
     columns += [
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     ]
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Bar(progress, progress.add_task(description, total=total, completed=completed, note=""))
+        yield Bar(progress, progress.add_task(one_line(description), total=total, completed=completed, note=""))

@@ -10,26 +10,27 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from ditexp.card import amount
 from ditexp.claims import Claims
+from ditexp.escape import printable
 from ditexp.export import export
 from ditexp.files import abandoned
 from ditexp.progress import progress_bar
-from ditexp.report import wide_console
 from ditexp.store import SampleStore, folder_named
+from ditexp.terminal import accept_any_text, wide_terminal
 
 DAY = 86_400  # seconds
 
 
 def main() -> None:
+    accept_any_text()
     arguments = parse()
     try:
         sys.exit(arguments.verb(arguments))
     except (ValueError, OSError) as error:
-        print(f"ditexp: {error}", file=sys.stderr)
+        print(f"ditexp: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -74,9 +75,9 @@ def ls(arguments: argparse.Namespace) -> int:
         counts = (f"{images:,}", f"{len(store):,}", amount(size))
         about = store.about()
         made_by = f"{hosts} {about['provenance']['time'][:10]}"
-        table.add_row(store.id, *counts, state, escape(about["command"]), made_by)
+        table.add_row(store.id, *counts, state, about["command"], made_by)
     if table.row_count:
-        wide_console().print(table)
+        wide_terminal().print(table)
     else:
         print(f"no sample sets in {arguments.outputs / 'samples'}")
     return 0

@@ -14,19 +14,19 @@ from typing import ClassVar
 from hydra.experimental.callback import Callback
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ditexp import job
 from ditexp.card import amount
 from ditexp.cell import COMPONENTS, Cell, build, settle_steps, slice_of
 from ditexp.cli import CellsFailed, ConfigError, describe, instantiate, published_file
 from ditexp.files import atomic, free_space
-from ditexp.report import read_result, show, wide_console, write_report
+from ditexp.report import read_result, reason_of, show, write_report
 from ditexp.report.columns import MISSING
 from ditexp.report.published import GROUPS, VALUES, load
 from ditexp.settings import settle
+from ditexp.terminal import print_line, wide_terminal
 from ditexp.tracker import Tracker
 
 
@@ -113,11 +113,11 @@ def failure(cfg: DictConfig, settings: dict, folder: Path, error: Exception) -> 
 def tell(result: dict) -> None:
     title = title_of(result["settings"])
     if result["status"] == "failed":
-        print_line(f"[red]failed[/] {title}: ", result["error"])
+        print_line(Text("failed", "red"), f" {title}: ", result["error"])
     elif result["status"] == "incomplete":
-        print_line(f"[yellow]incomplete[/] {title}: ", result["error"])
+        print_line(Text("incomplete", "yellow"), f" {title}: ", result["error"])
     else:
-        print_line(f"[green]{'cached' if result['cached'] else 'done'}[/] {title}: ", headline(result))
+        print_line(Text("cached" if result["cached"] else "done", "green"), f" {title}: ", headline(result))
 
 
 def leave(result: dict, cfg: DictConfig, folder: Path) -> None:
@@ -128,24 +128,45 @@ def leave(result: dict, cfg: DictConfig, folder: Path) -> None:
 
 
 def finish() -> None:
-    """Print and write the report of the cells that ran; raise if one failed."""
+    """Report on the cells that ran; raise if one failed."""
     if Cells.cfg.hydra.runtime.choices["hydra/launcher"] == "plan":
         return
     cfg, results = Cells.cfg, []
     for folder, cell in Cells.expected.items():
         file = folder / "cell.json"
-        results.append(read_result(file) if file.exists() else lost(cell, folder))
-    folder = Path(cfg.outputs) / "reports" / Cells.folder.name
-    report = write_report(results, folder, title=cfg.study, published=published_file(cfg.study))
-    show(report)
-    if all(result.get("cached") for result in results):
-        print("every cell was done already: nothing was sampled")
-    tracker = tracker_of(cfg)
-    tracker.log_report(cfg.study, results, report.table, report.paths)
-    tracker.close()
+        try:
+            results.append(read_result(file) if file.exists() else lost(cell, folder))
+        except ValueError as error:
+            results.append(lost(cell, folder, str(error)))
+    report_on(results, cfg)
     failed = sum(result["status"] == "failed" for result in results)
     if failed:
         raise CellsFailed(f"{failed} of {len(results)} cells failed; the same command tries them again")
+
+
+def report_on(results: list[dict], cfg: DictConfig) -> None:
+    """Write, print and track the report. What fails there fails no cell: it is named, with what writes it again."""
+    folder, failures = Path(cfg.outputs) / "reports" / Cells.folder.name, []
+    try:
+        report = write_report(results, folder, title=str(cfg.study), published=published_file(cfg.study))
+        failures += report.failed
+    except Exception as error:
+        report, failures = None, [f"{folder} has no report: {reason_of(error)}"]
+    if report:
+        show(report)
+    if all(result.get("cached") for result in results):
+        print("every cell was done already: nothing was sampled")
+    tracker = tracker_of(cfg)
+    try:
+        if report:
+            tracker.log_report(cfg.study, results, report.table, report.paths)
+        tracker.close()
+    except Exception as error:
+        failures.append(f"the report was not tracked: {reason_of(error)}")
+    for line in failures:
+        print_line(Text("warning", "yellow"), f" {line}")
+    if failures:
+        print_line(f"no result is lost; to write the report again: python -m ditexp.report results={Cells.folder}")
 
 
 def check(cells: Mapping[str, DictConfig]) -> None:
@@ -160,7 +181,7 @@ def check(cells: Mapping[str, DictConfig]) -> None:
     built = build_all(cells)
     raise_mistakes(built)
     if message := disk_needed(built.values()):
-        print_line("", message)
+        print_line(message)
 
 
 def settle_all(cells: Mapping[str, DictConfig]) -> None:
@@ -212,7 +233,7 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
     for name, cell in built.items():
         cfg = cells[name]
         if isinstance(cell, ConfigError):
-            table.add_row(escape(name), str(cfg.steps), "", "", "", "", escape("; ".join(describe(cell))), style="red")
+            table.add_row(name, str(cfg.steps), "", "", "", "", "; ".join(describe(cell)), style="red")
             continue
         done = cell.result_path.exists()
         missing = 0 if done else len(cell.store.missing()) * cell.store.block_size
@@ -223,16 +244,14 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
         else:
             cost = ("adaptive", MISSING, MISSING)
             unknown += missing
-        table.add_row(escape(name), *cost, str(cfg.num_samples), str(missing), "cached" if done else "to do")
-    console = wide_console()
-    console.print(table)
+        table.add_row(name, *cost, str(cfg.num_samples), str(missing), "cached" if done else "to do")
+    terminal = wide_terminal()
+    terminal.print(table)
     others = f" and those of {unknown:,} samples with adaptive steps" if unknown else ""
-    console.print(
-        f"{len(cells)} cells, {total:,.0f} network evaluations{others} to make; nothing was run", highlight=False
-    )
+    terminal.print(f"{len(cells)} cells, {total:,.0f} network evaluations{others} to make; nothing was run")
     raise_mistakes(built)
     if message := disk_needed(built.values()):
-        console.print(message, highlight=False, soft_wrap=True)
+        terminal.print(message, soft_wrap=True)
 
 
 def build_all(cells: Mapping[str, DictConfig]) -> dict[str, Cell | ConfigError]:
@@ -298,12 +317,6 @@ def headline(result: dict) -> str:
     cost = result["cost"]
     scores = [f"{key} {value:.4g}" for key, value in result["metrics"].items() if math.isfinite(value)]
     return ", ".join([*scores, f"{cost['forwards']:g} forwards", f"{1000 * cost['seconds_per_image']:.3g} ms/image"])
-
-
-def print_line(label: str, text: str) -> None:
-    console = Console(stderr=True)
-    console.print(label, end="", highlight=False)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def tracker_of(cfg: DictConfig) -> Tracker:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from ditexp.cli import command, is_name, published_file
 from ditexp.report import read_results, show, study_results, write_report
+from ditexp.terminal import print_line
 
 
 @command("report")
@@ -22,10 +23,14 @@ def main(cfg: DictConfig) -> None:
             f"study={cfg.study} is a path: give the name of a study, or results=<folder> of a sweep or a run"
         )
     if cfg.study is not None:
-        name, results = cfg.study, study_results(Path(cfg.outputs), cfg.study)
+        name, (results, damaged) = cfg.study, study_results(Path(cfg.outputs), cfg.study)
     else:
         folders = [Path(folder) for folder in ([cfg.results] if isinstance(cfg.results, str) else cfg.results)]
-        name, results = folders[0].resolve().name, [result for folder in folders for result in read_results(folder)]
+        found = [read_results(folder) for folder in folders]
+        name, results = folders[0].resolve().name, [result for some, _ in found for result in some]
+        damaged = [error for _, errors in found for error in errors]
+    for error in damaged:
+        print_line(f"{error}; remove it, or run its cell again")
     published = published_file(name) if cfg.study is not None else None
     if not results and not published:
         raise ValueError(
@@ -34,7 +39,12 @@ def main(cfg: DictConfig) -> None:
         )
     out = Path(cfg.out) if cfg.out else Path(cfg.outputs) / "reports" / name
     budgets = {"forwards": cfg.forwards, "seconds_per_image": cfg.seconds}
-    show(write_report(results, out, title=name, budgets=budgets, published=published))
+    report = write_report(results, out, title=name, budgets=budgets, published=published)
+    show(report)
+    for line in report.failed:
+        print_line(line)
+    if report.failed or damaged:
+        raise RuntimeError(f"the report in {out} is not complete: see above")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from itertools import groupby
 from math import ceil
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from torch import Tensor
 
-from ditexp.core import Sheet
+from ditexp.core import Sheet, notice
+from ditexp.escape import one_line
 from ditexp.report.columns import is_finite
+from ditexp.report.plots import house_style, wrapped
 from ditexp.report.table import Table
 
 if TYPE_CHECKING:
@@ -26,32 +29,51 @@ FRAME_MS = 80
 
 
 def side_by_side(table: Table) -> Figure | None:
-    """The cells' grids of samples, labelled, same noise in the same place; None if no cell has a grid."""
+    """The cells' grids of samples, labelled, same noise in the same place; None if no cell has a grid.
+
+    The place of a grid that can't be read is empty.
+    """
     rows, columns = choose_samples(table)
-    if not rows:
+    grids = {row: grid for row in rows if (grid := read_picture(table.results[row]["grid"]))}
+    if not grids:
         return None
     from matplotlib.figure import Figure
 
-    tiles = [fit(Image.open(table.results[row]["grid"]).convert("RGB"), columns) for row in rows]
-    width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
+    tiles = {row: fit(grid, columns) for row, grid in grids.items()}
+    width, height = max(tile.width for tile in tiles.values()), max(tile.height for tile in tiles.values())
     gap = 24
-    titles = [textwrap.wrap(table.label(row), width // 9) for row in rows]
-    header = 20 * max(len(title) for title in titles) + 26  # pixels above a tile
+    titles = [wrapped(table.label(row), width // 9, max_lines=4) for row in rows]
+    header = 20 * max(title.count("\n") + 1 for title in titles) + 26  # pixels above a tile
     total = (
         gap + columns * (width + gap),
         gap + -(-len(rows) // columns) * (header + height + gap),
     )
     dpi = 100
     figure = Figure(figsize=(total[0] / dpi, total[1] / dpi), dpi=dpi)
-    for i, (row, tile, title) in enumerate(zip(rows, tiles, titles)):
+    for i, (row, title) in enumerate(zip(rows, titles)):
         x = gap + i % columns * (width + gap)
         top = total[1] - gap - i // columns * (header + height + gap)
         y = top - header
-        figure.figimage(np.asarray(tile), x, y - tile.height)
+        if row in tiles:
+            figure.figimage(np.asarray(tiles[row]), x, y - tiles[row].height)
         at = {"transform": None, "va": "bottom"}
-        figure.text(x, y + 25, "\n".join(title), weight="bold", fontsize=10.5, **at)
-        figure.text(x, y + 8, facts(table, row), color="#707070", fontsize=9, **at)
+        with house_style():
+            figure.text(x, y + 25, title, weight="bold", fontsize=10.5, **at)
+            figure.text(x, y + 8, facts(table, row), color="#707070", fontsize=9, **at)
     return figure
+
+
+def read_picture(path: str | Path) -> Image.Image | None:
+    """As RGB; None, and a notice that names the file, if it is no whole picture."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # beyond twice as large it is an error
+            with Image.open(path) as image:
+                return image.convert("RGB")
+    except Exception as error:  # Pillow raises a dozen kinds
+        reason = "no image" if isinstance(error, UnidentifiedImageError) else one_line(str(error))
+        notice(f"{path} can't be read ({reason or type(error).__name__}): its place in the report is empty")
+        return None
 
 
 def facts(table: Table, row: int) -> str:
@@ -106,9 +128,9 @@ def draw(sheet: Sheet) -> Image.Image:
     columns = [sheet.columns[i] for i in shown] if sheet.columns else []
     width, height = (grid.width + 2) / len(shown), (grid.height + 2) / len(images)
     fitting = {"width": 40, "max_lines": max(1, int(height // 17)), "placeholder": " ..."}
-    rows = ["\n".join(textwrap.wrap(row, **fitting)) for row in sheet.rows]
+    rows = ["\n".join(textwrap.wrap(one_line(row), **fitting)) for row in sheet.rows]
     left = max((ceil(font.getlength(line)) + 12 for row in rows for line in row.splitlines()), default=0)
-    lines = [textwrap.wrap(column, max(6, int(width // 7))) for column in columns]
+    lines = [textwrap.wrap(one_line(column), max(6, int(width // 7))) for column in columns]
     top = 17 * max(map(len, lines), default=0) + 6 * bool(lines)
     page = Image.new("RGB", (left + grid.width, top + grid.height), "white")
     page.paste(grid, (left, top))
