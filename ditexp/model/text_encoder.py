@@ -13,6 +13,7 @@ from ditexp.core import notice
 
 TOKENIZER_FILE, ENCODER_FILE = "tokenizer_config.json", "config.json"  # which every one of them has
 TOKENIZER, ENCODER = "tokenizer", "text_encoder"  # the folders of both in a model's, named as diffusers does
+NO_CODE = {"trust_remote_code": False}  # nor is the user asked whether a model's own code may run
 
 
 class TextEncoder(nn.Module):
@@ -36,12 +37,12 @@ class TextEncoder(nn.Module):
         transformers = import_transformers()
         local = {source: contents(source) for source in (tokenizer, encoder) if Path(source).is_dir()}
         try:
-            words = transformers.AutoTokenizer.from_pretrained(tokenizer)
-            config = transformers.AutoConfig.from_pretrained(encoder)
+            words = transformers.AutoTokenizer.from_pretrained(tokenizer, **NO_CODE)
+            config = transformers.AutoConfig.from_pretrained(encoder, **NO_CODE)
             # T5's AutoModel would load its decoder, too; CLIP's text model is known to AutoModel alone.
             encoders = transformers.AutoModelForTextEncoding
             kind = encoders if type(config) in encoders._model_mapping else transformers.AutoModel
-            network = kind.from_pretrained(encoder, config=config)
+            network = kind.from_pretrained(encoder, config=config, **NO_CODE)
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise ValueError(
