@@ -22,7 +22,6 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ditexp.escape import printable
 from ditexp.settings import PACKAGE, ConfigError, packaged, settle, unknown_key
 from ditexp.terminal import accept_any_text
 
@@ -138,7 +137,7 @@ def exit_with(code: int, *errors: Exception | str) -> None:
     if os.environ.get("DITEXP_DEBUG") == "1" and isinstance(errors[0], Exception):
         raise errors[0]
     for line in dict.fromkeys(line for error in errors for line in describe(error)):
-        print(f"ditexp: {printable(line)}", file=sys.stderr)
+        print(f"ditexp: {line}", file=sys.stderr)
     sys.exit(code)
 
 

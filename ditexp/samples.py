@@ -14,7 +14,6 @@ from rich.table import Table
 
 from ditexp.card import amount
 from ditexp.claims import Claims
-from ditexp.escape import printable
 from ditexp.export import export
 from ditexp.files import abandoned
 from ditexp.progress import progress_bar
@@ -30,7 +29,7 @@ def main() -> None:
     try:
         sys.exit(arguments.verb(arguments))
     except (ValueError, OSError) as error:
-        print(f"ditexp: {printable(str(error))}", file=sys.stderr)
+        print(f"ditexp: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

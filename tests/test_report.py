@@ -324,10 +324,8 @@ def test_command_remakes_the_report_of_a_sweep(report, tmp_path):
     assert (tmp_path / "elsewhere" / "table.md").read_text().startswith(Table.of(results).markdown())
     assert "At most 40 forwards: euler with 20 steps" in done.output
     (tmp_path / "1" / "cell.json").write_text("{")
-    broken = report(results=tmp_path, out=tmp_path / "again")
-    assert broken.code == 1 and "is not complete" in broken.complaints[0]
-    assert sum("1/cell.json is not JSON" in line for line in broken.output.splitlines()) == 1
-    assert "euler" in (tmp_path / "again" / "table.md").read_text()
+    broken = report(results=tmp_path)
+    assert broken.code == 2 and "1/cell.json" in broken.output and len(broken.output.splitlines()) == 1
 
 
 def test_command_gathers_a_study_from_all_its_runs(tmp_path):
@@ -337,13 +335,9 @@ def test_command_gathers_a_study_from_all_its_runs(tmp_path):
     leave([cell(id="b", steps=50), cell(id="a")], runs / "2")
     (runs / "3").mkdir()
     (runs / "3" / "cell.json").write_text(json.dumps(cell(id="c", solver="heun")))
-    for text in ("", "{", "[]", "{}", "null"):
-        (runs / f"damaged{len(text)}").mkdir(exist_ok=True)
-        (runs / f"damaged{len(text)}" / "cell.json").write_text(text)
-    results, damaged = study_results(tmp_path, "solvers")
+    results = study_results(tmp_path, "solvers")
     assert sorted(result["id"] for result in results) == ["a", "b", "c"]
-    assert all("/cell.json is no" in str(error) for error in damaged) and len(damaged) == 4
-    assert study_results(tmp_path, "absent")[0] == []
+    assert study_results(tmp_path, "absent") == []
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from PIL import Image
 from ditexp import sweep
 from ditexp.report import __main__ as command
 from ditexp.report import plots, write_report
-from ditexp.report.grids import read_picture
+from ditexp.report.grids import is_picture, opened
 from ditexp.report.page import embed
 from ditexp.report.table import Table
 from tests.test_page import data_of
@@ -91,7 +91,7 @@ def damaged_pictures(whole: bytes) -> dict[str, bytes]:
     }
 
 
-def test_a_damaged_picture_leaves_its_place_empty_and_is_named(tmp_path, caplog, quick):
+def test_a_damaged_picture_is_left_out_and_named(tmp_path, caplog, quick):
     results = [result for result in cells(tmp_path) if result["status"] == "done"]
     buffer = io.BytesIO()
     Image.effect_noise((100, 100), 50).save(buffer, "png")
@@ -107,7 +107,7 @@ def test_a_damaged_picture_leaves_its_place_empty_and_is_named(tmp_path, caplog,
     assert sorted("grid" in row["pictures"] for row in rows) == [False] * 4 + [True]
     assert sum("trajectory_picture" in row["pictures"] for row in rows) == 3
     for result in results[:-1]:
-        assert sum(result["grid"] in line and "is empty" in line for line in caplog.messages) == 1
+        assert sum(result["grid"] in line and "is damaged" in line for line in caplog.messages) == 1
 
 
 @pytest.mark.parametrize("kind", damaged_pictures(bytes(100)))
@@ -116,7 +116,7 @@ def test_no_damaged_picture_is_an_error(kind, tmp_path):
     Image.effect_noise((100, 100), 50).save(buffer, "png")
     path = tmp_path / "x.png"
     path.write_bytes(damaged_pictures(buffer.getvalue())[kind])
-    assert read_picture(path) is None and embed([str(path)]) == {}
+    assert not is_picture(path) and opened(str(path)) is None and embed([str(path)]) == {}
 
 
 class Broken:
@@ -157,17 +157,6 @@ def test_a_report_that_fails_fails_no_sweep(ended, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(Table, "of", fail)
     sweep.finish()
     assert "has no report: KeyError" in capsys.readouterr().err
-
-
-def test_a_damaged_result_is_a_failed_cell_of_the_report(ended, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sweep, "lost", lambda cfg, folder, reason="": {"id": "a", "status": "failed", "error": reason})
-    file = ended / "2" / "cell.json"
-    file.write_text("{")
-    seen = []
-    monkeypatch.setattr(sweep, "report_on", lambda results, cfg: seen.extend(results))
-    with pytest.raises(sweep.CellsFailed):
-        sweep.finish()
-    assert [result["status"] for result in seen].count("failed") == 1 and str(file) in seen[2]["error"]
 
 
 def test_what_the_command_could_not_write_is_named_with_exit_code_1(ended, tmp_path, monkeypatch, capsys):

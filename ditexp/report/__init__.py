@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,50 +129,28 @@ def show(report: Report) -> None:
         terminal.print(text, soft_wrap=True)
 
 
-def read_results(folder: Path) -> tuple[list[dict], list[ValueError]]:
-    """The results of a sweep (`*/cell.json`) or of a single run (`cell.json`), and what is wrong with unreadable ones.
-
-    Raises ValueError if none can be read.
-    """
+def read_results(folder: Path) -> list[dict]:
+    """The results of a sweep (`*/cell.json`) or of a single run (`cell.json`). Raises ValueError if none."""
     files = [folder / "cell.json"] if (folder / "cell.json").is_file() else sorted(folder.glob("*/cell.json"))
     if not files:
         raise ValueError(f"{folder} holds neither cell.json nor */cell.json: give the folder of a run or a sweep")
-    results, damaged = readable(files)
-    if not results:
-        raise damaged[0]
-    return results, damaged
-
-
-def readable(files: Iterable[Path]) -> tuple[list[dict], list[ValueError]]:
-    """The results that can be read, and the errors of those that can't."""
-    results, damaged = [], []
-    for file in files:
-        try:
-            results.append(read_result(file))
-        except ValueError as error:
-            damaged.append(error)
-    return results, damaged
+    return [read_result(file) for file in files]
 
 
 def read_result(file: Path) -> dict:
-    """A cell's result. Raises ValueError that names the file, if it holds none."""
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
-    if not isinstance(result, dict) or not {"id", "status", "settings"} <= set(result):
-        raise ValueError(f"{file} is no result of a cell")
-    return result
 
 
-def study_results(outputs: Path, study: str) -> tuple[list[dict], list[ValueError]]:
-    """The newest result of each cell that was run under that study's name, the newest last; errors of unreadable ones.
+def study_results(outputs: Path, study: str) -> list[dict]:
+    """The newest result of each cell that was run under that study's name, the newest last.
 
     A failure is left out once the same cell is done.
     """
     files = [*outputs.glob("runs/*/cell.json"), *outputs.glob("runs/*/*/cell.json")]
     files.sort(key=lambda file: file.stat().st_mtime)
-    every, damaged = readable(files)
-    found = [result for result in every if result.get("study") == study]
+    found = [result for file in files if (result := read_result(file)).get("study") == study]
     newest = {json.dumps(result["settings"], sort_keys=True): result["id"] for result in found}
-    return list({result["id"]: result for result in found if result["id"] in set(newest.values())}.values()), damaged
+    return list({result["id"]: result for result in found if result["id"] in set(newest.values())}.values())

@@ -23,14 +23,10 @@ def main(cfg: DictConfig) -> None:
             f"study={cfg.study} is a path: give the name of a study, or results=<folder> of a sweep or a run"
         )
     if cfg.study is not None:
-        name, (results, damaged) = cfg.study, study_results(Path(cfg.outputs), cfg.study)
+        name, results = cfg.study, study_results(Path(cfg.outputs), cfg.study)
     else:
         folders = [Path(folder) for folder in ([cfg.results] if isinstance(cfg.results, str) else cfg.results)]
-        found = [read_results(folder) for folder in folders]
-        name, results = folders[0].resolve().name, [result for some, _ in found for result in some]
-        damaged = [error for _, errors in found for error in errors]
-    for error in damaged:
-        print_line(f"{error}; remove it, or run its cell again")
+        name, results = folders[0].resolve().name, [result for folder in folders for result in read_results(folder)]
     published = published_file(name) if cfg.study is not None else None
     if not results and not published:
         raise ValueError(
@@ -43,7 +39,7 @@ def main(cfg: DictConfig) -> None:
     show(report)
     for line in report.failed:
         print_line(line)
-    if report.failed or damaged:
+    if report.failed:
         raise RuntimeError(f"the report in {out} is not complete: see above")
 
 

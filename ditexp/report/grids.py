@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-import warnings
 from collections.abc import Sequence
 from itertools import groupby
 from math import ceil
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
 from ditexp.core import Sheet, notice
@@ -26,21 +25,21 @@ if TYPE_CHECKING:
 
 MAX_SAMPLES = 9
 FRAME_MS = 80
+GIF_END = b"\x3b"
 
 
 def side_by_side(table: Table) -> Figure | None:
-    """The cells' grids of samples, labelled, same noise in the same place; None if no cell has a grid.
-
-    The place of a grid that can't be read is empty.
-    """
+    """The cells' grids of samples, labelled, same noise in the same place; None if no cell has a grid."""
     rows, columns = choose_samples(table)
-    grids = {row: grid for row in rows if (grid := read_picture(table.results[row]["grid"]))}
-    if not grids:
+    if not rows:
         return None
     from matplotlib.figure import Figure
 
-    tiles = {row: fit(grid, columns) for row, grid in grids.items()}
-    width, height = max(tile.width for tile in tiles.values()), max(tile.height for tile in tiles.values())
+    tiles = {row: fit(picture, columns) for row in rows if (picture := opened(table.results[row]["grid"]))}
+    rows, tiles = list(tiles), list(tiles.values())
+    if not rows:
+        return None
+    width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
     gap = 24
     titles = [wrapped(table.label(row), width // 9, max_lines=4) for row in rows]
     header = 20 * max(title.count("\n") + 1 for title in titles) + 26  # pixels above a tile
@@ -50,30 +49,16 @@ def side_by_side(table: Table) -> Figure | None:
     )
     dpi = 100
     figure = Figure(figsize=(total[0] / dpi, total[1] / dpi), dpi=dpi)
-    for i, (row, title) in enumerate(zip(rows, titles)):
+    for i, (row, tile, title) in enumerate(zip(rows, tiles, titles)):
         x = gap + i % columns * (width + gap)
         top = total[1] - gap - i // columns * (header + height + gap)
         y = top - header
-        if row in tiles:
-            figure.figimage(np.asarray(tiles[row]), x, y - tiles[row].height)
+        figure.figimage(np.asarray(tile), x, y - tile.height)
         at = {"transform": None, "va": "bottom"}
         with house_style():
             figure.text(x, y + 25, title, weight="bold", fontsize=10.5, **at)
             figure.text(x, y + 8, facts(table, row), color="#707070", fontsize=9, **at)
     return figure
-
-
-def read_picture(path: str | Path) -> Image.Image | None:
-    """As RGB; None, and a notice that names the file, if it is no whole picture."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # beyond twice as large it is an error
-            with Image.open(path) as image:
-                return image.convert("RGB")
-    except Exception as error:  # Pillow raises a dozen kinds
-        reason = "no image" if isinstance(error, UnidentifiedImageError) else one_line(str(error))
-        notice(f"{path} can't be read ({reason or type(error).__name__}): its place in the report is empty")
-        return None
 
 
 def facts(table: Table, row: int) -> str:
@@ -93,7 +78,7 @@ def choose_samples(table: Table) -> tuple[list[int], int]:
     if not table.results:
         return [], 0
     steps = table.column("steps").values
-    shown = [row for row, result in enumerate(table.results) if Path(result.get("grid") or "").is_file()]
+    shown = [row for row, result in enumerate(table.results) if is_picture(Path(result.get("grid") or ""))]
     by_steps = sorted(shown, key=lambda row: (table.label(row), steps[row] or 0))
     lines = [list(line) for _, line in groupby(by_steps, key=table.label)]
     lines.sort(key=min)  # rows are ordered from best to worst
@@ -103,6 +88,41 @@ def choose_samples(table: Table) -> tuple[list[int], int]:
     lines = lines[: MAX_SAMPLES // columns]
     chosen = [line[i] for line in lines for i in spread(len(line), columns)]
     return chosen, columns if all(len(line) >= columns for line in lines) and columns > 1 else min(3, len(chosen))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a .png or .gif is there and complete; a notice names one that is damaged."""
+    if not path.is_file():
+        return False
+    try:
+        with Image.open(path) as image:
+            if image.format != path.suffix[1:].upper():
+                raise ValueError(f"a {image.format} file")
+            if image.format == "PNG":
+                image.verify()  # checksums; nothing is decoded
+            else:
+                for frame in ImageSequence.Iterator(image):
+                    frame.load()
+                if not path.read_bytes().endswith(GIF_END):
+                    raise ValueError("its end is missing")
+    except Exception as error:  # Pillow raises nearly anything
+        damaged(path, error)
+        return False
+    return True
+
+
+def opened(path: str) -> Image.Image | None:
+    """In RGB; None, which a notice tells, if it is damaged."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except Exception as error:
+        return damaged(path, error)
+
+
+def damaged(path: Path | str, error: Exception) -> None:
+    reason = "no image is in it" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())[:80]
+    notice(f"{path} is damaged ({reason}): it is left out, until the run that drew it is run again")
 
 
 def spread(count: int, wanted: int) -> list[int]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ditexp.escape import for_html, printable
 from ditexp.report.columns import Column, is_finite, plain, protocol_of
-from ditexp.report.grids import choose_samples, read_picture
+from ditexp.report.grids import choose_samples, damaged, is_picture
 from ditexp.report.plots import PALETTE, line_styles
 from ditexp.report.table import Table
 
@@ -254,22 +254,25 @@ def embed(paths: Iterable[str]) -> dict[str, dict]:
 
     What small pictures spare of their share is left to large ones.
     """
-    sizes = {path: Path(path).stat().st_size for path in set(paths) if Path(path).is_file()}
+    sizes = {path: Path(path).stat().st_size for path in set(paths) if is_picture(Path(path))}
     left, pictures = BUDGET, {}
     for done, path in enumerate(sorted(sizes, key=lambda path: (sizes[path], path))):
-        if image := read_picture(path):
-            content, room = Path(path).read_bytes(), left // (len(sizes) - done)
-            pictures[path] = picture = picture_data(content, image, room)
+        try:
+            pictures[path] = picture = picture_data(Path(path).read_bytes(), room=left // (len(sizes) - done))
             left -= len(picture["uri"])
+        except Exception as error:  # Pillow raises nearly anything for what is no picture
+            damaged(path, error)
     return pictures
 
 
-def picture_data(content: bytes, image: Image.Image, room: int) -> dict:
+def picture_data(content: bytes, room: int) -> dict:
     """A PNG in at most `room` characters: with every pixel (hard), if these can be had, or reduced."""
-    if image.width <= WIDEST and len(content) < 2 * room:
-        whole = min(uri("png", content), uri("webp", encode(image, lossless=True)), key=len)
-        if len(whole) <= room:
-            return {"uri": whole, "width": image.width, "height": image.height, "hard": True}
+    with Image.open(io.BytesIO(content)) as image:
+        if image.width <= WIDEST and len(content) < 2 * room:
+            whole = min(uri("png", content), uri("webp", encode(image, lossless=True)), key=len)
+            if len(whole) <= room:
+                return {"uri": whole, "width": image.width, "height": image.height, "hard": True}
+        image = image.convert("RGB")
     width = min(WIDEST, image.width)
     while True:
         size = (width, max(1, round(image.height * width / image.width)))
