@@ -2,14 +2,15 @@
 
 A user's text is whatever ditexp didn't write: settings, paths, prompts, names of studies and classes, messages of
 errors, published.yaml. Control characters, lone surrogates (of file names that are not UTF-8) and characters that turn
-the direction of a line become � everywhere. matplotlib is told by its own settings (`report.plots.house_style`), rich
-by `terminal.Terminal`.
+the direction of a line become � everywhere. What else matplotlib and rich need are settings of their own
+(`report.plots.house_style`, `terminal.Terminal`).
 """
 
 from __future__ import annotations
 
 import html
 import re
+import textwrap
 import unicodedata
 
 UNPRINTABLE = re.compile(
@@ -45,6 +46,18 @@ def printable(text: str) -> str:
 
 def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
+
+
+def for_picture(text: str, width: int, *, max_lines: int = 3) -> str:
+    """Lines of at most `width` characters, 10 at least; of a longer text, such as a path, the start and the end.
+
+    A space is before an underscore at the start, since matplotlib's legends leave out what begins with one.
+    """
+    text, width = one_line(text), max(10, width)
+    lines = textwrap.wrap(text, width)
+    if len(lines) > max_lines:
+        lines = [*lines[: max_lines - 1], f"… {text[2 - width :]}"]
+    return " " * text.startswith("_") + "\n".join(lines)
 
 
 def for_html(text: str) -> str:

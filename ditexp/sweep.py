@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -163,7 +164,8 @@ def report_on(results: list[dict], cfg: DictConfig) -> None:
     for line in failures:
         print_line(Text("warning", "yellow"), f" {line}")
     if failures:
-        print_line(f"no result is lost; to write the report again: python -m ditexp.report results={Cells.folder}")
+        again = shlex.join(["python", "-m", "ditexp.report", f"results={quoted(str(Cells.folder))}"])
+        print_line(f"no result is lost; to write the report again: {again}")
 
 
 def check(cells: Mapping[str, DictConfig]) -> None:
@@ -298,6 +300,11 @@ def command_of(hydra_cfg: DictConfig) -> str:
     sources = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
     folders = [word for path in sources for word in ("--config-dir", path)]
     return shlex.join(["python", "-m", "ditexp.run", *folders, *hydra_cfg.overrides.task])
+
+
+def quoted(value: str) -> str:
+    """A value as Hydra reads it from an override."""
+    return value if re.fullmatch(r"[\w./~@:+-]+", value) else "'{}'".format(value.replace("'", r"\'"))
 
 
 def in_cells(line: str, names: list[str], total: int) -> str:

@@ -9,6 +9,7 @@ import math
 import shutil
 import subprocess
 import warnings
+from argparse import Namespace
 from html.parser import HTMLParser
 
 import pytest
@@ -16,12 +17,14 @@ import torch
 from markdown_it import MarkdownIt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text as FigureText
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from ditexp import report as reports
+from ditexp import samples
 from ditexp.card import write_card
 from ditexp.core import Sheet
-from ditexp.escape import for_csv, for_latex, for_markdown, one_line
+from ditexp.escape import for_csv, for_latex, for_markdown, for_picture, one_line
 from ditexp.progress import progress_bar
 from ditexp.report import plots
 from ditexp.report.columns import Column
@@ -126,6 +129,10 @@ def test_a_terminal_shows_the_text_itself(capsys):
     file = io.StringIO()
     terminal = Terminal(file=file, width=20_000, force_terminal=True, color_system=None)
     terminal.print(TABLE.rich())
+    plain = RichTable(*TEXTS, title=NASTY["rich"])  # as plans and lists of sets have it: texts that are no Text
+    plain.add_row(*TEXTS)
+    terminal.print(plain)
+    assert all(file.getvalue().count(one_line(NASTY[name])) >= 4 for name in ("rich", "html", "template"))
     for text in TEXTS:
         terminal.print(text)
         print_line(Text("failed", "red"), " ", text)
@@ -172,8 +179,8 @@ def test_pictures_show_the_text_itself():
 
 
 def test_a_label_keeps_start_and_end():
-    assert plots.as_label("_x", 40) == " _x" and plots.wrapped("", 40) == ""
-    lines = plots.wrapped(NASTY["long"], 40).split("\n")
+    assert for_picture("_x", 40) == " _x" and for_picture("", 40) == ""
+    lines = for_picture(NASTY["long"], 40).split("\n")
     assert len(lines) == 3 and max(map(len, lines)) <= 40
     assert lines[0].startswith("/very/long") and lines[2].startswith("…") and lines[2].endswith("long/folder")
 
@@ -222,3 +229,12 @@ def test_the_card_of_a_set_shows_the_text_itself(text, tmp_path):
     page = TextOfHtml(html)
     assert page.tags <= {"h1", "h2", "table", "thead", "tbody", "tr", "th", "td", "p", "pre", "code"}
     assert f"Folder, path {one_line(text)}" in [" ".join(data.split()) for data in page.cells]
+
+
+def test_the_list_of_sets_shows_the_command_itself(tmp_path, capsys):
+    command = f"python -m ditexp.run 'study={NASTY['rich']}' {NASTY['terminal']}"
+    store = SampleStore(tmp_path / "samples", identity={"block_size": 1, "image_shape": [1, 1, 1]}, num_samples=1)
+    store.begin({"config": {}, "command": command, "provenance": {"time": "2026-01-01"}})
+    samples.ls(Namespace(outputs=tmp_path))
+    listed = "".join(capsys.readouterr().out.split())
+    assert "".join(NASTY["rich"].split()) in listed and "\x1b" not in listed

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shlex
 import struct
 import zlib
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -135,7 +137,7 @@ class Broken:
 def ended(tmp_path, monkeypatch, quick):
     """A sweep whose cells have run, before its report."""
     results = [result for result in cells() if result["status"] == "done"]
-    runs, node = tmp_path / "runs" / "$a$b", {"_target_": "ditexp.tracker.null.NullTracker"}
+    runs, node = tmp_path / "runs" / "$a$b, it's [c]", {"_target_": "ditexp.tracker.null.NullTracker"}
     leave([result | {"cached": False} for result in results], runs)
     hydra = {"runtime": {"choices": {"hydra/launcher": "local"}}, "overrides": {"task": []}}
     cfg = OmegaConf.create({"hydra": hydra, "outputs": str(tmp_path), "study": "$a_$b^", "tracker": node})
@@ -152,7 +154,9 @@ def test_a_report_that_fails_fails_no_sweep(ended, tmp_path, monkeypatch, capsys
     first, second, third = capsys.readouterr().err.splitlines()
     assert first.startswith(f"warning {tmp_path / 'reports' / ended.name / 'heat_map.png'} was not written: KeyError")
     assert second == "warning the report was not tracked: no such server"
-    assert third.endswith(f"python -m ditexp.report results={ended}")
+    again = shlex.split(third.partition("again: ")[2])
+    (override,) = OverridesParser.create().parse_overrides(again[3:])
+    assert again[:3] == ["python", "-m", "ditexp.report"] and override.value() == str(ended)
     assert (tmp_path / "reports" / ended.name / "table.md").is_file()
     monkeypatch.setattr(Table, "of", fail)
     sweep.finish()
@@ -161,7 +165,7 @@ def test_a_report_that_fails_fails_no_sweep(ended, tmp_path, monkeypatch, capsys
 
 def test_what_the_command_could_not_write_is_named_with_exit_code_1(ended, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(plots, "heat_map", fail)
-    monkeypatch.setattr("sys.argv", ["ditexp.report", f"results='{ended}'", f"out={tmp_path / 'out'}"])
+    monkeypatch.setattr("sys.argv", ["ditexp.report", f"results={sweep.quoted(str(ended))}", f"out={tmp_path / 'out'}"])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         command.main()

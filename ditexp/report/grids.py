@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageSequence, UnidentifiedImageErr
 from torch import Tensor
 
 from ditexp.core import Sheet, notice
-from ditexp.escape import one_line
+from ditexp.escape import for_picture, one_line
 from ditexp.report.columns import is_finite
-from ditexp.report.plots import house_style, wrapped
+from ditexp.report.plots import house_style
 from ditexp.report.table import Table
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def side_by_side(table: Table) -> Figure | None:
         return None
     width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
     gap = 24
-    titles = [wrapped(table.label(row), width // 9, max_lines=4) for row in rows]
+    titles = [for_picture(table.label(row), width // 9, max_lines=4) for row in rows]
     header = 20 * max(title.count("\n") + 1 for title in titles) + 26  # pixels above a tile
     total = (
         gap + columns * (width + gap),

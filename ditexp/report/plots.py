@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ditexp.escape import one_line
+from ditexp.escape import for_picture, one_line
 from ditexp.report.columns import Column, is_finite
 from ditexp.report.table import Table
 
@@ -63,20 +63,6 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(path, format="png", facecolor="white")
 
 
-def wrapped(text: str, width: int, *, max_lines: int = 3) -> str:
-    """Lines of at most `width` characters, 10 at least; of a longer text, such as a path, the start and the end."""
-    text, width = one_line(text), max(10, width)
-    lines = textwrap.wrap(text, width)
-    if len(lines) > max_lines:
-        lines = [*lines[: max_lines - 1], f"… {text[2 - width :]}"]
-    return "\n".join(lines)
-
-
-def as_label(text: str, width: int) -> str:
-    """For a legend, which leaves out what begins with an underscore."""
-    return " " * text.startswith("_") + wrapped(text, width)
-
-
 def quality_vs_cost(table: Table, quality: Column | None) -> Figure | None:
     """FID, or another column, against network evaluations and seconds per image; None if there is nothing to draw."""
     if quality is None:
@@ -95,7 +81,7 @@ def quality_vs_cost(table: Table, quality: Column | None) -> Figure | None:
     styles = line_styles(table, sorted(set().union(*panels.values())))
     with house_style():
         width = max(5.2 * len(panels), 7)
-        labels = {label: as_label(label, int(12 * width) - 10) for label in styles}
+        labels = {label: for_picture(label, int(12 * width) - 10) for label in styles}
         entries = [line for label in [*labels.values(), FRONT] for line in label.split("\n")]
         ncols = int(14 * width) // (10 + max(map(len, entries))) or 1
         note = ["The numbers at the points are steps.", *map(one_line, table.caption)]
@@ -106,7 +92,7 @@ def quality_vs_cost(table: Table, quality: Column | None) -> Figure | None:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (name, rows) in zip(axes, panels.items()):
             draw_panel(ax, table, quality, name, rows, styles, labels)
-        axes[0].set_title(wrapped(f"{quality.header}, lower is better", 70), loc="left", fontsize=11, weight="bold")
+        axes[0].set_title(for_picture(f"{quality.header}, lower is better", 70), loc="left", fontsize=11, weight="bold")
         handles, shown = axes[0].get_legend_handles_labels()
         figure.legend(handles, shown, loc="outside upper left", ncols=ncols, frameon=False, columnspacing=1.6)
         figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color=GREY)
@@ -130,7 +116,7 @@ def heat_map(table: Table, quality: Column | None) -> Figure | None:
     values = [quality.values[row] for row in places.values()]
     is_wide = min(values) > 0 and max(values) > 10 * min(values)
     norm = (LogNorm if is_wide else Normalize)(min(values), max(values))
-    shown = [wrapped(label, 40) for label in labels]
+    shown = [for_picture(label, 40) for label in labels]
     longest = max(len(line) for label in shown for line in label.split("\n"))
     width = max(2.6, 1 + 0.08 * longest) + 0.95 * len(costs)
     height = 1.5 + sum(max(0.36, 0.18 * (label.count("\n") + 1)) for label in shown)
@@ -157,7 +143,7 @@ def heat_map(table: Table, quality: Column | None) -> Figure | None:
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
         ax.set_xlabel(AXES.get(name, name))
-        ax.set_title(wrapped(quality.header, 40), loc="left", fontsize=11, weight="bold")
+        ax.set_title(for_picture(quality.header, 40), loc="left", fontsize=11, weight="bold")
     return figure
 
 
@@ -277,7 +263,7 @@ def error_along_t(table: Table) -> Figure | None:
 
     rows = list(along)[:MAX_LINES]  # the best come first
     styles = line_styles(table, rows)
-    labels = [as_label(f"{table.label(row)}, {len(along[row]) - 1} steps", 44) for row in rows]
+    labels = [for_picture(f"{table.label(row)}, {len(along[row]) - 1} steps", 44) for row in rows]
     height = max(4.6, 1 + 0.15 * sum(label.count("\n") + 1 for label in labels))
     with house_style():
         figure = Figure(figsize=(7.6, height), dpi=200, layout="constrained")
