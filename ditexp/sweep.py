@@ -146,7 +146,7 @@ def report_on(results: list[dict], cfg: DictConfig) -> None:
     """Write, print and track the report. What fails there fails no cell: it is named, with what writes it again."""
     folder, failures = Path(cfg.outputs) / "reports" / Cells.folder.name, []
     try:
-        report = write_report(results, folder, title=str(cfg.study), published=published_file(cfg.study))
+        report = write_report(results, folder, title=cfg.study, published=published_file(cfg.study))
         failures += report.failed
     except Exception as error:
         report, failures = None, [f"{folder} has no report: {reason_of(error)}"]
