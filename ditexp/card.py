@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from ditexp.blocks import READ_WITHOUT_DITEXP
+from ditexp.escape import for_markdown, printable
 from ditexp.files import atomic, make_way
 from ditexp.store import SampleStore
 
@@ -15,7 +16,7 @@ from ditexp.store import SampleStore
 def write_card(folder: Path) -> None:
     make_way(folder / "README.md")
     with atomic(folder / "README.md") as temporary:
-        temporary.write_text(card(SampleStore.find(folder)))
+        temporary.write_text(card(SampleStore.find(folder)), encoding="utf-8")
 
 
 def card(store: SampleStore) -> str:
@@ -33,7 +34,7 @@ def card(store: SampleStore) -> str:
         "",
         "| | |",
         "|---|---|",
-        *(f"| {name} | {describe(value)} |" for name, value in store.identity.items()),
+        *(f"| {for_markdown(name)} | {for_markdown(describe(value))} |" for name, value in store.identity.items()),
         "",
         "## Made by",
         "",
@@ -47,7 +48,7 @@ def card(store: SampleStore) -> str:
         dirty = "  # and changes that were not committed" if origin.get("dirty") else ""
         lines.append(f"    git checkout {commit}{dirty}")
     lines += [
-        f"    {about.get('command') or ''}",
+        *code(about.get("command") or ""),
         "",
         "The same command continues a set that is not complete. `set.json` holds the whole configuration, and the",
         "file beside each block its hashes, its cost and its maker.",
@@ -59,9 +60,14 @@ def card(store: SampleStore) -> str:
         "",
         "or, without ditexp, a block at a time:",
         "",
-        *(f"    {line}" for line in READ_WITHOUT_DITEXP.splitlines()),
+        *code(READ_WITHOUT_DITEXP),
     ]
     return "\n".join(lines) + "\n"
+
+
+def code(text: str) -> list[str]:
+    """Lines of an indented block, in which nothing is markup."""
+    return [f"    {line}" for line in printable(text).rstrip("\n").split("\n")]
 
 
 def describe(value) -> str:
@@ -80,7 +86,7 @@ def makers(made: list[dict]) -> list[str]:
         facts = json.loads(maker)
         host, device = facts.pop("host", "?"), facts.pop("device", "?")
         rest = ", ".join(f"{key} {value}" for key, value in facts.items())
-        lines.append(f"- {count} block(s) on {host}, {device}: {rest}")
+        lines.append(f"- {count} block(s) on {for_markdown(f'{host}, {device}: {rest}')}")
     if made:
         seconds = sum(manifest["cost"]["seconds"] for manifest in made)
         day = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(manifest["written"] for manifest in made)))

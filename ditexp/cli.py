@@ -54,7 +54,7 @@ class CellsFailed(RuntimeError):
 def published_file(study: str) -> Path | None:
     """The published numbers that a study is held beside, if it has any."""
     path = packaged("experiments") / str(study) / "published.yaml"
-    return path if is_name(str(study)) and path.is_file() else None
+    return path if is_name(str(study)) and os.path.isfile(path) else None  # Path.is_file raises for a long name
 
 
 def is_name(text: str) -> bool:

@@ -5,8 +5,10 @@ images: an npz file, a folder, or a sample set. The numbers and their protocol g
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import stdev
@@ -23,9 +25,9 @@ from ditexp.features import feature_cache
 from ditexp.files import atomic, digest, make_way
 from ditexp.images import FolderImages, ImageSource, NpzImages
 from ditexp.provenance import provenance
-from ditexp.report import wide_console
 from ditexp.report.columns import MISSING, reference_in_words
 from ditexp.store import SampleStore, folder_named
+from ditexp.terminal import wide_terminal
 
 
 @command("evaluate")
@@ -101,16 +103,41 @@ def tell_of_folders_left_out(images: ImageSource, count: int) -> None:
 def units_of(images: SampleStore, count: int) -> Sequence[int] | None:
     """Which of the first `count` samples are not independent, by the task that made the set.
 
-    Raises ValueError if the task can't be built anew, for example because the images that it began with are gone.
+    Raises ValueError if the task can't be built anew, for example because the images that it began with are gone. A
+    set may be a stranger's, so that what it names is built if it is a task, data or a condition of ditexp's alone.
     """
     task = (images.about().get("config") or {}).get("task")
     if task is None:
         raise ValueError("set.json doesn't tell its task")
+    if strange := [target for target in targets_in(task) if not is_own(target)]:
+        raise ValueError(f"set.json names {strange[0]}, which is none of ditexp's own tasks")
     return instantiate(OmegaConf.create(task)).units(range(count))
 
 
+def targets_in(node: object) -> Iterator[str]:
+    """Whatever a node of a configuration would have built or called; interpolations, which may stand for such nodes."""
+    if isinstance(node, str) and "${" in node:
+        yield node
+    if isinstance(node, dict):
+        yield from (str(value) for key, value in node.items() if key == "_target_")
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from targets_in(inner)
+
+
+def is_own(target: str) -> bool:
+    """Whether it is a class that a task, data or a condition of ditexp's is made by, not one imported there."""
+    module, _, name = target.rpartition(".")
+    if not re.fullmatch(r"ditexp\.(task|data|condition)(\.\w+)?", module):
+        return False
+    try:
+        found = vars(importlib.import_module(module)).get(name)
+    except ImportError:
+        return False
+    return isinstance(found, type) and found.__module__ == module
+
+
 def show(result: dict, out: Path) -> None:
-    protocol, console = result["protocol"], wide_console()
+    protocol, terminal = result["protocol"], wide_terminal()
     images, reference = protocol["images"], protocol["reference"]
     against = f" against {reference_in_words(reference)}" if reference else ""
     table = Table()
@@ -121,13 +148,13 @@ def show(result: dict, out: Path) -> None:
         found = result["deviations"].get(name)
         deviation = stdev(found["halves"]) if found else 0.0  # which all halves that agree have, too
         table.add_row(name, f"{value:.6g}", f"{deviation:.2g}" if deviation else MISSING)
-    console.print(f"{images['count']:,} images of {images['name']}{against}", highlight=False, soft_wrap=True)
+    terminal.print(f"{images['count']:,} images of {images['name']}{against}", soft_wrap=True)
     facts = [f"protocol {protocol['protocol']}", *protocol["changed"], f"features {protocol['feature']['name']}"]
-    console.print(", ".join(facts), highlight=False, soft_wrap=True)
-    console.print(table)
+    terminal.print(", ".join(facts), soft_wrap=True)
+    terminal.print(table)
     if protocol["beyond"]:
-        console.print(f"{protocol['protocol']}'s evaluator has no {', '.join(protocol['beyond'])}", highlight=False)
-    console.print(str(out), soft_wrap=True)
+        terminal.print(f"{protocol['protocol']}'s evaluator has no {', '.join(protocol['beyond'])}")
+    terminal.print(str(out), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from ditexp.cell import build_component, flow_of
@@ -30,11 +31,11 @@ from ditexp.files import atomic, check_writable, digest
 from ditexp.metric.trajectory import exact_paths, rms
 from ditexp.progress import progress_bar
 from ditexp.provenance import provenance
-from ditexp.report import wide_console
 from ditexp.sampler import Sampler, since
 from ditexp.schedule.cosine import Cosine
 from ditexp.solver.base import FixedStep
 from ditexp.solver.dopri5 import Dopri5
+from ditexp.terminal import wide_terminal
 
 FIRST = 2**40  # no set has this sample, nor later ones: a grid shall not be judged by samples that it was found on
 PAST = 3  # steps that a multistep solver looks back at most
@@ -200,7 +201,7 @@ def hand_made(steps: Sequence[int]) -> dict[str, dict[int, list[float]]]:
 
 def show(errors: dict[str, dict[int, float]], out: Path) -> None:
     """The errors, the least of each number of steps in bold; and where a schedule made by hand is as good."""
-    steps, console = list(errors["optimized"]), wide_console()
+    steps, terminal = list(errors["optimized"]), wide_terminal()
     best = {number: min(found[number] for found in errors.values() if number in found) for number in steps}
     table = Table("schedule", title="RMSE of x at t = 1")
     for number in steps:
@@ -208,13 +209,13 @@ def show(errors: dict[str, dict[int, float]], out: Path) -> None:
     for name, found in errors.items():
         values = [(found.get(number), number) for number in steps]
         cells = ["" if value is None else f"{value:.3g}" for value, _ in values]
-        bold = [f"[bold]{cell}[/]" if value == best[number] else cell for cell, (value, number) in zip(cells, values)]
+        bold = [Text(cell, "bold" if value == best[number] else "") for cell, (value, number) in zip(cells, values)]
         table.add_row(name, *bold)
-    console.print(table)
+    terminal.print(table)
     beaten = [number for number in steps[1:] if errors["optimized"][number] > best[number]]
     if beaten:
-        console.print(f"another schedule is better than the optimized one at {', '.join(map(str, beaten))} steps")
-    console.print(str(out), soft_wrap=True)
+        terminal.print(f"another schedule is better than the optimized one at {', '.join(map(str, beaten))} steps")
+    terminal.print(str(out), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,29 +15,33 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ditexp.escape import one_line
+from ditexp.terminal import Terminal
+
 
 class Bar:
     def __init__(self, progress: Progress, task: int):
         self.progress, self.task = progress, task
 
     def advance(self, amount: int, *, note: str = "") -> None:
-        self.progress.update(self.task, advance=amount, note=note)
+        self.progress.update(self.task, advance=amount, note=one_line(note))
 
     def note(self, text: str) -> None:
-        self.progress.update(self.task, note=text)
+        self.progress.update(self.task, note=one_line(text))
 
 
 @contextmanager
 def progress_bar(description: str, *, total: int, completed: int = 0, unit: str = "images") -> Iterator[Bar]:
     """A bar over `total` units, on stderr, gone when done; none in a worker, whose terminal is its parent's."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     is_seen = console.is_terminal and not multiprocessing.parent_process()
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)]
+    described = TextColumn("{task.description}", markup=False)
+    columns = [described, BarColumn(), MofNCompleteColumn(), TextColumn(unit)]
     columns += [
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     ]
     with Progress(*columns, console=console, transient=True, disable=not is_seen) as progress:
-        yield Bar(progress, progress.add_task(description, total=total, completed=completed, note=""))
+        yield Bar(progress, progress.add_task(one_line(description), total=total, completed=completed, note=""))

@@ -8,19 +8,19 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from ditexp.arguments import Parser
 from ditexp.card import amount
 from ditexp.claims import kept
+from ditexp.core import in_line
 from ditexp.export import export
 from ditexp.garbage import at_work, folders, needed_by, needless, remove, stores, strangers
 from ditexp.progress import progress_bar
-from ditexp.report import wide_console
 from ditexp.shortage import shortage
 from ditexp.store import SampleStore, folder_named
 from ditexp.streams import without_readers
+from ditexp.terminal import wide_terminal
 
 
 @without_readers()
@@ -29,7 +29,7 @@ def main() -> None:
         arguments = parse()
         sys.exit(arguments.verb(arguments))
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        print(f"ditexp: {shortage(error) or error}", file=sys.stderr)
+        complain(shortage(error) or str(error))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -74,9 +74,9 @@ def ls(arguments: argparse.Namespace) -> int:
         counts = (f"{images:,}", f"{len(store):,}", amount(size))
         about = store.about()
         made_by = f"{hosts} {((about.get('provenance') or {}).get('time') or '')[:10]}"
-        table.add_row(store.id, *counts, state, escape(about.get("command") or ""), made_by)
+        table.add_row(store.id, *counts, state, about.get("command") or "", made_by)
     if table.row_count:
-        wide_console().print(table)
+        wide_terminal().print(table)
     else:
         print(f"no sample sets in {arguments.outputs / 'samples'}")
     tell_of_strangers(arguments.outputs)
@@ -94,7 +94,7 @@ def tell_of_strangers(outputs: Path, but: Collection[Path] = ()) -> None:
 
 
 def complain(line: str) -> None:
-    print(f"ditexp: {line}", file=sys.stderr)
+    print(f"ditexp: {in_line(line)}", file=sys.stderr)
 
 
 def verify(arguments: argparse.Namespace) -> int:

@@ -46,7 +46,8 @@ def lasting(stream: TextIO | None) -> TextIO:
         return stream
     stream.flush()
     buffered = io.BufferedWriter(Pipe(number, "w", closefd=False))
-    return io.TextIOWrapper(buffered, stream.encoding, stream.errors, line_buffering=stream.line_buffering)
+    # What its encoding doesn't have is shown as numbers, as on stderr, in place of an error.
+    return io.TextIOWrapper(buffered, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering)
 
 
 class Pipe(io.FileIO):

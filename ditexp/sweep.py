@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -14,9 +15,8 @@ from typing import ClassVar
 from hydra.experimental.callback import Callback
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ditexp import job
 from ditexp.card import amount
@@ -24,10 +24,11 @@ from ditexp.cell import COMPONENTS, Cell, build, settle_steps, slice_of
 from ditexp.cli import CellsFailed, ConfigError, describe, instantiate, published_file
 from ditexp.files import atomic, free_space, make_way
 from ditexp.records import read_result
-from ditexp.report import show, wide_console, write_report
+from ditexp.report import reason_of, show, write_report
 from ditexp.report.columns import MISSING
 from ditexp.report.published import GROUPS, VALUES, load
 from ditexp.settings import settle
+from ditexp.terminal import print_line, wide_terminal
 from ditexp.tracker import Tracker
 
 
@@ -128,11 +129,11 @@ def failure(cfg: DictConfig, settings: dict, folder: Path, error: Exception) -> 
 def tell(result: dict) -> None:
     title = title_of(result["settings"])
     if result["status"] == "failed":
-        print_line(f"[red]failed[/] {title}: ", result["error"])
+        print_line(Text("failed", "red"), f" {title}: ", result["error"])
     elif result["status"] == "incomplete":
-        print_line(f"[yellow]incomplete[/] {title}: ", result["error"])
+        print_line(Text("incomplete", "yellow"), f" {title}: ", result["error"])
     else:
-        print_line(f"[green]{'cached' if result.get('cached') else 'done'}[/] {title}: ", headline(result))
+        print_line(Text("cached" if result.get("cached") else "done", "green"), f" {title}: ", headline(result))
 
 
 def leave(result: dict, cfg: DictConfig, folder: Path) -> None:
@@ -144,23 +145,40 @@ def leave(result: dict, cfg: DictConfig, folder: Path) -> None:
 
 
 def finish() -> None:
-    """Print and write the report of the cells that ran; raise if one failed."""
+    """Report on the cells that ran; raise if one failed."""
     if Cells.cfg.hydra.runtime.choices["hydra/launcher"] == "plan":
         return
-    cfg, results = Cells.cfg, []
-    for folder, cell in Cells.expected.items():
-        results.append(left_by(cell, folder))
-    folder = Path(cfg.outputs) / "reports" / Cells.folder.name
-    report = write_report(results, folder, title=cfg.study, published=published_file(cfg.study))
-    show(report)
-    if all(result.get("cached") for result in results):
-        print("every cell was done already: nothing was sampled")
-    tracker = tracker_of(cfg)
-    tracker.log_report(cfg.study, results, report.table, report.paths)
-    tracker.close()
+    results = [left_by(cell, folder) for folder, cell in Cells.expected.items()]
+    report_on(results, Cells.cfg)
     failed = sum(result["status"] == "failed" for result in results)
     if failed:
         raise CellsFailed(f"{failed} of {len(results)} cells failed; the same command tries them again")
+
+
+def report_on(results: list[dict], cfg: DictConfig) -> None:
+    """Write, print and track the report. What fails there fails no cell: it is named, with what writes it again."""
+    folder, failures = Path(cfg.outputs) / "reports" / Cells.folder.name, []
+    try:
+        report = write_report(results, folder, title=cfg.study, published=published_file(cfg.study))
+        failures += report.failed
+    except Exception as error:
+        report, failures = None, [f"{folder} has no report: {reason_of(error)}"]
+    if report:
+        show(report)
+    if all(result.get("cached") for result in results):
+        print("every cell was done already: nothing was sampled")
+    tracker = tracker_of(cfg)
+    try:
+        if report:
+            tracker.log_report(cfg.study, results, report.table, report.paths)
+        tracker.close()
+    except Exception as error:
+        failures.append(f"the report was not tracked: {reason_of(error)}")
+    for line in failures:
+        print_line(Text("warning", "yellow"), f" {line}")
+    if failures:
+        again = shlex.join(["python", "-m", "ditexp.report", f"results={quoted(str(Cells.folder))}"])
+        print_line(f"no result is lost; to write the report again: {again}")
 
 
 def check(cells: Mapping[str, DictConfig]) -> None:
@@ -175,7 +193,7 @@ def check(cells: Mapping[str, DictConfig]) -> None:
     built = build_all(cells)
     raise_mistakes(built)
     if message := disk_needed(built.values()):
-        print_line("", message)
+        print_line(message)
 
 
 def settle_all(cells: Mapping[str, DictConfig]) -> None:
@@ -227,7 +245,7 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
     for name, cell in built.items():
         cfg = cells[name]
         if isinstance(cell, ConfigError):
-            table.add_row(escape(name), str(cfg.steps), "", "", "", "", escape("; ".join(describe(cell))), style="red")
+            table.add_row(name, str(cfg.steps), "", "", "", "", "; ".join(describe(cell)), style="red")
             continue
         done = cell.result() is not None
         missing = 0 if done else len(cell.store.missing()) * cell.store.block_size
@@ -238,16 +256,14 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
         else:
             cost = ("adaptive", MISSING, MISSING)
             unknown += missing
-        table.add_row(escape(name), *cost, str(cfg.num_samples), str(missing), "cached" if done else "to do")
-    console = wide_console()
-    console.print(table)
+        table.add_row(name, *cost, str(cfg.num_samples), str(missing), "cached" if done else "to do")
+    terminal = wide_terminal()
+    terminal.print(table)
     others = f" and those of {unknown:,} samples with adaptive steps" if unknown else ""
-    console.print(
-        f"{len(cells)} cells, {total:,.0f} network evaluations{others} to make; nothing was run", highlight=False
-    )
+    terminal.print(f"{len(cells)} cells, {total:,.0f} network evaluations{others} to make; nothing was run")
     raise_mistakes(built)
     if message := disk_needed(built.values()):
-        console.print(message, highlight=False, soft_wrap=True)
+        terminal.print(message, soft_wrap=True)
 
 
 def build_all(cells: Mapping[str, DictConfig]) -> dict[str, Cell | ConfigError]:
@@ -299,6 +315,11 @@ def command_of(hydra_cfg: DictConfig) -> str:
     return shlex.join(["python", "-m", "ditexp.run", *folders, *hydra_cfg.overrides.task])
 
 
+def quoted(value: str) -> str:
+    """A value as Hydra reads it from an override."""
+    return value if re.fullmatch(r"[\w./~@:+-]+", value) else "'{}'".format(value.replace("'", r"\'"))
+
+
 def in_cells(line: str, names: list[str], total: int) -> str:
     if total == 1 or len(names) == total:
         return line
@@ -313,12 +334,6 @@ def headline(result: dict) -> str:
     cost = result["cost"]
     scores = [f"{key} {value:.4g}" for key, value in result["metrics"].items() if math.isfinite(value)]
     return ", ".join([*scores, f"{cost['forwards']:g} forwards", f"{1000 * cost['seconds_per_image']:.3g} ms/image"])
-
-
-def print_line(label: str, text: str) -> None:
-    console = Console(stderr=True)
-    console.print(label, end="", highlight=False)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def tracker_of(cfg: DictConfig) -> Tracker:

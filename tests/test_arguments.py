@@ -17,9 +17,9 @@ import ditexp.run
 from ditexp import __version__, samples
 from ditexp.arguments import read
 from ditexp.cli import ConfigError
-from ditexp.report import wide_console
 from ditexp.settings import options_of
 from ditexp.streams import occupy, without_readers
+from ditexp.terminal import wide_terminal
 
 COMMANDS = ("run", "evaluate", "train", "optimize", "report.__main__", "reference.__main__")
 SOLVERS = ", ".join(options_of("solver"))
@@ -257,7 +257,7 @@ def test_a_pipe_that_closes_early_is_no_error(command, arguments, monkeypatch, t
 def test_tables_and_lines_go_nowhere_without_a_reader(monkeypatch):
     """rich ends the process where it meets a closed pipe by itself."""
     with closed_pipe(monkeypatch), without_readers():
-        wide_console().print("a table")
+        wide_terminal().print("a table")
         print("x" * 100_000)
 
 

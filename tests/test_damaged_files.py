@@ -478,14 +478,6 @@ def a_manifest(path: Path) -> None:
     path.write_bytes(first_store().manifest_path(0).read_bytes())
 
 
-def read_cell(path: Path) -> dict | None:
-    """None where there is none, which is no damage."""
-    try:
-        return read_result(path)
-    except FileNotFoundError:
-        return None
-
-
 def read_manifest(path: Path) -> dict | None:
     store = a_store(path.parent / "store")
     store.manifest_path(0).unlink()

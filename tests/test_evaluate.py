@@ -100,6 +100,34 @@ def test_of_a_set_whose_task_is_gone_nothing_is_said_of_noise(ditexp):
     assert "which samples belong together is unknown (gone is not a folder" in err
 
 
+WRITE = {"_target_": "pathlib.Path.write_text", "_args_": [{"_target_": "pathlib.Path", "_args_": ["ran"]}, "x"]}
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        WRITE,
+        {
+            "_target_": "ditexp.data.Path.write_text",
+            "_args_": [{"_target_": "ditexp.data.Path", "_args_": ["ran"]}, "x"],
+        },
+        {"_target_": "ditexp.task.generate.Generate", "more": [WRITE]},
+        {"_target_": "ditexp.task.inpaint.Inpaint", "data": {"_target_": "ditexp.data.ImageFolder", "path": WRITE}},
+        {"_target_": "ditexp.task.generate.Generate", "more": f"${{oc.create:{WRITE}}}"},
+        {"_target_": "${kind}", "kind": "pathlib.Path"},
+        {"_target_": "ran.Task"},
+        {"_target_": "ditexp.cli.instantiate", "node": WRITE},
+    ],
+)
+def test_a_strangers_set_builds_nothing_but_ditexps_own_tasks(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("ran.py").write_text("open('ran', 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="none of ditexp's own"):
+        evaluate.units_of(sample_set(task), 8)
+    assert not Path("ran").exists()
+
+
 def test_num_samples_takes_the_first(ditexp):
     np.savez("x.npz", DIGITS[:300])
     np.savez("y.npz", DIGITS[:200])

@@ -137,6 +137,7 @@ def test_a_file_that_a_users_piece_names_is_in_its_identity(tmp_path):
 def test_a_name_is_no_path(tmp_path):
     (tmp_path / "published.yaml").write_text("")
     assert published_file(str(tmp_path)) is None and published_file("../experiments/digits_solvers") is None
+    assert published_file("x" * 300) is None and published_file("a\0b") is None
     assert published_file("solvers") is None or published_file("solvers").is_file()
     for name in ("../cli.py", str(DIGITS_DIT), "", "."):
         with refused(["${bundled:", "digits_dit.safetensors"]):

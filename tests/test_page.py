@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
 import os
@@ -122,7 +124,25 @@ def test_nothing_is_fetched_from_anywhere():
     text = page(Table.of(sweep()), title="x")
     links = [a[name] for _, a in Tags(text).found for name in ("src", "href", "action", "srcset") if name in a]
     assert links == [] and not re.search(r"@import|url\(|https?://(?!www\.w3\.org/2000/svg)", text)
-    assert "default-src 'none'" in text
+
+
+def policy_of(text: str) -> dict[str, list[str]]:
+    (meta,) = [a for tag, a in Tags(text).found if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
+    return {words[0]: words[1:] for words in map(str.split, meta["content"].split(";"))}
+
+
+def test_its_policy_allows_its_own_style_and_script_by_their_hashes():
+    text = page(Table.of(sweep()), title=HOSTILE)
+    policy = policy_of(text)
+    assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == ["'none'"]
+    assert policy["img-src"] == ["data:"] and "unsafe" not in str(policy)
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        contents = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
+        digests = [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in contents]
+        assert policy[directive] == [f"'sha256-{digest}'" for digest in digests] and len(digests) == 1
+    assert not any(
+        name == "style" or name.startswith("on") for _, attributes in Tags(text).found for name in attributes
+    )
 
 
 def test_a_page_without_any_number_or_cell_is_a_page():
@@ -371,6 +391,37 @@ def test_values_that_no_axis_has_are_left_out(tab, tmp_path):
     other.locator("#quality").select_option(label="change")
     assert other.locator("#quality-plot .point").count() == 6 and other.locator("#heat-map .best").count() == 0
     assert not other.locator("#error-plot").is_visible() and errors == []
+
+
+INJECTED = (
+    "<script>document.title='script'</script>",
+    "<img src=x onerror=\"document.title='handler'\">",
+    "<svg onload=\"document.title='svg'\"></svg>",
+    "<p id=styled style='color: rgb(1, 2, 3)'>x</p>",
+    "<style>#plain { color: rgb(1, 2, 3) }</style><p id=plain>x</p>",
+    "<base href='http://127.0.0.1:9/'><link rel=stylesheet href=x.css>",
+    "<iframe srcdoc=\"<script>parent.document.title='frame'</script>\"></iframe>",
+    "<a id=link href=\"javascript:document.title='link'\">x</a>",
+)
+
+
+def test_what_would_slip_into_the_page_is_stopped_by_its_policy(browser, file):
+    """Were a text not escaped: neither scripts nor handlers run, no style acts, nothing is fetched."""
+    injected = file.with_name("injected.html")
+    injected.write_text(file.read_text(encoding="utf-8").replace("<main>", f"<main>{''.join(INJECTED)}"))
+    context = browser.new_context(**LAPTOP)
+    other, stopped, asked = context.new_page(), [], []
+    other.on("console", lambda message: stopped.append(message.text))
+    other.on("request", lambda request: asked.append(request.url))
+    other.goto(injected.as_uri())
+    other.wait_for_function("performance.getEntriesByName('ready').length")
+    other.locator("#link").click()
+    assert other.title() == "Six cells" and other.locator("#quality-plot .point").count() == 4
+    colors = other.locator("#styled, #plain").evaluate_all("all => all.map(x => getComputedStyle(x).color)")
+    assert len(colors) == 2 and "rgb(1, 2, 3)" not in colors
+    assert [url for url in asked if url.startswith("http")] == []
+    assert sum("Content Security Policy" in line for line in stopped) >= len(INJECTED) - 1
+    context.close()
 
 
 def test_headings_go_down_in_order(tab):

@@ -345,10 +345,24 @@ def become_another(file: Path) -> None:
     file.write_text(file.read_text().replace("StableDiffusion3Pipeline", "FluxPipeline"))
 
 
+def bring_code(file: Path) -> None:
+    """A scheduler of its own, as a repository of the hub may have."""
+    index = json.loads(file.read_text())
+    file.write_text(json.dumps(index | {"scheduler": ["mine", "Scheduler"]}))
+    (file.parent / "scheduler" / "mine.py").write_text("raise SystemExit('this code ran')")
+
+
+def be_code(file: Path) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": ["mine", "Pipeline"]}))
+    (file.parent / "mine.py").write_text("raise SystemExit('this code ran')")
+
+
 @pytest.mark.parametrize(
     ("file", "damage", "words"),
     [
         ("model_index.json", become_another, ["it is a FluxPipeline"]),
+        ("model_index.json", bring_code, ["its scheduler has code of its own, which is never run"]),
+        ("model_index.json", be_code, ["mine"]),
         ("model_index.json", Path.unlink, ["no file named model_index.json"]),
         ("transformer/diffusion_pytorch_model.safetensors", truncate, ["Unable to load weights"]),
         ("text_encoder_2/model.safetensors", truncate, ["incomplete metadata"]),

@@ -215,7 +215,7 @@ def run(monkeypatch, tmp_path, capsys):
 
         def report(found: list[dict], *args, **kwargs) -> SimpleNamespace:
             results.extend(found)
-            return SimpleNamespace(table=None, paths={})
+            return SimpleNamespace(table=None, paths={}, failed=[])
 
         monkeypatch.setattr(sweep.job, "run", stop)
         monkeypatch.setattr(sweep, "write_report", report)

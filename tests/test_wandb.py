@@ -24,6 +24,7 @@ from ditexp.report.table import Table
 from ditexp.sweep import failure
 from ditexp.tracker import service
 from ditexp.tracker.null import NullTracker
+from ditexp.tracker.views import references
 from ditexp.tracker.wandb import WandbTracker
 from tests.offline_wandb import read_runs
 from tests.wandb_server import ENTITY, WandbServer
@@ -250,6 +251,15 @@ def test_the_report_shows_deviations_and_its_page_if_it_is_small(tmp_path, cells
     chart = json.loads(runs["small"].media("inception_score_vs_forwards_table").read_text())
     front = [[9, "Pareto front", 8.0], [19, "Pareto front", 9.0]]  # higher is better
     assert chart["data"] == [*front, [9, "euler", 8.0], [19, "heun", 9.0]]
+
+
+@pytest.mark.parametrize("name", ["$a$ [b] 中文 é/../c:d", "x" * 255, "..", ""])
+def test_a_reference_of_any_name_is_an_artifact(name):
+    protocol = {"reference": {"name": name, "fingerprint": "f" * 64}, "feature": {"name": "inception"}}
+    ((artifact, (_, prepared)),) = references([{"protocol": protocol, "grid": "outputs/results/a.png"}]).items()
+    wandb = importlib.import_module("wandb")
+    assert wandb.Artifact(artifact, "reference").name == artifact and artifact.endswith("-inception-ffffffff")
+    assert prepared.parent == Path("outputs/cache/references")
 
 
 def test_a_small_prepared_reference_is_uploaded(tmp_path, cells, server):

@@ -17,6 +17,7 @@ from ditexp.model.text_encoder import contents, import_transformers
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 T5 = ("text_encoder_3", "tokenizer_3")
+LIBRARIES = (None, "diffusers", "transformers")  # None: a part that is left out
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 MOST_TOKENS = 512  # of T5 in diffusers' pipeline
 
@@ -156,8 +157,11 @@ def load(path: str, dtype: torch.dtype, t5: bool) -> tuple:
     local = Path(path).is_dir()
     try:
         folder = Path(path if local else pipeline.download(path, use_safetensors=True, **parts))
-        if not (name := pipeline.load_config(folder)["_class_name"]).startswith("StableDiffusion3"):
+        index = pipeline.load_config(folder)
+        if not str(name := index["_class_name"]).startswith("StableDiffusion3"):
             raise ValueError(f"it is a {name}")
+        if own := [name for name, kind in index.items() if isinstance(kind, list) and kind[0] not in LIBRARIES]:
+            raise ValueError(f"its {own[0]} has code of its own, which is never run")
         read = [name for name in (*networks, *TOKENIZERS) if t5 or name not in T5]
         before = {name: contents(f"{folder}/{name}") for name in read} if local else {}
         for name, kind in networks.items():

@@ -18,6 +18,7 @@ from ditexp.reading import unfit
 
 TOKENIZER_FILE, ENCODER_FILE = "tokenizer_config.json", "config.json"  # which every one of them has
 TOKENIZER, ENCODER = "tokenizer", "text_encoder"  # the folders of both in a model's, named as diffusers does
+NO_CODE = {"trust_remote_code": False}  # nor is the user asked whether a model's own code may run
 
 
 class TextEncoder(nn.Module):
@@ -42,13 +43,13 @@ class TextEncoder(nn.Module):
         local = {source: contents(source) for source in (tokenizer, encoder) if Path(source).is_dir()}
         wrong = f"no tokenizer at {tokenizer}"
         try:
-            words = transformers.AutoTokenizer.from_pretrained(tokenizer)
+            words = transformers.AutoTokenizer.from_pretrained(tokenizer, **NO_CODE)
             wrong = f"no text encoder at {encoder}"
-            config = transformers.AutoConfig.from_pretrained(encoder)
+            config = transformers.AutoConfig.from_pretrained(encoder, **NO_CODE)
             # T5's AutoModel would load its decoder, too; CLIP's text model is known to AutoModel alone.
             encoders = transformers.AutoModelForTextEncoding
             kind = encoders if type(config) in encoders._model_mapping else transformers.AutoModel
-            network, report = kind.from_pretrained(encoder, config=config, output_loading_info=True)
+            network, report = kind.from_pretrained(encoder, config=config, output_loading_info=True, **NO_CODE)
             # A pooler is behind the hidden states, and often left out.
             if missing := sorted(key for key in report["missing_keys"] if not key.startswith("pooler.")):
                 # Which transformers would leave to chance.

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from ditexp.core import notice
+from ditexp.escape import for_markdown, one_line
 from ditexp.files import atomic
 from ditexp.records import read_result
+from ditexp.report import plots
 from ditexp.report.grids import side_by_side
 from ditexp.report.page import page as html_page
-from ditexp.report.plots import error_along_t, heat_map, quality_vs_cost
 from ditexp.report.published import load
 from ditexp.report.recommend import recommend
 from ditexp.report.study import compare, study_table
-from ditexp.report.table import Table, escape_markdown
+from ditexp.report.table import Table
+from ditexp.terminal import wide_terminal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,14 +32,16 @@ class Report:
     """paths: where each part lies: report.html, table.md, table.csv, table.tex, and pictures: quality_vs_cost.png,
     heat_map.png, samples.png and, of metric=trajectory, error_vs_cost.png and error_along_t.png.
 
-    A picture for which the results hold nothing is None. advice: what to use, a sentence each. study: published
-    numbers beside those of the results, also as published.md, .csv and .tex; None without any.
+    A part for which the results hold nothing, or that failed, is None. advice: what to use, a sentence each. study:
+    published numbers beside those of the results, also as published.md, .csv and .tex; None without any. failed: a
+    line for each part that could not be written, with its path and why.
     """
 
     table: Table
     paths: dict[str, Path | None]
     advice: list[str]
     study: Table | None
+    failed: list[str] = field(default_factory=list)
 
 
 def write_report(
@@ -51,54 +55,80 @@ def write_report(
     """Write the table, the page and the pictures of `results`, one dict a cell, the newest last, into `folder`.
 
     budgets: by the name of a cost, the most that an image may cost, for advice. published: a study's published.yaml,
-    whose numbers are set beside those of the results. Raises ValueError if it is not right.
+    whose numbers are set beside those of the results. A part that fails keeps no other part from being written.
     """
     folder, table = Path(folder), Table.of(results)
-    advice = recommend(table, budgets or {})
-    study = study_table(known := load(published), compare(known, results[::-1])) if published else None
+    advice, study = recommend(table, budgets or {}), None
     paths: dict[str, Path | None] = {}
-    markdown = "\n".join([table.markdown(), *(f"- {escape_markdown(sentence)}" for sentence in advice), ""])
-    texts = {"table.md": markdown, "table.csv": table.csv(), "table.tex": table.latex()} if results else {}
-    if study:
-        texts |= {"published.md": study.markdown(), "published.csv": study.csv(), "published.tex": study.latex()}
-    commands = dict.fromkeys(command for result in results if (command := result.get("command")))
-    texts["report.html"] = html_page(
-        table, title=title, command="\n".join(commands), recommendations=advice, study=study
-    )
-    for name, text in texts.items():
-        paths[name] = folder / name
-        with atomic(paths[name]) as part:
-            part.write_text(text, encoding="utf-8")
-    for name, figure in (pictures(table) if results else {}).items():
+    failed = []
+    if published:
+        try:
+            study = study_table(known := load(published), compare(known, results[::-1]))
+        except Exception as error:
+            failed.append(f"{published} was not compared with the results: {reason_of(error)}")
+    for name, make in parts_of(table, advice, study, title=title, results=results).items():
         path = folder / name
-        if figure is None:
-            path.unlink(missing_ok=True)  # an earlier report's picture would belong to other results
+        try:
+            paths[name] = path if write_part(path, make()) else None
+        except Exception as error:
             paths[name] = None
-            continue
-        with atomic(path) as part:
-            figure.savefig(part, format="png", facecolor="white")
-        paths[name] = path
-    return Report(table, paths, advice, study)
+            failed.append(f"{path} was not written: {reason_of(error)}")
+        if paths[name] is None:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)  # an earlier report's part would belong to other results
+    return Report(table, paths, advice, study, failed)
 
 
-def pictures(table: Table) -> dict[str, Figure | None]:
-    return {
-        "quality_vs_cost.png": quality_vs_cost(table, table.fid),
-        "heat_map.png": heat_map(table, table.fid),
-        "error_vs_cost.png": quality_vs_cost(table, table.metric("trajectory_rmse")),
-        "error_along_t.png": error_along_t(table),
-        "samples.png": side_by_side(table),
-    }
+def parts_of(
+    table: Table, advice: Sequence[str], study: Table | None, *, title: str, results: Sequence[dict]
+) -> dict[str, Callable[[], str | Figure | None]]:
+    """By its file's name, what makes each part of a report: a text, a figure, or nothing."""
+    commands = "\n".join(dict.fromkeys(command for result in results if (command := result.get("command"))))
+    parts: dict[str, Callable[[], str | Figure | None]] = {}
+    if study:
+        parts |= {"published.md": study.markdown, "published.csv": study.csv, "published.tex": study.latex}
+    if results:
+        parts |= {
+            "table.md": lambda: "\n".join([table.markdown(), *(f"- {for_markdown(line)}" for line in advice), ""]),
+            "table.csv": table.csv,
+            "table.tex": table.latex,
+            "quality_vs_cost.png": lambda: plots.quality_vs_cost(table, table.fid),
+            "heat_map.png": lambda: plots.heat_map(table, table.fid),
+            "error_vs_cost.png": lambda: plots.quality_vs_cost(table, table.metric("trajectory_rmse")),
+            "error_along_t.png": lambda: plots.error_along_t(table),
+            "samples.png": lambda: side_by_side(table),
+        }
+    page = {"title": title, "command": commands, "recommendations": advice, "study": study}
+    return parts | {"report.html": lambda: html_page(table, **page)}
+
+
+def write_part(path: Path, content: str | Figure | None) -> bool:
+    """Whether there is anything to write."""
+    if content is None:
+        return False
+    with atomic(path) as part:
+        if isinstance(content, str):
+            part.write_text(content, encoding="utf-8")
+        else:
+            plots.save(content, part)
+    return True
+
+
+def reason_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = shorten(one_line(str(error)), 200, placeholder=" ...")
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
 
 
 def show(report: Report) -> None:
     """Print the table, the advice, and where the report lies."""
-    console = wide_console()
+    terminal = wide_terminal()
     for table in filter(None, (report.table, report.study)):
         if table.columns:
-            console.print(table.rich())
+            terminal.print(table.rich())
     for text in (*report.advice, *map(str, filter(None, report.paths.values()))):
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        terminal.print(text, soft_wrap=True)
 
 
 def read_results(folder: Path) -> list[dict]:
@@ -134,8 +164,3 @@ def study_results(outputs: Path, study: str) -> list[dict]:
     found = [result for result in readable(files) if result.get("study") == study]
     newest = {json.dumps(result["settings"], sort_keys=True): result["id"] for result in found}
     return list({result["id"]: result for result in found if result["id"] in set(newest.values())}.values())
-
-
-def wide_console() -> Console:
-    """The terminal's own width; in a file or a pipe, enough that no table is squeezed."""
-    return Console() if Console().is_terminal else Console(width=240)

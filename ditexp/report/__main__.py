@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from ditexp.cli import command, is_name, published_file
 from ditexp.report import read_results, show, study_results, write_report
+from ditexp.terminal import print_line
 
 
 @command("report")
@@ -34,7 +35,12 @@ def main(cfg: DictConfig) -> None:
         )
     out = Path(cfg.out) if cfg.out else Path(cfg.outputs) / "reports" / name
     budgets = {"forwards": cfg.forwards, "seconds_per_image": cfg.seconds}
-    show(write_report(results, out, title=name, budgets=budgets, published=published))
+    report = write_report(results, out, title=name, budgets=budgets, published=published)
+    show(report)
+    for line in report.failed:
+        print_line(line)
+    if report.failed:
+        raise RuntimeError(f"the report in {out} is not complete: see above")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from ditexp.escape import one_line
 from ditexp.report.seeds import compared_with_best
 
 # How each number is headed, and which of its values is the best.
@@ -267,7 +268,7 @@ def plain(value) -> str:
     if value is None:
         return MISSING
     if isinstance(value, str):
-        return " ".join(value.split())
+        return one_line(value)
     if isinstance(value, float):
         return short if float(short := f"{value:g}") == value else repr(value)
     return json.dumps(value)

@@ -15,7 +15,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageSequence, UnidentifiedImageErr
 from torch import Tensor
 
 from ditexp.core import Sheet, notice
+from ditexp.escape import for_picture, one_line
 from ditexp.report.columns import is_finite
+from ditexp.report.plots import house_style
 from ditexp.report.table import Table
 
 if TYPE_CHECKING:
@@ -40,8 +42,8 @@ def side_by_side(table: Table) -> Figure | None:
         return None
     width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
     gap = 24
-    titles = [textwrap.wrap(table.label(row), width // 9) for row in rows]
-    header = 20 * max(len(title) for title in titles) + 26  # pixels above a tile
+    titles = [for_picture(table.label(row), width // 9, max_lines=4) for row in rows]
+    header = 20 * max(title.count("\n") + 1 for title in titles) + 26  # pixels above a tile
     total = (
         gap + columns * (width + gap),
         gap + -(-len(rows) // columns) * (header + height + gap),
@@ -54,8 +56,9 @@ def side_by_side(table: Table) -> Figure | None:
         y = top - header
         figure.figimage(np.asarray(tile), x, y - tile.height)
         at = {"transform": None, "va": "bottom"}
-        figure.text(x, y + 25, "\n".join(title), weight="bold", fontsize=10.5, **at)
-        figure.text(x, y + 8, facts(table, row), color="#707070", fontsize=9, **at)
+        with house_style():
+            figure.text(x, y + 25, title, weight="bold", fontsize=10.5, **at)
+            figure.text(x, y + 8, facts(table, row), color="#707070", fontsize=9, **at)
     return figure
 
 
@@ -158,9 +161,9 @@ def draw(sheet: Sheet) -> Image.Image:
     columns = [sheet.columns[i] for i in shown] if sheet.columns else []
     width, height = (grid.width + 2) / len(shown), (grid.height + 2) / len(images)
     fitting = {"width": 40, "max_lines": max(1, int(height // 17)), "placeholder": " ..."}
-    rows = ["\n".join(textwrap.wrap(row, **fitting)) for row in sheet.rows]
+    rows = ["\n".join(textwrap.wrap(one_line(row), **fitting)) for row in sheet.rows]
     left = max((ceil(font.getlength(line)) + 12 for row in rows for line in row.splitlines()), default=0)
-    lines = [textwrap.wrap(column, max(6, int(width // 7))) for column in columns]
+    lines = [textwrap.wrap(one_line(column), max(6, int(width // 7))) for column in columns]
     top = 17 * max(map(len, lines), default=0) + 6 * bool(lines)
     page = Image.new("RGB", (left + grid.width, top + grid.height), "white")
     page.paste(grid, (left, top))

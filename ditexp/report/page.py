@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import html
+import hashlib
 import io
 import json
 import math
@@ -15,17 +15,17 @@ from string import Template
 import yaml
 from PIL import Image
 
+from ditexp.escape import for_html, printable
 from ditexp.report.columns import Column, is_finite, plain, protocol_of
 from ditexp.report.grids import choose_samples, is_picture, reason_of, tell_of_damage
 from ditexp.report.plots import PALETTE, line_styles
 from ditexp.report.table import Table
 
 PARTS = Path(__file__).parent / "page"
-SCRIPTS = ("plots.js", "cells.js", "figures.js", "pictures.js")
+SCRIPTS = ("plots.js", "cells.js", "figures.js", "pictures.js", "start.js")
 PICTURES = ("grid", "trajectory_picture")  # keys of a result: paths of its samples, and of these from noise to data
 BUDGET = 6_000_000  # characters of all embedded pictures together
 WIDEST = 1200  # pixels of an embedded picture
-NOT_IN_HTML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def page(
@@ -41,9 +41,13 @@ def page(
     command: what makes these results. recommendations: sentences on which cell to use. study: published numbers beside
     these. All texts are plain: what is special in HTML is escaped here. Without results, the study stands alone.
     """
+    css, script = part("page.css"), "\n".join(map(part, SCRIPTS))
     return Template(part("page.html")).substitute(
-        css=part("page.css"),
-        title=escape(title),
+        css=css,
+        css_hash=policy_hash(css),
+        script=script,
+        script_hash=policy_hash(script),
+        title=for_html(title),
         facts=definitions(facts(table)),
         caption=paragraphs(table.caption[:1]),
         recommendations=section("Which to use", items(recommendations)),
@@ -54,12 +58,16 @@ def page(
         body="".join(body_row(table, row) for row in range(len(table.results))),
         notes=notes(["Bold: the best of its column.", *table.caption[1:]]),
         data=json_for_html(data(table)),
-        scripts="\n".join(map(part, SCRIPTS)),
     )
 
 
 def part(name: str) -> str:
     return (PARTS / name).read_text(encoding="utf-8")
+
+
+def policy_hash(content: str) -> str:
+    """What allows a style or a script of exactly this content in a Content-Security-Policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
 def facts(table: Table) -> dict[str, str]:
@@ -93,17 +101,12 @@ def various(texts: Iterable[str | None]) -> str:
     return " / ".join(dict.fromkeys(filter(None, texts)))
 
 
-def escape(text: str) -> str:
-    """As text or an attribute of HTML; what HTML can't hold, such as a terminal's colours in an error, as �."""
-    return html.escape(NOT_IN_HTML.sub("\ufffd", text))
-
-
 def section(heading: str, content: str) -> str:
     return f"<section><h2>{heading}</h2>{content}</section>" if content else ""
 
 
 def paragraphs(texts: Sequence[str]) -> str:
-    return "".join(f"<p>{escape(text)}</p>" for text in texts)
+    return "".join(f"<p>{for_html(text)}</p>" for text in texts)
 
 
 def notes(texts: Sequence[str]) -> str:
@@ -111,23 +114,25 @@ def notes(texts: Sequence[str]) -> str:
 
 
 def items(texts: Sequence[str]) -> str:
-    return f"<ul class='recommendations'>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>" if texts else ""
+    return (
+        f"<ul class='recommendations'>{''.join(f'<li>{for_html(text)}</li>' for text in texts)}</ul>" if texts else ""
+    )
 
 
 def definitions(facts: dict[str, str]) -> str:
-    return "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in facts.items())
+    return "".join(f"<div><dt>{for_html(name)}</dt><dd>{for_html(text)}</dd></div>" for name, text in facts.items())
 
 
 def command_line(command: str | None) -> str:
     if not command:
         return ""
     button = "<button type='button' class='copy'>Copy</button>"
-    return f"<div class='command'><pre tabindex='0'><code>{escape(command)}</code></pre>{button}</div>"
+    return f"<div class='command'><pre tabindex='0'><code>{for_html(command)}</code></pre>{button}</div>"
 
 
 def plain_table(table: Table) -> str:
-    head = "".join(f"<th scope='col' class='{css_class(c)}'>{escape(c.header)}</th>" for c in table.columns)
-    cells = [[f"<td class='{css_class(c)}'>{escape(text)}</td>" for text in c.texts] for c in table.columns]
+    head = "".join(f"<th scope='col' class='{css_class(c)}'>{for_html(c.header)}</th>" for c in table.columns)
+    cells = [[f"<td class='{css_class(c)}'>{for_html(text)}</td>" for text in c.texts] for c in table.columns]
     lines = map("".join, zip(*cells))
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return (
@@ -138,7 +143,7 @@ def plain_table(table: Table) -> str:
 
 def header(column: Column) -> str:
     hint = {min: " title='lower is better'", max: " title='higher is better'"}.get(column.goal, "")
-    button = f"<button type='button'{hint}>{escape(column.header)}</button>"
+    button = f"<button type='button'{hint}>{for_html(column.header)}</button>"
     return f"<th scope='col' class='{css_class(column)}' aria-sort='none'>{button}</th>"
 
 
@@ -150,11 +155,11 @@ def body_row(table: Table, row: int) -> str:
     """The solver heads its row, with the button that opens the cell; the other columns follow."""
     first, *others = table.columns
     steps = table.column("steps").values[row]
-    name = escape(table.label(row) + (f", {plain(steps)} steps" if steps is not None else ""))
+    name = for_html(table.label(row) + (f", {plain(steps)} steps" if steps is not None else ""))
     button = f"<button type='button' class='expand' aria-expanded='false' aria-label='Details of {name}'></button>"
-    cells = [f"<th scope='row'>{button}<span class='swatch'></span>{escape(first.texts[row])}</th>"]
+    cells = [f"<th scope='row'>{button}<span class='swatch'></span>{for_html(first.texts[row])}</th>"]
     for column in others:
-        text = re.sub(r" ± [\d.]+", r"<span class='spread'>\g<0></span>", escape(column.texts[row]))
+        text = re.sub(r" ± [\d.]+", r"<span class='spread'>\g<0></span>", for_html(column.texts[row]))
         text = f"<strong>{text}</strong>" if row in column.best else text
         cells.append(f"<td class='{css_class(column)}'>{text}</td>")
     kind = "" if table.results[row]["status"] == "done" else " class='failed'"
@@ -288,14 +293,17 @@ def uri(kind: str, content: bytes) -> str:
 
 
 def json_for_html(value: object) -> str:
-    """JSON that no HTML parser takes for the end of its script; null for numbers that JSON doesn't have."""
-    text = json.dumps(without_nan(value), allow_nan=False, separators=(",", ":"))
+    """JSON that no HTML parser takes for the end of its script."""
+    text = json.dumps(plain_values(value), allow_nan=False, separators=(",", ":"))
     return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
 
-def without_nan(value: object) -> object:
+def plain_values(value: object) -> object:
+    """With null for the numbers that JSON doesn't have, and printable texts."""
     if isinstance(value, dict):
-        return {name: without_nan(item) for name, item in value.items()}
+        return {name: plain_values(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
+        return [plain_values(item) for item in value]
+    if isinstance(value, str):
+        return printable(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

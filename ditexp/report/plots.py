@@ -1,13 +1,16 @@
-"""The picture of a sweep: quality against cost."""
+"""The pictures of a sweep: quality against cost, heat map, errors along t."""
 
 from __future__ import annotations
 
 import math
 import textwrap
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ditexp.escape import for_picture, one_line
 from ditexp.report.columns import Column, is_finite
 from ditexp.report.table import Table
 
@@ -26,9 +29,13 @@ AXES = {"forwards": "network evaluations per image", "seconds_per_image": "secon
 
 @contextmanager
 def house_style() -> Iterator[None]:
+    """How figures look, and that no text in them is mathematics; also while they are saved."""
     import matplotlib
 
     style = {
+        "text.parse_math": False,
+        "text.usetex": False,
+        "axes.formatter.use_mathtext": False,
         "font.size": 10,
         "text.color": INK,
         "axes.edgecolor": GREY,
@@ -49,6 +56,13 @@ def house_style() -> Iterator[None]:
         yield
 
 
+def save(figure: Figure, path: Path) -> None:
+    """As PNG. What the font has no glyph for is a box there; the page and the tables have the text itself."""
+    with house_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+        figure.savefig(path, format="png", facecolor="white")
+
+
 def quality_vs_cost(table: Table, quality: Column | None) -> Figure | None:
     """FID, or another column, against network evaluations and seconds per image; None if there is nothing to draw."""
     if quality is None:
@@ -67,18 +81,20 @@ def quality_vs_cost(table: Table, quality: Column | None) -> Figure | None:
     styles = line_styles(table, sorted(set().union(*panels.values())))
     with house_style():
         width = max(5.2 * len(panels), 7)
-        ncols = int(14 * width) // (10 + max(len(label) for label in [*styles, FRONT])) or 1
-        note = ["The numbers at the points are steps.", *table.caption]
+        labels = {label: for_picture(label, int(12 * width) - 10) for label in styles}
+        entries = [line for label in [*labels.values(), FRONT] for line in label.split("\n")]
+        ncols = int(14 * width) // (10 + max(map(len, entries))) or 1
+        note = ["The numbers at the points are steps.", *map(one_line, table.caption)]
         lines = [line for text in note for line in textwrap.wrap(text, int(14.5 * width))]
-        height = 4 + 0.2 * math.ceil((len(styles) + 1) / ncols) + 0.14 * len(lines)
+        height = 4 + 0.2 * math.ceil(len(entries) / ncols) + 0.14 * len(lines)
         figure = Figure(figsize=(width + 0.2, height), dpi=200, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06, wspace=0.05)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (name, rows) in zip(axes, panels.items()):
-            draw_panel(ax, table, quality, name, rows, styles)
-        axes[0].set_title(f"{quality.header}, lower is better", loc="left", fontsize=11, weight="bold")
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=ncols, frameon=False, columnspacing=1.6)
+            draw_panel(ax, table, quality, name, rows, styles, labels)
+        axes[0].set_title(for_picture(f"{quality.header}, lower is better", 70), loc="left", fontsize=11, weight="bold")
+        handles, shown = axes[0].get_legend_handles_labels()
+        figure.legend(handles, shown, loc="outside upper left", ncols=ncols, frameon=False, columnspacing=1.6)
         figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color=GREY)
     return figure
 
@@ -100,8 +116,12 @@ def heat_map(table: Table, quality: Column | None) -> Figure | None:
     values = [quality.values[row] for row in places.values()]
     is_wide = min(values) > 0 and max(values) > 10 * min(values)
     norm = (LogNorm if is_wide else Normalize)(min(values), max(values))
+    shown = [for_picture(label, 40) for label in labels]
+    longest = max(len(line) for label in shown for line in label.split("\n"))
+    width = max(2.6, 1 + 0.08 * longest) + 0.95 * len(costs)
+    height = 1.5 + sum(max(0.36, 0.18 * (label.count("\n") + 1)) for label in shown)
     with house_style():
-        figure = Figure(figsize=(2.6 + 0.95 * len(costs), 1.5 + 0.36 * len(labels)), dpi=200, layout="constrained")
+        figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
         ax = figure.subplots()
         ax.grid(False)
         image = [[quality.values[places[at]] if (at := (y, x)) in places else math.nan for x in costs] for y in labels]
@@ -119,11 +139,11 @@ def heat_map(table: Table, quality: Column | None) -> Figure | None:
                 weight="bold" if row in quality.best else "normal",
             )
         ax.set_xticks(range(len(costs)), [f"{cost:g}" for cost in costs])
-        ax.set_yticks(range(len(labels)), labels)
+        ax.set_yticks(range(len(labels)), shown)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
         ax.set_xlabel(AXES.get(name, name))
-        ax.set_title(quality.header, loc="left", fontsize=11, weight="bold")
+        ax.set_title(for_picture(quality.header, 40), loc="left", fontsize=11, weight="bold")
     return figure
 
 
@@ -163,7 +183,16 @@ def line_styles(table: Table, rows: list[int]) -> dict[str, dict]:
     return styles
 
 
-def draw_panel(ax, table: Table, column: Column, cost_name: str, rows: list[int], styles: dict[str, dict]) -> None:
+def draw_panel(
+    ax,
+    table: Table,
+    column: Column,
+    cost_name: str,
+    rows: list[int],
+    styles: dict[str, dict],
+    labels: dict[str, str],
+) -> None:
+    """styles, labels: of each line, by `table.label`."""
     cost, quality = table.column(cost_name).values, column.values
     front = pareto_front({row: (cost[row], quality[row]) for row in rows}) if column.goal is not None else []
     scale_axis(ax, "x", [cost[row] for row in rows], log_beyond=3)
@@ -171,7 +200,7 @@ def draw_panel(ax, table: Table, column: Column, cost_name: str, rows: list[int]
     for label, style in styles.items():
         line = sorted((row for row in rows if table.label(row) == label), key=lambda row: cost[row])
         x, y = [cost[row] for row in line], [quality[row] for row in line]
-        ax.plot(x, y, **style, label=label, linewidth=1.7, markersize=6, markerfacecolor="white", zorder=3)
+        ax.plot(x, y, **style, label=labels[label], linewidth=1.7, markersize=6, markerfacecolor="white", zorder=3)
         best = [row for row in line if row in front]
         x, y = [cost[row] for row in best], [quality[row] for row in best]
         ax.plot(x, y, style["marker"], color=style["color"], markersize=7.5, zorder=4)
@@ -226,7 +255,7 @@ def error_along_t(table: Table) -> Figure | None:
     along = {
         row: points
         for row, result in enumerate(table.results)
-        if (points := result.get("trajectory", {}).get("error_along_t"))
+        if len(points := result.get("trajectory", {}).get("error_along_t") or ()) > 1
     }
     if not along:
         return None
@@ -234,14 +263,16 @@ def error_along_t(table: Table) -> Figure | None:
 
     rows = list(along)[:MAX_LINES]  # the best come first
     styles = line_styles(table, rows)
+    labels = [for_picture(f"{table.label(row)}, {len(along[row]) - 1} steps", 44) for row in rows]
+    height = max(4.6, 1 + 0.15 * sum(label.count("\n") + 1 for label in labels))
     with house_style():
-        figure = Figure(figsize=(7.6, 4.6), dpi=200, layout="constrained")
+        figure = Figure(figsize=(7.6, height), dpi=200, layout="constrained")
         ax = figure.subplots()
-        for row in rows:
+        for row, label in zip(rows, labels):
             t, errors = zip(*along[row][1:])  # there is none at the start
-            label = f"{table.label(row)}, {len(t)} steps"
             ax.plot(t, errors, **styles[table.label(row)], label=label, linewidth=1.4, markersize=4)
-        ax.set_yscale("log")
+        if errors := [error for row in rows for _, error in along[row][1:] if is_finite(error) and error > 0]:
+            scale_axis(ax, "y", errors, log_beyond=1)
         ax.set_xlabel("t, from noise (0) to data (1)")
         ax.set_title("RMS difference from the exact paths", loc="left", fontsize=11, weight="bold")
         figure.legend(loc="outside right upper", frameon=False, fontsize=8)

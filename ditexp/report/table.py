@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ditexp.escape import for_csv, for_latex, for_markdown, one_line
 from ditexp.report.columns import (
-    MISSING,
     Column,
     cost_columns,
     feature_of,
@@ -23,13 +22,6 @@ from ditexp.report.columns import (
 )
 from ditexp.report.footnotes import caption
 from ditexp.report.seeds import merge_seeds
-
-LATEX = str.maketrans(
-    {char: f"\\{char}" for char in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-    | {"†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "§": r"\S{}", "¶": r"\P{}", "∞": r"$_\infty$"}
-    | {"≈": r"$\approx$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", MISSING: "--"}
-)
 
 
 @dataclass(frozen=True)
@@ -70,30 +62,33 @@ class Table:
         """What sets a row apart but its number of steps, as in `heun, weight 1.5`."""
         parts = [(c.header, c.values[row]) for c in self.columns if c.kind == "setting"]
         return ", ".join(
-            value if isinstance(value, str) else f"{name} {plain(value)}" for name, value in parts if value is not None
+            plain(value) if isinstance(value, str) else one_line(f"{name} {plain(value)}")
+            for name, value in parts
+            if value is not None
         )
 
     def rich(self) -> RichTable:
-        table = RichTable(caption="\n".join(self.caption), caption_justify="left")
+        caption = Text("\n".join(map(one_line, self.caption)), style="table.caption")
+        table = RichTable(caption=caption, caption_justify="left")
         for column in self.columns:
-            table.add_column(Text(column.header), justify="right" if column.is_number else "left")
+            table.add_column(Text(one_line(column.header)), justify="right" if column.is_number else "left")
         for texts in self.rows(escape=Text, bold=lambda text: Text(text.plain, style="bold green")):
             table.add_row(*texts)
         return table
 
     def markdown(self) -> str:
-        headers = [escape_markdown(column.header) for column in self.columns]
-        rows = [headers, *self.rows(escape=escape_markdown, bold="**{}**".format)]
+        headers = [for_markdown(column.header) for column in self.columns]
+        rows = [headers, *self.rows(escape=for_markdown, bold="**{}**".format)]
         widths = [max(3, *(len(text) for text in texts)) for texts in zip(*rows)]
         sides = [">" if column.is_number else "<" for column in self.columns]
         lines = [[f"{text:{side}{width}}" for text, side, width in zip(row, sides, widths)] for row in rows]
         rule = ["-" * (w - 1) + ":" if side == ">" else "-" * w for side, w in zip(sides, widths)]
         table = "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
-        notes = "<br>\n".join(f"<sub>{escape_markdown(line)}</sub>" for line in self.caption)
+        notes = "<br>\n".join(f"<sub>{for_markdown(line)}</sub>" for line in self.caption)
         return f"{table}\n\n{notes}\n"
 
     def csv(self) -> str:
-        """Every number in full: reading it back gives the same float."""
+        """Every number in full: reading it back gives the same float. `escape.for_csv` says what texts are."""
         columns = [(column.name, column.values) for column in self.columns]
         for column in self.columns:
             if column.spread:
@@ -101,17 +96,17 @@ class Table:
                 columns.insert(after, (f"{column.name}_sd", column.spread))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(name for name, _ in columns)
-        writer.writerows(zip(*(values for _, values in columns)))
+        writer.writerow(for_csv(name) for name, _ in columns)
+        writer.writerows(zip(*(map(for_csv, values) for _, values in columns)))
         return text.getvalue()
 
     def latex(self) -> str:
         """A booktabs tabular, the caption in small print below it."""
         aligned = "".join("r" if column.is_number else "l" for column in self.columns)
-        headers = [escape_latex(column.header) for column in self.columns]
-        rows = self.rows(escape=escape_latex, bold=r"\textbf{{{}}}".format)
+        headers = [for_latex(column.header) for column in self.columns]
+        rows = self.rows(escape=for_latex, bold=r"\textbf{{{}}}".format)
         lines = [" & ".join(row) + r" \\" for row in [headers, *rows]]
-        notes = [rf"\par\smallskip{{\footnotesize {escape_latex(line)}}}" for line in self.caption]
+        notes = [rf"\par\smallskip{{\footnotesize {for_latex(line)}}}" for line in self.caption]
         table = [
             rf"\begin{{tabular}}{{{aligned}}}",
             r"\toprule",
@@ -130,12 +125,3 @@ class Table:
             texts = [escape(text) for text in column.texts]
             columns.append([bold(text) if row in best else text for row, text in enumerate(texts)])
         return list(zip(*columns))
-
-
-def escape_markdown(text: str) -> str:
-    # An underscore inside a word is harmless, and escaping it would spoil the raw text.
-    return re.sub(r"[\\|*`<\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
-
-
-def escape_latex(text: str) -> str:
-    return text.translate(LATEX)

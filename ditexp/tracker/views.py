@@ -163,8 +163,15 @@ def references(results: Sequence[dict]) -> dict[str, tuple[dict, Path]]:
         protocol = result.get("protocol") or {}
         reference, feature = protocol.get("reference"), protocol.get("feature")
         if reference and feature and result.get("grid"):
-            name = f"{reference['name']}-{feature['name']}-{reference['fingerprint'][:8]}"
-            prepared = Path(result["grid"]).parents[1] / "cache" / "references" / f"{name}.safetensors"
+            end = f"{feature['name']}-{reference['fingerprint'][:8]}"
+            file = Path(f"{reference['name']}-{end}.safetensors").name  # a file of statistics may hold any name
+            prepared = Path(result["grid"]).parents[1] / "cache" / "references" / file
             facts = {"reference": reference, "feature": feature}
-            found[re.sub(r"[^\w.-]+", "-", f"reference-{name}")] = facts, prepared
+            found[artifact_name(f"reference-{reference['name']}", f"-{end}")] = facts, prepared
     return found
+
+
+def artifact_name(start: str, end: str) -> str:
+    """What W&B takes for the name of an artifact: letters of ASCII, digits and ._- alone, 128 at most."""
+    start, end = (re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in (start, end))
+    return start[: 128 - len(end)] + end

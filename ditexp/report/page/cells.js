@@ -100,7 +100,7 @@ function setUpTable() {
     header.querySelector("button").addEventListener("click", () => sortBy(header, columns[index]));
   });
   tableRows.forEach((line, row) => {
-    line.querySelector(".swatch").style.setProperty("--hue", `var(--hue-${data.rows[row].style.hue})`);
+    inHue(line.querySelector(".swatch"), data.rows[row].style);
     line.addEventListener("click", (event) => {
       if (event.target.closest("input")) return;
       if (!event.target.closest("button") && getSelection().toString()) return; // text was selected

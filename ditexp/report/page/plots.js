@@ -26,6 +26,12 @@ function svg(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** In the colour of a line's style; by a property, since the page's policy forbids style attributes. */
+function inHue(made, style) {
+  made.style.setProperty("--hue", `var(--hue-${style.hue})`);
+  return made;
+}
+
 /** Values to pixels from `start` to `end`, with some room beyond the outermost values. */
 function makeScale(values, { log, start, end }) {
   const to = log ? Math.log10 : (value) => value;
@@ -128,7 +134,7 @@ function drawAxes(x, y, axes, { left, right, top, bottom }) {
 function drawLine({ style, points }, x, y) {
   const path = points.map((point, i) => `${i ? "L" : "M"}${x(point.x)},${y(point.y)}`).join("");
   const dash = style.dash.map((length) => 1.8 * length).join(" ");
-  const group = svg("g", { class: "line", style: `--hue: var(--hue-${style.hue})` });
+  const group = inHue(svg("g", { class: "line" }), style);
   for (const point of points.filter(({ spread }) => spread)) {
     const [low, high] = [y(point.y - point.spread), y(point.y + point.spread)];
     group.append(
@@ -140,13 +146,13 @@ function drawLine({ style, points }, x, y) {
 }
 
 function drawPoint({ left, top, style, filled, small, row }) {
-  return svg("path", {
+  const path = svg("path", {
     class: filled ? "point filled" : "point",
-    style: `--hue: var(--hue-${style.hue})`,
     d: MARKERS[style.marker],
     transform: `translate(${left},${top}) scale(${small ? 0.5 : 1})`,
     "data-row": row,
   });
+  return inHue(path, style);
 }
 
 /** The best quality that each budget buys: a staircase, since nothing was measured between the points. */
@@ -165,12 +171,8 @@ function stepLabels(points, right) {
     if (!placed.every(isFree) || points.some((other) => Math.hypot(other.left - x, other.top - y + 4) < 7)) continue;
     placed.push([x, y]);
     const anchor = filled ? "end" : "start";
-    const hue = `--hue: var(--hue-${style.hue})`;
-    placed.at(-1).label = svg(
-      "text",
-      { x, y, "text-anchor": anchor, class: "steps", style: hue, "paint-order": "stroke" },
-      text,
-    );
+    const label = svg("text", { x, y, "text-anchor": anchor, class: "steps", "paint-order": "stroke" }, text);
+    placed.at(-1).label = inHue(label, style);
   }
   return placed.map((place) => place.label);
 }
