@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ditexp.content import changed, files_below, hashes
-from ditexp.core import notice
+from ditexp.core import in_line, notice
 from ditexp.files import atomic
 from ditexp.reading import unfit
 
@@ -57,7 +57,8 @@ class TextEncoder(nn.Module):
         except Exception as error:  # transformers raises nearly anything for damaged files
             if isinstance(error, pickle.UnpicklingError):
                 error = "its weights are damaged, or a pickle with code, which is never run"
-            raise unfit(wrong, f"({error})", "give a folder of save_pretrained, or a name on the hub") from None
+            reason = in_line(" ".join(str(error).split()), 100)
+            raise ValueError(f"{wrong} ({reason}): give what save_pretrained wrote, or a name on the hub") from None
         if network.dtype != torch.float32:
             notice(f"{encoder} holds weights in {str(network.dtype)[6:]}, which are converted to float32")
             network.float()
