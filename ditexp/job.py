@@ -23,7 +23,7 @@ from ditexp.core import Labelled, PerSample, class_names, notice
 from ditexp.devices import Assignment, crew_of
 from ditexp.evaluator import check_labels
 from ditexp.features import extract, extract_block, feature_cache, folder_of
-from ditexp.files import atomic, make_way, remove_abandoned
+from ditexp.files import atomic, check_writable, make_way, remove_abandoned
 from ditexp.pictures import mend_pictures, write_pictures
 from ditexp.progress import progress_bar
 from ditexp.provenance import code_version, machine, provenance
@@ -52,6 +52,8 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
                 describe_set(cell, command, is_new=False)
         mend_pictures(cell, known, has_samples=not missing)
         return known | about | {"cached": True}
+    make_way(cell.result_path)
+    check_writable(cell.result_path)  # before hours of sampling
     if missing and cell.evaluator.metrics:
         cell.evaluator.feature.load()  # a download that fails does so before hours of sampling, as does a bad image
         cell.evaluator.prepare(cache=feature_cache(cfg.outputs), device=cell.devices[0], title=title)
@@ -70,7 +72,6 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
             there = f"{store.num_blocks - len(left)} of {store.num_blocks} blocks are there"
             return {"id": f"slice-{cell.id}", "status": "incomplete", **about, "error": f"slice {cfg.slice}: {there}"}
         result = judge(cell, about, title)
-        make_way(cell.result_path)
         with atomic(cell.result_path) as temporary:
             temporary.write_text(json.dumps(result, indent=2))
     return result | {"cached": False}

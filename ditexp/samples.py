@@ -156,6 +156,8 @@ def export_set(arguments: argparse.Namespace) -> int:
 
 
 def gc(arguments: argparse.Namespace) -> int:
+    if not arguments.outputs.is_dir():
+        raise ValueError(f"--outputs {arguments.outputs} is no folder: give the one that runs wrote to")
     found, freed = needless(arguments.outputs), 0
     tell_of_strangers(arguments.outputs, but={one.path for one in found})
     if not found:

@@ -306,6 +306,11 @@ def test_gc_frees_nothing_beside_a_result_that_cannot_be_read(text, store, capsy
     assert not store.missing()
 
 
+def test_gc_of_no_folder_is_refused(tmp_path):
+    with refused([f"--outputs {tmp_path}/none is no folder"]):
+        gc(argparse.Namespace(outputs=tmp_path / "none", yes=True))
+
+
 def test_a_result_of_an_evaluation_needs_its_set(store):
     result = write_result(store, "evaluate-x", id="x", sample_id=None, protocol={"images": {"fingerprint": store.id}})
     assert not needless(outputs_of(store))

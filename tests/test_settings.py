@@ -337,3 +337,15 @@ def test_blocks_that_are_missing_without_a_slice_are_a_failure(monkeypatch, tmp_
             job.run(cfg, settings={}, title="", command="")
     cfg.slice = "5/5"  # no block is this one's: it is not its fault that some are missing
     assert job.run(cfg, settings={}, title="", command="")["status"] == "incomplete"
+
+
+def test_a_result_that_cannot_be_written_is_told_before_sampling(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job, "sample", lambda *args: pytest.fail("samples were made"))
+    Path("outputs").mkdir()
+    Path("outputs/results").touch()
+    cfg = settled("num_samples=16", "metric=[]", "tracker=none", "steps=2")
+    with open_dict(cfg):
+        del cfg["hydra"]
+    with pytest.raises(FileExistsError, match="results"):
+        job.run(cfg, settings={}, title="", command="")
