@@ -110,7 +110,7 @@ def test_no_file_runs_code(kind, tmp_path, monkeypatch):
     try:
         read(tmp_path / "files" / name)
     except Exception as error:
-        assert type(error) in (ValueError, OSError) or kind in ("block", "feature's weights"), repr(error)
+        assert isinstance(error, ValueError) or kind in ("block", "feature's weights"), repr(error)
     assert not Path(RAN).exists()
 
 
@@ -144,7 +144,7 @@ def test_a_text_encoder_brings_no_code_of_its_own(tmp_path, monkeypatch):
     encoder_with_code(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("builtins.input", lambda *question: pytest.fail(str(question)))
-    with pytest.raises(ValueError, match="no text encoder at"):
+    with pytest.raises(ValueError, match=r"no tokenizer at|no text encoder at"):
         TextEncoder.load(str(tmp_path), str(tmp_path))
     assert not Path(RAN).exists()
 
