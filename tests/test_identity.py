@@ -161,7 +161,7 @@ def test_grids_are_found_in_a_folder_or_a_file_of_any_name(tmp_path):
     (tmp_path / "grids").write_text(text)
     assert Optimized(steps=2, found=str(tmp_path / "grids")).tuned_to({}).points == (0, 0.25, 1)
     (tmp_path / "schedules.json").mkdir()
-    with refused(["schedules.json/", ".json, the grids for this model"]):
+    with refused(["has no grids, ", "schedules.json/", ".json, for this model"]):
         Optimized(steps=2, found=str(tmp_path / "schedules.json")).tuned_to({})
-    with refused(["has no", "none.json, the grids for this model"]):
+    with refused(["has no grids, ", "none.json, for this model"]):
         Optimized(steps=2, found=str(tmp_path / "none.json")).tuned_to({})

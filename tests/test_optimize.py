@@ -112,7 +112,7 @@ def test_found_by_one_command_and_taken_by_the_next(ditexp, tmp_path):
     assert [result["cost"]["forwards"] for result in results] == [6]  # both: no grid of ten steps is there
 
     other = ditexp(*run, "solver=rk4", "steps=3")
-    assert other.code == 2 and "the grids for this model, solver and guidance" in other.output
+    assert other.code == 2 and "for this model, solver and guidance" in other.output
     anyway = ditexp(*run, "solver=rk4", "steps=3", f"schedule.found={files[0]}")
     assert anyway.code == 0, anyway.output
     many = ditexp(*run, "solver=heun", "steps=4")

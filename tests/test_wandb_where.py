@@ -296,7 +296,7 @@ def test_a_line_of_memory_that_was_cut_counts_for_nothing(tmp_path):
 def test_a_picture_that_cannot_be_read_costs_its_cell_nothing_else(log, picture, tmp_path):
     Path(picture).write_bytes(b"")
     warning, _ = log(cell("a", grid=picture), mode="offline")
-    assert warning.startswith(f"W&B: {picture} can't be read and is not uploaded: ")
+    assert warning.startswith(f"{picture} is damaged (no image is in it): it is left out")
     (run,) = read_runs(tmp_path).values()
     assert run.summary["status"] == "done" and run.exit_code == 0
 

@@ -42,8 +42,8 @@ class Optimized(Steps):
             file = file / f"{digest(flow)}.json"
         if not file.exists():
             raise unfit(
-                f"schedule=optimized has no {file},",
-                "the grids for this model, solver and guidance",
+                f"schedule=optimized has no grids, {file},",
+                "for this model, solver and guidance",
                 "find them by `python -m ditexp.optimize`",
             )
         kind, remedy = "a file of grids", "find them by `python -m ditexp.optimize`"

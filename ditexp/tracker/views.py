@@ -63,13 +63,7 @@ def media_of(paths: Mapping[str, str | Path | None]) -> dict:
 
     files = {name: Path(path) for name, path in paths.items() if path and is_picture(Path(path))}
     media = {".png": lambda path: wandb.Image(path), ".gif": lambda path: wandb.Video(path, format="gif")}
-    found = {}
-    for name, file in files.items():
-        try:
-            found[name] = media[file.suffix](str(file))
-        except (OSError, ValueError) as error:
-            log.warning("W&B: %s can't be read and is not uploaded: %s", file, error)
-    return found
+    return {name: media[file.suffix](str(file)) for name, file in files.items()}
 
 
 def columns_of(table: Table) -> Iterator[tuple[str, Sequence]]:
