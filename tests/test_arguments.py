@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import sys
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+import hydra
 import pytest
 
 import ditexp.run
@@ -33,23 +33,6 @@ def complaints(*arguments: str) -> list[str]:
     with pytest.raises(ConfigError) as error:
         typed(*arguments)
     return str(error.value).split("\n")
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path, capsys):
-    """run("--cfg", "job") is a command in this process: its exit code (None: it only returned), and what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def start(*arguments: str, command: str = "run") -> tuple[int | None, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ditexp", *arguments])
-        try:
-            importlib.import_module(f"ditexp.{command}").main()
-            code = None
-        except SystemExit as ended:
-            code = ended.code
-        return (code, *capsys.readouterr())
-
-    return start
 
 
 # ---- Flags
@@ -208,24 +191,28 @@ def test_a_remedy_is_taken():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help(command, run):
+def test_help(command, in_process):
     """Also of evaluate, which has no default reference."""
-    code, out, err = run("--help", command=command)
-    assert code == 0 and not err and "python -m ditexp." in out.splitlines()[0]
+    ended = in_process("--help", command=command)
+    out = ended.out
+    assert ended.code == 0 and not ended.err and "python -m ditexp." in out.splitlines()[0]
     if command != "report.__main__":
-        assert f"protocol ({'adm'}): adm, clean_fid" in out or f"({'digits'}): " in out
+        assert "protocol (adm): adm, clean_fid" in out or "(digits): " in out
     assert all(f"--{flag}" in out for flag in ("multirun", "cfg", "config-dir", "version"))
 
 
-def test_version(run):
-    assert run("--version")[:2] == (0, f"ditexp {__version__} (Hydra {importlib.import_module('hydra').__version__})\n")
+def test_version(in_process):
+    ended = in_process("--version")
+    assert (ended.code, ended.out) == (0, f"ditexp {__version__} (Hydra {hydra.__version__})\n")
 
 
 @pytest.mark.parametrize("flags", [["--cfg", "job"], ["--cfg", "all"], ["--info", "defaults"], ["--info", "config"]])
-def test_what_hydra_prints_ends_well(flags, run, tmp_path):
-    code, out, err = run(*flags, "solver=heun")
-    assert code is None and not err
-    assert "heun" in out or flags[0] == "--info"  # which is logged, to wherever this process's first command set up
+def test_what_hydra_prints_ends_well(flags, in_process, tmp_path):
+    ended = in_process(*flags, "solver=heun")
+    assert ended.code is None and not ended.err
+    assert (
+        "heun" in ended.out or flags[0] == "--info"
+    )  # which is logged, to wherever this process's first command set up
     assert not list(tmp_path.iterdir())
 
 
@@ -287,13 +274,15 @@ def test_a_closed_stream_gives_its_number_to_no_file(tmp_path):
     os.close(free)
 
 
-def test_a_path_that_cannot_be_is_led_back_to_its_setting(run):
+def test_a_path_that_cannot_be_is_led_back_to_its_setting(in_process):
     file = Path("file")
     file.write_text("")
     for arguments, setting in (
         (["outputs=file"], "outputs"),
         (["-m", "hydra.sweep.dir=file"], "hydra.sweep.dir"),
     ):
-        code, _, err = run(*arguments, "tracker=none", "hydra/launcher=plan")
-        (line,) = err.splitlines()
-        assert code == 2 and line.startswith("ditexp: ") and line.endswith(f"choose another path, by {setting}=...")
+        ended = in_process(*arguments, "tracker=none", "hydra/launcher=plan")
+        (line,) = ended.err.splitlines()
+        assert (
+            ended.code == 2 and line.startswith("ditexp: ") and line.endswith(f"choose another path, by {setting}=...")
+        )
