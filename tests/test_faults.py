@@ -32,6 +32,8 @@ from tests.conftest import files_of
 
 # Eight blocks of 256; a run takes about 2 s, of which sampling is half.
 CELL = ("solver=euler", "steps=3", "num_samples=2048", "batch_size=64", "tracker=none", "metric=[]", "devices=cpu:2")
+pytestmark = pytest.mark.slow  # tests/test_damage.py has the quick ones
+
 PARENT_KILLS, WORKER_KILLS = 36, 24
 ROOT = Path(__file__).parents[1]
 
@@ -106,7 +108,6 @@ def wait_for_blocks(samples: Path, count: int, command: commands.Command) -> Non
         time.sleep(0.005)
 
 
-@pytest.mark.slow
 def test_kill_9_of_the_parent(runs, record_property):
     draw, kills, sets, saved = random.Random(0), 0, 0, 0
     while kills < PARENT_KILLS:
@@ -126,7 +127,6 @@ def test_kill_9_of_the_parent(runs, record_property):
     record_property("fault", outcome)
 
 
-@pytest.mark.slow
 def test_kill_9_of_a_worker(runs, record_property):
     draw, kills, sets, failed = random.Random(1), 0, 0, 0
     while kills < WORKER_KILLS:
@@ -150,7 +150,6 @@ def test_kill_9_of_a_worker(runs, record_property):
     record_property("fault", ("kill -9 of single workers", kills, survived))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_tidily(runs, record_property, number, code):
     draw, sent = random.Random(2), 3
@@ -242,20 +241,6 @@ def flip(path: Path, *, keep_time: bool = False) -> None:
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-FAULTS_AT_REST = {
-    "a flipped bit": lambda folder: flip(folder / "000003.npy.gz"),
-    "a truncated block": lambda folder: os.truncate(folder / "000002.npy.gz", 1000),
-    "a missing block": lambda folder: (folder / "000005.npy.gz").unlink(),
-    "a missing manifest": lambda folder: (folder / "000005.json").unlink(),
-    "a damaged manifest": lambda folder: (folder / "000001.json").write_text('{"bytes": 12, "sha'),
-    "a damaged set.json": lambda folder: (folder / "set.json").write_text("{"),
-    "a half-written temporary file": lambda folder: leave_temporary(folder),
-    "a stale claim of a dead process": lambda folder: claim(folder, f"{host()}~999999~1"),
-    "a process killed while it judged a complete set": lambda folder: leave_in_use(folder),
-    "a clock set back by a day": lambda folder: set_clock_back(folder),
-}
-
-
 def of_result(damage: Callable[[Path], None], suffix: str = ".json") -> Callable[[Path], None]:
     """Damages what lies in outputs/results beside a set's folder."""
 
@@ -275,7 +260,17 @@ def replace_with_folder(path: Path) -> None:
     (path / "within").mkdir(parents=True)
 
 
-MORE_FAULTS_AT_REST = {
+FAULTS_AT_REST = {
+    "a flipped bit": lambda folder: flip(folder / "000003.npy.gz"),
+    "a truncated block": lambda folder: os.truncate(folder / "000002.npy.gz", 1000),
+    "a missing block": lambda folder: (folder / "000005.npy.gz").unlink(),
+    "a missing manifest": lambda folder: (folder / "000005.json").unlink(),
+    "a damaged manifest": lambda folder: (folder / "000001.json").write_text('{"bytes": 12, "sha'),
+    "a damaged set.json": lambda folder: (folder / "set.json").write_text("{"),
+    "a half-written temporary file": lambda folder: leave_temporary(folder),
+    "a stale claim of a dead process": lambda folder: claim(folder, f"{host()}~999999~1"),
+    "a process killed while it judged a complete set": lambda folder: leave_in_use(folder),
+    "a clock set back by a day": lambda folder: set_clock_back(folder),
     "a truncated set.json": lambda folder: os.truncate(folder / "set.json", 100),
     "a set.json of NUL bytes": lambda folder: fill_with_nul(folder / "set.json"),
     "an empty manifest": lambda folder: (folder / "000001.json").write_text(""),
@@ -316,12 +311,10 @@ def set_clock_back(folder: Path) -> None:
         os.utime(path, (tomorrow, tomorrow))
 
 
-@pytest.mark.parametrize(
-    "fault", [*FAULTS_AT_REST, *(pytest.param(fault, marks=pytest.mark.slow) for fault in MORE_FAULTS_AT_REST)]
-)
+@pytest.mark.parametrize("fault", FAULTS_AT_REST)
 def test_a_damaged_set_is_mended_by_the_next_run(runs, record_property, fault):
     name = fault.replace(" ", "-")
-    (FAULTS_AT_REST | MORE_FAULTS_AT_REST)[fault](copy_of_undisturbed(runs, name))
+    FAULTS_AT_REST[fault](copy_of_undisturbed(runs, name))
     runs.check(name)
     record_property("fault", (fault, 1, "mended by the next run"))
 
@@ -372,7 +365,6 @@ def makers(samples: Path) -> list[str]:
     return [json.loads(path.read_text())["process"] for path in sorted(samples.rglob("0*.json"))]
 
 
-@pytest.mark.slow
 def test_two_processes_share_a_set(runs, record_property):
     with watched(runs.samples("shared")) as states:
         both = [runs.start("shared", "devices=cpu:1") for _ in range(2)]
@@ -387,7 +379,6 @@ def test_two_processes_share_a_set(runs, record_property):
     record_property("fault", outcome)
 
 
-@pytest.mark.slow
 def test_one_of_two_processes_is_killed(runs, record_property):
     doomed, other = (runs.start("widowed", "devices=cpu:1") for _ in range(2))
     wait_for_blocks(runs.samples("widowed"), 2, other)
@@ -400,7 +391,6 @@ def test_one_of_two_processes_is_killed(runs, record_property):
     record_property("fault", ("kill -9 of one of two processes on one set", 1, "the other makes all of it"))
 
 
-@pytest.mark.slow
 def test_a_claim_of_a_dead_host_expires(runs, record_property):
     """Of another host nobody can tell whether it lives, so its silence is timed: 2 s here instead of 90."""
     claim(copy_of_undisturbed(runs, "dead-host"), "elsewhere~1~1~1")
@@ -412,7 +402,6 @@ def test_a_claim_of_a_dead_host_expires(runs, record_property):
     record_property("fault", ("a stale claim of a dead host", 1, "waited for, then taken over"))
 
 
-@pytest.mark.slow
 def test_slices_make_a_set_together(runs):
     first = runs.start("slices", "slice=1/2").wait()
     assert first.code == 0 and "slice 1/2: 4 of 8 blocks are there" in first.output, first.output
@@ -422,7 +411,6 @@ def test_slices_make_a_set_together(runs):
     runs.check("slices")
 
 
-@pytest.mark.slow
 def test_two_hosts_share_a_set(runs, record_property):
     """Two commands as users start them, each in a machine of its own as far as names and processes go."""
     apart = ["unshare", "--uts", "--pid", "--fork", "--mount-proc"]
@@ -444,7 +432,6 @@ def test_two_hosts_share_a_set(runs, record_property):
     record_property("fault", ("two hosts on one set", 1, "both end with all of it, each made a part"))
 
 
-@pytest.mark.slow
 def test_a_command_of_its_own_leaves_no_process(runs, record_property):
     """Without the session's fork server: kill -9 of the parent takes its own server and workers with it."""
     marker = f"DITEXP_TEST={time.monotonic_ns()}"
@@ -523,7 +510,6 @@ def removal_killed_in(step: int, *arguments) -> str:
         sys.settrace(None)
 
 
-@pytest.mark.slow
 def test_kill_9_of_gc(runs, record_property):
     """At moments from its first to its last: what it found is whole, or hidden and freed by the next gc."""
     name, kills, hidden, whole = "gc-killed", 0, 0, 0
@@ -554,7 +540,6 @@ def test_kill_9_of_gc(runs, record_property):
     record_property("fault", ("kill -9 of gc", kills, outcome))
 
 
-@pytest.mark.slow
 def test_gc_beside_a_run(runs, record_property):
     """A run ends with all of its set, however often gc looks, and gc frees what no process works on."""
     name, freed = "gc-beside", 0

@@ -495,9 +495,9 @@ def test_the_command_is_guided_by_any_model(ditexp, tmp_path):
         ),
     ],
 )
-def test_the_command_says_what_is_wrong_in_one_line(ditexp, arguments, complaint):
-    wrong = ditexp(*COMMAND, *arguments)
-    assert wrong.code == 2, wrong.output
+def test_the_command_says_what_is_wrong_in_one_line(in_process, arguments, complaint):
+    wrong = in_process("tracker=none", *COMMAND, *arguments)
+    assert wrong.code == 2, wrong.err
     assert len(wrong.complaints) == 1 and complaint in wrong.complaints[0]
 
 

@@ -465,12 +465,13 @@ def test_a_sweep_of_the_command(ditexp, tmp_path):
     assert "known error" in command.output and "agreement" in command.output
 
 
-def test_what_is_refused_leaves_nothing_behind(ditexp, tmp_path):
-    command = ditexp("task=inpaint", "solver=dopri5", "task.mask=box", "task.box=[0,0,9,9]", "num_samples=8")
-    assert command.code == 2 and len(command.complaints) == 1 and "solver=heun" in command.complaints[0]
-    command = ditexp("task=inpaint", "task.side=west", "task.known=clean", "num_samples=8")
-    assert command.code == 2 and "task.known=clean" in command.complaints[0]
-    assert not (tmp_path / "outputs" / "samples").exists()
+def test_what_is_refused_leaves_nothing_behind(in_process):
+    inpaint = ("tracker=none", "task=inpaint", "num_samples=8")
+    ended = in_process(*inpaint, "solver=dopri5", "task.mask=box", "task.box=[0,0,9,9]")
+    assert ended.code == 2 and len(ended.complaints) == 1 and "solver=heun" in ended.complaints[0]
+    ended = in_process(*inpaint, "task.side=west", "task.known=clean")
+    assert ended.code == 2 and "task.known=clean" in ended.complaints[0]
+    assert not Path("outputs/samples").exists()
 
 
 def test_it_is_unconditional_unless_told_otherwise():

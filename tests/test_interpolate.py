@@ -527,7 +527,7 @@ def read(path: Path) -> dict:
         (["task.of=both", "model=analytic"], "task.of=both, but this model has no conditions between two"),
     ],
 )
-def test_a_mistake_is_one_line_before_any_work(arguments, complaint, ditexp, tmp_path):
-    command = ditexp("task=interpolate", *arguments)
-    assert command.code == 2 and len(command.complaints) == 1 and complaint in command.output, command.output
-    assert not (tmp_path / "outputs" / "samples").exists()
+def test_a_mistake_is_one_line_before_any_work(arguments, complaint, in_process):
+    ended = in_process("tracker=none", "task=interpolate", *arguments)
+    assert ended.code == 2 and len(ended.complaints) == 1 and complaint in ended.err, ended.err
+    assert not Path("outputs/samples").exists()

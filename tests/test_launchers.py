@@ -174,6 +174,7 @@ def test_jobs_that_fail_die_or_run_out_of_time(ditexp, tmp_path, accidents):
 
 
 @needs("submitit")
+@pytest.mark.slow
 def test_what_slurm_is_asked_for(ditexp, tmp_path):
     """There is no Slurm here: a stand-in keeps the script that it is given, and refuses it."""
     (tmp_path / "bin").mkdir()

@@ -279,10 +279,12 @@ def test_the_command_samples_prompts_and_shows_them(ditexp, tmp_path):
         assert named == {"3": ["a three", "the digit 3"], "7": "a seven"}
 
 
-def test_mistakes_in_prompts_come_before_any_work(ditexp, tmp_path):
-    run = ditexp("-m", "model=digits,digits_text", "condition=prompts", "condition.prompts=[a seven]")
-    assert run.code == 2 and not (tmp_path / "outputs" / "samples").exists()
-    (line,) = run.complaints
+def test_mistakes_in_prompts_come_before_any_work(in_process):
+    ended = in_process(
+        "-m", "tracker=none", "model=digits,digits_text", "condition=prompts", "condition.prompts=[a seven]"
+    )
+    assert ended.code == 2 and not Path("outputs/samples").exists()
+    (line,) = ended.complaints
     assert "takes no text" in line
 
 

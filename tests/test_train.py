@@ -219,12 +219,12 @@ def test_an_error_of_a_loading_process_is_told_as_plainly():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_line_before_any_work(arguments, complaint, train, tmp_path):
-    command = train(*arguments)
-    assert command.code == 2, command.output
-    assert command.output.splitlines() == [f"ditexp: {line}" for line in command.complaints]
-    assert len(command.complaints) == 1 and complaint in command.complaints[0], command.output
-    assert not (tmp_path / "trained").exists()
+def test_a_mistake_is_one_line_before_any_work(arguments, complaint, in_process):
+    ended = in_process("folder=trained", "hydra.run.dir=runs", *arguments, command="train")
+    assert ended.code == 2 and not ended.out, ended.out
+    assert ended.err.splitlines() == [f"ditexp: {line}" for line in ended.complaints]
+    assert len(ended.complaints) == 1 and complaint in ended.complaints[0], ended.err
+    assert not Path("trained").exists()
 
 
 def test_images_outside_class_folders_are_refused(tmp_path):
