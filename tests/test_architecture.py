@@ -227,6 +227,7 @@ def hydra_of_the_checkout():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [file.stem for file in sorted(CONF.glob("*.yaml"))])
 def test_every_choice_composes(config, hydra_of_the_checkout, monkeypatch):
     assert choices(config) or config == "report"

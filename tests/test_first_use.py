@@ -109,6 +109,7 @@ def test_no_solver_meets_a_shape_in_time(solver, monkeypatch):
     assert check_compiled(monkeypatch, solver, ClassifierFree(weight=1.0, interval=(0.3, 0.7)), Generate())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", GUIDANCES)
 @pytest.mark.parametrize("task", TASKS)
 def test_no_task_and_no_guidance_meets_a_shape_in_time(task, guidance, monkeypatch):

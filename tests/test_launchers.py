@@ -195,6 +195,7 @@ def test_what_slurm_is_asked_for(ditexp, tmp_path):
     assert not (tmp_path / "outputs" / "samples").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "extra"), [("submitit_slurm", "slurm"), ("submitit_local", "slurm"), ("ray", "ray")]
 )

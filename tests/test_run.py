@@ -167,6 +167,7 @@ def test_help_lists_the_groups(in_process):
         assert group in " ".join(output.split())
 
 
+@pytest.mark.parametrize("flags", [[], pytest.param(["-m"], marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -205,12 +206,11 @@ def test_help_lists_the_groups(in_process):
         (["reference=folder", "reference.path=/missing"], "/missing is not a folder"),
     ],
 )
-def test_a_wrong_configuration_is_one_line_before_any_work(arguments, complaint, in_process):
-    for flags in ([], ["-m"]):
-        ended = in_process(*flags, "tracker=none", *arguments)
-        assert ended.code == 2
-        assert any(complaint in line for line in ended.complaints), ended.err
-        assert (ended.out + ended.err).splitlines() == [f"ditexp: {line}" for line in ended.complaints]
+def test_a_wrong_configuration_is_one_line_before_any_work(flags, arguments, complaint, in_process):
+    ended = in_process(*flags, "tracker=none", *arguments)
+    assert ended.code == 2
+    assert any(complaint in line for line in ended.complaints), ended.err
+    assert (ended.out + ended.err).splitlines() == [f"ditexp: {line}" for line in ended.complaints]
     assert not Path("outputs/samples").exists()
 
 
