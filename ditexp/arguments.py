@@ -242,11 +242,15 @@ def unreadable(override: str) -> str:
     else:
         special = " ".join(sorted({character for character in value if not parses(f"key=a{character}a")}))
         why = f"a value with {special or 'such signs'} in it takes quotes"
-    text = value.replace("\\'", "\\\\'").replace("'", "\\'")
-    quoted = f"{key}='{text}'"
-    if is_group(key) or not parses(quoted):
+    as_text = f"{key}={quoted(value)}"
+    if is_group(key) or not parses(as_text):
         return f"{override}: {why}"
-    return f"{override}: {why}; as a text it is written {shell(quoted)}"
+    return f"{override}: {why}; as a text it is written {shell(as_text)}"
+
+
+def quoted(value: str) -> str:
+    """A text as Hydra reads it in an override."""
+    return "'{}'".format(value.replace("\\'", "\\\\'").replace("'", "\\'"))
 
 
 def shell(text: str) -> str:

@@ -146,15 +146,15 @@ class SampleStore:
         try:
             record = read_record(self.manifest_path(block), MANIFEST)
             found = path.stat()
-            unchanged = (found.st_size, found.st_mtime_ns) == (record["bytes"], record["mtime_ns"])
-            is_file = stat.S_ISREG(found.st_mode)
-            is_whole = is_file and ((unchanged and not verify) or record["sha256"] == sha256(path))
-            is_whole &= record.get("block", block) == block  # it may be another's, renamed
-            if verify and is_whole:
-                self.read(block)  # it may be whole, and of other images
+            if not stat.S_ISREG(found.st_mode) or record.get("block", block) != block:  # another's, renamed
+                return None
+            if verify:
+                self.read(block)  # compares its hash, and finds one that is of other images
+            elif (found.st_size, found.st_mtime_ns) != (record["bytes"], record["mtime_ns"]):
+                return record if record["sha256"] == sha256(path) else None
         except (OSError, ValueError):
             return None
-        return record if is_whole else None
+        return record
 
     @property
     def _again(self) -> str:

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ditexp import job
+from ditexp.arguments import quoted
 from ditexp.card import amount
 from ditexp.cell import COMPONENTS, Cell, build, settle_steps, slice_of
 from ditexp.cli import CellsFailed, ConfigError, describe, instantiate, published_file
@@ -177,7 +178,9 @@ def report_on(results: list[dict], cfg: DictConfig) -> None:
     for line in failures:
         print_line(Text("warning", "yellow"), f" {line}")
     if failures:
-        again = shlex.join(["python", "-m", "ditexp.report", f"results={quoted(str(Cells.folder))}"])
+        cells = str(Cells.folder)
+        is_plain = re.fullmatch(r"[\w./~@:+-]+", cells)
+        again = shlex.join(["python", "-m", "ditexp.report", f"results={cells if is_plain else quoted(cells)}"])
         print_line(f"no result is lost; to write the report again: {again}")
 
 
@@ -313,11 +316,6 @@ def command_of(hydra_cfg: DictConfig) -> str:
     sources = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
     folders = [word for path in sources for word in ("--config-dir", path)]
     return shlex.join(["python", "-m", "ditexp.run", *folders, *hydra_cfg.overrides.task])
-
-
-def quoted(value: str) -> str:
-    """A value as Hydra reads it from an override."""
-    return value if re.fullmatch(r"[\w./~@:+-]+", value) else "'{}'".format(value.replace("'", r"\'"))
 
 
 def in_cells(line: str, names: list[str], total: int) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from ditexp.core import in_line
 from ditexp.files import digest
 from ditexp.tracker import service
 
@@ -138,8 +139,7 @@ def in_one_line(error: Exception) -> str:
         value = ",".join(value) if isinstance(value, list) else str(value)
         name = VARIABLES.get(setting, f"WANDB_{setting.upper()}")
         return f"{name}={value[:60]}: {' '.join(first['msg'].removeprefix('Value error, ').split())}"
-    text = " ".join(str(error).split())
+    text = in_line(" ".join(str(error).split()), 150)
     names = {"project name": "tracker.project or WANDB_PROJECT", "API key": "WANDB_API_KEY"}
     where = next((name for words, name in names.items() if words in text), "W&B's environment variables")
-    text = text if len(text) <= 150 else f"{text[:90]}...{text[-60:]}"
     return f"W&B: {text}; correct {where}"
