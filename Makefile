@@ -28,6 +28,7 @@ test-peers: .venv/.peers  ## our numbers against other evaluators' own code, on 
 lint: .venv/.ready
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m ty check
 
 format: .venv/.ready
 	$(PY) -m ruff check --fix .

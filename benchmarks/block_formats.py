@@ -2,7 +2,8 @@
 
 Size against the raw bytes, and megabytes of raw pixels per second that one thread encodes and decodes, in memory.
 All formats take turns on the same blocks, several times; every decoded block is compared with the original.
-"differences" are those of ditexp/blocks.py; rle is zlib's strategy. Without the archive (the default: ../shared/data)
+"differences" are those of ditexp/samples/block_format.py; rle is zlib's strategy. Without the archive
+(the default: ../shared/data)
 there is no CIFAR-10; without zstandard there is no zstd.
 """
 
@@ -23,8 +24,8 @@ import numpy as np
 from PIL import Image, features
 from sklearn.datasets import load_digits, load_sample_images
 
-from ditexp.blocks import decode, differences, encode, undo_differences
 from ditexp.provenance import provenance
+from ditexp.samples.block_format import decode, differences, encode, undo_differences
 
 RUNS, BLOCK = 5, 256
 ARCHIVE = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10-jpeg.tar.xz"
@@ -114,7 +115,7 @@ def candidates(shape: tuple) -> dict:
     if features.check("webp"):
         webp = partial(pillow, kind="WEBP", lossless=True, quality=0, method=0)
         found["WebPs, method 0"] = (webp, pictures)
-    found["ditexp/blocks.py"] = (partial(encode, labels=None), lambda data: decode(data, shape)[0])
+    found["ditexp/samples/block_format.py"] = (partial(encode, labels=None), lambda data: decode(data, shape)[0])
     return found
 
 

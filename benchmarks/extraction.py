@@ -26,7 +26,7 @@ from torch import Tensor
 from ditexp.feature.inception import Inception
 from ditexp.provenance import provenance
 from ditexp.sampler import peak_memory_mb, reset_peak_memory
-from tests.inception_weights import save_random
+from tests.helpers.inception_weights import save_random
 
 ROUNDS, BATCH, SIZE = 5, 50, 64
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

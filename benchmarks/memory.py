@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 from ditexp.core import Cost
-from ditexp.export import export
-from ditexp.features import extract
+from ditexp.evaluate.extraction import extract
 from ditexp.metric.fid import FrechetDistance as FID
 from ditexp.metric.inception_score import InceptionScore
 from ditexp.metric.precision_recall import PrecisionRecall
 from ditexp.provenance import provenance
 from ditexp.sampler import peak_memory_mb
-from ditexp.store import SampleStore
+from ditexp.samples.export import export
+from ditexp.samples.store import SampleStore
 
 COUNT, SIZE, BLOCK = *map(int, sys.argv[1:3] + ["50000", "128"][len(sys.argv) - 1 :]), 256
 REFERENCE = min(COUNT, 10_000)  # images, as many as ADM's evaluator compares with

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from ditexp.core import Features
-from ditexp.features import extract
+from ditexp.evaluate.extraction import extract
 from ditexp.metric.base import blocks
 from ditexp.metric.fid import FrechetDistance, frechet_distance, mean_and_covariance
 from ditexp.metric.inception_score import InceptionScore

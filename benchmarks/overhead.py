@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from ditexp import job
-from ditexp.cell import build
-from ditexp.cli import packaged
+from ditexp.cli.command import packaged
 from ditexp.provenance import provenance
+from ditexp.run import job
+from ditexp.run.cell import build
 
 RUNS, SAMPLES, BATCH, STEPS = 4, 10_000, 125, 5
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

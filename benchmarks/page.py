@@ -22,7 +22,7 @@ from playwright.sync_api import sync_playwright
 from benchmarks.overhead import configuration
 from ditexp.provenance import provenance
 from ditexp.report.grids import image_grid
-from ditexp.report.page import page
+from ditexp.report.html.page import page
 from ditexp.report.table import Table
 
 RUNS = 5

@@ -25,18 +25,18 @@ from hydra import compose, initialize_config_dir
 from scipy.special import stdtrit
 from torch import Tensor
 
-from ditexp import job
-from ditexp.cell import build
-from ditexp.cli import packaged
+from ditexp.cli.command import packaged
 from ditexp.core import Features, Gaussian
-from ditexp.features import extract, feature_cache
+from ditexp.evaluate.extraction import extract, feature_cache
+from ditexp.evaluate.uncertainty import Design, deviations, halves, is_balanced
 from ditexp.metric.fid import FrechetDistance, gaussian_of
 from ditexp.metric.fid_infinity import FrechetInfinity
 from ditexp.metric.kid import KernelDistance
 from ditexp.provenance import provenance
 from ditexp.reference import reference_features
 from ditexp.report.seeds import compared_with_best, spread
-from ditexp.uncertainty import Design, deviations, halves, is_balanced
+from ditexp.run import job
+from ditexp.run.cell import build
 
 COUNT, HALVES, DIMENSIONS, REFERENCE = 512, 40, 6, 1797
 SHIFT = 0.3  # of all cells from the reference: far enough that FID is mostly no bias

@@ -6,12 +6,9 @@ velocity is v = x_1 - x_0 and whose samples solve dx/dt = v(x, t) (Liu et al. 20
 
 from __future__ import annotations
 
-import logging
 import math
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -22,10 +19,6 @@ from torch import Tensor
 # Part of every sample set's id. Raise it when a change of the built-in solvers, schedules, guidance, noise or
 # models changes pixels, so that old sets are never taken for new ones.
 NUMERICS_VERSION = 2
-
-
-class ConfigError(ValueError):
-    """What the user gave is wrong: one mistake a line, each with the value, the choices and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -428,47 +421,3 @@ class Comparison(Protocol):
         advance: told the number of samples that are done.
         """
         ...
-
-
-_said: set[str] = set()
-_silent: list[bool] = []
-
-
-def notice(message: str) -> None:
-    """Tell the user something once a process: a setting that cannot act, a fallback taken."""
-    if message not in _said and not _silent:
-        _said.add(message)
-        logging.getLogger("ditexp").warning(in_line(message))
-
-
-def in_line(text: str, most: int = 1000) -> str:
-    """One line of at most `most` characters that a terminal shows as it is.
-
-    Line ends, control and format characters and bytes that are no UTF-8 become escapes; a longer text loses its middle.
-    """
-    if not text.isprintable():
-        hidden = ("C", "Zl", "Zp")
-        text = "".join(
-            char.encode("unicode_escape").decode() if unicodedata.category(char).startswith(hidden) else char
-            for char in text
-        )
-    return text if len(text) <= most else f"{text[: (most - 5) // 2]} ... {text[-((most - 4) // 2) :]}"
-
-
-def tell_of_fewer_classes(data: Data, model: FlowModel) -> None:
-    """A notice where labels of data are used as a model's, and the model has more classes."""
-    if 0 < data.num_classes < model.num_classes:
-        notice(
-            f"the images have {data.num_classes} classes and the model {model.num_classes}: the images' labels 0 to "
-            f"{data.num_classes - 1} are taken for the model's first {data.num_classes} classes"
-        )
-
-
-@contextmanager
-def without_notices() -> Iterator[None]:
-    """For work that repeats what notices were given of."""
-    _silent.append(True)
-    try:
-        yield
-    finally:
-        _silent.pop()

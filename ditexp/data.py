@@ -14,9 +14,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ditexp.core import notice
-from ditexp.files import digest
+from ditexp.files.content import digest
 from ditexp.images import FolderImages
+from ditexp.terminal.notices import notice
 
 
 class Digits(Dataset):

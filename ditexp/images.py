@@ -15,9 +15,9 @@ from typing import IO, Protocol
 import numpy as np
 import PIL
 
-from ditexp import content
-from ditexp.core import ConfigError, notice
-from ditexp.image_files import (
+from ditexp.checks import ConfigError
+from ditexp.files import content
+from ditexp.files.image import (
     BLOCK_BYTES,
     BLOCK_SIZE,
     EXTENSIONS,
@@ -30,9 +30,10 @@ from ditexp.image_files import (
     read_image,
     size_of_image,
 )
-from ditexp.npz_files import npy_header, npz_headers, one_array, opened_npz, shape_of_images
-from ditexp.progress import progress_bar
-from ditexp.reading import read, unfit
+from ditexp.files.npz import npy_header, npz_headers, one_array, opened_npz, shape_of_images
+from ditexp.files.reading import read, unfit
+from ditexp.terminal.notices import notice
+from ditexp.terminal.progress import progress_bar
 
 
 class ImageSource(Protocol):

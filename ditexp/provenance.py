@@ -27,7 +27,7 @@ def provenance() -> dict:
 def command() -> str:
     """The command line of this process or, in a job on a cluster, of the one that submitted it."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = ["python", "-m", module.name] if module else ["python", *sys.argv[:1]]
+    program = ["python", "-m", module.name.removesuffix(".__main__")] if module else ["python", *sys.argv[:1]]
     return os.environ.get("DITEXP_COMMAND") or shlex.join([*program, *sys.argv[1:]])
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import yaml
 from hydra.utils import get_object
 
-from ditexp.cli import packaged, register_with_hydra
+from ditexp.cli.command import packaged, register_with_hydra
 
 CONF = packaged("conf")
 REFERENCE = Path(__file__).with_name("reference.md")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ditexp.cli import register_with_hydra
-from tests import commands
+from ditexp.cli.command import register_with_hydra
+from tests.helpers import commands
 
 # One thread a process: two torch processes of two threads each on two cores are several times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -101,7 +101,7 @@ def in_process(monkeypatch, tmp_path, capsys) -> Callable[..., Ended]:
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["ditexp", *arguments])
         try:
-            importlib.import_module(f"ditexp.{command}").main()
+            importlib.import_module(f"ditexp.{command}.__main__").main()
             code = None
         except SystemExit as ended:
             code = ended.code

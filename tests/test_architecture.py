@@ -19,14 +19,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from ditexp.cli import register_with_hydra
+from ditexp.cli.command import register_with_hydra
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 LEAVES = ("model", "solver", "schedule", "guidance", "condition", "task", "feature", "metric")
 COMPONENTS = (*LEAVES, "tracker")
-READERS = ("reading", "tensors", "pickles", "npz_files", "image_files")  # of one kind of file each
-COMMANDS = ("ditexp.run", "ditexp.train", "ditexp.evaluate", "ditexp.reference.__main__")
+COMMANDS = tuple(
+    f"ditexp.{name}.__main__" for name in ("run", "samples", "train", "evaluate", "optimize", "reference", "report")
+)
 
 
 def name_of(file: Path) -> str:
@@ -90,14 +91,14 @@ def test_leaves_know_the_core_and_their_own_group():
     for module in FILES:
         for group in LEAVES:
             if within(module, group):
-                shared = ("core", "noise", "files", "content", "state_dict", *READERS)
+                shared = ("core", "checks", "noise", "files", "terminal.notices")
                 strangers = {other for other in uses(module) if not within(other, *shared, group)}
                 assert not strangers, f"{module} imports {strangers}"
 
 
 def test_sets_and_numbers_know_nothing_of_how_samples_are_made():
     for module in FILES:
-        if within(module, "store", "features", "images", "reference", "evaluator", "metric", "feature", "report"):
+        if within(module, "samples", "images", "reference", "evaluate", "metric", "feature", "report"):
             makers = {m for m in reachable(module) if within(m, "solver", "sampler", "guidance", "model", "task")}
             assert not makers, f"{module} leads to {makers}"
 
@@ -105,7 +106,7 @@ def test_sets_and_numbers_know_nothing_of_how_samples_are_made():
 def test_imports_run_in_one_direction():
     order = list(TopologicalSorter({module: uses(module) for module in FILES}).static_order())
     assert len(order) == len(FILES)
-    assert order.index("ditexp.core") < order.index("ditexp.sampler") < order.index("ditexp.job")
+    assert order.index("ditexp.core") < order.index("ditexp.sampler") < order.index("ditexp.run.job")
     for module in FILES:
         assert uses(module).isdisjoint(COMMANDS), f"{module} imports a command"
 
@@ -113,22 +114,17 @@ def test_imports_run_in_one_direction():
 @pytest.mark.parametrize(
     ("package", "places", "lazily"),
     [
-        ("hydra", ("arguments", "cli", "settings", "sweep", "run", "_plugins"), False),
+        ("hydra", ("cli", "run.sweep", "run.__main__", "_plugins"), False),
         (
             "omegaconf",
             (
                 "",
                 "cli",
-                "settings",
-                "cell",
-                "job",
-                "sweep",
                 "run",
                 "train",
                 "evaluate",
-                "evaluator",
                 "optimize",
-                "reading",
+                "files.reading",
                 "reference",
                 "report",
                 "_plugins",
@@ -156,7 +152,7 @@ def test_a_package_stays_where_it_belongs(package, places, lazily):
 
 def test_running_loads_nothing_that_it_may_not_need():
     heavy = ["wandb", "matplotlib", "sklearn", "scipy", "pytorch_fid", "diffusers", "transformers", "tokenizers"]
-    code = f"import sys, ditexp.run; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, ditexp.run.__main__; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
 
 

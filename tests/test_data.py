@@ -16,7 +16,7 @@ from ditexp.model.analytic import GaussianMixture
 from ditexp.solver.heun import Heun
 from ditexp.task.edit import Edit
 from tests.conftest import refused
-from tests.test_edit import sampler
+from tests.task.test_edit import sampler
 
 
 def class_folders(root: Path, *names: str) -> Path:

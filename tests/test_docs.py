@@ -25,10 +25,14 @@ from omegaconf import DictConfig
 from PIL import Image
 from safetensors.torch import save_file
 
-from ditexp import cell, evaluate, optimize, samples, train
-from ditexp.cli import instantiate, register_with_hydra
-from ditexp.evaluator import Evaluator, protocol_of
+from ditexp.cli.command import instantiate, register_with_hydra
+from ditexp.evaluate import __main__ as evaluate
+from ditexp.evaluate.evaluator import Evaluator, protocol_of
 from ditexp.model.dit import DiT
+from ditexp.optimize import __main__ as optimize
+from ditexp.run import cell
+from ditexp.samples import __main__ as samples
+from ditexp.train import __main__ as train
 from docs import make_reference
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ditexp import content
+from ditexp.files import content
 from ditexp.images import DigitsImages, FolderImages, NpzImages, TorchvisionImages
 from tests.conftest import refused
 

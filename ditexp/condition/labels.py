@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ditexp.core import Condition, FlowModel, LabelMeaning, class_names, notice
+from ditexp.core import Condition, FlowModel, LabelMeaning, class_names
 from ditexp.noise import LABEL, generator
+from ditexp.terminal.notices import notice
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ditexp.core import Condition, Data, FlowModel, LabelMeaning, class_names, tell_of_fewer_classes
+from ditexp.checks import tell_of_fewer_classes
+from ditexp.core import Condition, Data, FlowModel, LabelMeaning, class_names
 
 
 @dataclass(frozen=True)

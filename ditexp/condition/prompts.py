@@ -6,9 +6,10 @@ from itertools import zip_longest
 
 import torch
 
-from ditexp.core import Condition, FlowModel, LabelMeaning, in_line
-from ditexp.files import digest
-from ditexp.reading import read_text, unfit
+from ditexp.core import Condition, FlowModel, LabelMeaning
+from ditexp.files.content import digest
+from ditexp.files.reading import read_text, unfit
+from ditexp.terminal.notices import in_line
 
 FILE_BYTES = 2**28
 LONGEST = 10_000  # characters of a prompt; the longest contexts are some 500 tokens

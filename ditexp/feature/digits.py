@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ditexp.content import unchanged
-from ditexp.state_dict import misfit, state_dict_of
+from ditexp.files.content import unchanged
+from ditexp.files.state_dict import misfit, state_dict_of
 
 BUNDLED = Path(__file__).parents[1] / "weights" / "digits_classifier.safetensors"
 

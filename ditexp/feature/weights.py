@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from ditexp.content import require, sha256
-from ditexp.files import atomic
-from ditexp.state_dict import state_dict_of
+from ditexp.files.atomic import atomic
+from ditexp.files.content import require, sha256
+from ditexp.files.state_dict import state_dict_of
 
 
 class Weights:

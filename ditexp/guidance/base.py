@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import Condition, FlowModel, VelocityField, notice
+from ditexp.core import Condition, FlowModel, VelocityField
+from ditexp.terminal.notices import notice
 
 # w(t) / w of each profile, t in [0, 1].
 PROFILES: dict[str, Callable[[float], float]] = {

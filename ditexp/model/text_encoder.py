@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ditexp.content import changed, files_below, hashes
-from ditexp.core import in_line, notice
-from ditexp.files import atomic
-from ditexp.reading import unfit
+from ditexp.files.atomic import atomic
+from ditexp.files.content import changed, files_below, hashes
+from ditexp.files.reading import unfit
+from ditexp.terminal.notices import in_line, notice
 
 TOKENIZER_FILE, ENCODER_FILE = "tokenizer_config.json", "config.json"  # which every one of them has
 TOKENIZER, ENCODER = "tokenizer", "text_encoder"  # the folders of both in a model's, named as diffusers does

@@ -7,11 +7,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ditexp.core import Feature, Features, Gaussian
-from ditexp.features import extract
+from ditexp.evaluate.extraction import extract
 from ditexp.images import ImageSource
-from ditexp.progress import Bar
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import StatisticsFile
+from ditexp.terminal.progress import Bar
 
 Reference = ImageSource | NpzReference | StatisticsFile
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ditexp.cli import command, instantiate
-from ditexp.features import extract, feature_cache
-from ditexp.files import check_writable
+from ditexp.cli.command import command, instantiate
+from ditexp.evaluate.extraction import extract, feature_cache
+from ditexp.files.atomic import check_writable
 from ditexp.metric.fid import mean_and_covariance
-from ditexp.progress import progress_bar
 from ditexp.reference.statistics import StatisticsFile, save_statistics
+from ditexp.terminal.progress import progress_bar
 
 
 @command("prepare_reference")

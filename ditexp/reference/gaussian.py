@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ditexp.core import Gaussian
-from ditexp.reading import unfit
+from ditexp.files.reading import unfit
 
 # In shares of the covariance's scale. Covariances that were summed up in float32 over 50,000 images are off by some
 # 1e-6 of it; a triangle alone, or other numbers than a covariance's, by 1e-2 and more.

@@ -6,11 +6,11 @@ import json
 import shlex
 from pathlib import Path
 
-from ditexp import content
 from ditexp.core import Gaussian
+from ditexp.files import content
+from ditexp.files.npz import Header, npz_headers, opened_npz, read_array
+from ditexp.files.reading import unfit
 from ditexp.images import NpzImages
-from ditexp.npz_files import Header, npz_headers, opened_npz, read_array
-from ditexp.reading import unfit
 from ditexp.reference.gaussian import check_shapes, checked
 
 STATISTICS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}

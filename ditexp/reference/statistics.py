@@ -10,15 +10,16 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor
 
-from ditexp import __version__, content
+from ditexp import __version__
 from ditexp.core import Feature, Features
-from ditexp.features import load_tensors, save_tensors
-from ditexp.files import digest
-from ditexp.image_files import MODES
+from ditexp.evaluate.extraction import load_tensors, save_tensors
+from ditexp.files import content
+from ditexp.files.content import digest
+from ditexp.files.image import MODES
+from ditexp.files.reading import parse_json, unfit
+from ditexp.files.tensors import opened_tensors, shape_in
 from ditexp.images import ImageSource
-from ditexp.reading import parse_json, unfit
 from ditexp.reference.gaussian import FEATURES, checked
-from ditexp.tensors import opened_tensors, shape_in
 
 PARTS = ("mean", "covariance")
 KIND, REMEDY = "a statistics file", "prepare one by `python -m ditexp.reference`"

@@ -10,18 +10,18 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from ditexp.core import notice
-from ditexp.escape import for_markdown, one_line
-from ditexp.files import atomic
-from ditexp.records import read_result
+from ditexp.files.atomic import atomic
+from ditexp.files.records import read_result
 from ditexp.report import plots
 from ditexp.report.grids import side_by_side
-from ditexp.report.page import page as html_page
+from ditexp.report.html.page import page as html_page
 from ditexp.report.published import load
 from ditexp.report.recommend import recommend
 from ditexp.report.study import compare, study_table
 from ditexp.report.table import Table
-from ditexp.terminal import wide_terminal
+from ditexp.terminal.console import wide_terminal
+from ditexp.terminal.escape import for_markdown, one_line
+from ditexp.terminal.notices import notice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

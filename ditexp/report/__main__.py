@@ -6,9 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ditexp.cli import command, is_name, published_file
+from ditexp.cli.command import command, is_name, published_file
 from ditexp.report import read_results, show, study_results, write_report
-from ditexp.terminal import print_line
+from ditexp.terminal.console import print_line
 
 
 @command("report")

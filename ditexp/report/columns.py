@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from ditexp.escape import one_line
 from ditexp.report.seeds import compared_with_best
+from ditexp.terminal.escape import one_line
 
 # How each number is headed, and which of its values is the best.
 COSTS: dict[str, tuple[str, Callable | None]] = {

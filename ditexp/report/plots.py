@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ditexp.escape import for_picture, one_line
 from ditexp.report.columns import Column, is_finite
 from ditexp.report.table import Table
+from ditexp.terminal.escape import for_picture, one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,9 +16,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ditexp.core import in_line
-from ditexp.reading import read_yaml
+from ditexp.files.reading import read_yaml
 from ditexp.report.columns import COSTS, METRICS, feature_of, protocol_of
+from ditexp.terminal.notices import in_line
 
 # The names of result["settings"]: choices of groups, whose own settings are <group>.<setting>, and plain values.
 GROUPS = ("model", "solver", "schedule", "guidance", "condition", "task", "data", "feature", "reference", "protocol")

@@ -73,7 +73,7 @@ def spread(members: list[dict], name: str) -> float | None:
 
 
 def noise_of(result: dict, name: str) -> dict | None:
-    """What `ditexp.uncertainty.resampled` gives of a metric; None where unknown, or as earlier versions had it."""
+    """What `uncertainty.resampled` gives of a metric; None where unknown, or as earlier versions had it."""
     found = result.get("deviations", {}).get(name)
     return found if isinstance(found, dict) else None
 
@@ -98,7 +98,7 @@ def difference(first: dict, second: dict, name: str) -> Difference | None:
     """A metric of the first row less that of the second; None where nothing is known of its noise.
 
     The noise is that of the difference, so that what both owe to starting from the same noise cancels: see
-    `ditexp.uncertainty.resampled`. Where no halves are known, the seeds that both have tell.
+    `ditexp.evaluate.uncertainty.resampled`. Where no halves are known, the seeds that both have tell.
     """
     ours, theirs = ({member["settings"].get("seed"): member for member in row["members"]} for row in (first, second))
     if all(noise_of(member, name) for member in (*ours.values(), *theirs.values())):

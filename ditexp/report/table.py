@@ -10,18 +10,10 @@ from dataclasses import dataclass
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ditexp.escape import for_csv, for_latex, for_markdown, one_line
-from ditexp.report.columns import (
-    Column,
-    cost_columns,
-    feature_of,
-    metric_columns,
-    plain,
-    rank,
-    setting_columns,
-)
+from ditexp.report.columns import Column, cost_columns, feature_of, metric_columns, plain, rank, setting_columns
 from ditexp.report.footnotes import caption
 from ditexp.report.seeds import merge_seeds
+from ditexp.terminal.escape import for_csv, for_latex, for_markdown, one_line
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ditexp.core import notice
+from ditexp.terminal.notices import notice
 
 
 @dataclass(frozen=True)

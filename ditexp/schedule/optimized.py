@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ditexp.core import in_line
-from ditexp.files import digest
-from ditexp.reading import read_facts, unfit
+from ditexp.files.content import digest
+from ditexp.files.reading import read_facts, unfit
 from ditexp.schedule.base import Steps
+from ditexp.terminal.notices import in_line
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.content import unchanged
-from ditexp.core import Condition, Data, tell_of_fewer_classes
-from ditexp.npz_files import npy_header
-from ditexp.pickles import read_pickled
-from ditexp.reading import opened, unfit
+from ditexp.checks import tell_of_fewer_classes
+from ditexp.core import Condition, Data
+from ditexp.files.content import unchanged
+from ditexp.files.npz import npy_header
+from ditexp.files.pickles import read_pickled
+from ditexp.files.reading import opened, unfit
+from ditexp.files.tensors import opened_tensors
 from ditexp.task.pixels import by
-from ditexp.tensors import opened_tensors
 
 FILE_BYTES = 2**28
 KIND, REMEDY = "a file of one tensor", "save one tensor of real, finite numbers"

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import PerSample, Sheet, Task, class_names, notice
+from ditexp.core import PerSample, Sheet, Task, class_names
 from ditexp.noise import slerp
+from ditexp.terminal.notices import notice
 
 OF = ("noise", "condition", "both")
 MOST_FRAMES = 256  # a picture is made of so many samples, the first ones

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.content import unchanged
-from ditexp.image_files import opened_image
+from ditexp.files.content import unchanged
+from ditexp.files.image import opened_image
 
 SIDES = ("left", "right", "top", "bottom")
 

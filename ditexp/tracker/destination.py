@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from ditexp.core import in_line
-from ditexp.files import digest
+from ditexp.files.content import digest
+from ditexp.terminal.notices import in_line
 from ditexp.tracker import service
 
 # Variables that name one run, where ditexp makes many, and the settings that wandb reads from them and its files.

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ditexp.card import amount
 from ditexp.report.columns import Column, feature_of, is_finite
 from ditexp.report.grids import is_picture
 from ditexp.report.plots import pareto_front
 from ditexp.report.table import Table
+from ditexp.terminal.units import amount
 
 log = logging.getLogger(__name__)
 

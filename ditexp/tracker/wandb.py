@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ditexp.files import digest
+from ditexp.files.content import digest
 from ditexp.report.table import Table
 from ditexp.tracker import destination, service
 from ditexp.tracker.destination import OF_ONE_RUN, Destination, is_set

@@ -8,7 +8,7 @@ from pytorch_fid import fid_score, inception
 
 from ditexp.feature.inception import Inception
 from ditexp.feature.resize import clean, pytorch_fid, tensorflow
-from tests import inception_weights
+from tests.helpers import inception_weights
 
 SIZES = [(64, 64), (32, 48), (299, 299), (512, 512)]
 # Rounding in float32, see tests/test_inception.py; our network adds up in another order.

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests import inception_weights
+from tests.helpers import inception_weights
 
 COUNT, SIZE = 500, 64
 # Where both take their sums in float64: what is left are the features' own last bits of float32.
@@ -46,7 +46,7 @@ def folders(tmp_path_factory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def evaluate(folders, weights, tmp_path_factory):
     """evaluate("adm", "fid", ...) -> scores, by the command itself."""
-    from ditexp import evaluate as command
+    from ditexp.evaluate import __main__ as command
 
     outputs = tmp_path_factory.mktemp("outputs")
 

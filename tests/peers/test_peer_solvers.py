@@ -33,7 +33,7 @@ from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.solver.log_snr import log_snr_at, time_at
 from ditexp.solver.unipc import UniPC
-from tests.test_sampling import component
+from tests.solver.test_sampling import component
 
 AGREEMENT = 1e-6
 

@@ -38,7 +38,7 @@ class LocalLauncher(BasicLauncher):
 
     def checked(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[DictConfig]:
         """Every cell's config after all have been checked, ready to be run."""
-        from ditexp import sweep
+        from ditexp.run import sweep
 
         cells = self.compose(job_overrides, first)
         sweep.check(cells)
@@ -47,8 +47,8 @@ class LocalLauncher(BasicLauncher):
 
     def compose(self, job_overrides: Sequence[Sequence[str]], first: int) -> dict[str, DictConfig]:
         """Every cell's settled config, with its number and folder, under a name: the overrides that not all have."""
-        from ditexp import sweep
-        from ditexp.cli import ConfigError
+        from ditexp.checks import ConfigError
+        from ditexp.run import sweep
 
         if "cells" not in self.config.hydra.callbacks:
             raise ConfigError(f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']} is of ditexp.run")
@@ -72,7 +72,7 @@ class PlanLauncher(LocalLauncher):
     """Print what every cell would cost, what is cached and what is wrong; run nothing."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from ditexp import sweep
+        from ditexp.run import sweep
 
         sweep.plan(self.compose(job_overrides, initial_job_idx))
         return []
@@ -105,9 +105,9 @@ class ClusterLauncher(LocalLauncher):
     packages: ClassVar[tuple[str, ...]]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from ditexp import sweep
-        from ditexp.cli import ConfigError
+        from ditexp.checks import ConfigError
         from ditexp.provenance import command
+        from ditexp.run import sweep
 
         if not all(map(importlib.util.find_spec, self.packages)):
             name = self.config.hydra.runtime.choices["hydra/launcher"]
@@ -147,7 +147,7 @@ class SubmititLauncher(ClusterLauncher):
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
         import submitit
 
-        from ditexp.sweep import print_line
+        from ditexp.run.sweep import print_line
 
         executor = submitit.AutoExecutor(
             self.folder, self.cluster, **{f"{self.cluster}_max_num_timeout": self.max_num_timeout}
@@ -182,8 +182,9 @@ class RayLauncher(ClusterLauncher):
         self.settings = OmegaConf.to_container(ray, resolve=True)
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
-        from ditexp.cli import ConfigError, describe
-        from ditexp.sweep import print_line
+        from ditexp.checks import ConfigError
+        from ditexp.cli.command import describe
+        from ditexp.run.sweep import print_line
 
         init, remote = self.settings["init"], self.settings["remote"]
         is_own = init["address"] == "local"

@@ -1,0 +1,1 @@
+"""`python -m ditexp.evaluate`: from images to scores."""

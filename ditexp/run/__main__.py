@@ -1,0 +1,39 @@
+"""Sample and score: python -m ditexp.run [-m] solver=euler,heun,rk4 steps=20,50,100 (see conf/config.yaml)."""
+
+from __future__ import annotations
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import get_class
+from omegaconf import DictConfig
+
+from ditexp.checks import ConfigError
+from ditexp.cli.command import command
+from ditexp.cli.settings import options_of
+from ditexp.run import sweep
+
+LOCAL = "hydra_plugins.ditexp_launchers.LocalLauncher"  # whose kin check all cells first; Hydra's path leads to it
+
+
+@command("config", finish=sweep.finish)
+def main(cfg: DictConfig) -> None:
+    hydra_cfg = HydraConfig.get()
+    launcher = hydra_cfg.runtime.choices["hydra/launcher"]
+    if hydra_cfg.mode == RunMode.RUN:  # a sweep's launcher has done this for all cells
+        given = {override.lstrip("+").partition("=")[0] for override in hydra_cfg.overrides.task}
+        if swept := [key for key in hydra_cfg.sweeper.params or () if key not in given]:
+            raise ConfigError(f"this is a sweep over {', '.join(swept)}: add -m, or give each a value")
+        cell = {" ".join(hydra_cfg.overrides.task) or "defaults": cfg}
+        if launcher == "plan":
+            return sweep.plan(cell)
+        if launcher != "local":
+            raise ConfigError(f"hydra/launcher={launcher} acts on a sweep: add -m")
+        sweep.check(cell)
+    elif not issubclass(get_class(hydra_cfg.launcher._target_), get_class(LOCAL)):
+        choices = ", ".join(options_of("hydra/launcher"))
+        raise ConfigError(f"hydra/launcher={launcher} runs cells that nothing has checked: choose {choices}")
+    sweep.run_cell(cfg, hydra_cfg)
+
+
+if __name__ == "__main__":
+    main()

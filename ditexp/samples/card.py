@@ -1,0 +1,104 @@
+"""The page in a sample set's folder for the person who finds it there: what it is, and how to make it again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+from ditexp.files.atomic import atomic, make_way
+from ditexp.samples.block_format import READ_WITHOUT_DITEXP
+from ditexp.samples.store import SampleStore
+from ditexp.terminal.escape import for_markdown, printable
+from ditexp.terminal.units import amount
+
+
+def write_card(folder: Path) -> None:
+    make_way(folder / "README.md")
+    with atomic(folder / "README.md") as temporary:
+        temporary.write_text(card(SampleStore.find(folder)), encoding="utf-8")
+
+
+def card(store: SampleStore) -> str:
+    about = store.about()
+    origin = about.get("provenance") or {}
+    made = list(store.manifests())
+    height, width, channels = store.image_shape
+    whole = "complete" if len(made) == store.num_blocks else "not complete: run the command below to go on"
+    size = sum(manifest["bytes"] for manifest in made)
+    lines = [
+        f"# Sample set {store.id}",
+        "",
+        f"{store.num_samples:,} images, {height} x {width} x {channels} uint8; {len(made)} of {store.num_blocks} "
+        f"blocks of {store.block_size} are here ({amount(size)}): {whole}.",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {for_markdown(name)} | {for_markdown(describe(value))} |" for name, value in store.identity.items()),
+        "",
+        "## Made by",
+        "",
+        *makers(made),
+        "",
+        "## Make it again",
+        "",
+    ]
+    commit = origin.get("commit")
+    if commit:
+        dirty = "  # and changes that were not committed" if origin.get("dirty") else ""
+        lines.append(f"    git checkout {commit}{dirty}")
+    lines += [
+        *code(about.get("command") or ""),
+        "",
+        "The same command continues a set that is not complete. `set.json` holds the whole configuration, and the",
+        "file beside each block its hashes, its cost and its maker.",
+        "",
+        "## Use it",
+        "",
+        f"    python -m ditexp.samples verify {store.id}",
+        f"    python -m ditexp.samples export {store.id} samples.npz",
+        "",
+        "or, without ditexp, a block at a time:",
+        "",
+        *code(READ_WITHOUT_DITEXP),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def code(text: str) -> list[str]:
+    """Lines of an indented block, in which nothing is markup."""
+    return [f"    {line}" for line in printable(text).rstrip("\n").split("\n")]
+
+
+def describe(value) -> str:
+    """A component of the identity in a few words."""
+    if not isinstance(value, dict):
+        return str(value)
+    parts = [str(value["class"]).rpartition(".")[2]] if "class" in value else []
+    return ", ".join(parts + [f"{key} {item}" for key, item in value.items() if key != "class" and item is not None])
+
+
+def makers(made: list[dict]) -> list[str]:
+    """Who made how many of the blocks, in what time."""
+    blocks = Counter(json.dumps(manifest["maker"], sort_keys=True) for manifest in made)
+    lines = []
+    for maker, count in blocks.items():
+        facts = json.loads(maker)
+        host, device = facts.pop("host", "?"), facts.pop("device", "?")
+        rest = ", ".join(f"{key} {value}" for key, value in facts.items())
+        lines.append(f"- {count} block(s) on {for_markdown(f'{host}, {device}: {rest}')}")
+    if made:
+        seconds = sum(manifest["cost"]["seconds"] for manifest in made)
+        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(manifest["written"] for manifest in made)))
+        lines += ["", f"{seconds:,.1f} s of sampling by one device, {wall_time(made):,.1f} s by the clock, till {day}."]
+    return lines
+
+
+def wall_time(made: list[dict]) -> float:
+    """Seconds in which at least one worker sampled, by the clocks of the hosts."""
+    total, end = 0.0, float("-inf")
+    for start, stop in sorted((m["written"] - m["cost"]["seconds"], m["written"]) for m in made):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total

@@ -1,0 +1,107 @@
+"""Sample sets in the formats that others read, streamed: one block is in memory, whatever the set's size."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ditexp.files.atomic import atomic, check_writable, free_space
+from ditexp.samples.store import SampleStore
+
+Advance = Callable[[int], None]
+
+
+def export(store: SampleStore, out: Path, advance: Advance) -> None:
+    """By the name of `out`: an .npz, a .tar of PNGs, or else a folder of PNGs. advance: told of images done.
+
+    Raises ValueError where a folder is there already, or the disk has no room.
+    """
+    out = Path(out)
+    write = {".npz": to_npz, ".tar": to_tar}.get(out.suffix, to_folder)
+    if out.is_dir() or (write is to_folder and out.exists()):
+        raise ValueError(f"{out} is there already: remove it, or choose another name")
+    check_writable(out)  # which also removes what a killed export has left, before the room is counted
+    size = free_space(out.parent)
+    if size < len(store) * store.block_bytes / store.block_size:
+        raise ValueError(f"{out}: the disk has {size:,} bytes free, too few for {len(store)} images: choose another")
+    write(store, out, advance)
+
+
+def to_npz(store: SampleStore, out: Path, advance: Advance) -> None:
+    """What ADM's and most other evaluators read: arr_0 (N, H, W, C) uint8 and, of a conditional model, arr_1 (N,)."""
+    every_label = []
+    with atomic(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as member:
+            shape = (len(store), *store.image_shape)
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            for images, labels in blocks(store):
+                member.write(images)
+                every_label.append(labels)
+                advance(len(images))
+        if every_label[0] is not None:
+            with archive.open("arr_1.npy", "w") as member:
+                np.lib.format.write_array(member, np.concatenate(every_label))
+
+
+def to_folder(store: SampleStore, out: Path, advance: Advance) -> None:
+    """000000.png, 000001.png, ... and, of a conditional model, the labels in dataset.json as EDM's tools keep them."""
+    with atomic(out) as temporary:
+        temporary.mkdir()
+        every_label = []
+        for name, data, label in pngs(store):
+            (temporary / f"{name}.png").write_bytes(data)
+            every_label.append([f"{name}.png", label])
+            advance(1)
+        if every_label[0][1] is not None:
+            (temporary / "dataset.json").write_text(json.dumps({"labels": every_label}))
+
+
+def to_tar(store: SampleStore, out: Path, advance: Advance) -> None:
+    """000000.png and 000000.cls (the label, in text), and so on, as webdataset reads them."""
+    with atomic(out) as temporary, tarfile.open(temporary, "w") as tar:
+        for name, data, label in pngs(store):
+            add(tar, f"{name}.png", data)
+            if label is not None:
+                add(tar, f"{name}.cls", str(label).encode())
+            advance(1)
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def pngs(store: SampleStore) -> Iterator[tuple[str, bytes, int | None]]:
+    """Each image's name, its PNG and its label."""
+    digits = max(6, len(str(len(store) - 1)))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        index = 0
+        for images, labels in blocks(store):
+            for i, data in enumerate(threads.map(png, images)):
+                yield f"{index:0{digits}d}", data, None if labels is None else int(labels[i])
+                index += 1
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, "png", compress_level=1)
+    return buffer.getvalue()
+
+
+def blocks(store: SampleStore) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Images and labels of exactly the set's num_samples."""
+    for block in range(store.num_blocks):
+        count = min(store.block_size, len(store) - block * store.block_size)
+        images, labels = store.read(block)
+        yield images[:count], None if labels is None else labels[:count]

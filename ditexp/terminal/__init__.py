@@ -1,0 +1,1 @@
+"""What people see while a command runs: lines, progress, notices, units."""

@@ -1,0 +1,439 @@
+"""The HTML page of a report: its text, and in headless Chromium where that is installed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ditexp.report.columns import Column
+from ditexp.report.html import page as page_module
+from ditexp.report.html.page import PARTS, embed, page
+from ditexp.report.plots import PALETTE
+from ditexp.report.table import Table
+from tests.report.test_report import cell, failed
+
+HOSTILE = "</script><img src=x onerror='document.title=1'>&<b>\x1b[31m\x00\udcff"
+
+
+def sweep(folder: Path | None = None) -> list[dict]:
+    """Euler and Heun at 5, 10 and 20 steps, one of them failed, one nan."""
+    results = []
+    for solver, order in (("euler", 1), ("heun", 2)):
+        for steps in (5, 10, 20):
+            result = cell(id=f"{solver}{steps}", solver=solver, steps=steps, fid=2 + 40 / steps**order)
+            result["cell_command"] = f"python -m ditexp.run solver={solver} steps={steps}"
+            result["trajectory"] = {"error_along_t": [[t / steps, t / steps**2] for t in range(steps + 1)]}
+            if folder:
+                draw = np.random.default_rng(steps)
+                for key, name in (("grid", "png"), ("trajectory_picture", "trajectory.png")):
+                    result[key] = str(folder / f"{result['id']}.{name}")
+                    Image.fromarray(draw.integers(0, 256, (60, 60), np.uint8)).resize((300, 300), 0).save(result[key])
+            results.append(result)
+    results[2]["metrics"]["fid"] = math.nan
+    results[5] = failed(id="heun20", solver="heun", steps=20)
+    return results
+
+
+def data_of(text: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+
+
+class Tags(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def test_the_page_tells_what_it_rests_on():
+    advice = ["Use heun at 10 steps."]
+    text = page(Table.of(sweep()), title="Six cells", command="python -m x 'a=[b]'", recommendations=advice)
+    words = ("<h1>Six cells</h1>", "5 of 6 done", "500", "python -m x &#x27;a=[b]&#x27;", *advice)
+    assert all(word in text for word in words)
+    assert "Features: inception. Reference: digits (1,797 images)." in text
+    assert "$" not in re.sub(r"<script>.*?</script>", "", text, flags=re.S)  # nothing of the template is left
+
+
+def test_numbers_are_the_tables_own():
+    table = Table.of(sweep())
+    data = data_of(page(table, title="x"))
+    columns = {column["name"]: column for column in data["columns"]}
+    assert columns["inception/fid"]["values"] == [v if v and math.isfinite(v) else None for v in table.fid.values]
+    assert columns["inception/fid"]["texts"] == table.fid.texts and columns["inception/fid"]["goal"] == "min"
+    assert columns["inception/inception_score"]["goal"] == "max"
+    assert [row["label"] for row in data["rows"]] == [table.label(row) for row in range(6)]
+
+
+def test_a_cells_details_hold_its_configuration_protocol_and_command():
+    table = Table.of(sweep())
+    details = data_of(page(table, title="x"))["rows"][0]["details"]
+    assert details["command"] == "python -m ditexp.run solver=heun steps=10"
+    assert "_target_: ditexp.solver.Euler" in details["config"] and "count: 1797" in details["protocol"]
+    assert ["FID", "2.4"] in details["numbers"] and ["reference", "digits (1,797 images)"] in details["comparable"]
+    assert ["id", "heun10"] in details["facts"]
+
+
+def test_marks_and_their_meaning_are_in_the_page():
+    clean = cell()["protocol"] | {"protocol": "clean_fid"}
+    table = Table.of([cell(), cell(steps=50), cell(steps=9, protocol=clean)])
+    columns = [replace(column, spread=(0.25,) * 3) if column is table.fid else column for column in table.columns]
+    text = page(replace(table, columns=columns), title="x")
+    assert "1.00<span class='spread'> ± 0.25</span>†</td>" in text
+    assert "† not comparable with the others: protocol clean_fid" in text
+
+
+def test_a_study_stands_beside_its_published_numbers():
+    columns = [("row", "SiT <XL>"), ("published", 2.15), ("here", "not run: no checkpoint")]
+    study = Table([], [Column(name, name, "setting", (value,)) for name, value in columns], ["SiT: Ma et al."])
+    text = page(Table.of(sweep()), title="x", study=study)
+    assert "<td class='text'>SiT &lt;XL&gt;</td><td class='number'>2.15</td>" in text
+    assert "not run: no checkpoint</td>" in text and "<p>SiT: Ma et al.</p>" in text
+    assert "Published" not in page(Table.of(sweep()), title="x")
+
+
+def test_texts_of_users_never_become_html():
+    results = [cell(), failed(error=HOSTILE)]
+    results[0]["settings"]["model"] = HOSTILE
+    results[0]["config"]["model"] = HOSTILE
+    study = Table([], [Column(HOSTILE, HOSTILE, "setting", (HOSTILE,))], [HOSTILE])
+    text = page(Table.of(results), title=HOSTILE, command=HOSTILE, recommendations=[HOSTILE], study=study)
+    assert all(tag != "img" and "onerror" not in attributes for tag, attributes in Tags(text).found)
+    assert text.count("</script>") == 2 and not re.search("[\x00\x1b\udcff]", text)
+    assert data_of(text)["rows"][0]["details"]["config"]
+    text.encode()  # it can be written
+
+
+def test_nothing_is_fetched_from_anywhere():
+    text = page(Table.of(sweep()), title="x")
+    links = [a[name] for _, a in Tags(text).found for name in ("src", "href", "action", "srcset") if name in a]
+    assert links == [] and not re.search(r"@import|url\(|https?://(?!www\.w3\.org/2000/svg)", text)
+
+
+def policy_of(text: str) -> dict[str, list[str]]:
+    (meta,) = [a for tag, a in Tags(text).found if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
+    return {words[0]: words[1:] for words in map(str.split, meta["content"].split(";"))}
+
+
+def test_its_policy_allows_its_own_style_and_script_by_their_hashes():
+    text = page(Table.of(sweep()), title=HOSTILE)
+    policy = policy_of(text)
+    assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == ["'none'"]
+    assert policy["img-src"] == ["data:"] and "unsafe" not in str(policy)
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        contents = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
+        digests = [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in contents]
+        assert policy[directive] == [f"'sha256-{digest}'" for digest in digests] and len(digests) == 1
+    assert not any(
+        name == "style" or name.startswith("on") for _, attributes in Tags(text).found for name in attributes
+    )
+
+
+def test_a_page_without_any_number_or_cell_is_a_page():
+    assert "not finite" in page(Table.of([failed()]), title="x")
+    bare = cell()
+    bare["metrics"] = {}
+    assert data_of(page(Table.of([bare]), title="x"))["rows"][0]["pictures"] == {}
+
+
+def test_pictures_that_are_gone_are_absent(tmp_path):
+    results = sweep(tmp_path)
+    Path(results[0]["grid"]).unlink()
+    Path(results[1]["grid"]).write_text("no picture")
+    rows = data_of(page(Table.of(results), title="x"))["rows"]
+    assert sorted(len(row["pictures"]) for row in rows) == [0, 1, 1, 2, 2, 2]
+
+
+def test_pictures_share_a_budget(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "BUDGET", 100_000)
+    draw = np.random.default_rng(0)
+    for name, size in (("small", 40), ("large", 300), ("larger", 1500)):
+        Image.fromarray(draw.integers(0, 256, (size, size, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    pictures = embed(str(path) for path in tmp_path.iterdir())
+    small, large, larger = (pictures[str(tmp_path / f"{name}.png")] for name in ("small", "large", "larger"))
+    assert sum(len(picture["uri"]) for picture in pictures.values()) <= 100_000
+    assert small["hard"] and small["width"] == 40 and not large["hard"]
+    assert larger["width"] == larger["height"] <= page_module.WIDEST
+
+
+def test_colours_are_those_of_the_other_pictures():
+    css = (PARTS / "page.css").read_text()
+    assert re.findall(r"--hue-\d: light-dark\((#\w+),", css) == PALETTE
+
+
+def test_a_page_of_200_cells_is_below_15_mb_whatever_its_pictures():
+    results = [cell(id=str(i), steps=i + 1, fid=1 + i) for i in range(200)]
+    for result in results:
+        result["config"] = {f"group{i}": {"_target_": "ditexp.solver.euler.Euler", "value": i} for i in range(50)}
+        result["trajectory"] = {"error_along_t": [[t / 100, t / 7] for t in range(101)]}
+    assert len(page(Table.of(results), title="200 cells").encode()) + page_module.BUDGET < 15e6
+
+
+# ---- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if not chromium:
+        pytest.skip("no chromium on the path: install it, or name the executable by CHROMIUM=...")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: install the dev extra")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    results = sweep(folder)
+    results[5]["error"] = HOSTILE
+    for result in results:
+        result["settings"]["model"] = "<img src=x onerror='document.title=1'>" if result["id"] == "heun5" else "digits"
+    path = folder / "report.html"
+    path.write_text(page(Table.of(results), title="Six cells", command="python -m x"), encoding="utf-8")
+    return path
+
+
+LAPTOP = {"viewport": {"width": 1366, "height": 768}, "color_scheme": "light"}
+PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True, "is_mobile": True}
+with_both = pytest.mark.parametrize("tab", [LAPTOP, PHONE], ids=["laptop", "phone"], indirect=True)
+
+
+def on_both(test):
+    return pytest.mark.slow(with_both(test))
+
+
+@pytest.fixture
+def tab(browser, file, request):
+    """A tab with the page; it fails a test during which anything was logged, or asked for but the page itself."""
+    context = browser.new_context(**getattr(request, "param", LAPTOP))
+    tab, complaints = context.new_page(), []
+    tab.set_default_timeout(5000)
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("request", lambda request: request.url.startswith("data:") or complaints.append(request.url))
+    tab.goto(file.as_uri())
+    tab.wait_for_function("performance.getEntriesByName('ready').length")
+    yield tab
+    context.close()
+    assert complaints == [file.as_uri()]
+
+
+def solvers_and_steps(tab) -> list[str]:
+    """The rows that are seen, in their order."""
+    rows = tab.locator("#cells tbody tr:not(.details):visible")
+    steps = tab.locator("#cells thead th").all_inner_texts().index("steps")
+    return [" ".join((line.split("\t")[0], line.split("\t")[steps])).strip() for line in rows.all_inner_texts()]
+
+
+def points(tab) -> int:
+    return tab.locator("#quality-plot .point").count()
+
+
+@on_both
+def test_it_is_rendered(tab):
+    order = ["heun 10", "heun 5", "euler 10", "euler 5", "euler 20", "heun 20"]
+    assert solvers_and_steps(tab) == order
+    assert points(tab) == 4  # of one cell FID is nan, one failed
+    assert tab.locator("#heat-map button").all_inner_texts() == ["2.40", "3.60 ?", "10.00 ?", "6.00 ?"]
+    assert tab.locator("#heat-map .best").inner_text() == "2.40"
+    assert tab.locator("#quality-plot .front").count() == 1
+    assert tab.locator("#error-plot .line").count() == 5
+    assert tab.locator(".gallery img").count() == 10
+    assert tab.title() == "Six cells" and tab.locator("#cells img").count() == 0
+
+
+@on_both
+def test_it_never_scrolls_sideways(tab):
+    tab.locator("#cell-0 .expand").click()
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert tab.evaluate("document.querySelector('.cell').getBoundingClientRect().right <= innerWidth")
+
+
+def test_sorting(tab):
+    fid = tab.get_by_role("columnheader", name="FID")
+    fid.get_by_role("button").click()
+    assert fid.get_attribute("aria-sort") == "ascending"
+    assert solvers_and_steps(tab)[:4] == ["heun 10", "heun 5", "euler 10", "euler 5"]
+    fid.get_by_role("button").press("Enter")
+    assert fid.get_attribute("aria-sort") == "descending"
+    ascending = solvers_and_steps(tab)
+    assert ascending[:4] == ["euler 5", "euler 10", "heun 5", "heun 10"]
+    assert set(ascending[4:]) == {"euler 20", "heun 20"}  # what is missing stays last
+    steps = tab.get_by_role("columnheader", name="steps")
+    steps.get_by_role("button").click()
+    assert fid.get_attribute("aria-sort") == "none"
+    assert [row.split()[1] for row in solvers_and_steps(tab)] == ["5", "5", "10", "10", "20", "20"]  # as numbers
+    for _ in range(2):
+        steps.get_by_role("button").click()
+    assert solvers_and_steps(tab)[0] == "heun 10"  # as it was
+
+
+@on_both
+def test_the_filter_acts_on_table_and_plots(tab):
+    tab.locator(".chips").get_by_text("euler", exact=True).click()
+    assert solvers_and_steps(tab) == ["euler 10", "euler 5", "euler 20"] and points(tab) == 2
+    assert tab.locator("#heat-map tbody tr").count() == 1 and tab.locator("#error-plot .line").count() == 3
+    assert tab.locator("output").inner_text() == "3 of 6 cells"
+    tab.locator(".chips").get_by_text("10", exact=True).click()
+    assert solvers_and_steps(tab) == ["euler 10"] and points(tab) == 1
+    tab.get_by_role("button", name="Show all").click()
+    tab.locator("output", has_text="6 of 6 cells").wait_for()  # the page acts on it once the form is empty
+    assert len(solvers_and_steps(tab)) == 6 and points(tab) == 4
+    tab.get_by_role("searchbox").fill("HEUN 2.4")
+    assert solvers_and_steps(tab) == ["heun 10"] and points(tab) == 1
+    tab.get_by_role("searchbox").fill("nothing of the kind")
+    assert solvers_and_steps(tab) == [] and not tab.locator("#quality-plot").is_visible()
+
+
+@on_both
+def test_a_row_opens_to_all_that_is_known_of_it(tab):
+    button = tab.locator("#cell-0 .expand")
+    button.press("Enter")
+    assert button.get_attribute("aria-expanded") == "true"
+    details = tab.locator(".details").inner_text()
+    for word in ("heun10", "python -m ditexp.run solver=heun steps=10", "_target_: ditexp.solver.Euler", "count: 1797"):
+        assert word in details
+    assert tab.locator(".details img").count() == 2
+    tab.get_by_role("columnheader", name="steps").get_by_role("button").click()
+    assert tab.evaluate("document.querySelector('.details').previousElementSibling.id") == "cell-0"  # it moves along
+    button.press("Enter")
+    assert tab.locator(".details").count() == 0
+    tab.locator("#cell-5 .expand").click()
+    assert "</script><img src=x onerror=" in tab.locator(".details").inner_text() and tab.title() == "Six cells"
+
+
+def test_axes_can_be_chosen(tab):
+    def places():
+        return tab.locator("#quality-plot .point").evaluate_all("all => all.map(x => x.getAttribute('transform'))")
+
+    before = places()
+    tab.locator("#quality").select_option(label="IS")
+    assert "IS, higher is better" in tab.locator("#plots").inner_text() and points(tab) == 5
+    tab.locator("#quality").select_option(label="FID")
+    assert places() == before
+    tab.get_by_label("log cost").click()
+    linear = places()
+    assert linear != before
+    tab.locator("#cost").select_option(label="seconds per image")
+    assert "seconds per image" in tab.locator("#quality-plot").inner_text()
+
+
+def test_a_point_tells_its_cell_and_leads_to_its_row(tab):
+    point = tab.locator("#quality-plot .point[data-row='3']")
+    point.hover()
+    assert all(word in tab.locator("#tip").inner_text() for word in ("euler", "forwards", "FID", "10.00"))
+    point.click()
+    assert tab.locator("#cells tr.selected").get_attribute("id") == "cell-3"
+    assert tab.locator("#quality-plot .ring.chosen").count() == 1
+    tab.locator("#heat-map .best").click()
+    assert tab.locator("#cells tr.selected").get_attribute("id") == "cell-0"
+
+
+def test_pictures_are_chosen_in_the_table(tab):
+    tab.locator("#cell-0").get_by_role("checkbox").uncheck()
+    assert tab.locator(".gallery[data-kind=grid] img").count() == 4
+    tab.get_by_role("searchbox").fill("euler")
+    tab.get_by_role("button", name="Show what the filter leaves").click()
+    assert tab.locator(".gallery[data-kind=grid] img").count() == 3
+    tab.get_by_role("button", name="Show the first choice").click()
+    alts = tab.locator(".gallery[data-kind=grid] img").evaluate_all("all => all.map(x => x.alt)")
+    assert len(alts) == 5 and "Samples: euler, digits, 5 steps" in alts
+
+
+@on_both
+def test_light_and_dark(tab):
+    def background() -> int:
+        return int(re.search(r"\d+", tab.evaluate("getComputedStyle(document.body).backgroundColor"))[0])
+
+    was_light = background() > 128
+    assert was_light == tab.evaluate("matchMedia('(prefers-color-scheme: light)').matches")
+    tab.get_by_role("button", name="Dark" if was_light else "Light").click()
+    assert (background() > 128) != was_light
+    tab.emulate_media(media="print")
+    assert background() > 128 and tab.locator("#heat-map .best").is_visible() and not tab.locator("form").is_visible()
+
+
+def test_values_that_no_axis_has_are_left_out(tab, tmp_path):
+    results = [cell(id=str(i), steps=i + 1, fid=fid) for i, fid in enumerate([math.inf, math.nan, 0.0, -0.5, 2.0])]
+    results.append(cell(id="5", solver="dopri5"))
+    results[-1]["cost"]["steps"] = results[-1]["settings"]["steps"] = None  # it is adaptive
+    for result in results:
+        result["metrics"]["change_rmse"] = 1.0  # of which none is the best
+        result["trajectory"] = {"error_along_t": [[0.0, 0.0]]}
+    file = tmp_path / "odd.html"
+    file.write_text(page(Table.of(results), title="Odd"))
+    other = tab.context.new_page()
+    errors = []
+    other.on("pageerror", lambda error: errors.append(str(error)))
+    other.goto(file.as_uri())
+    assert other.locator("#quality-plot .point").count() == 4
+    other.get_by_label("log quality").click()
+    assert other.locator("#quality-plot .point").count() == 2
+    other.locator("#quality").select_option(label="change")
+    assert other.locator("#quality-plot .point").count() == 6 and other.locator("#heat-map .best").count() == 0
+    assert not other.locator("#error-plot").is_visible() and errors == []
+
+
+INJECTED = (
+    "<script>document.title='script'</script>",
+    "<img src=x onerror=\"document.title='handler'\">",
+    "<svg onload=\"document.title='svg'\"></svg>",
+    "<p id=styled style='color: rgb(1, 2, 3)'>x</p>",
+    "<style>#plain { color: rgb(1, 2, 3) }</style><p id=plain>x</p>",
+    "<base href='http://127.0.0.1:9/'><link rel=stylesheet href=x.css>",
+    "<iframe srcdoc=\"<script>parent.document.title='frame'</script>\"></iframe>",
+    "<a id=link href=\"javascript:document.title='link'\">x</a>",
+)
+
+
+def test_what_would_slip_into_the_page_is_stopped_by_its_policy(browser, file):
+    """Were a text not escaped: neither scripts nor handlers run, no style acts, nothing is fetched."""
+    injected = file.with_name("injected.html")
+    injected.write_text(file.read_text(encoding="utf-8").replace("<main>", f"<main>{''.join(INJECTED)}"))
+    context = browser.new_context(**LAPTOP)
+    other, stopped, asked = context.new_page(), [], []
+    other.on("console", lambda message: stopped.append(message.text))
+    other.on("request", lambda request: asked.append(request.url))
+    other.goto(injected.as_uri())
+    other.wait_for_function("performance.getEntriesByName('ready').length")
+    other.locator("#link").click()
+    assert other.title() == "Six cells" and other.locator("#quality-plot .point").count() == 4
+    colors = other.locator("#styled, #plain").evaluate_all("all => all.map(x => getComputedStyle(x).color)")
+    assert len(colors) == 2 and "rgb(1, 2, 3)" not in colors
+    assert [url for url in asked if url.startswith("http")] == []
+    assert sum("Content Security Policy" in line for line in stopped) >= len(INJECTED) - 1
+    context.close()
+
+
+def test_headings_go_down_in_order(tab):
+    tab.locator("#cell-0 .expand").click()
+    levels = tab.locator("h1, h2, h3").evaluate_all("all => all.map(x => Number(x.tagName[1]))")
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in pairwise(levels))
+
+
+def test_a_validator_finds_no_error(file):
+    jar, java = os.environ.get("VNU_JAR"), shutil.which("java")
+    if not (jar and java):
+        pytest.skip("needs java, and VNU_JAR, the path of the Nu Html Checker's vnu.jar (npm pack vnu-jar)")
+    done = subprocess.run([java, "-Xss16m", "-jar", jar, "--Werror", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,559 @@
+"""Whatever befalls a run, running it again gives the bytes of an undisturbed one and leaves nothing behind.
+
+Every fault is injected into real commands; the table of faults and outcomes is printed at the end of the session.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
+from pathlib import Path
+
+import pytest
+
+from ditexp.files.process import host
+from ditexp.files.records import read_result
+from ditexp.report.grids import is_picture
+from ditexp.samples import garbage
+from ditexp.samples.store import SampleStore
+from tests.conftest import files_of
+from tests.helpers import commands
+
+# Eight blocks of 256; a run takes about 2 s, of which sampling is half.
+CELL = ("solver=euler", "steps=3", "num_samples=2048", "batch_size=64", "tracker=none", "metric=[]", "devices=cpu:2")
+pytestmark = pytest.mark.slow  # tests/test_damage.py has the quick ones
+
+PARENT_KILLS, WORKER_KILLS = 36, 24
+ROOT = Path(__file__).parents[2]
+
+
+class Runs:
+    """Starts the cell's command on an outputs folder, and knows what must come of it."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.logs = folder, folder / "logs"
+        self.start("first").wait()  # also waits for torch, which the others are forked with
+        began = time.monotonic()
+        undisturbed = self.start("undisturbed").wait()
+        self.duration = time.monotonic() - began
+        assert undisturbed.code == 0, undisturbed.output
+        self.expected = files_of(self.samples("undisturbed"))
+        self.names = {path.name for path in self.samples("undisturbed").rglob("*")}
+        assert len(self.expected) == 8 and files_of(self.samples("first")) == self.expected
+
+    def start(self, name: str | Path, *arguments: str, **options) -> commands.Command:
+        outputs = self.folder / name
+        log = commands.unused_name(self.logs)
+        return commands.start(log, "ditexp.run", *CELL, f"outputs={outputs}", *arguments, **options)
+
+    def samples(self, name: str | Path) -> Path:
+        return self.folder / name / "samples"
+
+    def check(self, name: str | Path, *arguments: str) -> None:
+        """Run once more: the set is whole, and neither a file nor a process too many is left."""
+        last = self.start(name, *arguments).wait()
+        assert last.code == 0, last.output
+        assert files_of(self.samples(name)) == self.expected
+        assert {path.name for path in self.samples(name).rglob("*")} == self.names
+        assert not list((self.folder / name / "results").glob(".*"))
+        (about,) = self.samples(name).glob("*/set.json")
+        assert SampleStore.find(about.parent).num_samples == 2048
+        for result in (self.folder / name / "results").glob("*.json"):
+            assert read_result(result) and is_picture(result.with_suffix(".png"))
+        assert no_processes()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("faults"))
+
+
+def children() -> set[int]:
+    """Commands and workers that run: all are forked from the session's fork server."""
+    server = forkserver._forkserver._forkserver_pid
+    pids = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    return {int(pid) for pid in pids if alive(int(pid))}
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def no_processes(seconds: float = 5) -> bool:
+    """Whether all processes end within some seconds."""
+    until = time.monotonic() + seconds
+    while children():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def wait_for_blocks(samples: Path, count: int, command: commands.Command) -> None:
+    while command.process.is_alive() and len(list(samples.rglob("0*.json"))) < count:
+        time.sleep(0.005)
+
+
+def test_kill_9_of_the_parent(runs, record_property):
+    draw, kills, sets, saved = random.Random(0), 0, 0, 0
+    while kills < PARENT_KILLS:
+        name, sets = f"killed-{sets}", sets + 1
+        while kills < PARENT_KILLS:
+            command = runs.start(name)
+            command.process.join(draw.uniform(0.2, 1) * runs.duration)
+            if not command.process.is_alive():
+                break
+            command.process.kill()
+            kills += 1
+            command.wait()
+            saved += bool(list(runs.samples(name).rglob("0*.json")))
+        runs.check(name)
+    assert saved
+    outcome = "kill -9 of the parent", kills, f"{sets} sets; {saved} times finished blocks were there to go on from"
+    record_property("fault", outcome)
+
+
+def test_kill_9_of_a_worker(runs, record_property):
+    draw, kills, sets, failed = random.Random(1), 0, 0, 0
+    while kills < WORKER_KILLS:
+        name, sets = f"worker-killed-{sets}", sets + 1
+        command = runs.start(name)
+        while command.process.is_alive():
+            workers = children() - {command.process.pid}
+            if workers and list(runs.samples(name).rglob("*.claim")):
+                time.sleep(draw.uniform(0, 0.3 * runs.duration))
+                victim = draw.choice(sorted(workers))
+                if alive(victim) and command.process.is_alive():
+                    os.kill(victim, signal.SIGKILL)
+                    kills += 1
+            time.sleep(0.02)
+        command.wait()
+        if command.code:
+            failed += 1
+            assert command.code == 1 and "was killed by SIGKILL" in command.output, command.output
+        runs.check(name)
+    survived = f"{sets} sets: {sets - failed} ended well by themselves, {failed} after a block had failed twice"
+    record_property("fault", ("kill -9 of single workers", kills, survived))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_tidily(runs, record_property, number, code):
+    draw, sent = random.Random(2), 3
+    for i in range(sent):
+        name = f"{number.name}-{i}"
+        command = runs.start(name)
+        wait_for_blocks(runs.samples(name), 1, command)
+        time.sleep(draw.uniform(0, 0.2 * runs.duration))
+        # Ctrl-C reaches the workers as well; kill and batch systems may send to the parent alone.
+        for pid in children() if number == signal.SIGINT else [command.process.pid]:
+            os.kill(pid, number)
+        command.wait()
+        if command.code != 0:  # it may have been about to end
+            assert command.code == code and "the same command goes on from there" in command.complaints[-1]
+            assert not list(runs.samples(name).rglob("*.claim")) and not list(runs.samples(name).rglob("*.tmp"))
+        runs.check(name)
+    record_property("fault", (number.name, sent, f"exit code {code}, one line, nothing left behind"))
+
+
+@contextmanager
+def small_disk(folder: Path, size: str):
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_fills_up(runs, record_property):
+    name = "full"
+    with small_disk(runs.folder / name, "2m"):
+        command = runs.start(name)
+        wait_for_blocks(runs.samples(name), 1, command)
+        with open(runs.folder / name / "filler", "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+        command.wait()
+        assert command.code == 1 and "No space left on device" in command.output, command.output
+        before = files_of(runs.samples(name))
+        assert before and before.items() < runs.expected.items()
+        (runs.folder / name / "filler").unlink()
+        runs.check(name)
+    record_property("fault", ("disk full midway", 1, f"exit code 1, one line, {len(before)} blocks kept"))
+
+
+def test_a_disk_that_is_too_small_is_refused_before_work(runs, record_property):
+    with small_disk(runs.folder / "small", "100k"):
+        command = runs.start("small")
+        command.wait()
+        assert command.code == 2 and "the samples take up to 198 kB" in command.complaints[0], command.output
+        assert not runs.samples("small").exists()
+    record_property("fault", ("disk too small from the start", 1, "exit code 2, one line, nothing begun"))
+
+
+def test_a_folder_that_can_only_be_read(runs, record_property):
+    name = "readonly"
+    with small_disk(runs.folder / name, "2m"):
+        command = runs.start(name)
+        wait_for_blocks(runs.samples(name), 2, command)
+        command.process.kill()
+        command.wait()
+        assert no_processes()
+        subprocess.run(["mount", "-o", "remount,ro", runs.folder / name], check=True)
+        refused = runs.start(name).wait()
+        assert refused.code in (1, 2) and "Read-only file system" in refused.output, refused.output
+        subprocess.run(["mount", "-o", "remount,rw", runs.folder / name], check=True)
+        runs.check(name)
+    record_property("fault", ("folder turned read-only", 1, "one line"))
+
+
+def copy_of_undisturbed(runs: Runs, name: str) -> Path:
+    """The folder of a complete set's files."""
+    shutil.copytree(runs.folder / "undisturbed", runs.folder / name)
+    (folder,) = runs.samples(name).iterdir()
+    return folder
+
+
+def flip(path: Path, *, keep_time: bool = False) -> None:
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    if keep_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def of_result(damage: Callable[[Path], None], suffix: str = ".json") -> Callable[[Path], None]:
+    """Damages what lies in outputs/results beside a set's folder."""
+
+    def damage_result(folder: Path) -> None:
+        (result,) = folder.parents[1].glob("results/*.json")
+        damage(result.with_suffix(suffix))
+
+    return damage_result
+
+
+def fill_with_nul(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def replace_with_folder(path: Path) -> None:
+    path.unlink()
+    (path / "within").mkdir(parents=True)
+
+
+FAULTS_AT_REST = {
+    "a flipped bit": lambda folder: flip(folder / "000003.npy.gz"),
+    "a truncated block": lambda folder: os.truncate(folder / "000002.npy.gz", 1000),
+    "a missing block": lambda folder: (folder / "000005.npy.gz").unlink(),
+    "a missing manifest": lambda folder: (folder / "000005.json").unlink(),
+    "a damaged manifest": lambda folder: (folder / "000001.json").write_text('{"bytes": 12, "sha'),
+    "a damaged set.json": lambda folder: (folder / "set.json").write_text("{"),
+    "a half-written temporary file": lambda folder: leave_temporary(folder),
+    "a stale claim of a dead process": lambda folder: claim(folder, f"{host()}~999999~1"),
+    "a process killed while it judged a complete set": lambda folder: leave_in_use(folder),
+    "a clock set back by a day": lambda folder: set_clock_back(folder),
+    "a truncated set.json": lambda folder: os.truncate(folder / "set.json", 100),
+    "a set.json of NUL bytes": lambda folder: fill_with_nul(folder / "set.json"),
+    "an empty manifest": lambda folder: (folder / "000001.json").write_text(""),
+    "a manifest without its cost": lambda folder: (folder / "000001.json").write_text('{"bytes": 12, "sha256": "a"}'),
+    "an empty result": of_result(lambda path: path.write_text("")),
+    "a truncated result": of_result(lambda path: os.truncate(path, 500)),
+    "a result of NUL bytes": of_result(fill_with_nul),
+    "an empty object for a result": of_result(lambda path: path.write_text("{}")),
+    "a folder in the place of a result": of_result(replace_with_folder),
+    "a claim of NUL bytes": lambda folder: claim(folder, "\0" * 40),
+    "a claim of foreign text": lambda folder: claim(folder, "mine!"),
+    "a truncated picture": of_result(lambda path: os.truncate(path, 500), ".png"),
+    "a missing picture": of_result(Path.unlink, ".png"),
+}
+
+
+def leave_temporary(folder: Path) -> None:
+    (folder / "000004.npy.gz").unlink()
+    (folder / f".000004.npy.gz.{host()}~999999~1.tmp").write_bytes(b"half")
+
+
+def claim(folder: Path, owner: str) -> None:
+    (folder / "000006.json").unlink()
+    (folder / "000006.claim").write_text(owner)
+
+
+def leave_in_use(folder: Path) -> None:
+    for result in folder.parents[1].glob("results/*"):
+        result.unlink()
+    (folder / f"{host()}~999999~1.claim").write_text(f"{host()}~999999~1")
+
+
+def set_clock_back(folder: Path) -> None:
+    """What is on disk, claims of the dead included, is from tomorrow."""
+    claim(folder, f"{host()}~999999~1")
+    tomorrow = time.time() + 86400
+    for path in folder.iterdir():
+        os.utime(path, (tomorrow, tomorrow))
+
+
+@pytest.mark.parametrize("fault", FAULTS_AT_REST)
+def test_a_damaged_set_is_mended_by_the_next_run(runs, record_property, fault):
+    name = fault.replace(" ", "-")
+    FAULTS_AT_REST[fault](copy_of_undisturbed(runs, name))
+    runs.check(name)
+    record_property("fault", (fault, 1, "mended by the next run"))
+
+
+def test_a_bit_that_rots_without_a_trace_is_found_by_verify(runs, record_property):
+    folder = copy_of_undisturbed(runs, "rot")
+    for path in folder.glob("*.json"):  # as if the copy had kept the times
+        record = json.loads(path.read_text())
+        if "mtime_ns" in record:
+            block = path.with_name(path.stem + ".npy.gz")
+            os.utime(block, ns=(record["mtime_ns"], record["mtime_ns"]))
+    flip(folder / "000003.npy.gz", keep_time=True)
+
+    def verify() -> commands.Command:
+        arguments = ("verify", "--outputs", str(runs.folder / "rot"))
+        return commands.start(commands.unused_name(runs.logs), "ditexp.samples", *arguments).wait()
+
+    found = verify()
+    assert found.code == 1 and "block 3 (000003.npy.gz) is damaged and was dropped" in found.output, found.output
+    runs.check("rot")
+    assert verify().code == 0
+    outcome = "a bit rotten under an unchanged date", 1, "found and named by verify, mended by the next run"
+    record_property("fault", outcome)
+
+
+@contextmanager
+def watched(samples: Path):
+    """The states in which each block was ever seen: more than one if it was made twice."""
+    states: dict[str, set[int]] = {}
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.002):
+            for path in samples.rglob("0*.npy.gz"):
+                with suppress(FileNotFoundError):
+                    states.setdefault(path.name, set()).add(path.stat().st_ino)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield states
+    finally:
+        ended.set()
+        thread.join()
+
+
+def makers(samples: Path) -> list[str]:
+    return [json.loads(path.read_text())["process"] for path in sorted(samples.rglob("0*.json"))]
+
+
+def test_two_processes_share_a_set(runs, record_property):
+    with watched(runs.samples("shared")) as states:
+        both = [runs.start("shared", "devices=cpu:1") for _ in range(2)]
+        for command in both:
+            command.wait()
+            assert command.code == 0, command.output
+    assert len(states) == 8 and all(len(seen) == 1 for seen in states.values()), "a block was made twice"
+    shares = [makers(runs.samples("shared")).count(process) for process in set(makers(runs.samples("shared")))]
+    assert len(shares) == 2
+    runs.check("shared")
+    outcome = "two processes on one set", 1, f"both end with all of it, of {shares[0]} and {shares[1]} blocks"
+    record_property("fault", outcome)
+
+
+def test_one_of_two_processes_is_killed(runs, record_property):
+    doomed, other = (runs.start("widowed", "devices=cpu:1") for _ in range(2))
+    wait_for_blocks(runs.samples("widowed"), 2, other)
+    doomed.process.kill()
+    doomed.wait()
+    other.wait()
+    assert other.code == 0, other.output
+    assert files_of(runs.samples("widowed")) == runs.expected
+    runs.check("widowed")
+    record_property("fault", ("kill -9 of one of two processes on one set", 1, "the other makes all of it"))
+
+
+def test_a_claim_of_a_dead_host_expires(runs, record_property):
+    """Of another host nobody can tell whether it lives, so its silence is timed: 2 s here instead of 90."""
+    claim(copy_of_undisturbed(runs, "dead-host"), "elsewhere~1~1~1")
+    began = time.monotonic()
+    command = runs.start("dead-host", patches={"ditexp.samples.claims.EXPIRY": 2.0}).wait()
+    assert command.code == 0, command.output
+    assert time.monotonic() - began > 2
+    runs.check("dead-host")
+    record_property("fault", ("a stale claim of a dead host", 1, "waited for, then taken over"))
+
+
+def test_slices_make_a_set_together(runs):
+    first = runs.start("slices", "slice=1/2").wait()
+    assert first.code == 0 and "slice 1/2: 4 of 8 blocks are there" in first.output, first.output
+    assert len(files_of(runs.samples("slices"))) == 4
+    second = runs.start("slices", "slice=2/2").wait()
+    assert second.code == 0 and "done euler" in second.output, second.output
+    runs.check("slices")
+
+
+def test_two_hosts_share_a_set(runs, record_property):
+    """Two commands as users start them, each in a machine of its own as far as names and processes go."""
+    apart = ["unshare", "--uts", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("no right to make a host of one's own")
+    cell = [*CELL, "devices=cpu:1", f"outputs={runs.folder / 'hosts'}", "num_samples=4096"]
+    both = []
+    for name in ("one", "two"):
+        line = f'hostname {name}; exec "$0" -m ditexp.run "$@"'
+        command = [*apart, "sh", "-c", line, sys.executable, *cell]
+        both.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    hosts = {process.partition("~")[0] for process in makers(runs.samples("hosts"))}
+    assert hosts == {"one", "two"}
+    made = files_of(runs.samples("hosts"))
+    assert len(made) == 16 and runs.expected.items() < made.items()
+    assert not [path for path in runs.samples("hosts").rglob("*") if path.suffix in (".claim", ".tmp")]
+    record_property("fault", ("two hosts on one set", 1, "both end with all of it, each made a part"))
+
+
+def test_a_command_of_its_own_leaves_no_process(runs, record_property):
+    """Without the session's fork server: kill -9 of the parent takes its own server and workers with it."""
+    marker = f"DITEXP_TEST={time.monotonic_ns()}"
+    environment = {**os.environ, **dict([marker.split("=")])}
+    command = [sys.executable, "-m", "ditexp.run", *CELL, f"outputs={runs.folder / 'own'}"]
+
+    def ours() -> list[int]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if marker in path.read_text() and alive(int(path.parent.name)):
+                    found.append(int(path.parent.name))
+            except (OSError, UnicodeDecodeError):
+                pass
+        return found
+
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(runs.samples("own").rglob("0*.json")):
+        time.sleep(0.01)
+    assert len(ours()) >= 4  # the parent, its fork server, two workers
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 5
+    while ours() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not ours()
+    runs.check("own")
+    record_property("fault", ("kill -9 of a command with its own fork server", 1, "server and workers end with it"))
+
+
+def test_gc_frees_what_no_result_needs_and_nothing_else(runs):
+    folder = copy_of_undisturbed(runs, "gc")
+    outputs = runs.folder / "gc"
+    (outputs / "reports" / f".table.md.{host()}~999999~1.tmp").write_bytes(b"half")
+    needless = runs.start("gc", "seed=1", "num_samples=256").wait()
+    assert needless.code == 0
+    (result,) = set((outputs / "results").glob("*.json")) - {
+        outputs / "results" / path.name for path in (runs.folder / "undisturbed" / "results").glob("*.json")
+    }
+    orphan = outputs / "samples" / json.loads(result.read_text())["sample_id"]
+    result.unlink()
+
+    def gc(*arguments: str) -> commands.Command:
+        log = commands.unused_name(runs.logs)
+        return commands.start(log, "ditexp.samples", "gc", "--outputs", str(outputs), *arguments).wait()
+
+    asked = gc()
+    assert asked.code == 0 and "nothing was freed: give --yes" in asked.output and orphan.exists(), asked.output
+    assert orphan.name in asked.output and folder.name not in asked.output
+    assert gc("--yes").code == 0
+    assert not orphan.exists() and not list(outputs.rglob("*.tmp"))
+    runs.check("gc")
+
+
+def gc(runs: Runs, name: str, **options) -> commands.Command:
+    arguments = ("gc", "--yes", "--outputs", str(runs.folder / name))
+    return commands.start(commands.unused_name(runs.logs), "ditexp.samples", *arguments, **options)
+
+
+def removal_killed_in(step: int, *arguments) -> str:
+    """`garbage.remove`, whose process is killed before one of the lines that it consists of."""
+    steps = iter(range(step))
+    modules = {"ditexp.samples.garbage", "ditexp.samples.claims", "shutil"}
+
+    def trace(frame, event, _):
+        if frame.f_globals["__name__"] not in modules:
+            return None
+        if event == "line" and next(steps, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        return garbage.remove(*arguments)
+    finally:
+        sys.settrace(None)
+
+
+def test_kill_9_of_gc(runs, record_property):
+    """At moments from its first to its last: what it found is whole, or hidden and freed by the next gc."""
+    name, kills, hidden, whole = "gc-killed", 0, 0, 0
+    while True:
+        folder = copy_of_undisturbed(runs, name)
+        shutil.rmtree(runs.folder / name / "results")
+        removal = functools.partial(removal_killed_in, 45 * kills)
+        command = gc(runs, name, patches={"ditexp.samples.__main__.remove": removal}).wait()
+        if command.code == 0:
+            assert not list(runs.samples(name).iterdir())
+            break
+        assert command.code == -signal.SIGKILL
+        kills += 1
+        if folder.exists():
+            whole += 1
+            assert files_of(runs.samples(name)) == runs.expected and SampleStore.find(folder)
+        else:
+            hidden += len(list(runs.samples(name).iterdir()))
+        if kills % 4 == 1:
+            runs.start(name).wait()
+            assert folder.exists() and gc(runs, name).wait().code == 0
+            runs.check(name)
+        else:
+            assert gc(runs, name).wait().code == 0 and not list(runs.samples(name).iterdir())
+        shutil.rmtree(runs.folder / name)
+    assert kills > 3 and hidden and whole
+    outcome = f"{whole} times the set was whole, {hidden} times hidden, and the next gc freed it"
+    record_property("fault", ("kill -9 of gc", kills, outcome))
+
+
+def test_gc_beside_a_run(runs, record_property):
+    """A run ends with all of its set, however often gc looks, and gc frees what no process works on."""
+    name, freed = "gc-beside", 0
+    for _ in range(2):
+        folder = copy_of_undisturbed(runs, name)
+        shutil.rmtree(runs.folder / name / "results")
+        (folder / "000001.json").unlink()
+        command = runs.start(name)
+        while command.process.is_alive():
+            freed += "freed" in gc(runs, name).wait().output
+            command.process.join(0.2)
+        command.wait()
+        assert command.code == 0, command.output
+        runs.check(name)
+        shutil.rmtree(runs.folder / name)
+    outcome = f"both ended well; {freed} times gc had freed the set before the run claimed it"
+    record_property("fault", ("gc beside a run, again and again", 2, outcome))

@@ -1,0 +1,218 @@
+"""Sweeps on a cluster: what submitit and Ray make is what the local launcher makes, and a job that dies costs one cell.
+
+No Slurm and no cluster of Ray's is at hand: submitit runs its jobs as processes here, and Ray is this machine's own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import files_of
+from tests.helpers import commands
+
+SWEEP = ("-m", "solver=euler,heun", "steps=2,4,6", "num_samples=64", "batch_size=32", "metric=[]", "devices=cpu:1")
+SUBMITIT = "hydra/launcher=submitit_local"
+RAY = ("hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=0")
+
+# Solvers that meet with what jobs meet with. The process to hit is the job's, also where it samples in another one.
+ACCIDENTS = """
+import multiprocessing, os, signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from ditexp.solver.base import FixedStep, at
+
+def hit(number):
+    parent = multiprocessing.parent_process()
+    os.kill(parent.pid if parent else os.getpid(), number)
+    signal.pause()
+
+@dataclass(frozen=True)
+class Euler(FixedStep):
+    order: ClassVar[int] = 1
+
+    def step(self, field, x, t0, t1):
+        self.accident()
+        return x + (t1 - t0) * field(x, at(x, t0))
+
+class Fails(Euler):
+    def accident(self):
+        raise RuntimeError("on purpose")
+
+class Dies(Euler):
+    def accident(self):
+        hit(signal.SIGKILL)
+
+class RunsOutOfTime(Euler):
+    def accident(self):
+        with open("steps", "a") as file:
+            file.write(".")
+        if Path("steps").stat().st_size == 12:
+            hit(signal.SIGUSR2)
+"""
+
+
+def needs(name: str):
+    extra = {"submitit": "slurm"}.get(name, name)
+    return pytest.mark.skipif(
+        not importlib.util.find_spec(name), reason=f"{name} is not installed: pip install 'ditexp[{extra}]'"
+    )
+
+
+@pytest.fixture
+def accidents(tmp_path) -> Path:
+    """A folder to start in with solvers of one's own: fails, dies, runs_out_of_time."""
+    folder = tmp_path / "own"
+    (folder / "conf" / "solver").mkdir(parents=True)
+    (folder / "accidents.py").write_text(ACCIDENTS)
+    for name, solver in {"fails": "Fails", "dies": "Dies", "runs_out_of_time": "RunsOutOfTime"}.items():
+        (folder / "conf" / "solver" / f"{name}.yaml").write_text(f"_target_: accidents.{solver}")
+    return folder
+
+
+@pytest.fixture
+def ray_folder():
+    """Where Ray writes: its sockets' paths must be short. Whatever still runs there afterwards was left behind."""
+    folder = tempfile.mkdtemp(prefix="ray-")
+    yield folder
+    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if folder.encode() in content(path)]
+    shutil.rmtree(folder)
+    assert not left, [content(path) for path in left]
+
+
+def content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # the process has ended
+        return b""
+
+
+def results(outputs: Path) -> dict[str, dict]:
+    """What a sweep found out, by cell, without what differs from run to run: times, memory, provenance, paths."""
+    found = {}
+    for path in sorted((outputs / "results").glob("*.json")):
+        result = json.loads(path.read_text())
+        for name in ("provenance", "command", "cell_command", "grid", "trajectory_picture"):
+            result.pop(name, None)
+        for name in ("seconds_per_image", "images_per_second", "preparation_seconds", "peak_memory_mb"):
+            del result["cost"][name]
+        del result["config"]["outputs"]
+        found[path.stem] = result
+    return found
+
+
+def rows(outputs: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted((outputs / "runs").glob("*/*/cell.json"))]
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory) -> tuple[dict, dict]:
+    """The results and the blocks of the sweep through the local launcher."""
+    outputs = tmp_path_factory.mktemp("local")
+    command = commands.start(outputs / "log", "ditexp.run", *SWEEP, "tracker=none", f"outputs={outputs}").wait()
+    assert command.code == 0, command.output
+    found = results(outputs), files_of(outputs / "samples")
+    assert [len(each) for each in found] == [6, 6]
+    return found
+
+
+@pytest.mark.slow
+@needs("submitit")
+def test_submitit_gives_what_the_local_launcher_gives(ditexp, tmp_path, expected):
+    command = ditexp(*SWEEP, SUBMITIT)
+    assert command.code == 0, command.output
+    outputs = tmp_path / "outputs"
+    assert (results(outputs), files_of(outputs / "samples")) == expected
+    assert command.output.count("done ") == 6 and "table.md" in command.output
+    for result in rows(outputs):
+        assert SUBMITIT in result["command"]  # not the line that submitit starts a job with
+
+
+@pytest.mark.slow
+@needs("ray")
+def test_ray_gives_it_too_when_some_jobs_die(ditexp, tmp_path, expected, accidents, ray_folder):
+    arguments = [argument.replace("euler,heun", "euler,heun,dies") for argument in SWEEP]
+    options = {"folder": accidents, "environment": {"RAY_TMPDIR": ray_folder, "HOME": ray_folder}}
+    command = ditexp(
+        f"--config-dir={accidents / 'conf'}", *arguments, *RAY, "hydra.launcher.ray.remote.max_retries=0", **options
+    )
+    assert command.code == 1 and command.complaints == ["3 of 9 cells failed; the same command tries them again"], (
+        command.output
+    )
+    outputs = tmp_path / "outputs"
+    assert (results(outputs), files_of(outputs / "samples")) == expected
+    failed = [result for result in rows(outputs) if result["status"] == "failed"]
+    assert len(failed) == 3 and all("its task left no result: " in result["error"] for result in failed)
+    assert not (Path(ray_folder) / ".ray").exists()  # nothing in the home directory
+
+
+@pytest.mark.slow
+@needs("submitit")
+def test_jobs_that_fail_die_or_run_out_of_time(ditexp, tmp_path, accidents):
+    """A cell that fails and one whose job is killed are told; one out of time goes on after its last whole block."""
+    cells = ("steps=1", "num_samples=512", "batch_size=32", "metric=[]", "devices=cpu:1")
+    solvers = "solver=fails,dies,runs_out_of_time"
+    command = ditexp(f"--config-dir={accidents / 'conf'}", "-m", solvers, *cells, SUBMITIT, folder=accidents)
+    assert command.code == 1 and command.complaints == ["2 of 3 cells failed; the same command tries them again"], (
+        command.output
+    )
+    fails, dies, runs_out_of_time = rows(tmp_path / "outputs")
+    assert fails["error"].endswith("on purpose") and "left no result (state " in dies["error"]
+    assert runs_out_of_time["status"] == "done"
+    # A set is two blocks of eight batches. The first job rehearses one and makes eight, then three in vain; the second
+    # rehearses one and makes the other eight. The last one is the picture of some samples on their way.
+    assert len((accidents / "steps").read_text()) == (1 + 8 + 3) + (1 + 8) + 1
+    (table,) = (tmp_path / "outputs" / "reports").rglob("table.md")
+    assert "on purpose" in table.read_text() and "left no result" in table.read_text()
+
+
+@needs("submitit")
+@pytest.mark.slow
+def test_what_slurm_is_asked_for(ditexp, tmp_path):
+    """There is no Slurm here: a stand-in keeps the script that it is given, and refuses it."""
+    (tmp_path / "bin").mkdir()
+    for name, line in {
+        "srun": "true",
+        "sbatch": f"cp $1 {tmp_path / 'script'}; echo no such partition >&2; false",
+    }.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    slurm = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu", "hydra.launcher.array_parallelism=2")
+    command = ditexp(*SWEEP, *slurm, environment=environment)
+    assert command.code == 2 and "no such partition" in command.complaints[0], command.output
+    script = (tmp_path / "script").read_text()
+    for line in ("array=0-5%2", "partition=gpu", "gpus-per-node=1", "cpus-per-task=8", "mem=32GB", "time=240"):
+        assert f"#SBATCH --{line}\n" in script
+    assert "#SBATCH --signal=USR2@120\n" in script
+    assert not (tmp_path / "outputs" / "samples").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "extra"), [("submitit_slurm", "slurm"), ("submitit_local", "slurm"), ("ray", "ray")]
+)
+def test_an_extra_that_is_not_installed(launcher, extra, ditexp, tmp_path):
+    (tmp_path / "without.py").write_text(
+        "import sys; sys.modules |= {'submitit': None, 'ray': None}; from ditexp.run import main"
+    )
+    outputs = f"outputs={tmp_path / 'outputs'}"
+    command = ditexp("-m", "steps=2", outputs, f"hydra/launcher={launcher}", module="without", folder=tmp_path)
+    assert command.code == 2
+    assert command.output == f"ditexp: hydra/launcher={launcher} is an extra: pip install 'ditexp[{extra}]'\n"
+
+
+@pytest.mark.parametrize(
+    "launcher", [pytest.param("submitit_local", marks=needs("submitit")), pytest.param("ray", marks=needs("ray"))]
+)
+def test_every_cell_is_checked_before_any_is_submitted(launcher, ditexp, tmp_path):
+    command = ditexp("-m", "steps=0,4", f"hydra/launcher={launcher}")
+    assert command.code == 2 and command.output.startswith("ditexp: steps=0: "), command.output
+    assert not list((tmp_path / "outputs").rglob(".submitit"))

@@ -1,0 +1,119 @@
+"""What a sample is depends on its seed and index; how fast it is made doesn't matter."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.svm import SVC
+
+from ditexp.condition.labels import Balanced, Random
+from ditexp.guidance.cfg import ClassifierFree
+from ditexp.guidance.none import NoGuidance
+from ditexp.model.pretrained import PretrainedDiT
+from ditexp.sampler import Sampler
+from ditexp.schedule.uniform import Uniform
+from ditexp.solver.heun import Heun
+from ditexp.task.generate import Generate
+from tests.conftest import files_of
+
+WEIGHTS = Path(__file__).parents[2] / "ditexp" / "weights" / "digits_dit.safetensors"
+
+
+@pytest.fixture(scope="module")
+def model() -> PretrainedDiT:
+    return PretrainedDiT(checkpoint=str(WEIGHTS))
+
+
+def sampler(model, *, guidance=NoGuidance(), conditioner=Balanced(), steps=20, **options) -> Sampler:  # noqa: B008
+    return Sampler(
+        model=model,
+        solver=Heun(),
+        schedule=Uniform(steps),
+        guidance=guidance,
+        conditioner=conditioner,
+        task=Generate(),
+        seed=0,
+        device=torch.device("cpu"),
+        **options,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guidance", [NoGuidance(), ClassifierFree(weight=2)])
+def test_batch_size_changes_nothing_but_last_bits(model, guidance):
+    made = {}
+    for batch_size in (1, 7, 64):
+        s = sampler(model, guidance=guidance, conditioner=Random())
+        batches = [range(64)[i : i + batch_size] for i in range(0, 64, batch_size)]
+        start = torch.cat([s.noise(batch) for batch in batches])
+        images, labels = (torch.cat(parts) for parts in zip(*[s.images(batch) for batch in batches]))
+        made[batch_size] = start, labels, images.int()
+        assert s.cost.images == 64 and s.cost.velocity_rows == 64 * 40
+        assert s.cost.network_rows == s.cost.velocity_rows * (1 if guidance == NoGuidance() else 2)
+    for batch_size in (1, 7):
+        assert torch.equal(made[batch_size][0], made[64][0])
+        assert torch.equal(made[batch_size][1], made[64][1])
+        assert (made[batch_size][2] - made[64][2]).abs().max() <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "solver",
+    [("solver=heun", "steps=3"), ("solver=dopri5", "solver.rtol=0.01", "solver.atol=0.01")],
+    ids=lambda solver: solver[0],
+)
+def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_path):
+    """An ODE solver of fixed steps and an adaptive one, also interrupted and resumed."""
+    cell = (*solver, "num_samples=520", "batch_size=130", "metric=[]")
+
+    def made(*names: str, devices: str) -> dict[str, bytes]:
+        outputs = tmp_path / names[0]
+        started = [ditexp.start(*cell, f"devices={devices}", f"outputs={outputs}") for _ in names]
+        assert [command.wait().code for command in started] == [0] * len(names)
+        return files_of(outputs / "samples")
+
+    one = made("one", devices="cpu:1")
+    assert len(one) == 4
+    assert made("two", devices="cpu:2") == one
+    assert made("four", devices="cpu:4") == one
+    assert made("two processes", "at once", devices="cpu:1") == one
+    half = ditexp(*cell, "slice=1/2", f"outputs={tmp_path / 'half'}")
+    assert half.code == 0 and len(files_of(tmp_path / "half" / "samples")) == 2
+    assert made("half", devices="cpu:2") == one
+    killed = ditexp.start(*cell, "devices=cpu:1", f"outputs={tmp_path / 'killed'}")
+    while not files_of(tmp_path / "killed"):
+        time.sleep(0.01)
+    killed.process.kill()
+    assert killed.wait().code == -signal.SIGKILL
+    assert made("killed", devices="cpu:2") == one
+
+
+@pytest.mark.slow
+def test_samples_show_the_digit_asked_for(model):
+    """Judged by an SVC on pixels, which has no part in ditexp; 5,000 samples are measured in the model card."""
+    images, labels = sampler(model, steps=25).images(range(300))
+    digits = load_digits()
+    judge = SVC(gamma="scale", C=10.0).fit(digits.images.reshape(-1, 64) / 16, digits.target)
+    predicted = judge.predict(images.flatten(1).double().numpy() / 255)
+    assert (predicted == labels.numpy()).mean() >= 0.97
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_keeps_a_float32_state_and_stays_close(model, precision):
+    exact = sampler(model).integrate(sampler(model).noise(range(8)), Balanced()(model, 0, range(8)), range(8))
+    low = sampler(model, precision=precision)
+    x = low.integrate(low.noise(range(8)), low.condition(range(8)), range(8))
+    assert x.dtype == torch.float32
+    assert 0 < (x - exact).square().mean().sqrt() < 0.05
+
+
+def test_counted_evaluations_are_those_of_a_real_run(model):
+    s = sampler(model, guidance=ClassifierFree(scale=2.5), steps=3)
+    assert s.evaluations() == (6.0, 12.0)
+    s.images(range(4))
+    assert (s.cost.velocity_rows / 4, s.cost.network_rows / 4) == (6.0, 12.0)
