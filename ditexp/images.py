@@ -30,7 +30,8 @@ from ditexp.files.image import (
     read_image,
     size_of_image,
 )
-from ditexp.files.npz import npy_header, npz_headers, one_array, opened_npz, shape_of_images
+from ditexp.files.npz import npy_header, npz_headers, one_array, opened_npz
+from ditexp.files.npz_images import shape_of_images
 from ditexp.files.reading import read, unfit
 from ditexp.terminal.notices import notice
 from ditexp.terminal.progress import progress_bar
