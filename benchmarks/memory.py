@@ -55,7 +55,7 @@ def store_in(folder: str) -> SampleStore:
 def write(folder: str) -> None:
     store = store_in(folder)
     provenance = {"time": ""}
-    store.begin({"config": {}, "command": "python -m benchmarks.memory", "provenance": provenance})
+    store.begin(command="python -m benchmarks.memory", provenance=provenance)
     ramp = np.linspace(0, 200, SIZE)
     for block in range(store.num_blocks):
         draw, images = np.random.default_rng(block), np.empty((BLOCK, SIZE, SIZE, 3), np.uint8)

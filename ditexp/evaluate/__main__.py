@@ -108,7 +108,7 @@ def units_of(images: SampleStore, count: int) -> Sequence[int] | None:
     Raises ValueError if the task can't be built anew, for example because the images that it began with are gone. A
     set may be a stranger's, so that what it names is built if it is a task, data or a condition of ditexp's alone.
     """
-    task = (images.about().get("config") or {}).get("task")
+    task = images.record().config.get("task")
     if task is None:
         raise ValueError("set.json doesn't tell its task")
     if strange := [target for target in targets_in(task) if not is_own(target)]:

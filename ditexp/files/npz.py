@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +20,12 @@ from ditexp.files.reading import opened_zip, unfit
 ARRAYS = 10_000  # of a file
 HEADER_BYTES = 10_000  # as numpy's own limit
 KIND, AGAIN = "an npz file", "save it by np.savez"
+
+
+class Readable(Protocol):
+    """An open file, compressed or not."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def header_in(path: Path, archive: zipfile.ZipFile, name: str) -> Header:
     return header
 
 
-def npy_header(member: IO[bytes]) -> Header:
+def npy_header(member: Readable) -> Header:
     """Read the header of an open npy file, up to the array's first byte. Raises ValueError."""
     magic = member.read(8)
     if magic[:6] != b"\x93NUMPY" or len(magic) < 8 or magic[6] not in (1, 2, 3):

@@ -32,29 +32,6 @@ NUMBERS = {
     "metrics": {...: NUMBER},
 }
 
-# What tells the images that a result of a run or of an evaluation rests on.
-_SOURCE = {"fingerprint": [str]}
-RESTS_ON = {"id": [str], "sample_id": [str], "protocol": [{"images": [_SOURCE], "reference": [_SOURCE]}]}
-# Of a sample set: what readers use of set.json, and what a run writes there besides; a block's manifest.
-ABOUT = {
-    "identity": {"block_size": int, "image_shape": list},
-    "num_samples": int,
-    "id": [str],
-    "config": [dict],
-    "command": [str],
-    "provenance": [{"time": [str], "commit": [str]}],
-}
-WHOLE_ABOUT = ABOUT | {"command": str, "provenance": {"time": str}}
-COSTS = ("images", "velocity_rows", "network_rows", "seconds", "peak_memory_mb")
-MANIFEST = {
-    "bytes": int,
-    "mtime_ns": int,
-    "sha256": str,
-    "written": NUMBER,
-    "cost": dict.fromkeys(COSTS, NUMBER),
-    "maker": dict,
-}
-
 
 def read_record(path: Path, shape: dict) -> dict:
     """The JSON object in a file, checked against a shape (see `misfit`).

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
     pictures = {"grid": str(cell.grid_path), "trajectory_picture": str(cell.trajectory_path)}
     store, about = cell.store, {"study": cfg.study, "settings": settings, **pictures, "cell_command": command}
     about["command"] = typed()  # for a report of what was there already, too
-    store.expel_stranger()
+    store.move_other_set_aside()
     missing, known = store.missing(), cell.result()
     if known and not (missing and store.folder.exists()):  # a set may be deleted, never damaged
         if not missing:
@@ -81,7 +82,7 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
 def describe_set(cell: Cell, command: str, *, is_new: bool) -> None:
     """Have set.json say what the set is, where that isn't there or is damaged, and the set's README.md follow it."""
     about = {"config": OmegaConf.to_container(cell.cfg, resolve=True), **provenance(), "command": command}
-    if cell.store.begin(about) or is_new:
+    if cell.store.begin(**about) or is_new:
         write_card(cell.store.folder)
 
 
@@ -108,7 +109,7 @@ def judge(cell: Cell, about: dict, title: str) -> dict:
         **({"film": str(cell.film_path)} if cell.film_path.exists() else {}),
         "sample_id": store.id,
         "num_samples": cfg.num_samples,
-        "cost": {"steps": steps, **store.cost()},
+        "cost": {key: value for key, value in asdict(store.cost(steps=steps)).items() if value or "_steps" not in key},
         "metrics": metrics | compared | of_task,
         "deviations": deviations | deviations_compared | deviations_of_task,
         **details,

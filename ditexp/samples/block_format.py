@@ -1,9 +1,9 @@
-"""How a block of images lies in its file: losslessly, in half to two thirds of the space, readable without ditexp.
+"""The file format of a block of images: lossless, half to two thirds of the raw size, readable without ditexp.
 
-A gzip of two arrays in numpy's own format: labels (b,), empty if there are none, and differences (b, C, H, W) uint8,
-where red and blue stand as their difference from green and each pixel as its difference from its left neighbour and
-then from the one above, modulo 256. Photographs differ little from pixel to pixel, so run lengths and Huffman codes
-(zlib's RLE strategy) do what PNG does at two to three times its speed; benchmarks/block_formats.py compares.
+A gzip of two arrays in numpy's own format: labels (b,), empty if there are none, and differences (b, C, H, W) uint8.
+Red and blue are replaced by their difference from green, then each pixel by its difference from its left neighbour and
+then from the one above, all modulo 256. Neighbouring pixels of photographs are similar, so run lengths and Huffman
+codes (zlib's RLE strategy) compress like PNG at two to three times its speed; benchmarks/block_formats.py compares.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import io
 import math
 import zlib
 from collections.abc import Sequence
-from typing import IO
 
 import numpy as np
 
-from ditexp.files.npz import npy_header
+from ditexp.files.npz import Readable, npy_header
 
 SUFFIX = ".npy.gz"
-CHUNK = 32  # images filtered at a time: they stay in the processor's cache, and memory stays small
+CHUNK = 32  # images filtered at a time: few enough for the processor's cache
 PART = 2**20  # bytes decompressed at a time
 
 READ_WITHOUT_DITEXP = """\
@@ -45,26 +44,26 @@ def encode(images: np.ndarray, labels: np.ndarray | None) -> bytes:
     coder = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS + 16, 9, zlib.Z_RLE)
     parts = [coder.compress(head.getvalue())]
     for start in range(0, count, CHUNK):
-        parts.append(coder.compress(differences(images[start : start + CHUNK])))
+        parts.append(coder.compress(differences(images[start : start + CHUNK]).data))
     return b"".join([*parts, coder.flush()])
 
 
 def largest_file(shape: Sequence[int]) -> int:
-    """The most bytes that a block of images (b, H, W, C) takes: of noise, which doesn't compress, and labels."""
+    """The most bytes of a block's file: of images (b, H, W, C) of noise, which doesn't compress, and labels."""
     return int(1.01 * (math.prod(shape) + 8 * shape[0])) + 2**12
 
 
 def decode(data: bytes, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images (b, H, W, C) uint8, of that shape, and labels (b,) int64 or None.
+    """Images (b, H, W, C) uint8 of this shape, and labels (b,) int64 or None.
 
-    No more is decompressed than images of that shape take. Raises ValueError if the block is of others, or damaged.
+    Decompresses no more than images of this shape take. Raises ValueError if the block is damaged or has another shape.
     """
     count, height, width, channels = shape
     try:
         with gzip.open(io.BytesIO(data)) as file:
             labels = read_labels(file, count)
             x = read_array(file, [(count, channels, height, width)], np.dtype(np.uint8))
-            if file.read(1):  # where it ends, its checksum is looked at
+            if file.read(1):  # reading past the end checks the checksum
                 raise ValueError("there is more in it than labels and images")
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(str(error)) from None
@@ -75,7 +74,7 @@ def decode(data: bytes, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray | 
 
 
 def decode_labels(data: bytes, count: int) -> np.ndarray | None:
-    """The labels alone, which come first. Raises ValueError if they are not `count`, or none, or damaged."""
+    """The labels alone, which come first. Raises ValueError if they are damaged, or neither `count` nor none."""
     try:
         with gzip.open(io.BytesIO(data)) as file:
             return read_labels(file, count)
@@ -83,13 +82,13 @@ def decode_labels(data: bytes, count: int) -> np.ndarray | None:
         raise ValueError(str(error)) from None
 
 
-def read_labels(file: IO[bytes], count: int) -> np.ndarray | None:
+def read_labels(file: Readable, count: int) -> np.ndarray | None:
     labels = read_array(file, [(0,), (count,)], np.dtype(np.int64))
     return labels if len(labels) else None
 
 
-def read_array(file: IO[bytes], shapes: Sequence[tuple[int, ...]], dtype: np.dtype) -> np.ndarray:
-    """An array of numpy's, of one of these shapes. Raises ValueError."""
+def read_array(file: Readable, shapes: Sequence[tuple[int, ...]], dtype: np.dtype) -> np.ndarray:
+    """A numpy array of one of these shapes. Raises ValueError."""
     header = npy_header(file)
     if header.shape not in shapes or header.dtype != dtype or (header.fortran and len(header.shape) > 1):
         raise ValueError(f"it holds {header.shape} of {header.dtype}, not {shapes[-1]} of {dtype}")
@@ -105,6 +104,7 @@ def read_array(file: IO[bytes], shapes: Sequence[tuple[int, ...]], dtype: np.dty
 
 
 def differences(images: np.ndarray) -> np.ndarray:
+    """(b, H, W, C) uint8 -> (b, C, H, W) uint8, see above."""
     x = images.transpose(0, 3, 1, 2).copy()
     if x.shape[1] == 3:
         x[:, 0] -= x[:, 1]
@@ -115,7 +115,8 @@ def differences(images: np.ndarray) -> np.ndarray:
 
 
 def undo_differences(x: np.ndarray, *, out: np.ndarray) -> None:
-    for row in range(1, x.shape[2]):  # as np.add.accumulate over rows would do, but several times faster
+    """Write the images of differences x to `out`; x is overwritten."""
+    for row in range(1, x.shape[2]):  # several times faster than np.add.accumulate over rows
         x[:, :, row] += x[:, :, row - 1]
     np.add.accumulate(x, axis=3, dtype=np.uint8, out=x)
     if x.shape[1] == 3:

@@ -1,14 +1,17 @@
-"""The page in a sample set's folder for the person who finds it there: what it is, and how to make it again."""
+"""README.md in a sample set's folder, for the person who finds it there: what it is, and how to make it again."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ditexp.files.atomic import atomic, make_way
 from ditexp.samples.block_format import READ_WITHOUT_DITEXP
+from ditexp.samples.manifest import Manifest
 from ditexp.samples.store import SampleStore
 from ditexp.terminal.escape import for_markdown, printable
 from ditexp.terminal.units import amount
@@ -21,12 +24,10 @@ def write_card(folder: Path) -> None:
 
 
 def card(store: SampleStore) -> str:
-    about = store.about()
-    origin = about.get("provenance") or {}
-    made = list(store.manifests())
+    record, made = store.record(), list(store.manifests())
     height, width, channels = store.image_shape
     whole = "complete" if len(made) == store.num_blocks else "not complete: run the command below to go on"
-    size = sum(manifest["bytes"] for manifest in made)
+    size = sum(manifest.bytes for manifest in made)
     lines = [
         f"# Sample set {store.id}",
         "",
@@ -44,12 +45,11 @@ def card(store: SampleStore) -> str:
         "## Make it again",
         "",
     ]
-    commit = origin.get("commit")
-    if commit:
-        dirty = "  # and changes that were not committed" if origin.get("dirty") else ""
+    if commit := record.provenance.get("commit"):
+        dirty = "  # and changes that were not committed" if record.provenance.get("dirty") else ""
         lines.append(f"    git checkout {commit}{dirty}")
     lines += [
-        *code(about.get("command") or ""),
+        *code(record.command),
         "",
         "The same command continues a set that is not complete. `set.json` holds the whole configuration, and the",
         "file beside each block its hashes, its cost and its maker.",
@@ -67,11 +67,11 @@ def card(store: SampleStore) -> str:
 
 
 def code(text: str) -> list[str]:
-    """Lines of an indented block, in which nothing is markup."""
+    """The lines of an indented block, where nothing is markup."""
     return [f"    {line}" for line in printable(text).rstrip("\n").split("\n")]
 
 
-def describe(value) -> str:
+def describe(value: Any) -> str:
     """A component of the identity in a few words."""
     if not isinstance(value, dict):
         return str(value)
@@ -79,9 +79,9 @@ def describe(value) -> str:
     return ", ".join(parts + [f"{key} {item}" for key, item in value.items() if key != "class" and item is not None])
 
 
-def makers(made: list[dict]) -> list[str]:
-    """Who made how many of the blocks, in what time."""
-    blocks = Counter(json.dumps(manifest["maker"], sort_keys=True) for manifest in made)
+def makers(made: Sequence[Manifest]) -> list[str]:
+    """Which machines made how many blocks, and the time that took."""
+    blocks = Counter(json.dumps(manifest.maker, sort_keys=True) for manifest in made)
     lines = []
     for maker, count in blocks.items():
         facts = json.loads(maker)
@@ -89,16 +89,19 @@ def makers(made: list[dict]) -> list[str]:
         rest = ", ".join(f"{key} {value}" for key, value in facts.items())
         lines.append(f"- {count} block(s) on {for_markdown(f'{host}, {device}: {rest}')}")
     if made:
-        seconds = sum(manifest["cost"]["seconds"] for manifest in made)
-        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(manifest["written"] for manifest in made)))
-        lines += ["", f"{seconds:,.1f} s of sampling by one device, {wall_time(made):,.1f} s by the clock, till {day}."]
+        seconds = sum(manifest.cost.seconds for manifest in made)
+        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(manifest.written for manifest in made)))
+        lines += [
+            "",
+            f"{seconds:,.1f} s of sampling by one device, {wall_time(made):,.1f} s by the clock, until {day}.",
+        ]
     return lines
 
 
-def wall_time(made: list[dict]) -> float:
+def wall_time(made: Sequence[Manifest]) -> float:
     """Seconds in which at least one worker sampled, by the clocks of the hosts."""
     total, end = 0.0, float("-inf")
-    for start, stop in sorted((m["written"] - m["cost"]["seconds"], m["written"]) for m in made):
+    for start, stop in sorted((one.written - one.cost.seconds, one.written) for one in made):
         total += max(0.0, stop - max(start, end))
         end = max(end, stop)
     return total

@@ -1,4 +1,4 @@
-"""Sample sets in the formats that others read, streamed: one block is in memory, whatever the set's size."""
+"""Exports sample sets to formats that other tools read, one block at a time: memory doesn't grow with the set."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ Advance = Callable[[int], None]
 
 
 def export(store: SampleStore, out: Path, advance: Advance) -> None:
-    """By the name of `out`: an .npz, a .tar of PNGs, or else a folder of PNGs. advance: told of images done.
+    """Write an .npz, a .tar of PNGs, or else a folder of PNGs, as the name of `out` says.
 
-    Raises ValueError where a folder is there already, or the disk has no room.
+    advance: called with the number of images that are done. Raises ValueError if `out` is a folder already, or if the
+    disk has no room.
     """
     out = Path(out)
     write = {".npz": to_npz, ".tar": to_tar}.get(out.suffix, to_folder)
     if out.is_dir() or (write is to_folder and out.exists()):
         raise ValueError(f"{out} is there already: remove it, or choose another name")
-    check_writable(out)  # which also removes what a killed export has left, before the room is counted
+    check_writable(out)  # also removes what a killed export left, before the room is measured
     size = free_space(out.parent)
     if size < len(store) * store.block_bytes / store.block_size:
         raise ValueError(f"{out}: the disk has {size:,} bytes free, too few for {len(store)} images: choose another")
@@ -37,7 +38,7 @@ def export(store: SampleStore, out: Path, advance: Advance) -> None:
 
 
 def to_npz(store: SampleStore, out: Path, advance: Advance) -> None:
-    """What ADM's and most other evaluators read: arr_0 (N, H, W, C) uint8 and, of a conditional model, arr_1 (N,)."""
+    """The format of ADM's and most other evaluators: arr_0 (N, H, W, C) uint8 and, if there are labels, arr_1 (N,)."""
     every_label = []
     with atomic(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as member:
@@ -45,16 +46,17 @@ def to_npz(store: SampleStore, out: Path, advance: Advance) -> None:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(member, header)
             for images, labels in blocks(store):
-                member.write(images)
-                every_label.append(labels)
+                member.write(images.data)
+                if labels is not None:
+                    every_label.append(labels)
                 advance(len(images))
-        if every_label[0] is not None:
+        if every_label:
             with archive.open("arr_1.npy", "w") as member:
                 np.lib.format.write_array(member, np.concatenate(every_label))
 
 
 def to_folder(store: SampleStore, out: Path, advance: Advance) -> None:
-    """000000.png, 000001.png, ... and, of a conditional model, the labels in dataset.json as EDM's tools keep them."""
+    """000000.png, 000001.png, ... and, if there are labels, dataset.json as EDM's tools write it."""
     with atomic(out) as temporary:
         temporary.mkdir()
         every_label = []
@@ -67,7 +69,7 @@ def to_folder(store: SampleStore, out: Path, advance: Advance) -> None:
 
 
 def to_tar(store: SampleStore, out: Path, advance: Advance) -> None:
-    """000000.png and 000000.cls (the label, in text), and so on, as webdataset reads them."""
+    """000000.png, 000000.cls (the label as text), and so on, as webdataset reads them."""
     with atomic(out) as temporary, tarfile.open(temporary, "w") as tar:
         for name, data, label in pngs(store):
             add(tar, f"{name}.png", data)
@@ -83,7 +85,7 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def pngs(store: SampleStore) -> Iterator[tuple[str, bytes, int | None]]:
-    """Each image's name, its PNG and its label."""
+    """The name, the PNG and the label of each image."""
     digits = max(6, len(str(len(store) - 1)))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         index = 0
@@ -100,7 +102,7 @@ def png(image: np.ndarray) -> bytes:
 
 
 def blocks(store: SampleStore) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Images and labels of exactly the set's num_samples."""
+    """The images and labels of each block, together exactly num_samples."""
     for block in range(store.num_blocks):
         count = min(store.block_size, len(store) - block * store.block_size)
         images, labels = store.read(block)

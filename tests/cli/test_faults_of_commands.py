@@ -85,7 +85,7 @@ def prepare(folder: Path) -> Path:
     images = np.concatenate(list(DigitsImages().blocks()))[:300]
     np.savez(folder / "images.npz", images)
     store = SampleStore(folder, identity={"block_size": 20, "image_shape": [8, 8, 1]}, num_samples=40)
-    store.begin({})
+    store.begin()
     for block in range(2):
         cost = Cost(images=20, velocity_rows=1, network_rows=1, seconds=1, peak_memory_mb=1)
         store.write(block, images[store.indices(block)], np.arange(20), cost=cost, maker={"host": "here"})

@@ -76,7 +76,7 @@ def sample_set(task: dict, count: int = 256) -> SampleStore:
     store = SampleStore(
         Path("outputs/samples"), identity={"block_size": 256, "image_shape": [8, 8, 1]}, num_samples=count
     )
-    store.begin({"config": {"task": task}})
+    store.begin(config={"task": task})
     store.write(0, DIGITS[:256], np.arange(256) % 10, cost=Cost(), maker={})
     return store
 
@@ -345,7 +345,7 @@ def test_two_folders_of_the_same_names_sizes_and_dates(ditexp):
 def test_what_exists_as_a_path_is_no_id(ditexp):
     """An export that was edited bears the name of its set."""
     store = SampleStore(Path("outputs/samples"), identity={"block_size": 64, "image_shape": [8, 8, 1]}, num_samples=64)
-    store.begin({})
+    store.begin()
     cost = Cost(images=64, velocity_rows=64, network_rows=64, seconds=1, peak_memory_mb=1)
     store.write(0, DIGITS[1000:1064], None, cost=cost, maker={})
     assert fid(ditexp, store.id) == fid(ditexp, f"outputs/samples/{store.id}") == pytest.approx(29.0068, abs=1e-4)
@@ -361,7 +361,7 @@ def test_a_set_of_another_machine_is_no_set_of_ours(ditexp):
     identity, cost = {"block_size": 64, "image_shape": [8, 8, 1]}, Cost(images=64, velocity_rows=64, network_rows=64)
     for root, first in (("outputs/samples", 1000), ("theirs", 0)):
         store = SampleStore(Path(root), identity=identity, num_samples=64)
-        store.begin({})
+        store.begin()
         store.write(0, DIGITS[first : first + 64], None, cost=cost, maker={})
         assert fid(ditexp, f"{root}/{store.id}") == pytest.approx({0: 22.9153, 1000: 29.0068}[first], abs=1e-4)
     Path("theirs", store.id).rename("renamed")

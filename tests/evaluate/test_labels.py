@@ -26,7 +26,7 @@ from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.metric.label_accuracy import LabelAccuracy
 from ditexp.model.analytic import GaussianMixture
 from ditexp.run import cell
-from ditexp.samples.garbage import at_work
+from ditexp.samples.folders import is_in_use
 from ditexp.samples.store import SampleStore
 from ditexp.task.edit import Edit, caption
 from tests.conftest import refused
@@ -187,7 +187,7 @@ def judge(tmp_path, monkeypatch, capsys):
 
     def run(about: dict, meaning: LabelMeaning | None = None):
         store, images = store_of(meaning, Path("outputs/samples")), np.zeros((4, 8, 8, 1), np.uint8)
-        store.begin(about)
+        store.begin(**about)
         store.write(0, images, np.array([0, 1, 0, 1]), cost=Cost(), maker={})
         if meaning is None:  # as sets were begun before
             path = store.folder / "set.json"
@@ -219,7 +219,7 @@ def test_a_set_is_not_freed_while_it_is_judged(judge, monkeypatch):
     claimed, score = [], Evaluator.score
 
     def watched(self, images, **options):
-        claimed.append(at_work(images))
+        claimed.append(is_in_use(images))
         return score(self, images, **options)
 
     monkeypatch.setattr(Evaluator, "score", watched)

@@ -48,6 +48,7 @@ from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import save_statistics
 from ditexp.report import read_result
 from ditexp.report.published import load
+from ditexp.samples.manifest import Manifest
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.optimized import Optimized
 from ditexp.task.direction import Given
@@ -392,7 +393,7 @@ def a_store(folder: Path) -> SampleStore:
 @functools.cache
 def first_store() -> SampleStore:
     store = SampleStore(Path(FOLDER.name), identity=IDENTITY, num_samples=16)
-    store.begin({"config": {}, "command": "python -m ditexp.run", "provenance": {"time": "2026-01-01"}})
+    store.begin(command="python -m ditexp.run", provenance={"time": "2026-01-01"})
     cost = Cost(images=16, velocity_rows=16, network_rows=16, seconds=1, peak_memory_mb=1)
     images = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
     store.write(0, images, np.arange(16) % 10, cost=cost, maker={"host": "here", "device": "a GPU"})
@@ -411,9 +412,9 @@ def read_block(path: Path) -> None:
     os.rename(path, block) if os.path.lexists(path) else None
     try:
         if block.is_file() and block.stat().st_size < 2**30:
-            data, manifest = block.read_bytes(), json.loads(store.manifest_path(0).read_text())
+            data, manifest = block.read_bytes(), json.loads(store.block(0).manifest_path.read_text())
             manifest |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            store.manifest_path(0).write_text(json.dumps(manifest | {"mtime_ns": block.stat().st_mtime_ns}))
+            store.block(0).manifest_path.write_text(json.dumps(manifest | {"mtime_ns": block.stat().st_mtime_ns}))
         store.read(0)
         store.labels()
     except ValueError as error:
@@ -476,17 +477,17 @@ OF_JSON = {
 
 
 def a_manifest(path: Path) -> None:
-    path.write_bytes(first_store().manifest_path(0).read_bytes())
+    path.write_bytes(first_store().block(0).manifest_path.read_bytes())
 
 
-def read_manifest(path: Path) -> dict | None:
+def read_manifest(path: Path) -> Manifest | None:
     store = a_store(path.parent / "store")
-    store.manifest_path(0).unlink()
-    os.rename(path, store.manifest_path(0)) if os.path.lexists(path) else None
+    store.block(0).manifest_path.unlink()
+    os.rename(path, store.block(0).manifest_path) if os.path.lexists(path) else None
     try:
         return store.manifest(0)
     finally:
-        os.rename(store.manifest_path(0), path) if os.path.lexists(store.manifest_path(0)) else None
+        os.rename(store.block(0).manifest_path, path) if os.path.lexists(store.block(0).manifest_path) else None
 
 
 def changed(make: Make, **changes: object) -> Make:

@@ -158,7 +158,7 @@ def test_a_damaged_set_json_is_written_anew(damage, tmp_path, caplog):
     path = store.folder / "set.json"
     before = path.read_text()
     (DAMAGE | OF_SETS)[damage](path)
-    assert store.begin(ABOUT) and path.read_text() == before and not store.begin(ABOUT)
+    assert store.begin(**ABOUT) and path.read_text() == before and not store.begin(**ABOUT)
     assert any(f"{path} is damaged" in line for line in caplog.messages)
     (DAMAGE | OF_SETS)[damage](path)
     if damage not in ("without command", "with an edited identity"):  # which readers do without, or can't tell
@@ -181,7 +181,7 @@ def test_a_mended_set_is_as_large_as_its_blocks_tell(tmp_path):
     small = SampleStore(tmp_path, identity=large.identity, num_samples=8)
     for damage in (Path.unlink, DAMAGE["null"]):
         damage(large.folder / "set.json")
-        small.begin(ABOUT)
+        small.begin(**ABOUT)
         assert len(SampleStore.find(small.folder)) == 24
 
 
@@ -190,7 +190,7 @@ ABOUT = {"config": {}, "command": "python -m ditexp.run", "provenance": {"time":
 
 def set_of_three(samples: Path) -> SampleStore:
     store = SampleStore(samples, identity={"block_size": 8, "image_shape": [2, 2, 1]}, num_samples=24)
-    store.begin(ABOUT)
+    store.begin(**ABOUT)
     for block in range(3):
         write_block(store, block)
     return store
@@ -209,19 +209,19 @@ OF_MANIFESTS["without a cost"] = without("cost", "seconds")
 @pytest.mark.parametrize("damage", DAMAGE | OF_MANIFESTS)
 def test_a_block_of_a_damaged_manifest_is_absent(damage, tmp_path):
     store = set_of_three(tmp_path)
-    (DAMAGE | OF_MANIFESTS)[damage](store.manifest_path(1))
+    (DAMAGE | OF_MANIFESTS)[damage](store.block(1).manifest_path)
     assert store.missing() == [1] and len(list(store.manifests())) == 2
     write_block(store, 1)
-    assert not store.missing() and store.cost()["nfe"] == 1
+    assert not store.missing() and store.cost(steps=None).nfe == 1
 
 
 def test_a_block_under_the_name_of_another_is_absent(tmp_path):
     """Its file and its manifest are whole; one of an earlier version does not say which block it is."""
     store = set_of_three(tmp_path)
-    for path in (store.path(1), store.manifest_path(1)):
+    for path in (store.path(1), store.block(1).manifest_path):
         path.rename(str(path).replace("000001", "000002"))
     assert store.missing() == [1, 2]
-    without("block")(store.manifest_path(0))
+    without("block")(store.block(0).manifest_path)
     assert store.missing() == [1, 2]
 
 

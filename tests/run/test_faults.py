@@ -517,7 +517,7 @@ def test_kill_9_of_gc(runs, record_property):
         folder = copy_of_undisturbed(runs, name)
         shutil.rmtree(runs.folder / name / "results")
         removal = functools.partial(removal_killed_in, 45 * kills)
-        command = gc(runs, name, patches={"ditexp.samples.__main__.remove": removal}).wait()
+        command = gc(runs, name, patches={"ditexp.samples.commands.remove": removal}).wait()
         if command.code == 0:
             assert not list(runs.samples(name).iterdir())
             break

@@ -237,11 +237,11 @@ def test_a_set_tells_its_preparation(tmp_path):
     """Of all workers together; of blocks that were made before it was recorded, nothing."""
     identity = {"block_size": 2, "image_shape": [1, 1, 1]}
     store = SampleStore(tmp_path, identity=identity, num_samples=4)
-    store.begin({})
+    store.begin()
     for block in range(2):
         cost = Cost(images=2, seconds=1.0, preparation_seconds=3.0)
         store.write(block, torch.zeros(2, 1, 1, 1, dtype=torch.uint8).numpy(), None, cost=cost, maker={})
     assert store.cost()["preparation_seconds"] == 6 and store.cost()["seconds_per_image"] == 0.5
-    path = store.manifest_path(1)
+    path = store.block(1).manifest_path
     path.write_text(path.read_text().replace('"preparation_seconds": 3.0, ', ""))
     assert store.cost()["preparation_seconds"] is None

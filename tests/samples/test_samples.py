@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -21,11 +20,13 @@ from ditexp.core import Cost
 from ditexp.evaluate.extraction import extract, folder_of
 from ditexp.feature.digits import DigitsFeature
 from ditexp.files.process import host, is_running, start_of, this_process
+from ditexp.outputs import Outputs
 from ditexp.samples import block_format as blocks
-from ditexp.samples.__main__ import gc, ls, verify
 from ditexp.samples.card import write_card
 from ditexp.samples.claims import REMOVAL, Claims, kept
-from ditexp.samples.garbage import is_recent, needless, remove
+from ditexp.samples.commands import free_needless, list_sets, verify_sets
+from ditexp.samples.folders import list_folders
+from ditexp.samples.garbage import Needless, is_recent, needless, remove
 from ditexp.samples.store import SampleStore
 from tests.conftest import refused
 from tests.helpers import commands
@@ -64,7 +65,7 @@ def store(tmp_path) -> SampleStore:
     identity = {"block_size": 8, "image_shape": [6, 5, 3]}
     store = SampleStore(tmp_path / "outputs" / "samples", identity=identity, num_samples=20)
     provenance = {"time": "2026-01-01T00:00:00", "commit": "abc", "dirty": False}
-    store.begin({"config": {}, "command": "python -m ditexp.run seed=0", "provenance": provenance})
+    store.begin(command="python -m ditexp.run seed=0", provenance=provenance)
     every = random_images(24, 6, 5, 3)
     for block in range(3):
         part = slice(8 * block, 8 * block + 8)
@@ -135,13 +136,10 @@ def test_verify_names_what_is_wrong_and_the_remedy(store):
 
 
 def test_verify_of_what_cannot_be_read_or_is_not_there_fails(store, capsys):
-    def verified(outputs: Path) -> int:
-        return verify(argparse.Namespace(outputs=outputs, ids=[]))
-
-    assert verified(store.folder.parents[1]) == 0
+    assert verify_sets(outputs_of(store)) == 0
     (store.folder / "set.json").write_text("{")
-    assert verified(store.folder.parents[1]) == 1 and "set.json is damaged" in capsys.readouterr().err
-    assert verified(store.folder) == 1 and "no sample sets in " in capsys.readouterr().out
+    assert verify_sets(outputs_of(store)) == 1 and "set.json is damaged" in capsys.readouterr().err
+    assert verify_sets(Outputs(store.folder)) == 1 and "no sample sets in " in capsys.readouterr().out
 
 
 def test_gc_leaves_what_is_in_use(store):
@@ -272,16 +270,20 @@ def test_gc_frees_features_of_images_that_no_result_is_of(store):
     assert freed.code == 0 and [name for name, folder in folders.items() if not folder.exists()] == ["old"]
 
 
-def outputs_of(store: SampleStore) -> Path:
-    return store.folder.parents[1]
+def outputs_of(store: SampleStore) -> Outputs:
+    return Outputs(store.folder.parents[1])
 
 
 def free(store: SampleStore) -> int:
-    return gc(argparse.Namespace(outputs=outputs_of(store), yes=True))
+    return free_needless(outputs_of(store), yes=True)
+
+
+def needless_beside(store: SampleStore) -> list[Needless]:
+    return needless(outputs_of(store), list_folders(outputs_of(store)))
 
 
 def write_result(store: SampleStore, name: str = "x", **facts) -> Path:
-    path = outputs_of(store) / "results" / f"{name}.json"
+    path = outputs_of(store).result(name)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"sample_id": store.id, "metrics": {}, **facts}))
     return path
@@ -300,7 +302,7 @@ def test_gc_frees_nothing_beside_a_result_that_cannot_be_read(text, store, capsy
     path.write_text(text)
     with refused([str(path), "what it needs is unknown, so nothing is freed", "remove the file"]):
         free(store)
-    assert not ls(argparse.Namespace(outputs=outputs_of(store)))
+    assert not list_sets(outputs_of(store))
     said = capsys.readouterr()
     assert str(path) in said.err and "may be listed without a result" in said.err and store.id in said.out
     assert not store.missing()
@@ -308,14 +310,14 @@ def test_gc_frees_nothing_beside_a_result_that_cannot_be_read(text, store, capsy
 
 def test_gc_of_no_folder_is_refused(tmp_path):
     with refused([f"--outputs {tmp_path}/none is no folder"]):
-        gc(argparse.Namespace(outputs=tmp_path / "none", yes=True))
+        free_needless(Outputs(tmp_path / "none"), yes=True)
 
 
 def test_a_result_of_an_evaluation_needs_its_set(store):
     result = write_result(store, "evaluate-x", id="x", sample_id=None, protocol={"images": {"fingerprint": store.id}})
-    assert not needless(outputs_of(store))
+    assert not needless_beside(store)
     result.unlink()
-    assert [found.path for found in needless(outputs_of(store))] == [store.folder]
+    assert [found.path for found in needless_beside(store)] == [store.folder]
 
 
 @pytest.mark.parametrize("event", ["a result", "a run", "another removal", "a new block", "removed"])
@@ -338,7 +340,7 @@ def test_gc_looks_again_after_its_question(event, store, monkeypatch, capsys):
     monkeypatch.setattr("builtins.input", answer)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     with claims:
-        assert not gc(argparse.Namespace(outputs=outputs_of(store), yes=False))
+        assert not free_needless(outputs_of(store), yes=False)
         assert f"{store.folder} was left alone: " in (said := capsys.readouterr().out) and "freed 0 B" in said
     if event != "removed":
         left = everything(store.folder)
@@ -365,7 +367,7 @@ def test_what_a_killed_gc_left_is_freed(store, capsys):
     (hidden / "set.json").unlink()
     foreign = hidden.with_name(f".{store.id}.elsewhere~1~2~3.tmp")
     foreign.mkdir()
-    assert not ls(argparse.Namespace(outputs=outputs_of(store))) and str(foreign) in capsys.readouterr().err
+    assert not list_sets(outputs_of(store)) and str(foreign) in capsys.readouterr().err
     assert not free(store) and "left by a killed process" in capsys.readouterr().out
     assert [path.name for path in store.folder.parent.iterdir()] == [foreign.name]
 
@@ -373,7 +375,7 @@ def test_what_a_killed_gc_left_is_freed(store, capsys):
 def test_blocks_without_set_json_are_listed_and_freed_where_a_killed_process_left_them(store, capsys):
     (store.folder / "set.json").unlink()
     (store.folder / f"{host()}~999999~1.claim").touch()
-    assert not ls(argparse.Namespace(outputs=outputs_of(store)))
+    assert not list_sets(outputs_of(store))
     assert f"{store.folder}: 3 blocks without set.json" in capsys.readouterr().err
     (store.folder / "mine.txt").touch()
     result = write_result(store, sample_id="another")
@@ -387,22 +389,22 @@ def test_blocks_without_set_json_are_listed_and_freed_where_a_killed_process_lef
 
 def test_copies_of_a_set_are_not_taken_for_it(store, capsys):
     """Nor freed: by their set.json's id, which is not their folder's name."""
-    outputs = argparse.Namespace(outputs=outputs_of(store), ids=[])
+    outputs = outputs_of(store)
     copy = Path(shutil.copytree(store.folder, store.folder.with_name(f"{store.id}.bak")))
     link = store.folder.with_name("link")
     link.symlink_to(copy)
     os.truncate(copy / "000001.npy.gz", 10)
-    assert verify(outputs) == 0
+    assert verify_sets(outputs) == 0
     said = capsys.readouterr()
     assert said.out == f"{store.id}: all 3 blocks are whole\n"
     assert f"{copy}: a copy of sample set {store.id}" in said.err and f"{link}: a link" in said.err
-    assert verify(argparse.Namespace(outputs=outputs.outputs, ids=[copy.name])) == 1
+    assert verify_sets(outputs, [copy.name]) == 1
     said = capsys.readouterr().out.splitlines()
     assert (
         said[0].startswith(f"{copy}: block 1")
         and said[1] == f"{copy}: to make it whole, copy sample set {store.id} again"
     )
-    assert not ls(outputs) and capsys.readouterr().out.count(store.id) == 1
+    assert not list_sets(outputs) and capsys.readouterr().out.count(store.id) == 1
     assert not free(store) and not store.folder.exists() and copy.exists() and link.exists()
     assert SampleStore.find(copy).name == f"samples {copy}" and SampleStore.find(copy).is_copy
 
@@ -410,7 +412,7 @@ def test_copies_of_a_set_are_not_taken_for_it(store, capsys):
 def test_verify_goes_on_after_a_set_that_cannot_be_read(store, capsys):
     other = Path(shutil.copytree(store.folder, store.folder.with_name("0" * 16)))
     (other / "set.json").write_text("null")
-    assert verify(argparse.Namespace(outputs=outputs_of(store), ids=[other.name, store.id])) == 1
+    assert verify_sets(outputs_of(store), [other.name, store.id]) == 1
     said = capsys.readouterr()
     assert f"{other / 'set.json'} is damaged (it is no object): the run that made the set mends it" in said.err
     assert "all 3 blocks are whole" in said.out
@@ -442,8 +444,8 @@ def test_a_killed_removal_keeps_nobody_waiting(store):
 
 def test_who_reads_a_set_keeps_it(store, tmp_path):
     with kept(store.folder):
-        assert not needless(outputs_of(store))
-    assert len(needless(outputs_of(store))) == 1 and not list(store.folder.glob("*.claim"))
+        assert not needless_beside(store)
+    assert len(needless_beside(store)) == 1 and not list(store.folder.glob("*.claim"))
     with kept(tmp_path / "nowhere"):
         assert not (tmp_path / "nowhere").exists()
 
@@ -461,8 +463,8 @@ def test_features_that_were_read_are_in_use(store, tmp_path):
 
 
 def test_gc_of_what_vanishes_meanwhile(store, monkeypatch, capsys):
-    (outputs_of(store) / "cache" / "features" / "network").mkdir(parents=True)
-    (outputs_of(store) / "cache" / "features" / "network" / "a file").touch()  # nobody's: left alone
-    (found,) = needless(outputs_of(store))
+    (outputs_of(store).features / "network").mkdir(parents=True)
+    (outputs_of(store).features / "network" / "a file").touch()  # nobody's: left alone
+    (found,) = needless_beside(store)
     shutil.rmtree(store.folder)
     assert remove(found, outputs_of(store)) == "it is gone already"

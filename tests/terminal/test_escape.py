@@ -9,7 +9,6 @@ import math
 import shutil
 import subprocess
 import warnings
-from argparse import Namespace
 from html.parser import HTMLParser
 
 import pytest
@@ -22,12 +21,13 @@ from rich.text import Text
 
 from ditexp import report as reports
 from ditexp.core import Sheet
+from ditexp.outputs import Outputs
 from ditexp.report import plots
 from ditexp.report.columns import Column
 from ditexp.report.grids import draw
 from ditexp.report.table import Table
-from ditexp.samples import __main__ as samples
 from ditexp.samples.card import write_card
+from ditexp.samples.commands import list_sets
 from ditexp.samples.store import SampleStore
 from ditexp.terminal.console import PlainFormatter, Terminal, print_line
 from ditexp.terminal.escape import for_csv, for_latex, for_markdown, for_picture, one_line
@@ -221,7 +221,7 @@ def test_latex_compiles_whatever_the_texts(tmp_path, encoding):
 def test_the_card_of_a_set_shows_the_text_itself(text, tmp_path):
     identity = {"block_size": 1, "image_shape": [1, 1, 1], "data": {"class": "x.Folder", "path": text}}
     store = SampleStore(tmp_path, identity=identity, num_samples=1)
-    store.begin({"config": {}, "command": text, "provenance": {"time": "2026-01-01"}})
+    store.begin(command=text, provenance={"time": "2026-01-01"})
     write_card(store.folder)
     html = (
         MarkdownIt("commonmark")
@@ -236,7 +236,7 @@ def test_the_card_of_a_set_shows_the_text_itself(text, tmp_path):
 def test_the_list_of_sets_shows_the_command_itself(tmp_path, capsys):
     command = f"python -m ditexp.run 'study={NASTY['rich']}' {NASTY['terminal']}"
     store = SampleStore(tmp_path / "samples", identity={"block_size": 1, "image_shape": [1, 1, 1]}, num_samples=1)
-    store.begin({"config": {}, "command": command, "provenance": {"time": "2026-01-01"}})
-    samples.ls(Namespace(outputs=tmp_path))
+    store.begin(command=command, provenance={"time": "2026-01-01"})
+    list_sets(Outputs(tmp_path))
     listed = "".join(capsys.readouterr().out.split())
     assert "".join(NASTY["rich"].split()) in listed and "\x1b" not in listed

@@ -1,0 +1,64 @@
+"""The folders of outputs/samples: sample sets, copies of sets, and others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ditexp.files.process import PROCESS, is_running
+from ditexp.outputs import Outputs
+from ditexp.samples.claims import Claims
+from ditexp.samples.set_record import NAME
+from ditexp.samples.store import SampleStore
+
+
+@dataclass(frozen=True)
+class SetFolder:
+    """store: the sample set in the folder, if it can be read. other: what else the folder is; empty for a set."""
+
+    path: Path
+    store: SampleStore | None = None
+    other: str = ""
+
+    @property
+    def has_damaged_record(self) -> bool:
+        return self.store is None and os.path.lexists(self.path / NAME)
+
+
+def list_folders(outputs: Outputs) -> list[SetFolder]:
+    """All folders of outputs/samples. Hidden ones are being removed, and listed only if another host removes them."""
+    found = [describe(path) for path in sorted(outputs.samples.glob("[!.]*")) if path.is_dir()]
+    for path in sorted(outputs.samples.glob(".*.tmp")):
+        process = path.name.removesuffix(".tmp")[1:].partition(".")[2]
+        if PROCESS.fullmatch(process) and is_running(process) is None:
+            other = "another host is removing it, or was killed at that: `samples gc` there frees it"
+            found.append(SetFolder(path, other=other))
+    return found
+
+
+def describe(path: Path) -> SetFolder:
+    store, other = None, ""
+    try:
+        store = SampleStore.find(path)
+    except ValueError as error:
+        other = str(error).removeprefix(f"{path}/")
+    if path.is_symlink():
+        other = "a link, which is neither followed nor freed"
+    elif store and store.is_copy:
+        other = f"a copy of sample set {store.id}, since its name is not its id"
+    elif not os.path.lexists(path / NAME):
+        blocks = len(list(path.glob("[0-9]*.npy.gz")))
+        other = f"{blocks} blocks without {NAME}: the run that made them mends it" if blocks else "no sample set"
+    return SetFolder(path, store, other)
+
+
+def sets_in(folders: Sequence[SetFolder]) -> list[SampleStore]:
+    """The sets that can be read and are no copies."""
+    return [folder.store for folder in folders if folder.store and not folder.other]
+
+
+def is_in_use(store: SampleStore) -> bool:
+    """Whether a process makes, scores or reads the set, as far as its claims show."""
+    return bool(Claims(store.folder).others())

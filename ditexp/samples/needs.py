@@ -1,0 +1,49 @@
+"""What the results of an outputs folder rest on, which must not be freed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from ditexp.files.records import read_record
+from ditexp.outputs import Outputs
+
+SOURCE = {"fingerprint": [str]}
+# See `misfit`: what names the images of a result of a run or of an evaluation.
+SHAPE = {"id": [str], "sample_id": [str], "protocol": [{"images": [SOURCE], "reference": [SOURCE]}]}
+
+
+def refuse(error: ValueError) -> None:
+    remedy = "run its command again, or remove the file"
+    raise ValueError(f"{error}: what it needs is unknown, so nothing is freed; {remedy}")
+
+
+def needed_by_results(outputs: Outputs, *, unreadable: Callable[[ValueError], None] = refuse) -> set[str]:
+    """Ids of sample sets, and fingerprints of the images that were scored and of the references.
+
+    unreadable: called with the error of a result that can't be read; by default nothing can be freed beside one.
+    """
+    needed: set[str] = set()
+    for path in sorted(outputs.results.glob("*.json")):
+        try:
+            found = path.stat()
+            needed |= needed_by(path, found.st_size, found.st_mtime_ns)
+        except FileNotFoundError:
+            pass  # another process has just removed it
+        except ValueError as error:
+            unreadable(error)
+    return needed
+
+
+@functools.cache  # asked again before each removal
+def needed_by(path: Path, size: int, date: int) -> frozenset[str]:
+    """The same for one result, of this size and date. Raises FileNotFoundError, or ValueError if it can't be read."""
+    found = read_record(path, SHAPE)
+    protocol = found.get("protocol") or {}
+    if not found.get("sample_id") and not protocol:
+        raise ValueError(f"{path} is damaged (it names no images)")
+    if found.get("id") not in (None, path.stem.removeprefix("evaluate-")):
+        raise ValueError(f"{path} is the result of another name, {ascii(found['id'])[:40]}")
+    sources = [protocol.get(part) or {} for part in ("images", "reference")]
+    return frozenset(filter(None, [found.get("sample_id"), *(source.get("fingerprint") for source in sources)]))
