@@ -241,7 +241,7 @@ def test_a_set_tells_its_preparation(tmp_path):
     for block in range(2):
         cost = Cost(images=2, seconds=1.0, preparation_seconds=3.0)
         store.write(block, torch.zeros(2, 1, 1, 1, dtype=torch.uint8).numpy(), None, cost=cost, maker={})
-    assert store.cost()["preparation_seconds"] == 6 and store.cost()["seconds_per_image"] == 0.5
+    assert store.cost(steps=None).preparation_seconds == 6 and store.cost(steps=None).seconds_per_image == 0.5
     path = store.block(1).manifest_path
     path.write_text(path.read_text().replace('"preparation_seconds": 3.0, ', ""))
-    assert store.cost()["preparation_seconds"] is None
+    assert store.cost(steps=None).preparation_seconds is None
