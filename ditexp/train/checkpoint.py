@@ -1,4 +1,4 @@
-"""What a training leaves on disk: checkpoint.pt to go on from, and model.safetensors at its end."""
+"""The files of a training: checkpoint.pt to continue from, and model.safetensors at its end."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ditexp.files.atomic import atomic
 from ditexp.files.pickles import read_pickled
@@ -17,7 +19,7 @@ from ditexp.files.reading import lacking, parse_json, unfit
 from ditexp.files.tensors import write_tensors
 from ditexp.terminal.notices import notice
 
-# What changes none of the weights: a training goes on with other values of these.
+# Settings that change no weight: a training continues with other values of these.
 NOT_TRAINED = ("folder", "device", "workers", "save_every")
 REMEDY = "give another folder=..., or delete it"
 NEEDED = {"settings": str, "step": int, "loss": float, "optimizer": dict, "model": dict, "ema": dict}
@@ -27,25 +29,25 @@ NEEDED = {"settings": str, "step": int, "loss": float, "optimizer": dict, "model
 class Checkpoint:
     """A training's state on disk.
 
-    config: the training's configuration, as a plain dict. data: JSON-able facts of its images: how many `images`, the
-    `class_names`, the `labels` that occur, and their `identity`, empty where only their path is known.
+    config: the training's configuration. data: JSON-able facts about its images, see `data.facts_of`: their number
+    (`images`), `class_names`, the `labels` that occur, and `identity`, empty if only their path identifies them.
     """
 
     path: Path
-    config: dict
-    data: dict
+    config: dict[str, Any]
+    data: dict[str, Any]
 
     @property
-    def settings(self) -> dict:
-        """The configuration as far as it decides the weights; images are known by their identity, not their path."""
+    def settings(self) -> dict[str, Any]:
+        """The configuration as far as it decides the weights; the images' identity stands for their path."""
         kept = {key: value for key, value in self.config.items() if key not in NOT_TRAINED}
-        kept["clip_gradient"] = kept["clip_gradient"] or None  # 0 is no clipping, too
+        kept["clip_gradient"] = kept["clip_gradient"] or None  # 0 also means no clipping
         if self.data["identity"]:
             kept["data"] = {key: value for key, value in kept["data"].items() if key != "path"}
         return kept
 
-    def save(self, *, step: int, loss: float, network: nn.Module, average: nn.Module, optimizer) -> None:
-        """Replace the file. Weights that are not finite must not get here: there would be nothing to go on from."""
+    def save(self, *, step: int, loss: float, network: nn.Module, average: nn.Module, optimizer: Optimizer) -> None:
+        """Replace the file. The weights must be finite, or there would be nothing to continue from."""
         state = {
             "settings": json.dumps(self.settings, sort_keys=True),
             "data": json.dumps(self.data, sort_keys=True),
@@ -63,11 +65,11 @@ class Checkpoint:
                     raise error.__context__ from None
                 raise
 
-    def resume(self, network: nn.Module, average: nn.Module, optimizer) -> tuple[int, float]:
-        """Restore everything; the step to go on from and the loss so far.
+    def resume(self, network: nn.Module, average: nn.Module, optimizer: Optimizer) -> tuple[int, float]:
+        """Restore everything; returns the step to continue from and the loss so far.
 
-        Where the training began before averages were warmed up, it goes on so: `config` gets ema_warmup=false.
-        Raises ValueError for a file that is damaged, or of other settings, other images or weights that are not finite.
+        A training of a version without ema_warmup continues without it: `config` gets ema_warmup=false. Raises
+        ValueError if the file is damaged, of other settings or images, or has weights that are not finite.
         """
         state = read_state(self.path)
         self.check_settings(state)
@@ -89,19 +91,19 @@ class Checkpoint:
             raise unfit(self.path, "is not a checkpoint of this training: its optimizer is of another", REMEDY)
         return state["step"], state["loss"]
 
-    def check_settings(self, state: dict) -> None:
+    def check_settings(self, state: dict[str, Any]) -> None:
         old = {key: value for key, value in state["settings"].items() if key not in NOT_TRAINED}
         if "ema_warmup" not in old:
             if self.config["ema_warmup"] and state["step"] < self.config["steps"]:
-                notice(f"{self.path} began without ema_warmup, and goes on so")
+                notice(f"{self.path} began without ema_warmup, and continues without it")
             self.config["ema_warmup"] = old["ema_warmup"] = False
         new = self.settings
-        if "data" not in state:  # it knew its images by their path
+        if "data" not in state:  # it identified its images by their path
             new["data"] = self.config["data"]
         if others := sorted(key for key in old | new if old.get(key) != new.get(key)):
             raise ValueError(f"{self.path} was made with other settings ({', '.join(others)}): {REMEDY}")
 
-    def check_data(self, state: dict) -> None:
+    def check_data(self, state: dict[str, Any]) -> None:
         if "data" in state:
             if changes := list(different(state["data"], self.data)):
                 raise ValueError(f"{self.path} was made of other images ({'; '.join(changes)}): {REMEDY}")
@@ -110,7 +112,7 @@ class Checkpoint:
             return
         names = dict(enumerate(self.data["class_names"]))
         now = {names[label]: label for label in self.data["labels"] if label in names}
-        then = {name: label for label, name in enumerate(sorted(now))}  # folders were numbered in the order of text
+        then = {name: label for label, name in enumerate(sorted(now))}  # as earlier versions numbered folders
         if changed := [name for name in now if now[name] != then[name]]:
             name = changed[0]
             raise ValueError(
@@ -119,8 +121,8 @@ class Checkpoint:
             )
 
 
-def different(old: dict, new: dict) -> Iterator[str]:
-    """What has changed between the facts of two data sets, in words."""
+def different(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    """The differences between the facts of two data sets, in words."""
     if old["images"] != new["images"]:
         yield f"{old['images']:,} then, {new['images']:,} now"
     if old["class_names"] != new["class_names"]:
@@ -138,8 +140,8 @@ def first_not_finite(weights: Mapping[str, Tensor]) -> str | None:
     return next((name for name, value in weights.items() if not value.isfinite().all()), None)
 
 
-def read_state(path: Path) -> dict:
-    """What a training left. Raises ValueError for a file that is damaged, or anything else."""
+def read_state(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint. Raises ValueError if the file is damaged, or no checkpoint of a training."""
     kind = "a checkpoint of a training"
     state = read_pickled(path, kind, remedy=REMEDY)
     wrong = lacking(state, NEEDED) or (f"its step is {state['step']}" if state["step"] < 0 else None)
@@ -149,7 +151,7 @@ def read_state(path: Path) -> dict:
     return state | facts
 
 
-def facts_in(text: object) -> dict | None:
+def facts_in(text: object) -> dict[str, Any] | None:
     with suppress(ValueError):
         facts = parse_json(text) if isinstance(text, str) else None
         return facts if isinstance(facts, dict) else None
@@ -167,7 +169,7 @@ def check_weights(path: Path, name: str, found: Mapping[str, Tensor], network: n
 def write_model(
     path: Path, weights: Mapping[str, Tensor], *, checkpoint: Checkpoint, class_names: Sequence[str], loss: float
 ) -> None:
-    """The weights with what made them, and the names of the network's classes; the same training, the same bytes."""
+    """Write the weights, what made them, and the names of the classes; the same training gives the same bytes."""
     facts = {"architecture": checkpoint.config["network"], "training": checkpoint.settings, "data": checkpoint.data}
     if class_names:
         facts["class_names"] = list(class_names)

@@ -1,32 +1,43 @@
-"""What a network is trained for."""
+"""Training objectives: the loss of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ditexp.checks import number
+from ditexp.train.network import FlowNetwork
+
+
+class Objective(Protocol):
+    """Computes the loss of a batch."""
+
+    def __call__(
+        self, network: Any, images: Tensor, labels: Tensor | Sequence[str], generator: torch.Generator
+    ) -> Tensor:
+        """network: of a kind that this objective can train; `data.check` tries it. The loss is a scalar."""
+        ...
 
 
 @dataclass(frozen=True)
 class FlowMatching:
     """Rectified flow (Liu et al. 2022): E |v(x_t, t, y) - (x_1 - x_0)|^2 with t uniform in [0, 1].
 
-    label_dropout: share in [0, 1) of labels, or captions, replaced by none, which makes guidance possible.
-    sizes: sides in pixels that batches are reduced to, each drawn with equal chance, for a network of several
-    resolutions: multiples of its patch_size, and no larger than the images; None: images as they are.
+    label_dropout: the fraction in [0, 1) of labels, or captions, that are dropped; guidance needs some. sizes: for a
+    network of several resolutions, the sides in pixels that batches are resized to, drawn uniformly: multiples of its
+    patch_size, no larger than the images. None: images as they are.
     """
 
     label_dropout: float = 0.1
     sizes: Sequence[int] | None = None
 
-    def __post_init__(self):
-        if type(self.label_dropout) not in (int, float) or not 0 <= self.label_dropout < 1:
-            raise ValueError(
-                f"objective.label_dropout={self.label_dropout}: give a share between 0 and 1; at 1 no label is trained"
-            )
+    def __post_init__(self) -> None:
+        number("objective.label_dropout", self.label_dropout, minimum=0, below=1)
         sizes = self.sizes
         if sizes is not None and not (
             isinstance(sizes, Sequence) and sizes and all(type(side) is int and side > 0 for side in sizes)
@@ -34,7 +45,7 @@ class FlowMatching:
             raise ValueError(f"objective.sizes={sizes}: give a list of sides in whole pixels, such as [4,8], or null")
 
     def __call__(
-        self, network: nn.Module, images: Tensor, labels: Tensor | Sequence[str], generator: torch.Generator
+        self, network: FlowNetwork, images: Tensor, labels: Tensor | Sequence[str], generator: torch.Generator
     ) -> Tensor:
         """images (B, C, H, W) in [-1, 1], labels (B,) int64 or B captions -> scalar loss."""
         if self.sizes:
@@ -60,7 +71,7 @@ class FlowMatching:
 
 @dataclass(frozen=True)
 class Classification:
-    """Cross-entropy of the class: how the bundled feature network was made."""
+    """Cross-entropy of the class; the bundled feature network was trained so."""
 
     def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """images (B, C, H, W) in [-1, 1], labels (B,) int64 -> scalar loss."""

@@ -24,7 +24,7 @@ from ditexp.optimize import __main__ as optimize
 from ditexp.run.cell import check_numbers
 from ditexp.run.devices import choose_devices
 from ditexp.schedule.uniform import Uniform
-from ditexp.train import __main__ as train
+from ditexp.train.settings import mistakes_in
 from tests.conftest import refused
 
 
@@ -106,7 +106,7 @@ def test_numbers_beyond_what_a_run_can_hold(setting, complaint):
 
 def test_numbers_beyond_what_other_commands_can_hold():
     names = ["seed", "steps", "batch_size", "save_every", "warmup", "workers"]
-    mistakes = train.wrong_numbers(defaults("train", *(f"{name}={2**64}" for name in names)))
+    mistakes = mistakes_in(defaults("train", *(f"{name}={2**64}" for name in names)))
     assert [line.partition("=")[0] for line in mistakes] == names
     with pytest.raises(ConfigError) as error:
         optimize.build(defaults("optimize", "seed=18446744073709551616", "candidates=1000000"))

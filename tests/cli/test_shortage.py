@@ -35,8 +35,8 @@ from ditexp.reference import __main__ as reference
 from ditexp.run import workers as devices
 from ditexp.run.workers import Worker, ending, told
 from ditexp.task.direction import Given
-from ditexp.train.__main__ import plain_errors
 from ditexp.train.checkpoint import Checkpoint, read_state
+from ditexp.train.loading import plain_errors
 
 
 def os_error(number: int, *where: str) -> OSError:

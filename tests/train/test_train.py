@@ -23,8 +23,10 @@ from ditexp.feature.digits import DigitsClassifier, DigitsFeature
 from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.train import __main__ as command
-from ditexp.train.__main__ import decay, plain_errors
+from ditexp.train import data
 from ditexp.train.checkpoint import Checkpoint
+from ditexp.train.loading import plain_errors
+from ditexp.train.loop import decay
 from ditexp.train.objective import FlowMatching
 from tests.helpers import commands
 
@@ -211,7 +213,7 @@ def test_an_error_of_a_loading_process_is_told_as_plainly():
         (["network.in_channels=3"], "DiT cannot be trained by FlowMatching on images of 1 x 8 x 8 in 10 classes"),
         (["network=digits_classifier"], "DigitsClassifier cannot be trained by FlowMatching"),
         (["objective=classifier"], "DiT cannot be trained by Classification"),
-        (["objective.label_dropout=2"], "objective.label_dropout=2: give a share between 0 and 1"),
+        (["objective.label_dropout=2"], "objective.label_dropout=2: give a number of at least 0 and below 1"),
         (["device=tpu0"], "device=tpu0: choose auto, cpu, cuda or cuda:N"),
         (["data=folder", "data.path=/missing", "data.size=8"], "/missing is not a folder"),
         (["data=folder", "data.path=/"], "data.size has no default: give data.size=..."),
@@ -268,11 +270,11 @@ def state_of(folder: str = "run") -> dict:
 @pytest.mark.parametrize(
     ("argument", "remedy"),
     [
-        ("ema=1", "give a decay of at least 0 and below 1"),
-        ("ema=1.5", "give a decay of at least 0 and below 1"),
-        ("ema=-0.1", "give a decay of at least 0 and below 1"),
-        ("ema=.nan", "give a decay of at least 0 and below 1"),
-        ("ema=null", "give a decay of at least 0 and below 1"),
+        ("ema=1", "give a number of at least 0 and below 1"),
+        ("ema=1.5", "give a number of at least 0 and below 1"),
+        ("ema=-0.1", "give a number of at least 0 and below 1"),
+        ("ema=.nan", "give a number of at least 0 and below 1"),
+        ("ema=null", "give a number of at least 0 and below 1"),
         ("ema_warmup=1", "choose true or false"),
         ("learning_rate=0", "give a number above 0"),
         ("learning_rate=-1e-3", "give a number above 0"),
@@ -280,14 +282,14 @@ def state_of(folder: str = "run") -> dict:
         ("learning_rate=high", "give a number above 0"),
         ("learning_rate=true", "give a number above 0"),
         ("weight_decay=-1", "give a number of at least 0"),
-        ("clip_gradient=-1", "give a norm above 0, or null for no clipping"),
-        ("clip_gradient=.nan", "give a norm above 0, or null for no clipping"),
+        ("clip_gradient=-1", "give a number of at least 0"),
+        ("clip_gradient=.nan", "give a number of at least 0"),
         ("warmup=-1", "give a whole number of at least 0"),
         ("workers=-1", "give a whole number of at least 0"),
         ("seed=-1", "give a whole number of at least 0"),
         ("seed=100000000000000", "give a whole number of at most 10,000,000,000,000"),
-        ("objective.label_dropout=1", "at 1 no label is trained"),
-        ("objective.label_dropout=.nan", "give a share between 0 and 1"),
+        ("objective.label_dropout=1", "give a number of at least 0 and below 1"),
+        ("objective.label_dropout=.nan", "give a number of at least 0 and below 1"),
     ],
 )
 def test_a_number_that_no_training_can_have_is_refused(argument, remedy, here):
@@ -427,7 +429,7 @@ def test_a_checkpoint_of_before_goes_on_as_it_began(here, monkeypatch):
         here("steps=4", "save_every=2", "ema_warmup=false")
     as_before()
     code, output = here("steps=4")
-    assert code == 0 and "run/checkpoint.pt began without ema_warmup, and goes on so" in output
+    assert code == 0 and "run/checkpoint.pt began without ema_warmup, and continues without it" in output
     ours = load_file("run/model.safetensors")
     assert all(torch.equal(ours[key], expected[key]) for key in ours)
     as_before()
@@ -456,7 +458,7 @@ def test_images_of_ones_own_are_known_by_their_path():
         def __len__(self):
             return 7
 
-    facts = command.facts_of(Images())
+    facts = data.facts_of(Images())
     assert facts == {"images": 7, "class_names": [], "labels": [], "identity": {}}
     config = {"data": {"_target_": "mine.Images", "path": "here"}, "clip_gradient": 0, "workers": 1}
     assert Checkpoint(Path("checkpoint.pt"), config, facts).settings == {"data": config["data"], "clip_gradient": None}
