@@ -1,11 +1,12 @@
-"""What lies where in an outputs folder.
+"""The layout of an outputs folder.
 
 outputs/samples/<set id>/              sample sets, see samples/store.py
         results/<cell id>.json         results; beside each its pictures: .png, .gif, .trajectory.png
         results/evaluate-<id>.json     results of `python -m ditexp.evaluate`
-        runs/<sweep>/<number>/         what each run of a cell ended with, cell.json
+        runs/<sweep>/<number>/         how each run of a cell ended: cell.json
         reports/<sweep or study>/      tables, pictures, report.html
         schedules/<id>.json            grids of `python -m ditexp.optimize`
+        train/<network>/               weights of `python -m ditexp.train`, by its setting `folder`
         cache/features/<network>/<images>/   features of images
         cache/references/              statistics of references
         cache/<comparison>/            exact paths
@@ -20,12 +21,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Outputs:
-    """One outputs folder; its paths are absolute, so that they hold in any process and in any working directory."""
+    """An outputs folder. Its paths are absolute, so they are right in any process and working directory."""
 
     root: Path
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "root", Path(self.root).absolute())
+    def __init__(self, root: Path | str) -> None:
+        object.__setattr__(self, "root", Path(root).absolute())
 
     @property
     def samples(self) -> Path:
@@ -56,6 +57,7 @@ class Outputs:
         return self.root / "cache" / "references"
 
     def comparison(self, name: str) -> Path:
+        """The cache of a comparison, by its name in the configuration."""
         return self.root / "cache" / name
 
     def sample_set(self, id: str) -> Path:
@@ -68,15 +70,15 @@ class Outputs:
         return self.results / f"evaluate-{id}.json"
 
     def grid(self, id: str) -> Path:
-        """The first samples of a cell, or its task's picture."""
+        """The picture of a cell: its first samples, or what its task shows."""
         return self.results / f"{id}.png"
 
     def film(self, id: str) -> Path:
-        """Beside the grid, where the task's picture moves."""
+        """The moving picture of a task's frames, beside the grid."""
         return self.results / f"{id}.gif"
 
     def trajectory(self, id: str) -> Path:
-        """Some samples on their way from noise to data, where the task shows them."""
+        """Some samples on their way from noise to data, if the task shows them."""
         return self.results / f"{id}.trajectory.png"
 
     def schedule(self, id: str) -> Path:

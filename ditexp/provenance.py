@@ -11,29 +11,34 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import ditexp
 
 
-def provenance() -> dict:
-    """{"command", "provenance"}: JSON-able."""
+def provenance() -> dict[str, Any]:
+    """{"command": str, "provenance": facts}, JSON-able."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     facts = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **code_version(), **machine(device)}
     return {"command": command(), "provenance": facts}
 
 
 def command() -> str:
-    """The command line of this process or, in a job on a cluster, of the one that submitted it."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
+    """The command line of this process or, in a job on a cluster, of the process that submitted it."""
+    module = vars(sys.modules["__main__"]).get("__spec__")  # of `python -m`
     program = ["python", "-m", module.name.removesuffix(".__main__")] if module else ["python", *sys.argv[:1]]
     return os.environ.get("DITEXP_COMMAND") or shlex.join([*program, *sys.argv[1:]])
 
 
-def machine(device: torch.device) -> dict:
-    """Host, device and the versions that decide the last bits of a float."""
-    facts = {"host": platform.node(), "device": device_name(device), "python": platform.python_version()}
+def machine(device: torch.device) -> dict[str, Any]:
+    """Host, device, and the versions that decide the last bits of a float."""
+    facts: dict[str, Any] = {
+        "host": platform.node(),
+        "device": device_name(device),
+        "python": platform.python_version(),
+    }
     facts |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
     if device.type == "cuda":
         facts |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
@@ -50,17 +55,17 @@ def device_name(device: torch.device) -> str:
 
 
 @functools.cache
-def code_version() -> dict:
-    """ditexp's version and, in a checkout, its git commit and whether files differ from it."""
+def code_version() -> dict[str, Any]:
+    """ditexp's version and, in a git checkout, the commit and whether files differ from it."""
 
     def git(*args: str) -> str:
         folder = Path(__file__).resolve().parents[1]
         return subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
-    version = {"ditexp": ditexp.__version__}
+    version: dict[str, Any] = {"ditexp": ditexp.__version__}
     try:
         if Path(git("rev-parse", "--show-toplevel")) == Path(__file__).resolve().parents[1]:
             version |= {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
-        pass  # not a git checkout, or no git
+        pass  # no checkout, or no git
     return version

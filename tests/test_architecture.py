@@ -118,7 +118,6 @@ def test_imports_run_in_one_direction():
         (
             "omegaconf",
             (
-                "",
                 "cli",
                 "run",
                 "train",

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from ditexp import bundled
 from ditexp.checks import ConfigError
 from ditexp.cli import arguments
 from ditexp.cli.settings import NUMBERS, PACKAGE, options_of, packaged, settle, types_of, unknown_key
@@ -30,6 +31,7 @@ from ditexp.files.reading import UnfitFile, read_yaml
 from ditexp.terminal.notices import in_line, notice
 
 PLUGINS = str(PACKAGE / "_plugins")
+OmegaConf.register_new_resolver("bundled", bundled)
 OmegaConf.register_new_resolver("process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True)
 
 
