@@ -150,7 +150,9 @@ def cell_id(store: SampleStore, evaluator: Evaluator, metrics: Mapping[str, Any]
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """A configuration as plain JSON-able values."""
-    found = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
+    """A configuration as plain JSON-able values, without Hydra's own part."""
+    return {str(key): plain(value) for key, value in cfg.items() if key != "hydra"}
+
+
+def plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
