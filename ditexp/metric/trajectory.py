@@ -19,6 +19,7 @@ from ditexp.checks import number, whole
 from ditexp.core import Solver, VelocityField
 from ditexp.files.atomic import atomic
 from ditexp.files.content import digest
+from ditexp.metric.base import Comparison
 from ditexp.terminal.notices import notice
 from ditexp.values import PerSample, root_mean
 

@@ -26,7 +26,7 @@ from ditexp.optimize.comparison import Errors, other_grids, show
 from ditexp.optimize.search import Flow, search
 from ditexp.outputs import Outputs
 from ditexp.provenance import provenance
-from ditexp.run.cell import build_component, flow_of
+from ditexp.run.components import build_component
 from ditexp.run.devices import choose_devices
 from ditexp.sampler import Sampler, bind, since
 from ditexp.schedule.cosine import Cosine
