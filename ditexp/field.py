@@ -27,15 +27,15 @@ class CountedField:
 
 @dataclass(frozen=True)
 class ReversedField:
-    """dx/ds = -v(x, 1 - s), the flow from data at s = 0 to noise at s = 1.
+    """dx/dt = -v(x, 1 - t), the flow from data at t = 0 to noise at t = 1.
 
     It is a rectified flow, too, so every solver of the ODE integrates it as it is.
     """
 
     velocity: VelocityField
 
-    def __call__(self, x: Tensor, s: Tensor) -> Tensor:
-        return -self.velocity(x, 1 - s)
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return -self.velocity(x, 1 - t)
 
     def take(self, rows: Tensor) -> ReversedField:
         return ReversedField(self.velocity.take(rows))

@@ -74,7 +74,7 @@ def slerp(a: Tensor, b: Tensor, fraction: Tensor) -> Tensor:
     side = unit(side)
     side = unit(side - dot(side, start) * start)  # again: a short rest is mostly rounding, and not yet orthogonal
     turned = [part * angle for part, angle in zip(fraction.tolist(), angles)]
-    cosines, sines = (start.new_tensor([function(each) for each in turned])[:, None] for function in (math.cos, math.sin))
+    cosines, sines = (start.new_tensor(list(map(function, turned)))[:, None] for function in (math.cos, math.sin))
     circle = cosines * start + sines * side
     part = fraction.double()[:, None]
     curved = ((1 - part) * lengths[0] + part * lengths[1]) * circle

@@ -174,6 +174,7 @@ class Sampler:
         That is `load`, what the task computes for all samples, and the first use of the network at every shape that
         the task evaluates it at. The cost that is taken next holds its `preparation_seconds`.
         """
+        assert isinstance(self.network, Network), "a rehearsal is not rehearsed"
         with self.meter.warmup():
             self.load(batch_size)
             rehearsal = replace(self, network=Rehearsal(self.network))

@@ -17,6 +17,7 @@ class Conditioner(ABC):
 
     def check(self, model: FlowModel) -> None:
         """Raise ValueError if the model does not fit."""
+        return  # every model does
 
     @abstractmethod
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:

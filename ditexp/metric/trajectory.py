@@ -82,7 +82,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trajectory:
+class Trajectory(Comparison):
     """The end of a solver's path, compared with the exact flow from the same noise under the same condition.
 
     trajectory_rmse: root mean square difference, over samples and elements of x at t = 1, in the model's own space.

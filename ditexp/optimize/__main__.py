@@ -28,6 +28,7 @@ from ditexp.outputs import Outputs
 from ditexp.provenance import provenance
 from ditexp.run.components import build_component
 from ditexp.run.devices import choose_devices
+from ditexp.run.identity import flow_of
 from ditexp.sampler import Sampler, bind, since
 from ditexp.schedule.cosine import Cosine
 from ditexp.solver.base import FixedStep
@@ -91,7 +92,7 @@ def build(cfg: DictConfig) -> tuple[Sampler, dict]:
         seed=cfg.seed,
         device=choose_devices(cfg.devices)[0],
     )
-    return sampler, flow_of(parts)
+    return sampler, flow_of(model=model, solver=solver, guidance=guidance)
 
 
 @torch.inference_mode()

@@ -49,9 +49,11 @@ class Task(ABC):
 
     def check(self, sampler: Sampler) -> None:
         """Raise ValueError if the task does not fit the sampler's model, solver, guidance or conditioner."""
+        return  # it fits all
 
     def prepare(self, sampler: Sampler) -> None:
         """Compute what all samples need, once a process. The cost of this is no sample's."""
+        return  # nothing
 
     @abstractmethod
     def __call__(self, sampler: Sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:

@@ -92,7 +92,7 @@ class Interpolate(Task):
         """
         paths, left = divmod(len(samples), self.frames)
         if left:
-            notice(f"path_ratio covers {paths} whole paths of {self.frames} frames; the last {left} samples are in none")
+            notice(f"path_ratio covers {paths} whole paths of {self.frames} frames, not the last {left} samples")
         ratios, frames = [], torch.empty((0, *samples.image_shape), dtype=torch.uint8)
         for _, block in blocks_of(samples):
             frames = torch.cat([frames, block])

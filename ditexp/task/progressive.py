@@ -87,9 +87,7 @@ class Progressive(Task):
         *_, (_, x) = self.stages(sampler, condition, indices)
         return x, condition.labels
 
-    def stages(
-        self, sampler: Sampler, condition: Condition, indices: Sequence[int]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def stages(self, sampler: Sampler, condition: Condition, indices: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
         """x at the start of each stage, and at t = 1: (B, C, side, side) both."""
         channels = sampler.model.sample_shape[0]
         others = (sampler.extra_noise(indices, i, (channels, side, side)) for i, side in enumerate(self.sizes))
