@@ -22,6 +22,34 @@ from ditexp.values import Condition, Cost
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+@dataclass(frozen=True)
+class CountedField:
+    """A field whose evaluations are counted, a velocity per sample."""
+
+    field: VelocityField
+    cost: Cost
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.cost.velocity_rows += len(x)
+        return self.field(x, t)
+
+    def take(self, rows: Tensor) -> CountedField:
+        return CountedField(self.field.take(rows), self.cost)
+
+
+@dataclass(frozen=True)
+class ReversedField:
+    """The flow from data to noise: dx/ds = -v(x, 1 - s)."""
+
+    field: VelocityField
+
+    def __call__(self, x: Tensor, s: Tensor) -> Tensor:
+        return -self.field(x, 1 - s)
+
+    def take(self, rows: Tensor) -> ReversedField:
+        return ReversedField(self.field.take(rows))
+
+
 @dataclass
 class Sampler:
     """Draws the samples of given indices; `prepare` it first.
@@ -43,10 +71,9 @@ class Sampler:
 
     def __post_init__(self):
         self.grid = self.schedule.grid().tolist()
-        if hasattr(self.guidance, "on"):
-            self.guidance = self.guidance.on(None if self.solver.adaptive else self.grid)
-        if start := getattr(self.guidance, "start", 0):
-            self.grid = since(start, self.grid)
+        self.guidance = self.guidance.on(None if self.solver.adaptive else self.grid)
+        if self.guidance.start:
+            self.grid = since(self.guidance.start, self.grid)
         self.cost = Cost()
         self.counted_model = CountedModel(self.model, self.cost, self.device, PRECISIONS[self.precision])
         if self.precision == "tf32" and self.device.type != "cuda":
@@ -67,7 +94,7 @@ class Sampler:
         self.counted_model = Rehearsal(moving, self.sizes_to_come(moving))
         velocity = self.guidance.bind(self.counted_model, self.condition(indices))
         x = self.noise(indices)
-        guided_at = sum(getattr(self.guidance, "interval", None) or (0, 1)) / 2
+        guided_at = sum(self.guidance.interval or (0, 1)) / 2
         for t in (0, guided_at, 1):  # guidance may change the size of the network's batch with t
             velocity(x, x.new_full((len(x),), t))
         rehearsal, self.counted_model = self.counted_model, moving
@@ -140,14 +167,7 @@ class Sampler:
     def field(self, condition: Condition) -> VelocityField:
         """The guided velocity under `condition`; every evaluation is counted."""
         model = self.counted_model
-        whole = self.guidance.bind(model, condition)
-
-        def counted(x: Tensor, t: Tensor, rows: Tensor | None = None) -> Tensor:
-            self.cost.velocity_rows += len(x)
-            velocity = whole if rows is None else self.guidance.bind(model, condition.take(rows))
-            return velocity(x, t)
-
-        return counted
+        return CountedField(self.guidance.bind(model, condition), self.cost)
 
     def integrate(
         self,
@@ -183,7 +203,7 @@ class Sampler:
         """
         field = self.field(condition)
         grid = [1 - t for t in reversed(self.grid)]
-        return self.solver.integrate(lambda x, s, rows=None: -field(x, 1 - s, rows), x, grid).x
+        return self.solver.integrate(ReversedField(field), x, grid).x
 
     def unguided(self) -> Sampler:
         """The same under the model's own velocity, from t = 0; what that costs is counted here."""

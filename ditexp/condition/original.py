@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ditexp.checks import tell_of_fewer_classes
+from ditexp.checks import notice_fewer_classes
 from ditexp.core import Data, FlowModel, class_names
 from ditexp.values import Condition, LabelMeaning
 
@@ -31,7 +31,7 @@ class Original:
                 f"condition=original: the images have {self.data.num_classes} classes, this model "
                 f"{model.num_classes}: choose condition=unconditional"
             )
-        tell_of_fewer_classes(self.data, model)
+        notice_fewer_classes(self.data, model)
 
         for label, names in enumerate(zip(class_names(self.data), class_names(model))):
             if names[0] != names[1]:

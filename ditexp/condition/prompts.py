@@ -54,7 +54,7 @@ class Prompts:
             raise ValueError(
                 "condition=prompts: this model takes no text: choose model=digits_text, or condition=balanced"
             )
-        model.tell_of_truncation(text for _, text in self.prompts)
+        model.notice_truncation(text for _, text in self.prompts)
 
     def label_meaning(self, model: FlowModel) -> LabelMeaning:
         if not self.of_classes:

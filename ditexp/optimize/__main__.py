@@ -92,8 +92,7 @@ def build(cfg: DictConfig) -> tuple[Sampler, dict]:
         raise ConfigError(f"{type(solver).__name__} {what}: choose a solver of the ODE with fixed steps")
     for part in (guidance, conditioner):
         part.check(model)
-    if hasattr(guidance, "on"):
-        guidance = guidance.on(None)  # refuses what is in steps, which here are not those of the run
+    guidance = guidance.on(None)  # refuses what is in steps, which here are not those of the run
     schedule, (device, *_) = Cosine(steps=cfg.candidates), choose_devices(cfg.devices)
     return Sampler(model, solver, schedule, guidance, conditioner, task=None, seed=cfg.seed, device=device), flow_of(
         parts
@@ -126,7 +125,7 @@ class Flow:
             return self.paths.v[i] if x is start else self.field(x, t)
 
         take = self.solver.begin(field, None)
-        if type(self.solver).begin is not FixedStep.begin:
+        if self.solver.history:
             before = [t0 - back * (t1 - t0) for back in range(PAST, 0, -1)]
             for earlier, later in pairwise([t for t in before if t >= self.times[0]] + [t0]):
                 take(self.paths.at(earlier), earlier, later)

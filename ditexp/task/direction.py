@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.checks import tell_of_fewer_classes
+from ditexp.checks import notice_fewer_classes
 from ditexp.core import Data
 from ditexp.files.content import unchanged
 from ditexp.files.npz import npy_header
@@ -50,7 +50,7 @@ class BetweenClasses:
         return f"{{{', '.join(f'{start}: {end}' for start, end in self.pairs)}}}"
 
     def check(self, sampler, edit) -> None:
-        tell_of_fewer_classes(edit.data, sampler.model)
+        notice_fewer_classes(edit.data, sampler.model)
         labels = edit.data.labels
         if missing := sorted({label for pair in self.pairs for label in pair} - set(labels.tolist())):
             known = f"labels run from {labels.min()} to {labels.max()}" if edit.data.num_classes else "have no labels"
@@ -92,7 +92,7 @@ class BetweenPrompts:
             raise ValueError(
                 f"task.direction={self} is between prompts, but this model takes no text: give labels, as {{3: 8}}"
             )
-        sampler.model.tell_of_truncation([self.start, self.end])
+        sampler.model.notice_truncation([self.start, self.end])
 
     def find(self, sampler, edit) -> Tensor:
         indices, means = range(edit.count), []

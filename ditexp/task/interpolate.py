@@ -50,7 +50,7 @@ class Interpolate(Task):
             return
         if not hasattr(sampler.model, "between"):
             wrong = "this model has no conditions between two: choose task.of=noise"
-        elif hasattr(sampler.guidance, "weak"):
+        elif sampler.guidance.weak is not None:
             wrong = "autoguidance's weak model has embeddings of its own: choose guidance=cfg or task.of=noise"
         elif not any(self.differ(sampler, path) for path in range(PATHS_TRIED)):
             wrong = "all samples have the same one: give several classes or prompts, or choose task.of=noise"

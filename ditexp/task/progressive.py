@@ -57,7 +57,7 @@ class Progressive(Task):
 
     def check(self, sampler) -> None:
         full = min(sampler.model.sample_shape[1:])
-        for model in (sampler.model, getattr(sampler.guidance, "weak", sampler.model)):
+        for model in (sampler.model, sampler.guidance.weak or sampler.model):
             multiple = getattr(model, "size_multiple", None)
             if multiple is None:
                 raise ValueError(

@@ -185,7 +185,7 @@ def test_a_model_without_text_takes_no_prompts():
 
 def test_a_prompt_that_is_too_long_is_cut_off_with_a_notice(model, caplog):
     long = "a seven " * 20
-    model.tell_of_truncation([long, "a one"])
+    model.notice_truncation([long, "a one"])
     (record,) = caplog.records
     assert all(words in record.getMessage() for words in ("41 tokens", "cut off at the model's 16", repr(long)))
     assert torch.equal(model.encode([long]).mask, torch.ones(1, 16, dtype=torch.bool))

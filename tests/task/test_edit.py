@@ -68,7 +68,7 @@ class TextMixture:
         numbers = [self.words.index(prompt) for prompt in prompts]
         return Condition(states=torch.tensor(numbers)[:, None, None], mask=torch.ones(len(prompts), 1).bool())
 
-    def tell_of_truncation(self, prompts) -> None:
+    def notice_truncation(self, prompts) -> None:
         pass
 
     def to(self, device) -> TextMixture:
