@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ditexp.checks import tell_of_fewer_classes
+from ditexp.checks import notice_fewer_classes
 from ditexp.condition.base import Conditioner
 from ditexp.core import Data, FlowModel
 from ditexp.values import Condition, LabelMeaning
@@ -32,7 +32,7 @@ class Original(Conditioner):
                 f"condition=original: the images have {self.data.num_classes} classes, this model "
                 f"{model.num_classes}: choose condition=unconditional"
             )
-        tell_of_fewer_classes(self.data, model)
+        notice_fewer_classes(self.data, model)
         for label, (of_images, of_model) in enumerate(zip(self.data.class_names, model.class_names)):
             if of_images != of_model:
                 raise ValueError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from ditexp.checks import tell_of_fewer_classes
+from ditexp.checks import notice_fewer_classes
 from ditexp.core import Data, TextModel
 from ditexp.task.pixels import by
 from ditexp.task.tensor_file import READERS, read_tensor
@@ -70,7 +70,7 @@ class BetweenClasses(Direction):
         return sorted({label for pair in self.pairs for label in pair})
 
     def check(self, sampler: Sampler, edit: Inversion) -> None:
-        tell_of_fewer_classes(edit.data, sampler.model)
+        notice_fewer_classes(edit.data, sampler.model)
         labels = edit.data.labels
         if missing := sorted(set(self.classes) - set(labels.tolist())):
             known = f"labels run from {labels.min()} to {labels.max()}" if edit.data.num_classes else "have no labels"

@@ -489,11 +489,11 @@ def test_the_command_is_guided_by_any_model(ditexp, tmp_path):
         (["guidance=autoguidance", "guidance.weight=1"], "guidance.weak.checkpoint has no default"),
         (
             [*WEAK_ANALYTIC, "guidance.weak.shape=[1,4,4]"],
-            "guidance.weak has sample_shape (1, 4, 4) and the model (1, 8, 8)",
+            "guidance.weak has sample_shape (1, 4, 4), the model (1, 8, 8)",
         ),
         (
             [*IN_STEPS, "guidance.interval=[0,2]", "solver=dopri5"],
-            "guidance.interval is in steps, which an adaptive solver has not",
+            "guidance.interval is in steps, but an adaptive solver has no fixed steps",
         ),
     ],
 )
@@ -527,7 +527,7 @@ def test_autoguidance_needs_no_null_condition():
         num_classes = 3
 
     Autoguidance(weight=1.0, weak=WEAK).check(Blind)
-    with refused(["guidance.weak has num_classes 3 and the model 10"]):
+    with refused(["guidance.weak has num_classes 3, the model 10"]):
         Autoguidance(weight=1.0, weak=WEAK).check(WithoutNull)
 
 
@@ -559,9 +559,9 @@ def test_settings_that_cannot_be(kind, settings, words):
 @pytest.mark.parametrize(
     ("kind", "settings", "words"),
     [
-        (Rescaled, {"phi": 1.5}, ["guidance.phi=1.5", "[0, 1]", "guidance=cfg"]),
+        (Rescaled, {"phi": 1.5}, ["guidance.phi=1.5: give a number of at least 0 and of at most 1"]),
         (AdaptiveProjected, {"eta": None}, ["guidance.eta=None: give a number"]),
-        (AdaptiveProjected, {"norm_threshold": 0}, ["guidance.norm_threshold=0", "above 0", "null"]),
+        (AdaptiveProjected, {"norm_threshold": 0}, ["guidance.norm_threshold=0: give a number above 0"]),
         (CFGZero, {"zero_init": 1.5}, ["guidance.zero_init=1.5", "whole number of steps"]),
         (CFGZero, {"zero_init": -1}, ["guidance.zero_init=-1"]),
         (CFGZero, {"zero_init": 1, "zero_init_in": "t"}, ["guidance.zero_init=1", "[0, 1)"]),
@@ -582,7 +582,7 @@ def test_settings_of_a_kind_that_cannot_be(kind, settings, words):
             ["guidance.interval is in steps", "guidance.interval_in=t"],
         ),
         (CFGZero(weight=1.0), Dopri5(), ["guidance.zero_init is in steps", "guidance.zero_init_in=t"]),
-        (CFGZero(weight=1.0, zero_init=10), Euler(), ["guidance.zero_init=10: no step is left of 10"]),
+        (CFGZero(weight=1.0, zero_init=10), Euler(), ["guidance.zero_init=10 leaves no step to make", "fewer"]),
         (
             ClassifierFree(weight=1.0, interval=[2, 11], interval_in="steps"),
             Euler(),
@@ -602,7 +602,7 @@ def test_steps_that_are_not_there(guidance, solver, words):
 def test_guidance_the_other_way_round_is_told(kind, scale, effect, caplog, monkeypatch):
     monkeypatch.setattr("ditexp.terminal.notices._said", set())
     KINDS[kind](scale=scale).check(MODEL)
-    worse = "the weaker model's" if kind == "autoguidance" else "the unconditional velocity"
+    worse = "the velocity of the weaker model" if kind == "autoguidance" else "the unconditional velocity"
     (message,) = caplog.messages
     assert f"guidance.scale={scale:g} (guidance.weight={scale - 1:g}) {effect}" in message and worse in message
 
@@ -620,12 +620,9 @@ def test_channels_that_are_not_there():
         ClassifierFree(weight=1.0, guided_channels=5).check(MODEL)
 
 
-def test_a_guidance_of_ones_own_needs_check_and_bind_only():
+def test_a_guidance_of_ones_own_needs_bind_only():
     @dataclass(frozen=True)
-    class Half:
-        def check(self, model):
-            pass
-
+    class Half(NoGuidance):
         def bind(self, model, condition):
             return lambda x, t: 0.5 * model(x, t, condition)
 

@@ -319,8 +319,8 @@ def test_the_identity_is_that_of_the_contents(folder, tmp_path, model):
         ({"size": 104}, ["model.size=104", "up to 96"]),
         ({"size": 0}, ["model.size=0"]),
         ({"dtype": "int8"}, ["model.dtype=int8", "float32, bfloat16, float16"]),
-        ({"max_length": 0}, ["model.max_length=0", "from 1 to 512"]),
-        ({"max_length": 513}, ["model.max_length=513"]),
+        ({"max_length": 0}, ["model.max_length=0: give a whole number of at least 1"]),
+        ({"max_length": 513}, ["model.max_length=513: give a whole number of at most 512"]),
     ],
 )
 def test_settings_that_cannot_be(settings, words, folder):
@@ -361,7 +361,7 @@ def be_code(file: Path) -> None:
     ("file", "damage", "words"),
     [
         ("model_index.json", become_another, ["it is a FluxPipeline"]),
-        ("model_index.json", bring_code, ["its scheduler has code of its own, which is never run"]),
+        ("model_index.json", bring_code, ["its scheduler comes with its own code, which is never run"]),
         ("model_index.json", be_code, ["mine"]),
         ("model_index.json", Path.unlink, ["no file named model_index.json"]),
         ("transformer/diffusion_pytorch_model.safetensors", truncate, ["Unable to load weights"]),
@@ -374,7 +374,7 @@ def be_code(file: Path) -> None:
 )
 def test_a_damaged_pipeline_is_refused(file, damage, words, folder, tmp_path):
     damage(shutil.copytree(folder, tmp_path / "damaged") / file)
-    with refused(["damaged holds no Stable Diffusion 3 pipeline", "save_pretrained", *words]):
+    with refused(["damaged is no Stable Diffusion 3 pipeline", "save_pretrained", *words]):
         load(tmp_path / "damaged")
 
 

@@ -398,9 +398,9 @@ def test_with_little_noise_it_is_close_to_the_ode(solver):
         ({"norm": -1.0}, "solver.norm=-1.0: give a number of at least 0"),
         ({"norm": math.nan}, "solver.norm=nan: give a number of at least 0"),
         ({"norm": "much"}, "solver.norm=much: give a number of at least 0"),
-        ({"eta": 0.1}, "solver.eta=0.1 acts on solver.diffusion=kl_eta alone"),
-        ({"diffusion": "kl_eta"}, "solver.eta=None: give solver.diffusion=kl_eta a number above 0"),
-        ({"diffusion": "kl_eta", "eta": 0}, "solver.eta=0: give solver.diffusion=kl_eta a number above 0"),
+        ({"eta": 0.1}, "solver.eta=0.1 acts on solver.diffusion=kl_eta only"),
+        ({"diffusion": "kl_eta"}, "solver.diffusion=kl_eta needs the cost of noise: give solver.eta a number"),
+        ({"diffusion": "kl_eta", "eta": 0}, "solver.eta=0: give a number above 0"),
     ],
 )
 @every_solver
