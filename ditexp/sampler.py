@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ditexp.core import Condition, Conditioner, Cost, FlowModel, Guidance, Schedule, Solver, Task, VelocityField
+from ditexp.core import Conditioner, FlowModel, Guidance, Schedule, Solver, Task, VelocityField
 from ditexp.guidance.none import NoGuidance
 from ditexp.network import CountedModel, Network, Padded, Rehearsal
 from ditexp.noise import noise, step_noise, task_noise
 from ditexp.terminal.notices import notice
+from ditexp.values import Condition, Cost
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

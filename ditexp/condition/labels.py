@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ditexp.core import Condition, FlowModel, LabelMeaning, class_names
+from ditexp.core import FlowModel, class_names
 from ditexp.noise import LABEL, generator
 from ditexp.terminal.notices import notice
+from ditexp.values import Condition, LabelMeaning
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from ditexp.checks import tell_of_fewer_classes
-from ditexp.core import Condition, Data, FlowModel, LabelMeaning, class_names
+from ditexp.core import Data, FlowModel, class_names
+from ditexp.values import Condition, LabelMeaning
 
 
 @dataclass(frozen=True)

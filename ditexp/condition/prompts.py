@@ -6,10 +6,11 @@ from itertools import zip_longest
 
 import torch
 
-from ditexp.core import Condition, FlowModel, LabelMeaning
+from ditexp.core import FlowModel
 from ditexp.files.content import digest
 from ditexp.files.reading import read_text, unfit
 from ditexp.terminal.notices import in_line
+from ditexp.values import Condition, LabelMeaning
 
 FILE_BYTES = 2**28
 LONGEST = 10_000  # characters of a prompt; the longest contexts are some 500 tokens

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ditexp.core import Condition, FlowModel, LabelMeaning
+from ditexp.core import FlowModel
+from ditexp.values import Condition, LabelMeaning
 
 
 @dataclass(frozen=True)

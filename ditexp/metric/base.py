@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ditexp.core import Features
+from ditexp.values import Features
 
 MOST_SEED = 2**32 - 1  # of numpy's RandomState
 BLOCK_SIZE = 1024  # images: large enough for matrix products at full speed, small enough to stay in a cache

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ditexp.checks import ConfigError
 from ditexp.cli.command import describe, instantiate, is_name, not_whole_numbers
-from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, Labelled, LabelMeaning, Task
+from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, Labelled, Task
 from ditexp.evaluate import uncertainty
 from ditexp.evaluate.evaluator import Evaluator, protocol_of
 from ditexp.files.content import Stamp, digest, sha256, stamp, stamps_below
@@ -29,6 +29,7 @@ from ditexp.run.devices import choose_devices
 from ditexp.sampler import PRECISIONS, Sampler
 from ditexp.samples.store import SampleStore, images_per_block
 from ditexp.terminal.notices import notice
+from ditexp.values import LabelMeaning
 
 COMPONENTS = ("model", "solver", "schedule", "guidance", "condition", "task")
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp.core import Labelled, PerSample, class_names
+from ditexp.core import Labelled, class_names
 from ditexp.evaluate.evaluator import check_labels
 from ditexp.evaluate.extraction import extract, extract_block, feature_cache, folder_of
 from ditexp.evaluate.uncertainty import deviations_per_sample
@@ -30,6 +30,7 @@ from ditexp.samples.card import write_card
 from ditexp.samples.claims import Claims
 from ditexp.terminal.notices import notice
 from ditexp.terminal.progress import progress_bar
+from ditexp.values import PerSample
 
 
 def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:

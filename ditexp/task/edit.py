@@ -8,21 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import (
-    Condition,
-    Conditioner,
-    Data,
-    FlowModel,
-    Labelled,
-    LabelMeaning,
-    PerSample,
-    Sheet,
-    Task,
-    class_names,
-    root_mean,
-)
+from ditexp.core import Conditioner, Data, FlowModel, Labelled, Task, class_names
 from ditexp.task.direction import BetweenClasses, Direction, batches, read_direction
 from ditexp.task.pixels import check_pixels
+from ditexp.values import Condition, LabelMeaning, PerSample, Sheet, root_mean
 
 RECONSTRUCTED = 256  # originals that the round trip is measured on, at most
 SHOWN = 10

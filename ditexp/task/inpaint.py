@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ditexp.core import Data, PerSample, Sheet, Task
+from ditexp.core import Data, Task
 from ditexp.task.mask import Box, Half, ImageMask, RandomPixels
 from ditexp.task.pixels import check_pixels
 from ditexp.terminal.notices import notice
+from ditexp.values import PerSample, Sheet
 
 KINDS = {"half": ("side", Half), "box": ("box", Box), "random": ("share", RandomPixels)}
 KNOWN = ("renoised", "naive")

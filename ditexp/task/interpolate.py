@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import PerSample, Sheet, Task, class_names
+from ditexp.core import Task, class_names
 from ditexp.noise import slerp
 from ditexp.terminal.notices import notice
+from ditexp.values import PerSample, Sheet
 
 OF = ("noise", "condition", "both")
 MOST_FRAMES = 256  # a picture is made of so many samples, the first ones

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ditexp.core import Condition, Sheet, Task
+from ditexp.core import Task
+from ditexp.values import Condition, Sheet
 
 SHOWN = 10  # samples in the picture: one of each digit
 

@@ -14,7 +14,6 @@ import torch
 from omegaconf import OmegaConf
 
 from ditexp.condition.labels import Balanced
-from ditexp.core import Condition, Cost
 from ditexp.files.content import digest
 from ditexp.guidance.apg import AdaptiveProjected
 from ditexp.guidance.autoguidance import Autoguidance
@@ -32,6 +31,7 @@ from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
+from ditexp.values import Condition, Cost
 from tests.conftest import refused
 from tests.solver.test_sampling import STEPPED, component, options
 

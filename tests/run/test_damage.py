@@ -16,7 +16,6 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from ditexp.cli.command import packaged
-from ditexp.core import Cost
 from ditexp.files.records import misfit
 from ditexp.report import read_results, study_results, write_report
 from ditexp.report.grids import is_picture, side_by_side
@@ -26,6 +25,7 @@ from ditexp.run import cell, job, sweep
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
 from ditexp.terminal import notices
+from ditexp.values import Cost
 from tests.conftest import files_of, refused
 
 FEW = ("num_samples=8", "batch_size=8", "steps=2", "solver=euler", "devices=cpu:1", "resamples=0", "tracker=none")

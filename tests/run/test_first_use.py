@@ -12,7 +12,6 @@ import torch
 import ditexp.sampler
 from ditexp.condition.labels import Balanced
 from ditexp.condition.unconditional import Unconditional
-from ditexp.core import Condition, Cost
 from ditexp.data import Digits
 from ditexp.guidance.apg import AdaptiveProjected
 from ditexp.guidance.autoguidance import Autoguidance
@@ -36,6 +35,7 @@ from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.task.progressive import Progressive
+from ditexp.values import Condition, Cost
 from tests.solver.test_sampling import SOLVERS
 
 WEIGHTS = Path(__file__).parents[2] / "ditexp" / "weights"

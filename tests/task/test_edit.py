@@ -16,7 +16,6 @@ from ditexp.condition.labels import Balanced
 from ditexp.condition.original import Original
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
-from ditexp.core import Condition
 from ditexp.data import CaptionedDigits, Digits, ImageFolder
 from ditexp.files.content import digest
 from ditexp.guidance.cfg import ClassifierFree
@@ -32,6 +31,7 @@ from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.solver.rk4 import RK4
 from ditexp.task.edit import Edit, to_change
+from ditexp.values import Condition
 from tests.conftest import refused
 from tests.solver.test_sampling import SOLVERS, component
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageSequence
 from safetensors.torch import save_file
 
-import ditexp.core
+import ditexp.values
 from ditexp.condition.labels import Balanced, Random
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
@@ -202,7 +202,7 @@ def text(tmp_path_factory):
     return PretrainedTextDiT(folder=str(folder))
 
 
-def begun(made: Sampler, indices) -> tuple[torch.Tensor, ditexp.core.Condition, list[int]]:
+def begun(made: Sampler, indices) -> tuple[torch.Tensor, ditexp.values.Condition, list[int]]:
     """What a task integrates from."""
     given = []
     made.integrate = lambda x, condition, indices: given.append((x, condition, list(indices))) or x

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ditexp.condition.labels import Balanced
-from ditexp.core import Condition, Solution
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
@@ -30,6 +29,7 @@ from ditexp.solver.rk4 import RK4
 from ditexp.task.generate import Generate
 from ditexp.task.progressive import Progressive
 from ditexp.train.objective import FlowMatching
+from ditexp.values import Condition, Solution
 from tests.conftest import refused
 
 BUNDLED = Path(__file__).parents[2] / "ditexp" / "weights" / "digits_dit.safetensors"
