@@ -18,6 +18,7 @@ from torch import Tensor
 from ditexp.core import Solver, VelocityField
 from ditexp.files.atomic import atomic
 from ditexp.files.content import digest
+from ditexp.metric.base import Comparison
 from ditexp.terminal.notices import notice
 from ditexp.values import PerSample, root_mean
 
@@ -65,7 +66,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trajectory:
+class Trajectory(Comparison):
     """Where a solver takes noise, beside where the exact flow takes the same noise under the same condition.
 
     trajectory_rmse: root mean square, over samples and elements of x at t = 1, in the model's own space.

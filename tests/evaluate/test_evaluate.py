@@ -191,7 +191,7 @@ def test_the_order_of_images_is_told_where_it_changes_the_inception_score(ditexp
     assert code == 0 and " ".join(whole) in complaint
     assert ditexp(evaluate, *arguments, *whole, "outputs=whole")[2] == ""
     parts, at_once = (scores(outputs)["metrics"]["inception_score"] for outputs in ("parts", "whole"))
-    assert parts < 0.6 * at_once and f"it is {at_once:.6g} of all at once" in complaint
+    assert parts < 0.6 * at_once and f"of all images at once it is {at_once:.6g}" in complaint
 
 
 def test_the_first_images_of_a_folder_of_classes_are_told(ditexp, monkeypatch):
