@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ditexp.feature.precision import full_float32
 from ditexp.feature.resize import rgb
 from ditexp.feature.weights import Weights
-from ditexp.files.content import changed, digest, files_below, hashes
+from ditexp.files.content import changed, digest, hashes
+from ditexp.files.stamps import files_below
 from ditexp.files.state_dict import misfit
 
 URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"

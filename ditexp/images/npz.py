@@ -10,7 +10,8 @@ import numpy as np
 
 from ditexp.files import content
 from ditexp.files.image import BLOCK_SIZE
-from ditexp.files.npz import npy_header, npz_headers, opened_npz, shape_of_images
+from ditexp.files.npz import npy_header, npz_headers, opened_npz
+from ditexp.files.npz_images import shape_of_images
 from ditexp.files.reading import unfit
 
 

@@ -22,8 +22,9 @@ from ditexp.cli.command import describe, instantiate, is_name, not_whole_numbers
 from ditexp.core import NUMERICS_VERSION, Feature, FlowModel, Labelled, Task
 from ditexp.evaluate import uncertainty
 from ditexp.evaluate.evaluator import Evaluator, protocol_of
-from ditexp.files.content import Stamp, digest, sha256, stamp, stamps_below
+from ditexp.files.content import digest, sha256
 from ditexp.files.records import read_result
+from ditexp.files.stamps import Stamp, stamp, stamps_below
 from ditexp.metric.base import Comparison, by_kind
 from ditexp.reference import contents_of
 from ditexp.run.devices import choose_devices

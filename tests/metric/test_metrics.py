@@ -266,11 +266,11 @@ def of_classes(count: int, classes: int, *, sharpness: float = 6.0) -> torch.Ten
 
 
 @pytest.fixture
-def told(monkeypatch, caplog):
+def told(forget_notices, caplog):
     """What a metric tells of these logits."""
 
     def run(metric, logits: torch.Tensor) -> list[str]:
-        monkeypatch.setattr("ditexp.terminal.notices._said", set())
+        forget_notices()
         caplog.clear()
         metric(Features(count=len(logits), logits=logits))
         return caplog.messages
