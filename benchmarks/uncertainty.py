@@ -26,11 +26,12 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from ditexp.cli.command import packaged
-from ditexp.evaluate.extraction import extract, feature_cache
+from ditexp.evaluate.extraction import extract
 from ditexp.evaluate.uncertainty import Design, deviations, halves, is_balanced
 from ditexp.metric.fid import FrechetDistance, gaussian_of
 from ditexp.metric.fid_infinity import FrechetInfinity
 from ditexp.metric.kid import KernelDistance
+from ditexp.outputs import Outputs
 from ditexp.provenance import provenance
 from ditexp.reference import reference_features
 from ditexp.report.seeds import compared_with_best, spread
@@ -303,8 +304,8 @@ def of_the_floor() -> Iterator[dict]:
                 for name, value in metric(fake, real).items():
                     values.setdefault(name, []).append(value)
             for name, found in deviations(metrics, fake, real, resamples=10, advance=lambda: None).items():
-                noise.setdefault(name, []).append(stdev(found["halves"]))
-                means += [found["mean"] - values["fid"][-1]] if name == "fid" else []
+                noise.setdefault(name, []).append(stdev(found.halves))
+                means += [found.mean - values["fid"][-1]] if name == "fid" else []
         ratios = {name: rms(noise[name]) / float(np.std(values[name], ddof=1)) for name in values}
         fid = float(np.mean(values["fid"]))
         yield {"shift": shift, "value": fid, "bias": float(np.mean(means)) / fid, **ratios}
@@ -326,7 +327,7 @@ def of_the_reference() -> dict:
             cfg = compose("config", [*given, *off])
             job.run(cfg, settings={"solver": solver}, title=solver, command="")
             cell = build(cfg)
-            feature, cache = cell.evaluator.feature, feature_cache(folder)
+            feature, cache = cell.evaluator.feature, Outputs(folder).features
             fake = extract(cell.store, feature, cache, outputs={"pool"}, limit=cfg.num_samples)
             sets.append(Features(fake.count, fake.pool, labels=torch.from_numpy(cell.store.labels())))
         real = reference_features(cell.evaluator.reference, feature, cache, outputs={"pool"}, statistics=set())

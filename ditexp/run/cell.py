@@ -21,11 +21,12 @@ from ditexp.checks import ConfigError
 from ditexp.cli.command import describe, instantiate, is_name, not_whole_numbers
 from ditexp.core import NUMERICS_VERSION, Feature, FlowModel, Labelled, Task
 from ditexp.evaluate import uncertainty
-from ditexp.evaluate.evaluator import Evaluator, protocol_of
+from ditexp.evaluate.evaluator import Evaluator
+from ditexp.evaluate.protocol import protocol_of
 from ditexp.files.content import digest, sha256
 from ditexp.files.records import read_result
 from ditexp.files.stamps import Stamp, stamp, stamps_below
-from ditexp.metric.base import Comparison, by_kind
+from ditexp.metric.base import Comparison
 from ditexp.reference import contents_of
 from ditexp.run.devices import choose_devices
 from ditexp.sampler import PRECISIONS, Sampler
@@ -96,8 +97,8 @@ def build(cfg: DictConfig) -> Cell:
     parts = {name: attempt(build_component, cfg, name) for name in COMPONENTS}
     feature, reference = attempt(build_component, cfg, "feature"), attempt(instantiate, cfg.reference)
     chosen = {name: attempt(instantiate, node) for name, node in cfg.get("metric", {}).items()}
-    known = {name: metric for name, metric in chosen.items() if metric is not None}  # None: a mistake that is noted
-    metrics, comparisons = attempt(by_kind, known) or ({}, {})
+    comparisons = {name: metric for name, metric in chosen.items() if isinstance(metric, Comparison)}
+    metrics = {name: metric for name, metric in chosen.items() if name not in comparisons}
     devices = attempt(choose_devices, cfg.devices)
     if parts["model"]:
         for part in filter(None, (parts["guidance"], parts["condition"])):

@@ -17,10 +17,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.core import Labelled, class_names
-from ditexp.evaluate.evaluator import check_labels
-from ditexp.evaluate.extraction import extract, extract_block, feature_cache, folder_of
+from ditexp.evaluate.checks import check_labels
+from ditexp.evaluate.extraction import extract, extract_block, folder_of
 from ditexp.evaluate.uncertainty import deviations_per_sample
 from ditexp.files.atomic import atomic, check_writable, make_way, remove_abandoned
+from ditexp.files.json_values import encode
+from ditexp.outputs import Outputs
 from ditexp.provenance import code_version, machine, provenance
 from ditexp.provenance import command as typed
 from ditexp.run.cell import Cell, build, build_component, build_for_sampling, sampling_identity, slice_of
@@ -58,7 +60,7 @@ def run(cfg: DictConfig, *, settings: dict, title: str, command: str) -> dict:
     check_writable(cell.result_path)  # before hours of sampling
     if missing and cell.evaluator.metrics:
         cell.evaluator.feature.load()  # a download that fails does so before hours of sampling, as does a bad image
-        cell.evaluator.prepare(cache=feature_cache(cfg.outputs), device=cell.devices[0], title=title)
+        cell.evaluator.prepare(cache=Outputs(cfg.outputs).features, device=cell.devices[0], title=title)
     with Claims(store.folder) as claims:
         with nullcontext() if missing else suppress(OSError):  # complete, in a folder that can only be read
             store.enter(claims)
@@ -93,7 +95,7 @@ def judge(cell: Cell, about: dict, title: str) -> dict:
         store,
         count=cfg.num_samples,
         resamples=cfg.resamples,
-        cache=feature_cache(cfg.outputs),
+        cache=Outputs(cfg.outputs).features,
         device=cell.devices[0],
         title=title,
         units=cell.sampler.task.units(range(cfg.num_samples)),
@@ -111,10 +113,12 @@ def judge(cell: Cell, about: dict, title: str) -> dict:
         "num_samples": cfg.num_samples,
         "cost": {"steps": steps, **store.cost()},
         "metrics": metrics | compared | of_task,
-        "deviations": deviations | deviations_compared | deviations_of_task,
+        "deviations": {
+            name: encode(each) for name, each in (deviations | deviations_compared | deviations_of_task).items()
+        },
         **details,
         **({"class_names": list(names)} if (names := class_names(cell.sampler.model)) else {}),
-        "protocol": cell.evaluator.record(),
+        "protocol": encode(cell.evaluator.record()),
         "config": OmegaConf.to_container(cfg, resolve=True),
         **provenance(),
     }
@@ -177,7 +181,7 @@ def block_maker(config: dict, set_id: str, folder: str, device: torch.device) ->
     def judge(block: int, images: np.ndarray) -> None:
         if feature:
             with suppress(Exception):  # samples come first: what fails here is tried again, and told, in the parent
-                extract_block(images, feature, folder_of(store.id, feature, feature_cache(cfg.outputs)), block)
+                extract_block(images, feature, folder_of(store.id, feature, Outputs(cfg.outputs).features), block)
 
     return make
 
@@ -213,7 +217,7 @@ def task_scores(cell: Cell) -> tuple[dict[str, float], dict[str, dict]]:
     classes, classify = None, None
     if feature and "logits" in feature.outputs and feature.channels == store.image_shape[2]:
         feature.to(cell.devices[0])
-        cache = feature_cache(cell.cfg.outputs)
+        cache = Outputs(cell.cfg.outputs).features
         if tells_labels(cell):
             classes = extract(store, feature, cache, outputs={"logits"}, limit=store.num_samples).logits.argmax(1)
 

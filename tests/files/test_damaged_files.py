@@ -37,9 +37,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ditexp.condition.prompts import Prompts
-from ditexp.evaluate.extraction import load_tensors, save_tensors
 from ditexp.files.image import read_image
 from ditexp.files.reading import read_yaml
+from ditexp.files.tensors import load_tensors, save_tensors
 from ditexp.images.npz import NpzImages
 from ditexp.metric.fid import mean_and_covariance
 from ditexp.reference import StatisticsFile
