@@ -18,7 +18,7 @@ from ditexp.files.image import MODES
 from ditexp.files.reading import parse_json, unfit
 from ditexp.files.tensors import load_tensors, opened_tensors, save_tensors, shape_in
 from ditexp.images.source import ImageSource
-from ditexp.reference.gaussian import FEATURES, checked
+from ditexp.reference.gaussian import MAX_FEATURES, checked
 from ditexp.values import Features, Gaussian
 
 PARTS = ("mean", "covariance")
@@ -94,20 +94,20 @@ def contradictions(file: safe_open, metadata: Mapping[str, str]) -> Iterator[str
     if not isinstance(shape, list) or len(shape) != 3 or shape[2] not in MODES or not all(map(is_positive, shape)):
         yield f"its image_shape is {shape}"
     if not isinstance(facts["feature"], dict) or not isinstance(facts["sha256"], dict):
-        yield "its feature or sha256 is no list of facts"
+        yield "its feature or sha256 is not a JSON object"
     names = set(file.keys())
     shapes = {name: shape_in(file, name) for name in names}
     if not {"pool", *(f"pool.{part}" for part in PARTS)} <= names:
         yield "it has no pool, pool.mean or pool.covariance"
     if names != facts["sha256"].keys():
-        yield "its tensors are not those that it has checksums of"
+        yield "its tensors and its checksums have different names"
     if not is_positive(count) or shapes["pool"][:1] != (count,):
-        yield f"it is of {count} images, and its pool of shape {shapes['pool']}"
+        yield f"its count is {count}, but its pool has the shape {shapes['pool']}"
     if len(shapes["pool"]) != 2 or shapes["pool"][1:] != shapes["pool.mean"]:
-        yield f"its pool is of shape {shapes['pool']}, and pool.mean of {shapes['pool.mean']}"
+        yield f"its pool has the shape {shapes['pool']}, but pool.mean has {shapes['pool.mean']}"
     for name, found in shapes.items():
-        if max(found[1:] if name == "pool" else found, default=0) > FEATURES:
-            yield f"its {name} of shape {found} is of more than {FEATURES:,} features"
+        if max(found[1:] if name == "pool" else found, default=0) > MAX_FEATURES:
+            yield f"its {name} of shape {found} has more than {MAX_FEATURES:,} features"
 
 
 def is_positive(number: object) -> bool:
