@@ -12,12 +12,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli.command import instantiate
-from ditexp.core import Feature, FlowModel, LabelMeaning
-from ditexp.files.content import Stamp, stamp, stamps_below
+from ditexp.core import Feature, FlowModel
+from ditexp.files.stamps import Stamp, stamp, stamps_below
 from ditexp.outputs import Outputs
 from ditexp.run.identity import flow_of, sampling_identity
 from ditexp.sampler import Sampler, bind
 from ditexp.samples.store import SampleStore
+from ditexp.values import LabelMeaning
 
 COMPONENTS = ("model", "solver", "schedule", "guidance", "condition", "task")
 

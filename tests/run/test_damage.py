@@ -26,16 +26,10 @@ from ditexp.result import Result
 from ditexp.run import cell, job, sweep
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
-from ditexp.terminal import notices
 from ditexp.values import Cost
 from tests.conftest import files_of, refused
 
 FEW = ("num_samples=8", "batch_size=8", "steps=2", "solver=euler", "devices=cpu:1", "resamples=0", "tracker=none")
-
-
-@pytest.fixture(autouse=True)
-def all_notices(monkeypatch):
-    monkeypatch.setattr(notices, "_said", set())
 
 
 def composed(*overrides: str) -> DictConfig:
