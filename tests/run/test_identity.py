@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
@@ -19,11 +22,14 @@ from ditexp import bundled
 from ditexp.cli.command import published_file
 from ditexp.data import ImageFolder
 from ditexp.feature.digits import BUNDLED
+from ditexp.metric.trajectory import Trajectory
 from ditexp.model import pretrained
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.run.components import build_component
 from ditexp.run.identity import identify
 from ditexp.schedule.optimized import Optimized
+from ditexp.solver import heun
+from ditexp.solver.dopri5 import Dopri5
 from ditexp.task import inpaint
 from ditexp.task.direction import Given
 from ditexp.task.inpaint import Inpaint
@@ -166,3 +172,32 @@ def test_grids_are_found_in_a_folder_or_a_file_of_any_name(tmp_path):
         Optimized(steps=2, found=str(tmp_path / "schedules.json")).tuned_to({})
     with refused(["has no grids, ", "none.json, for this model"]):
         Optimized(steps=2, found=str(tmp_path / "none.json")).tuned_to({})
+
+
+def test_a_component_goes_by_its_class_alone_whatever_module_it_is_in():
+    assert identify(heun.Heun()) == {"class": "Heun", "correct_last": True}
+    assert identify(Trajectory(reference=Dopri5()))["reference"]["class"] == "Dopri5"
+    assert identify(Optimized(steps=1, found="")) == {"class": "Optimized", "points": [0.0, 1.0]}
+
+
+@pytest.mark.parametrize("group", ["solver", "schedule", "guidance", "condition", "task", "metric", "model"])
+def test_no_two_classes_of_a_group_share_a_name(group):
+    package = importlib.import_module(f"ditexp.{group}")
+    modules = [importlib.import_module(f"ditexp.{group}.{found.name}") for found in iter_modules(package.__path__)]
+    own = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    names = Counter(cls.__qualname__ for cls in own if cls.__module__.startswith(f"ditexp.{group}."))
+    assert names and not [name for name, count in names.items() if count > 1]
+
+
+@dataclass(frozen=True)
+class Heun:
+    """A user's, of the same name and settings as ditexp's."""
+
+    correct_last: bool = True
+
+
+def test_a_users_class_is_another_than_ours_of_its_name():
+    theirs = identify(Heun())
+    assert theirs.pop("source") and theirs == identify(heun.Heun())
+    with refused(["list must be a dataclass, so that its settings enter the sample set's id"]):
+        identify([])
