@@ -1,4 +1,4 @@
-"""What a queue of blocks does with what workers report, and that a worker's blocks are those of its parent's sampler."""
+"""What a queue of blocks does with the reports of workers, and what a worker makes of the spec that it is sent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cell(tmp_path) -> Cell:
         "metric=inception_score",
     )
     with initialize_config_dir(str(packaged("conf")), version_base="1.3"):
-        cell = build(compose("config", overrides=few))
+        cell = build(compose("config", overrides=[*few, f"outputs={tmp_path}"]))
     cell.store.block_size = 4
     return cell
 
