@@ -45,10 +45,9 @@ def bind_components(cfg: DictConfig, parts: Mapping[str, Any], device: torch.dev
         precision=cfg.precision,
         compile=cfg.compile,
     )
-    sizes = {"batch_size": cfg.batch_size, "num_samples": cfg.num_samples}
     store = SampleStore(
         Outputs(cfg.outputs).samples,
-        identity=sampling_identity(sampler, schedule, **sizes),
+        identity=sampling_identity(sampler, batch_size=cfg.batch_size, num_samples=cfg.num_samples),
         num_samples=cfg.num_samples,
         label_meaning=label_meaning(sampler),
     )
