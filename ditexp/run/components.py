@@ -63,25 +63,25 @@ def build_component(cfg: DictConfig, name: str) -> Any:
     """The component of one group. Models and feature networks load once per process, and all cells share them."""
     node = cfg[name]
     if name in ("model", "feature") and node is not None:
-        return shared(node)
+        return build_shared(node)
     if name == "guidance" and "weak" in node:  # autoguidance's second model
         rest = OmegaConf.masked_copy(node, [key for key in node if key != "weak"])
         try:
-            weak = shared(node.weak)
+            weak = build_shared(node.weak)
         except ValueError as error:
             raise ValueError(f"guidance.weak: {error}") from None
         return instantiate(rest, _partial_=True)(weak=weak)
     return instantiate(node)
 
 
-def shared(node: DictConfig) -> FlowModel | Feature:
+def build_shared(node: DictConfig) -> FlowModel | Feature:
     """A component that this process loads once, and again only when a file that its settings name has changed."""
     list(node.items())  # raises for a missing value while its full name is still known
-    return load(OmegaConf.to_yaml(node, resolve=True), stamps_of(OmegaConf.to_container(node, resolve=True)))
+    return build_cached(OmegaConf.to_yaml(node, resolve=True), stamps_of(OmegaConf.to_container(node, resolve=True)))
 
 
 @functools.lru_cache(maxsize=4)
-def load(node: str, files: tuple[Stamp, ...]) -> FlowModel | Feature:
+def build_cached(node: str, files: tuple[Stamp, ...]) -> FlowModel | Feature:
     """files: part of the cache's key."""
     return instantiate(DictConfig(OmegaConf.create(node)))
 

@@ -166,10 +166,7 @@ def test_a_damaged_set_json_is_written_again(damage, tmp_path, caplog):
     assert store.begin(ABOUT) and path.read_text() == before and not store.begin(ABOUT)
     assert any(f"{path} is damaged" in line for line in caplog.messages)
     (DAMAGE | OF_SETS)[damage](path)
-    if damage not in (
-        "without command",
-        "with an edited identity",
-    ):  # readers do not need the one, and cannot notice the other
+    if damage not in ("without command", "with an edited identity"):  # readers do not notice these
         with refused([str(path), "is damaged", "the run that made the set mends it"]):
             SampleStore.find(store.folder)
 

@@ -120,7 +120,7 @@ def test_a_block_that_fails_twice_or_for_good_ends_the_cell_after_the_others(que
 def test_a_spec_that_was_sent_makes_the_blocks_of_its_set(cell, tmp_path):
     spec = pickle.loads(pickle.dumps(MakeBlock(spec_of(cell), 0))).spec
     assert spec == spec_of(cell)
-    maker = spec.load(torch.device("cpu"))
+    maker = spec.block_maker(torch.device("cpu"))
     advanced = []
     block = maker.make(0, advanced.append)
     assert block.images.shape == (16, 8, 8, 1) and block.images.dtype == np.uint8 and advanced == [4] * 4
@@ -130,4 +130,4 @@ def test_a_spec_that_was_sent_makes_the_blocks_of_its_set(cell, tmp_path):
     maker.extract(block)
     assert [path.name for path in Path(tmp_path).rglob("*.safetensors")] == ["000000.safetensors"]
     with pytest.raises(ValueError, match="has become"):
-        SetSpec(spec.config, "another", spec.folder).load(torch.device("cpu"))
+        SetSpec(spec.config, "another", spec.folder).block_maker(torch.device("cpu"))
