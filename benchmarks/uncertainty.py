@@ -325,8 +325,8 @@ def of_the_reference() -> dict:
                 "resamples=0",
             ]
             cfg = compose("config", [*given, *off])
-            job.run(cfg, settings={"solver": solver}, title=solver, command="")
             cell = build(cfg)
+            job.run(cell, settings={"solver": solver}, title=solver, command="")
             feature, cache = cell.evaluator.feature, Outputs(folder).features
             fake = extract(cell.store, feature, cache, outputs={"pool"}, limit=cfg.num_samples)
             sets.append(Features(fake.count, fake.pool, labels=torch.from_numpy(cell.store.labels())))

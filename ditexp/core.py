@@ -203,6 +203,14 @@ class Conditioner(Protocol):
         """The condition of the samples with these indices."""
         ...
 
+    def captions(self, indices: Sequence[int]) -> list[str] | None:
+        """The condition of each sample in words; None if there are none."""
+        ...
+
+    def label_meaning(self, model: FlowModel) -> LabelMeaning:
+        """What the labels of samples stand for."""
+        ...
+
 
 class Data(Protocol):
     """Images that a task starts from.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ditexp.condition.base import Conditioner
 from ditexp.core import FlowModel, class_names
 from ditexp.noise import LABEL, generator
 from ditexp.terminal.notices import notice
@@ -14,7 +15,7 @@ from ditexp.values import Condition, LabelMeaning
 
 
 @dataclass(frozen=True)
-class Labels:
+class Labels(Conditioner):
     """classes: the labels to choose from, or None for all of the model's."""
 
     classes: Sequence[int] | None = None

@@ -6,6 +6,7 @@ from itertools import zip_longest
 
 import torch
 
+from ditexp.condition.base import Conditioner
 from ditexp.core import FlowModel
 from ditexp.files.content import digest
 from ditexp.files.reading import read_text, unfit
@@ -20,7 +21,7 @@ CHOICES = (
 
 
 @dataclass(frozen=True)
-class Prompts:
+class Prompts(Conditioner):
     """A prompt for each sample, in turn.
 
     prompts: a list, whose numbers from 0 are the samples' labels; or one or several for each class, which then are the

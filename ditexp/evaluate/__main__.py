@@ -26,7 +26,7 @@ from ditexp.files.atomic import atomic, make_way
 from ditexp.files.content import digest
 from ditexp.files.json_values import encode
 from ditexp.images.source import ImageSource
-from ditexp.metric.base import Comparison
+from ditexp.metric.base import by_kind
 from ditexp.outputs import Outputs
 from ditexp.provenance import provenance
 from ditexp.report.columns import MISSING, reference_in_words
@@ -57,8 +57,8 @@ def main(cfg: DictConfig) -> None:
 
 
 def build_evaluator(cfg: DictConfig) -> Evaluator:
-    metrics = {name: instantiate(metric) for name, metric in cfg.get("metric", {}).items()}
-    if comparisons := [name for name, metric in metrics.items() if isinstance(metric, Comparison)]:
+    metrics, comparisons = by_kind({name: instantiate(metric) for name, metric in cfg.get("metric", {}).items()})
+    if comparisons:
         raise ValueError(f"metric={', '.join(comparisons)} scores a sampler, not images: use it with ditexp.run")
     return Evaluator(instantiate(cfg.feature), instantiate(cfg.reference), metrics, protocol_of(cfg))
 

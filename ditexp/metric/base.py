@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -81,6 +81,21 @@ class Comparison(ABC):
         sampler: its model is loaded. identity: facts that determine the exact flow of each noise. cache: a folder for
         results that other runs can reuse. advance: called with the number of samples that are done.
         """
+
+
+def by_kind(chosen: Mapping[str, object]) -> tuple[dict[str, Metric], dict[str, Comparison]]:
+    """The metrics of images and the comparisons among objects, by their names. Raises ValueError for anything else."""
+    metrics: dict[str, Metric] = {}
+    comparisons: dict[str, Comparison] = {}
+    for name, metric in chosen.items():
+        if isinstance(metric, Metric):
+            metrics[name] = metric
+        elif isinstance(metric, Comparison):
+            comparisons[name] = metric
+        else:
+            kind = type(metric).__qualname__
+            raise ValueError(f"metric {name}: {kind} is not a metric: inherit Metric or Comparison of metric.base")
+    return metrics, comparisons
 
 
 def blocks(count: int) -> list[slice]:

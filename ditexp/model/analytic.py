@@ -23,6 +23,8 @@ class GaussianMixture:
 
     has_null = True
 
+    class_names: tuple[str, ...] = ()
+
     def __init__(
         self,
         *,

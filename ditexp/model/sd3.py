@@ -40,6 +40,8 @@ class StableDiffusion3:
 
     has_null, num_classes = True, 0
 
+    class_names: tuple[str, ...] = ()
+
     def __init__(
         self,
         *,

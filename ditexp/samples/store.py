@@ -341,7 +341,7 @@ def step_counts(costs: list[dict], kind: str) -> dict:
         "mean": sum(steps * number for steps, number in images.items()) / images.total(),
         "smallest": min(images),
         "largest": max(images),
-        "images": dict(sorted(images.items())),
+        "images": {str(steps): number for steps, number in sorted(images.items())},
     }
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ditexp.core import Task
+from ditexp.task.base import Task
 from ditexp.values import Sheet
 
 

@@ -270,7 +270,7 @@ def test_a_task_that_does_not_say_which_samples_belong_together_is_refused_befor
         cfg = compose("config", overrides=["num_samples=32", f"outputs={tmp_path}"])
     OmegaConf.set_struct(cfg, False)
     cfg.task = {"_target_": f"{__name__}.Bare"}
-    with refused(["Bare", "units(indices)", "core.Task"]):
+    with refused(["Bare is not a task", "ditexp.task.base.Task"]):
         build(cfg)
 
 

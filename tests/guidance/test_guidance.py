@@ -24,7 +24,8 @@ from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
-from ditexp.run.cell import build_component, identify
+from ditexp.run.components import build_component
+from ditexp.run.identity import identify
 from ditexp.sampler import CountedModel, Sampler
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5

@@ -21,7 +21,7 @@ from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.network import Padded
-from ditexp.run.cell import build_for_sampling, sampling_identity
+from ditexp.run.components import build_for_sampling
 from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.uniform import Uniform
@@ -183,8 +183,8 @@ def test_only_padded_sets_have_another_id(tmp_path):
         for solver in ("heun", "dopri5"):
             for compiled in ("false", "true"):
                 cfg = compose("config", [f"solver={solver}", f"compile={compiled}", f"outputs={tmp_path}"])
-                made, _ = build_for_sampling(cfg, torch.device("cpu"))
-                found[solver, compiled] = sampling_identity(cfg, made).get("network_batches")
+                _, store = build_for_sampling(cfg, torch.device("cpu"))
+                found[solver, compiled] = store.identity.get("network_batches")
     assert found == dict.fromkeys(found) | {("dopri5", "true"): "padded"}
 
 
