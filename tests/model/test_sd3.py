@@ -25,9 +25,9 @@ from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.compat import DiffusersFlow
 from ditexp.solver.euler import Euler
-from ditexp.task.generate import Generate
 from ditexp.values import Condition
 from tests.conftest import refused
+from tests.helpers.samplers import sampler_of as sampler_of_parts
 
 PROMPTS = ["a red seven", "two", "a handwritten one"]
 TOKENS = 12  # of T5
@@ -132,8 +132,8 @@ def both(request, folder) -> tuple[StableDiffusion3, Callable]:
 
 def sampler_of(model: StableDiffusion3, *, steps: int = 2, scale: float = 4.0) -> Sampler:
     schedule = DiffusersFlow(steps=steps, shift=3.0)
-    parts = (model, Euler(), schedule, ClassifierFree(scale=scale), Prompts(prompts=PROMPTS), Generate())
-    return Sampler(*parts, seed=0, device=torch.device("cpu"))
+    guidance, conditioner = ClassifierFree(scale=scale), Prompts(prompts=PROMPTS)
+    return sampler_of_parts(model, Euler(), schedule=schedule, guidance=guidance, conditioner=conditioner)
 
 
 # ---- The same as diffusers' pipeline
@@ -251,7 +251,7 @@ def test_between_two_prompts(model):
 
 def test_prompts_that_are_too_long_are_named(model, caplog):
     with caplog.at_level(logging.WARNING, "ditexp"):
-        model.tell_of_truncation(["two", "a red one " * 4, "seven " * 16])
+        model.notice_truncation(["two", "a red one " * 4, "seven " * 16])
     t5, both_of_clip, both_of_t5 = (record.message for record in caplog.records)
     assert t5 == f"a prompt of 13 tokens is cut off at T5's 12: {'a red one ' * 4!r}"
     assert both_of_clip == f"a prompt of 82 tokens is cut off at CLIP's 77: {'seven ' * 16!r}"
@@ -284,7 +284,7 @@ def test_without_t5(folder, model):
     assert torch.equal(without.states[:, clip], with_t5.states[:, clip]) and with_t5.states[:, 77:].any()
     assert without.states.shape == with_t5.states.shape and not without.states[:, 77:].any()
     assert small.pipeline.text_encoder_3 is None and "text_encoder_3" not in small.identity
-    small.tell_of_truncation(["a red one " * 4])
+    small.notice_truncation(["a red one " * 4])
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
