@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 
 from ditexp.core import Features
 from ditexp.feature.digits import DigitsFeature
-from ditexp.images import DigitsImages
+from ditexp.images.digits import DigitsImages
 from ditexp.metric.fid import FrechetDistance
 
 

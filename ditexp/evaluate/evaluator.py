@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from ditexp.core import Feature, Metric, class_names
 from ditexp.evaluate.extraction import are_kept, check_channels, extract, folder_of
 from ditexp.evaluate.uncertainty import deviations
-from ditexp.images import ImageSource
+from ditexp.images.source import ImageSource
 from ditexp.reference import Reference, StatisticsFile, gaussians_of, reference_features, to_extract
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore

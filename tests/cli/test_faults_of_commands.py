@@ -16,7 +16,7 @@ import pytest
 
 from ditexp.core import Cost
 from ditexp.files.process import this_process
-from ditexp.images import DigitsImages
+from ditexp.images.digits import DigitsImages
 from ditexp.samples.store import SampleStore
 from tests.helpers import commands
 

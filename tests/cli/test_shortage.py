@@ -27,7 +27,7 @@ from ditexp.feature.digits import DigitsFeature
 from ditexp.feature.weights import Weights
 from ditexp.files.atomic import atomic
 from ditexp.files.image import read_image
-from ditexp.images import DigitsImages
+from ditexp.images.digits import DigitsImages
 from ditexp.metric import trajectory
 from ditexp.metric.trajectory import Paths, kept
 from ditexp.optimize import __main__ as optimize
