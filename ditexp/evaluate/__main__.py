@@ -25,7 +25,9 @@ from ditexp.files.atomic import atomic, make_way
 from ditexp.files.content import digest
 from ditexp.images import FolderImages, ImageSource, NpzImages
 from ditexp.provenance import provenance
-from ditexp.report.columns import MISSING, reference_in_words
+from ditexp.report.tables.column import MISSING
+from ditexp.report.tables.comparability import describe_reference
+from ditexp.result import ReferenceRecord
 from ditexp.samples.claims import kept
 from ditexp.samples.store import SampleStore, folder_named
 from ditexp.terminal.console import wide_terminal
@@ -141,7 +143,7 @@ def is_own(target: str) -> bool:
 def show(result: dict, out: Path) -> None:
     protocol, terminal = result["protocol"], wide_terminal()
     images, reference = protocol["images"], protocol["reference"]
-    against = f" against {reference_in_words(reference)}" if reference else ""
+    against = f" against {describe_reference(ReferenceRecord(**reference))}" if reference else ""
     table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")

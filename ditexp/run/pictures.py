@@ -11,7 +11,8 @@ import torch
 
 from ditexp.cli.command import describe
 from ditexp.files.atomic import atomic, make_way
-from ditexp.report.grids import by_caption, draw, film, flaw_of, image_grid
+from ditexp.report.grids import by_caption, draw, film, image_grid
+from ditexp.report.picture_files import flaw_of
 from ditexp.run.cell import Cell
 from ditexp.samples.store import BLOCK_IMAGES
 from ditexp.terminal.notices import notice

@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from ditexp.report.table import Table
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
@@ -19,7 +20,6 @@ from ditexp.report import __main__ as command
 from ditexp.report import plots, write_report
 from ditexp.report.grids import is_picture, opened
 from ditexp.report.html.page import embed
-from ditexp.report.table import Table
 from ditexp.run import sweep
 from tests.report.test_page import data_of
 from tests.report.test_page import sweep as cells
