@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import Feature, Features
+from ditexp.core import Feature
 from ditexp.files.atomic import atomic
 from ditexp.files.content import digest
 from ditexp.files.reading import parse_json, unfit
@@ -23,6 +23,7 @@ from ditexp.files.tensors import opened_tensors, write_tensors
 from ditexp.images import BLOCK_SIZE, ImageSource
 from ditexp.terminal.notices import notice
 from ditexp.terminal.progress import Bar
+from ditexp.values import Features
 
 
 def extract(

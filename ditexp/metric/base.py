@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ditexp.core import Features
+from ditexp.core import Solver
+from ditexp.values import Features, PerSample
 
 MOST_SEED = 2**32 - 1  # of numpy's RandomState
 BLOCK_SIZE = 1024  # images: large enough for matrix products at full speed, small enough to stay in a cache
+
+
+class Comparison:
+    """A metric of how samples are made and not of images: it integrates some of them itself. samples: how many."""
+
+    samples: int
+
+    @abstractmethod
+    def check(self, solver: Solver) -> None:
+        """Raise ValueError if this solver cannot be compared."""
+
+    @abstractmethod
+    def compare(
+        self, sampler: Any, *, batch_size: int, identity: dict, cache: Path, advance: Callable[[int], None]
+    ) -> tuple[dict[str, float | PerSample], dict[str, Any]]:
+        """Scores, and JSON-able details beside them."""
 
 
 def blocks(count: int) -> list[slice]:

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import torch
 
-from ditexp.core import Features
 from ditexp.metric.base import check_counts, check_neighbours, outputs
 from ditexp.metric.manifold import pairs_in_balls, points_of, squared_radii
+from ditexp.values import Features
 
 
 @dataclass(frozen=True)

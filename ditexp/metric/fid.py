@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import Features, Gaussian
 from ditexp.metric.base import BLOCK_SIZE, blocks, check_counts, check_dimensions, output
 from ditexp.terminal.notices import notice
+from ditexp.values import Features, Gaussian
 
 # A covariance with smaller pivots, in shares of its largest variance, counts as nearly singular: square roots of
 # eigenvalues would then show these eigenvalues' rounding errors.

@@ -8,10 +8,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from ditexp.core import Features
 from ditexp.metric.base import check_counts, check_dimensions, output, whole_number
 from ditexp.metric.fid import count_of, frechet_distance, gaussian_of, gaussians
 from ditexp.terminal.notices import notice
+from ditexp.values import Features
 
 SIZES = 15  # as in the paper, which takes them from 5,000 to 50,000
 

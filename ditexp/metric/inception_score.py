@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import Features
 from ditexp.metric.base import MOST_SEED, output, whole_number
 from ditexp.terminal.notices import notice
+from ditexp.values import Features
 
 NOTICEABLE = 0.01  # by this share of it an Inception Score may be off without a notice
 FEW = 0.05  # and by this one for having few images

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import Features
 from ditexp.metric.base import MOST_SEED, blocks, check_counts, outputs, whole_number
+from ditexp.values import Features
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ditexp.core import Features
 from ditexp.metric.base import output
+from ditexp.values import Features
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ditexp.core import Features
 from ditexp.metric.base import check_neighbours, outputs
 from ditexp.metric.manifold import are_copies, pairs_in_balls, points_of, squared_radii
+from ditexp.values import Features
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ditexp.core import Sheet
 from ditexp.terminal.escape import one_line
+from ditexp.values import Sheet
 
 FRAME_MS = 80
 END_MS = 400  # for the first and the last frame of a film

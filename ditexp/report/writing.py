@@ -10,9 +10,9 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from ditexp.files.atomic import atomic
-from ditexp.report.plots.heat_map import heat_map
 from ditexp.report.html.page import html_page
 from ditexp.report.plots.along_t import error_along_t
+from ditexp.report.plots.heat_map import heat_map
 from ditexp.report.plots.quality import quality_vs_cost
 from ditexp.report.plots.side_by_side import side_by_side
 from ditexp.report.plots.style import save

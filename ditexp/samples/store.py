@@ -25,7 +25,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ditexp.core import Cost, LabelMeaning
 from ditexp.files.atomic import atomic, make_way, remove_abandoned
 from ditexp.files.content import digest, sha256_now
 from ditexp.files.image import BLOCK_BYTES
@@ -35,6 +34,7 @@ from ditexp.files.records import ABOUT, COSTS, MANIFEST, WHOLE_ABOUT, read_recor
 from ditexp.samples.block_format import SUFFIX, decode, decode_labels, encode, largest_file
 from ditexp.samples.claims import Claims
 from ditexp.terminal.notices import in_line, notice
+from ditexp.values import Cost, LabelMeaning
 
 BLOCK_IMAGES = 256
 SAMPLES = 10**8  # of a set
@@ -341,7 +341,7 @@ def step_counts(costs: list[dict], kind: str) -> dict:
         "mean": sum(steps * number for steps, number in images.items()) / images.total(),
         "smallest": min(images),
         "largest": max(images),
-        "images": dict(sorted(images.items())),
+        "images": {str(steps): number for steps, number in sorted(images.items())},
     }
 
 

@@ -33,7 +33,8 @@ from ditexp.metric.trajectory import Paths, kept
 from ditexp.optimize import __main__ as optimize
 from ditexp.reference import __main__ as reference
 from ditexp.run import workers as devices
-from ditexp.run.workers import Worker, ending, told
+from ditexp.run.worker_process import describe_error, describe_exit
+from ditexp.run.workers import Worker
 from ditexp.task.direction import Given
 from ditexp.terminal import notices
 from ditexp.train.__main__ import plain_errors
@@ -70,7 +71,7 @@ ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total cap
 def test_what_is_short_is_told_in_one_line(error, words):
     (line,) = describe(error)
     assert all(word in line for word in words) and "\n" not in line and len(line) <= 200, line
-    assert told(error) == (line, False) and not is_wrong_input(error)
+    assert describe_error(error) == (line, False) and not is_wrong_input(error)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_a_file_that_grows_too_large_is_named_and_the_last_one_kept(tmp_path):
     ],
 )
 def test_how_a_worker_ended_and_why(code, words):
-    assert all(word in ending(code) for word in words), ending(code)
+    assert all(word in describe_exit(code) for word in words), describe_exit(code)
 
 
 @pytest.mark.parametrize("error", [EOFError(), BrokenPipeError()])
@@ -149,7 +150,7 @@ def test_a_worker_that_cannot_be_forked(error, monkeypatch):
     monkeypatch.setattr(context, "Process", Process)
     monkeypatch.setattr(devices.multiprocessing, "get_context", lambda name: context)
     with pytest.raises(RuntimeError, match="no worker can be started on cpu, since"):
-        Worker(torch.device("cpu"), preload="ditexp.run.job")
+        Worker(torch.device("cpu"))
 
 
 def test_the_end_of_the_fork_server_prints_no_traceback():

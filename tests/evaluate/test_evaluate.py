@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ditexp.core import Cost
 from ditexp.evaluate import __main__ as evaluate
 from ditexp.feature.digits import DigitsFeature
 from ditexp.images import DigitsImages
 from ditexp.reference import __main__ as reference
 from ditexp.samples.store import SampleStore
+from ditexp.values import Cost
 
 DIGITS = np.concatenate(list(DigitsImages().blocks()))
 

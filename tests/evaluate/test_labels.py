@@ -17,7 +17,7 @@ from ditexp.condition.labels import Balanced
 from ditexp.condition.original import Original
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
-from ditexp.core import Cost, Features, LabelMeaning, class_names
+from ditexp.core import class_names
 from ditexp.data import Digits
 from ditexp.evaluate import __main__ as evaluate
 from ditexp.evaluate.evaluator import Evaluator, check_labels
@@ -29,6 +29,7 @@ from ditexp.run import cell
 from ditexp.samples.garbage import at_work
 from ditexp.samples.store import SampleStore
 from ditexp.task.edit import Edit, caption
+from ditexp.values import Cost, Features, LabelMeaning
 from tests.conftest import refused
 
 DIGITS = tuple("0123456789")

@@ -10,7 +10,6 @@ from pytorch_fid.fid_score import calculate_frechet_distance
 from scipy.linalg import svdvals
 from sklearn.datasets import load_digits
 
-from ditexp.core import Features, Gaussian
 from ditexp.metric import base, manifold
 from ditexp.metric import fid as fid_module
 from ditexp.metric.density_coverage import DensityCoverage
@@ -19,6 +18,7 @@ from ditexp.metric.fid_infinity import FrechetInfinity
 from ditexp.metric.inception_score import InceptionScore
 from ditexp.metric.kid import KernelDistance
 from ditexp.metric.precision_recall import PrecisionRecall
+from ditexp.values import Features, Gaussian
 from tests.conftest import refused
 
 EPS = np.finfo(np.float64).eps
@@ -471,7 +471,7 @@ def test_many_ties_take_little_memory():
     """All pairs of 12,000 images are as near as the k-th: kept in lists, they would take gigabytes."""
     code = """if True:
         import resource, torch
-        from ditexp.core import Features
+        from ditexp.values import Features
         from ditexp.metric.density_coverage import DensityCoverage
         from ditexp.metric.precision_recall import PrecisionRecall
 

@@ -14,7 +14,6 @@ from PIL import Image
 
 import ditexp.reference.npz
 from ditexp.checks import ConfigError
-from ditexp.core import Features, Gaussian
 from ditexp.evaluate.evaluator import Evaluator
 from ditexp.evaluate.extraction import extract, folder_of, save_tensors
 from ditexp.files.npz import read_array
@@ -24,6 +23,7 @@ from ditexp.reference import StatisticsFile, contents_of, reference_features
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import save_statistics
 from ditexp.samples.claims import Claims
+from ditexp.values import Features, Gaussian
 from tests.conftest import refused
 from tests.evaluate.test_features import Images, Projection, flip_last_byte
 

@@ -16,7 +16,6 @@ from PIL import Image
 from rich.console import Console
 
 from ditexp.cli.command import packaged
-from ditexp.core import Sheet
 from ditexp.outputs import Outputs
 from ditexp.report.grids import by_caption, draw, image_grid
 from ditexp.report.pareto import pareto_front
@@ -29,6 +28,7 @@ from ditexp.report.studies.published import load
 from ditexp.report.tables.rows import MANY_SEEDS
 from ditexp.report.tables.significance import difference, worse_than_best
 from ditexp.report.writing import write_report as write
+from ditexp.values import Sheet
 from tests.helpers.results import results_of, table_of
 
 IDS = map(str, itertools.count())

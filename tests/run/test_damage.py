@@ -16,16 +16,18 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from ditexp.cli.command import packaged
-from ditexp.core import Cost
 from ditexp.files.records import misfit
+from ditexp.outputs import Outputs
 from ditexp.report import read_results, study_results, write_report
 from ditexp.report.grids import is_picture, side_by_side
 from ditexp.report.html.page import embed
 from ditexp.report.table import Table
+from ditexp.result import Result
 from ditexp.run import cell, job, sweep
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
 from ditexp.terminal import notices
+from ditexp.values import Cost
 from tests.conftest import files_of, refused
 
 FEW = ("num_samples=8", "batch_size=8", "steps=2", "solver=euler", "devices=cpu:1", "resamples=0", "tracker=none")
@@ -48,7 +50,8 @@ def built(outputs: Path, *overrides: str) -> cell.Cell:
 
 def run(outputs: Path, *overrides: str) -> dict:
     settings = {"solver": "euler", "steps": 2}
-    return job.run(built(outputs, *overrides).cfg, settings=settings, title="euler", command="python -m ditexp.run")
+    cell = built(outputs, *overrides)
+    return job.run(cell, settings=settings, title="euler", command="python -m ditexp.run").to_json()
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +132,11 @@ OF_RESULTS = {
 
 @pytest.mark.parametrize("damage", DAMAGE | OF_RESULTS)
 def test_a_damaged_result_is_none(damage, original, tmp_path, caplog):
-    path = Path(shutil.copy(only(original / "results", "*.json"), tmp_path))
-    done = replace(built(original), result_path=path)
-    assert done.result() == json.loads(path.read_text())
+    done = replace(built(original), outputs=Outputs(tmp_path))
+    path = done.outputs.result(done.id)
+    path.parent.mkdir()
+    shutil.copy(only(original / "results", "*.json"), path)
+    assert done.result() == Result.from_json(json.loads(path.read_text()))
     (DAMAGE | OF_RESULTS)[damage](path)
     assert done.result() is None
     (line,) = caplog.messages

@@ -21,7 +21,8 @@ from ditexp.data import ImageFolder
 from ditexp.feature.digits import BUNDLED
 from ditexp.model import pretrained
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.run.cell import build_component, identify
+from ditexp.run.components import build_component
+from ditexp.run.identity import identify
 from ditexp.schedule.optimized import Optimized
 from ditexp.task import inpaint
 from ditexp.task.direction import Given
