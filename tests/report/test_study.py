@@ -22,8 +22,8 @@ from ditexp.report.studies import comparison as study
 from ditexp.report.studies.published import Published, PublishedRow, load, parse
 from ditexp.report.tables.column import plain
 from ditexp.result import SETTING_GROUPS
-from ditexp.run.cell import build
-from ditexp.run.sweep import settings_of
+from ditexp.run.cell import build, resolved
+from ditexp.run.settings import settings_of
 from tests.conftest import refused
 from tests.helpers.results import results_of
 from tests.model.test_dit import network, saved
@@ -360,7 +360,7 @@ def is_there(row: PublishedRow) -> bool:
 def test_the_commands_of_a_study_make_the_cells_of_its_rows(sweep, cells_of_study):
     cells = cells_of_study[sweep.parent.name]
     assert cells and all(cfg.study == sweep.parent.name for cfg in cells)
-    settings = [settings_of(cfg, cfg.hydra) for cfg in cells]
+    settings = [settings_of(resolved(cfg), cfg.hydra) for cfg in cells]
     for row in filter(is_there, load(sweep.with_name("published.yaml")).rows):
         names = [row.checkpoint] if isinstance(row.checkpoint, str) else row.checkpoint or [None]
         checkpoint = {"model.checkpoint": names[0]}
