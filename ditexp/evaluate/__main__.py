@@ -29,7 +29,8 @@ from ditexp.images.source import ImageSource
 from ditexp.metric.base import by_kind
 from ditexp.outputs import Outputs
 from ditexp.provenance import provenance
-from ditexp.report.columns import MISSING, reference_in_words
+from ditexp.report.tables.column import MISSING
+from ditexp.report.tables.comparability import describe_reference
 from ditexp.result import Evaluation, ImagesRecord
 from ditexp.samples.claims import kept
 from ditexp.samples.store import SampleStore
@@ -103,7 +104,7 @@ def show(evaluation: Evaluation, out: Path) -> None:
     measurement, terminal = evaluation.measurement, wide_terminal()
     images, reference = measurement.images, measurement.reference
     assert images is not None  # see `evaluate`
-    against = f" against {reference_in_words(encode(reference))}" if reference else ""
+    against = f" against {describe_reference(reference)}" if reference else ""
     table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")

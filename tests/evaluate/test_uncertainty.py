@@ -17,7 +17,9 @@ from ditexp.evaluate.uncertainty import Design, deviations, deviations_per_sampl
 from ditexp.metric.fid import FrechetDistance
 from ditexp.metric.inception_score import InceptionScore
 from ditexp.metric.precision_recall import PrecisionRecall
-from ditexp.report.seeds import compared_with_best
+from ditexp.report.tables.rows import Row
+from ditexp.report.tables.significance import worse_than_best
+from ditexp.result import Deviations, Result
 from ditexp.run.cell import build
 from ditexp.task.edit import Edit
 from ditexp.task.generate import Generate
@@ -149,16 +151,16 @@ def test_of_two_equal_cells_one_in_twenty_counts_as_worse(classes):
     for _ in range(400):
         pair = offsets + torch.randn(2, count, generator=draw)
         rows = [row_of(values.mean().item(), design.deviations(values[parts].mean(1).tolist())) for values in pair]
-        best = min((0, 1), key=lambda row: rows[row]["metrics"]["x"])
-        wrong += compared_with_best(rows, best, "x")[1 - best]
+        best = min((0, 1), key=lambda row: rows[row].metrics["x"])
+        wrong += worse_than_best(rows, best, "x")[1 - best]
     assert 7 <= wrong <= 34
 
 
-def row_of(value: float, deviations: list[float]) -> dict:
+def row_of(value: float, deviations: list[float]) -> Row:
     """A row of a table with one seed."""
-    noise = {"units": 512, "mean": value, "halves": deviations}
-    metrics = {"x": value}
-    return {"metrics": metrics, "members": [{"settings": {}, "metrics": metrics, "deviations": {"x": noise}}]}
+    noise = {"x": Deviations(units=512, mean=value, halves=deviations)}
+    result = Result(id="0", status="done", settings={"seed": 0}, metrics={"x": value}, deviations=noise)
+    return Row(members=[result], settings=result.settings, metrics=result.metrics)
 
 
 def test_samples_of_one_unit_are_drawn_together():
