@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ditexp.core import Feature
-from ditexp.evaluate.evaluator import check_labels
+from ditexp.evaluate.checks import check_labels
 from ditexp.evaluate.extraction import extract
 from ditexp.evaluate.uncertainty import deviations_per_sample
 from ditexp.result import Deviations
@@ -50,7 +50,7 @@ def score_images(cell: Cell, title: str) -> Scores:
         title=title,
         units=cell.sampler.task.units(range(cell.num_samples)),
     )
-    return Scores(metrics, as_deviations(deviations))
+    return Scores(metrics, deviations)
 
 
 def compare(cell: Cell, title: str) -> Scores:
@@ -70,14 +70,14 @@ def compare(cell: Cell, title: str) -> Scores:
         with torch.inference_mode():
             labels = cell.sampler.condition(range(comparison.samples)).to("cpu").labels
         deviations = deviations_per_sample(found, resamples=cell.resamples, labels=labels)
-        scores |= Scores(as_numbers(found), as_deviations(deviations), {name: details})
+        scores |= Scores(as_numbers(found), deviations, {name: details})
     return scores
 
 
 def score_task(cell: Cell) -> Scores:
     """The task's own scores."""
     sampler, store = cell.sampler, cell.store
-    classes, classify = judged_classes(cell)
+    classes, classify = predicted_classes(cell)
     with torch.inference_mode():
         found = sampler.task.scores(sampler, store, classes, classify)
     if not found:
@@ -89,10 +89,10 @@ def score_task(cell: Cell) -> Scores:
         labels=None if labels is None else torch.from_numpy(labels),
         units=sampler.task.units(range(store.num_samples)),
     )
-    return Scores(as_numbers(found), as_deviations(deviations))
+    return Scores(as_numbers(found), deviations)
 
 
-def judged_classes(cell: Cell) -> tuple[Tensor | None, Callable[[Tensor], Tensor] | None]:
+def predicted_classes(cell: Cell) -> tuple[Tensor | None, Callable[[Tensor], Tensor] | None]:
     """The class that the feature network sees in each sample, and a function that gives it for any images.
 
     (N,) int64, and images (B, C, H, W) uint8 -> (B,) int64. The first is None if the network does not know the classes
@@ -121,7 +121,3 @@ def knows_classes(cell: Cell, feature: Feature) -> bool:
 
 def as_numbers(scores: Mapping[str, float | PerSample]) -> dict[str, float]:
     return {name: score.score if isinstance(score, PerSample) else score for name, score in scores.items()}
-
-
-def as_deviations(found: Mapping[str, dict[str, Any]]) -> dict[str, Deviations]:
-    return {name: Deviations(**each) for name, each in found.items()}

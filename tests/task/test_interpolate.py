@@ -25,6 +25,7 @@ from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise, slerp
 from ditexp.report.grids import film
+from ditexp.result import Result
 from ditexp.run.identity import identify
 from ditexp.run.judge import as_numbers
 from ditexp.sampler import Sampler
@@ -505,7 +506,7 @@ def log_offline(result: dict, folder: Path, monkeypatch) -> bytes:
         monkeypatch.setenv(name, str(folder / name))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     tracker = tracking.WandbTracker(folder=folder, mode="offline")
-    tracker.log_cell(result)
+    tracker.log_cell(Result.from_json(result))
     tracker.close()
     run = read_runs(folder)[result["id"]]
     assert run.summary["digits/path_ratio"] == result["metrics"]["path_ratio"]
