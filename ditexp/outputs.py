@@ -60,6 +60,11 @@ class Outputs:
         """The cache of a comparison, by its name in the configuration."""
         return self.root / "cache" / name
 
+    @classmethod
+    def of_result(cls, path: Path) -> Outputs:
+        """The outputs folder that a file in `results` belongs to."""
+        return cls(path.absolute().parents[1])
+
     def sample_set(self, id: str) -> Path:
         return self.samples / id
 

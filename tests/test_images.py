@@ -9,7 +9,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from ditexp.files import stamps
-from ditexp.images import DigitsImages, FolderImages, NpzImages, TorchvisionImages
+from ditexp.images.digits import DigitsImages
+from ditexp.images.folder import FolderImages
+from ditexp.images.npz import NpzImages
+from ditexp.images.torchvision import TorchvisionImages
 from tests.conftest import refused
 
 RGB = np.random.default_rng(0).integers(0, 256, (600, 6, 5, 3), dtype=np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,8 @@ from ditexp.terminal.notices import in_line
 
 NUMBER = (int, float)
 
-# What readers of a result use of it. See `misfit` for what stands here; a cell that failed has no numbers.
-_NOISE = {"units": int, "mean": NUMBER, "halves": list}
-_PROTOCOL = {"feature": [{"name": str}], "reference": [{"name": str, "count": [int]}], "changed": [list]}
-RESULT = {
-    "id": str,
-    "status": str,
-    "settings": {"solver": str, "steps": object},
-    "protocol": [_PROTOCOL],
-    "deviations": [{...: (*NUMBER, list, type(None), _NOISE)}],  # in earlier versions, a number or a list
-    "config": [dict],
-    "trajectory": [{"error_along_t": [list]}],
-    "provenance": [{name: [str] for name in ("time", "device", "ditexp", "torch", "cuda", "commit")}],
-    **{name: [str] for name in ("study", "error", "command", "cell_command", "grid", "film", "trajectory_picture")},
-}
-NUMBERS = {
-    "num_samples": int,
-    "cost": {"forwards": NUMBER, "seconds_per_image": NUMBER},
-    "metrics": {...: NUMBER},
-}
 
-
-def read_record(path: Path, shape: dict) -> dict:
+def read_record(path: Path, shape: Mapping[Any, Any]) -> dict[str, Any]:
     """The JSON object in a file, checked against a shape (see `misfit`).
 
     Raises FileNotFoundError, or ValueError that names the file and what is wrong with it.
@@ -56,16 +37,6 @@ def read_record(path: Path, shape: dict) -> dict:
     return found
 
 
-def read_result(path: Path) -> dict:
-    """What a cell ended with: outputs/results/<id>.json or a run's cell.json. Raises as `read_record` does."""
-    found = read_record(path, RESULT)
-    if found["status"] == "done" and (wrong := misfit(found, NUMBERS)):
-        raise ValueError(f"{path} is damaged ({wrong})")
-    if found["status"] != "done" and not found.get("error"):
-        raise ValueError(f"{path} is damaged (no error)")
-    return found
-
-
 def misfit(value: Any, shape: Any, name: str = "it") -> str:
     """What is wrong with a value read from JSON; "" if it has this shape.
 
@@ -76,7 +47,7 @@ def misfit(value: Any, shape: Any, name: str = "it") -> str:
         return "" if value is None else misfit(value, shape[0], name)
     if isinstance(shape, tuple):
         return min((misfit(value, one, name) for one in shape), key=len)
-    if not isinstance(shape, dict):
+    if not isinstance(shape, Mapping):
         return "" if isinstance(value, shape) else f"{name} is not of type {shape.__name__}"
     if not isinstance(value, dict):
         return f"{name} is no object"

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ditexp.core import Cost
 from ditexp.files.atomic import atomic, make_way
 from ditexp.files.content import sha256
 from ditexp.files.process import this_process
 from ditexp.files.reading import UnfitFile, read, unfit
 from ditexp.samples.block_format import SUFFIX, decode, decode_labels, encode, largest_file
 from ditexp.samples.manifest import Manifest
+from ditexp.values import Cost
 
 
 @dataclass(frozen=True)

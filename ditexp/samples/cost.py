@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from ditexp.core import Cost
 from ditexp.result import CostPerImage, StepCounts
+from ditexp.values import Cost
 
 
 def cost_per_image(blocks: Sequence[Cost], *, steps: int | None) -> CostPerImage:

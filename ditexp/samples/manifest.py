@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ditexp.core import Cost
 from ditexp.files.records import NUMBER, read_record
+from ditexp.values import Cost
 
 COSTS = ("images", "velocity_rows", "network_rows", "seconds", "peak_memory_mb")
 NEEDED = {  # see `misfit`

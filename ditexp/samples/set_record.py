@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ditexp.core import LabelMeaning
 from ditexp.files.atomic import atomic, make_way
 from ditexp.files.image import BLOCK_BYTES
 from ditexp.files.records import read_record
+from ditexp.values import LabelMeaning
 
 NAME = "set.json"
 MAX_SAMPLES = 10**8
@@ -57,7 +57,7 @@ class SetRecord:
     def read(cls, folder: Path, *, shape: Mapping[str, Any] = NEEDED, remedy: str = REMEDY) -> SetRecord:
         """The record of a set's folder. Raises FileNotFoundError, or ValueError with the remedy."""
         try:
-            return cls.from_json(read_record(folder / NAME, dict(shape)))
+            return cls.from_json(read_record(folder / NAME, shape))
         except ImpossibleSet:
             raise ValueError(f"{folder / NAME} is damaged: {remedy}") from None
         except ValueError as error:

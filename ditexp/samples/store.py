@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from ditexp.core import Cost, LabelMeaning
 from ditexp.files.atomic import move_aside, remove_abandoned
 from ditexp.files.content import digest
 from ditexp.files.reading import unfit
@@ -32,6 +31,7 @@ from ditexp.samples.cost import cost_per_image
 from ditexp.samples.manifest import Manifest
 from ditexp.samples.set_record import COMPLETE, NAME, NOT_KNOWN, SetRecord, check_sizes
 from ditexp.terminal.notices import in_line, notice
+from ditexp.values import Cost, LabelMeaning
 
 BLOCK_IMAGES = 256
 AGAIN = "it is written again"

@@ -24,7 +24,7 @@ import pytest
 import torch
 
 import ditexp
-from ditexp.core import Condition
+from ditexp.guidance.none import NoGuidance
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise
 from ditexp.solver.dopri5 import Dopri5
@@ -33,6 +33,7 @@ from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.solver.log_snr import log_snr_at, time_at
 from ditexp.solver.unipc import UniPC
+from ditexp.values import Condition
 from tests.solver.test_sampling import component
 
 AGREEMENT = 1e-6
@@ -47,7 +48,7 @@ def model() -> PretrainedDiT:
 
 @pytest.fixture(scope="module")
 def field(model):
-    return lambda x, t, rows=None: model(x, t, Condition(torch.arange(len(x))))
+    return NoGuidance().bind(model, Condition(torch.arange(2)))
 
 
 @pytest.fixture(scope="module")

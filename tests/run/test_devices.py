@@ -1,4 +1,4 @@
-"""Workers over blocks: which devices, what happens when a block fails, and that a model is loaded once a sweep."""
+"""Devices by their names; what happens when a block fails; each worker loads a model once per sweep."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar
 from ditexp.model.analytic import GaussianMixture
-from ditexp.solver.base import FixedStep, at
+from ditexp.solver.base import OneStep, at
 
 class Noted(GaussianMixture):
     def __init__(self):
@@ -50,7 +50,7 @@ class Noted(GaussianMixture):
             file.write(f"{os.getpid()}\\n")
 
 @dataclass(frozen=True)
-class Stumbling(FixedStep):
+class Stumbling(OneStep):
     order: ClassVar[int] = 1
     times: int
 
@@ -66,7 +66,7 @@ class Stumbling(FixedStep):
 
 @pytest.fixture
 def own(tmp_path) -> Path:
-    """A folder to start in, with a model that notes who loads it and a solver that fails some times."""
+    """A working directory with a model that records which process loads it, and a solver that fails a few times."""
     folder = tmp_path / "own"
     for group, name, node in (
         ("model", "noted", "_target_: own.Noted"),

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ditexp.core import Cost
 from ditexp.evaluate.extraction import extract, folder_of
 from ditexp.feature.digits import DigitsFeature
 from ditexp.files.process import host, is_running, start_of, this_process
@@ -28,6 +27,7 @@ from ditexp.samples.commands import free_needless, list_sets, verify_sets
 from ditexp.samples.folders import list_folders
 from ditexp.samples.garbage import Needless, is_recent, needless, remove
 from ditexp.samples.store import SampleStore
+from ditexp.values import Cost
 from tests.conftest import refused
 from tests.helpers import commands
 

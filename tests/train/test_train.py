@@ -17,7 +17,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch._utils import ExceptionWrapper
 
-from ditexp.core import Condition
 from ditexp.data import Digits, ImageFolder, ShuffledBatches
 from ditexp.feature.digits import DigitsClassifier, DigitsFeature
 from ditexp.model.dit import DiT
@@ -28,6 +27,7 @@ from ditexp.train.checkpoint import Checkpoint
 from ditexp.train.loading import plain_errors
 from ditexp.train.loop import decay
 from ditexp.train.objective import FlowMatching
+from ditexp.values import Condition
 from tests.helpers import commands
 
 TINY = ("network.hidden_size=16", "network.depth=1", "network.num_heads=2", "batch_size=16", "warmup=2")
