@@ -17,10 +17,10 @@ from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import SVC
 
-from ditexp.core import Features
 from ditexp.feature.digits import DigitsFeature
-from ditexp.images import DigitsImages
+from ditexp.images.digits import DigitsImages
 from ditexp.metric.fid import FrechetDistance
+from ditexp.values import Features
 
 
 def quality(images: np.ndarray, labels: np.ndarray) -> dict[str, float]:

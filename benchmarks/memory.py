@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ditexp.core import Cost
 from ditexp.evaluate.extraction import extract
 from ditexp.metric.fid import FrechetDistance as FID
 from ditexp.metric.inception_score import InceptionScore
@@ -27,6 +26,7 @@ from ditexp.provenance import provenance
 from ditexp.sampler import peak_memory_mb
 from ditexp.samples.export import export
 from ditexp.samples.store import SampleStore
+from ditexp.values import Cost
 
 COUNT, SIZE, BLOCK = *map(int, sys.argv[1:3] + ["50000", "128"][len(sys.argv) - 1 :]), 256
 REFERENCE = min(COUNT, 10_000)  # images, as many as ADM's evaluator compares with

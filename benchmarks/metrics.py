@@ -27,13 +27,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ditexp.core import Features
 from ditexp.evaluate.extraction import extract
 from ditexp.metric.base import blocks
 from ditexp.metric.fid import FrechetDistance, frechet_distance, mean_and_covariance
 from ditexp.metric.inception_score import InceptionScore
 from ditexp.metric.precision_recall import PrecisionRecall
 from ditexp.provenance import provenance
+from ditexp.values import Features
 
 OUT = Path(__file__).parent / "results" / "metrics.json"
 THREADS, ROUNDS, SIZE, K = 2, 5, 2048, 3
@@ -71,7 +71,7 @@ def exact_frechet_distance(*counts: int) -> float:
 
 
 def fid_ditexp(*inputs: np.ndarray) -> float:
-    from ditexp.core import Gaussian
+    from ditexp.values import Gaussian
 
     tensors = [torch.from_numpy(array) for array in inputs]
     return frechet_distance(Gaussian(*tensors[:2]), Gaussian(*tensors[2:]))

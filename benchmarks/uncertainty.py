@@ -26,7 +26,6 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from ditexp.cli.command import packaged
-from ditexp.core import Features, Gaussian
 from ditexp.evaluate.extraction import extract, feature_cache
 from ditexp.evaluate.uncertainty import Design, deviations, halves, is_balanced
 from ditexp.metric.fid import FrechetDistance, gaussian_of
@@ -37,6 +36,7 @@ from ditexp.reference import reference_features
 from ditexp.report.seeds import compared_with_best, spread
 from ditexp.run import job
 from ditexp.run.cell import build
+from ditexp.values import Features, Gaussian
 
 COUNT, HALVES, DIMENSIONS, REFERENCE = 512, 40, 6, 1797
 SHIFT = 0.3  # of all cells from the reference: far enough that FID is mostly no bias
@@ -324,8 +324,8 @@ def of_the_reference() -> dict:
                 "resamples=0",
             ]
             cfg = compose("config", [*given, *off])
-            job.run(cfg, settings={"solver": solver}, title=solver, command="")
             cell = build(cfg)
+            job.run(cell, settings={"solver": solver}, title=solver, command="")
             feature, cache = cell.evaluator.feature, feature_cache(folder)
             fake = extract(cell.store, feature, cache, outputs={"pool"}, limit=cfg.num_samples)
             sets.append(Features(fake.count, fake.pool, labels=torch.from_numpy(cell.store.labels())))

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ditexp.core import Condition, Cost, FlowModel
+from ditexp.core import FlowModel
+from ditexp.values import Condition, Cost
 
 Network = Callable[[Tensor, Tensor, Condition], Tensor]
 

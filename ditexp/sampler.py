@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ditexp.core import Condition, Conditioner, Cost, FlowModel, Guidance, Schedule, Solver, Task, VelocityField
+from ditexp.core import Conditioner, FlowModel, Guidance, Schedule, Solver, VelocityField
 from ditexp.guidance.none import NoGuidance
 from ditexp.network import CountedModel, Network, Padded, Rehearsal
 from ditexp.noise import noise, step_noise, task_noise
+from ditexp.task.base import Task
 from ditexp.terminal.notices import notice
+from ditexp.values import Condition, Cost
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -221,6 +223,33 @@ class Sampler:
         yield
         synchronize(self.device)
         self.cost.preparation_seconds += time.perf_counter() - start
+
+
+def bind(
+    *,
+    model: FlowModel,
+    solver: Solver,
+    schedule: Schedule,
+    guidance: Guidance,
+    conditioner: Conditioner,
+    task: Task,
+    seed: int,
+    device: torch.device,
+    precision: str = "fp32",
+    compile: bool = False,
+) -> Sampler:
+    return Sampler(
+        model=model,
+        solver=solver,
+        schedule=schedule,
+        guidance=guidance,
+        conditioner=conditioner,
+        task=task,
+        seed=seed,
+        device=device,
+        precision=precision,
+        compile=compile,
+    )
 
 
 def synchronize(device: torch.device) -> None:

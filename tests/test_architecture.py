@@ -40,6 +40,7 @@ FILES = {name_of(file): file for file in sorted((ROOT / "ditexp").rglob("*.py"))
 class Import(NamedTuple):
     module: str
     lazy: bool  # within a function, or only for type checkers
+    typing: bool  # only for type checkers
 
     @property
     def package(self) -> str:
@@ -48,26 +49,26 @@ class Import(NamedTuple):
 
 @cache
 def imports(module: str) -> frozenset[Import]:
-    def walk(node: ast.AST, lazy: bool) -> Iterator[Import]:
+    def walk(node: ast.AST, lazy: bool, typing: bool) -> Iterator[Import]:
         if isinstance(node, ast.Import):
-            yield from (Import(alias.name, lazy) for alias in node.names)
+            yield from (Import(alias.name, lazy, typing) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports relatively"
             for alias in node.names:  # `from ditexp import sweep` imports a module, other names belong to one
                 inner = f"{node.module}.{alias.name}"
-                yield Import(inner if inner in FILES else node.module, lazy)
-        lazy |= isinstance(node, ast.FunctionDef) or (
-            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        )
+                yield Import(inner if inner in FILES else node.module, lazy, typing)
+        typing |= isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        lazy |= typing or isinstance(node, ast.FunctionDef)
         for child in ast.iter_child_nodes(node):
-            yield from walk(child, lazy)
+            yield from walk(child, lazy, typing)
 
-    return frozenset(walk(ast.parse(FILES[module].read_text()), False))
+    return frozenset(walk(ast.parse(FILES[module].read_text()), False, False))
 
 
 def uses(module: str) -> set[str]:
-    """The modules of ditexp that one imports."""
-    return {found.module for found in imports(module) if found.package == "ditexp"}
+    """The modules of ditexp that one imports, without the sampler where only its type is needed."""
+    found = {found for found in imports(module) if found.package == "ditexp"}
+    return {found.module for found in found if not (found.typing and found.module == "ditexp.sampler")}
 
 
 def reachable(module: str) -> set[str]:
@@ -83,15 +84,17 @@ def within(module: str, *places: str) -> bool:
     return any(module == f"ditexp.{place}".rstrip(".") or module.startswith(f"ditexp.{place}.") for place in places)
 
 
-def test_the_core_imports_torch_alone():
-    assert {found.package for found in imports("ditexp.core")} - sys.stdlib_module_names == {"torch"}
+def test_protocols_and_values_import_torch_alone():
+    for module, ours in (("ditexp.values", set()), ("ditexp.core", {"ditexp.values"})):
+        assert uses(module) == ours
+        assert {found.package for found in imports(module)} - sys.stdlib_module_names - {"ditexp"} == {"torch"}
 
 
 def test_leaves_know_the_core_and_their_own_group():
     for module in FILES:
         for group in LEAVES:
             if within(module, group):
-                shared = ("core", "checks", "noise", "files", "terminal.notices")
+                shared = ("core", "values", "checks", "noise", "files", "terminal.notices")
                 strangers = {other for other in uses(module) if not within(other, *shared, group)}
                 assert not strangers, f"{module} imports {strangers}"
 
@@ -106,7 +109,12 @@ def test_sets_and_numbers_know_nothing_of_how_samples_are_made():
 def test_imports_run_in_one_direction():
     order = list(TopologicalSorter({module: uses(module) for module in FILES}).static_order())
     assert len(order) == len(FILES)
-    assert order.index("ditexp.core") < order.index("ditexp.sampler") < order.index("ditexp.run.job")
+    assert (
+        order.index("ditexp.values")
+        < order.index("ditexp.core")
+        < order.index("ditexp.sampler")
+        < order.index("ditexp.run.job")
+    )
     for module in FILES:
         assert uses(module).isdisjoint(COMMANDS), f"{module} imports a command"
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
-from ditexp.core import Condition, FlowModel, LabelMeaning, class_names
+from ditexp.condition.base import Conditioner
+from ditexp.core import FlowModel, class_names
 from ditexp.noise import LABEL, generator
 from ditexp.terminal.notices import notice
+from ditexp.values import Condition, LabelMeaning
 
 
 @dataclass(frozen=True)
-class Labels:
+class Labels(Conditioner):
     """classes: the labels to choose from, or None for all of the model's."""
 
     classes: Sequence[int] | None = None

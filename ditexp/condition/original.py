@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from ditexp.checks import tell_of_fewer_classes
-from ditexp.core import Condition, Data, FlowModel, LabelMeaning, class_names
+from ditexp.condition.base import Conditioner
+from ditexp.core import Data, FlowModel, class_names
+from ditexp.values import Condition, LabelMeaning
 
 
 @dataclass(frozen=True)
-class Original:
+class Original(Conditioner):
     """The label of the image that a task begins with: sample i belongs to image i of the data, which go round.
 
     shift: added to the label, modulo the number of the data's classes; for edits that make a 3 of a 2.

@@ -6,10 +6,12 @@ from itertools import zip_longest
 
 import torch
 
-from ditexp.core import Condition, FlowModel, LabelMeaning
+from ditexp.condition.base import Conditioner
+from ditexp.core import FlowModel
 from ditexp.files.content import digest
 from ditexp.files.reading import read_text, unfit
 from ditexp.terminal.notices import in_line
+from ditexp.values import Condition, LabelMeaning
 
 FILE_BYTES = 2**28
 LONGEST = 10_000  # characters of a prompt; the longest contexts are some 500 tokens
@@ -19,7 +21,7 @@ CHOICES = (
 
 
 @dataclass(frozen=True)
-class Prompts:
+class Prompts(Conditioner):
     """A prompt for each sample, in turn.
 
     prompts: a list, whose numbers from 0 are the samples' labels; or one or several for each class, which then are the

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ditexp.core import Condition, FlowModel, LabelMeaning
+from ditexp.condition.base import Conditioner
+from ditexp.core import FlowModel
+from ditexp.values import Condition, LabelMeaning
 
 
 @dataclass(frozen=True)
-class Unconditional:
+class Unconditional(Conditioner):
     """Every sample under the model's null condition: no class, the empty prompt."""
 
     def check(self, model: FlowModel) -> None:

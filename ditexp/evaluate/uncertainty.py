@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import Features, Metric, PerSample
+from ditexp.metric.base import Metric
 from ditexp.terminal.notices import without_notices
+from ditexp.values import Features, PerSample
 
 VERSION = 2  # of how halves are drawn and recorded; part of a result's id, so that older ones are scored again
 

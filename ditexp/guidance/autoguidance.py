@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ditexp.core import Condition, FlowModel, class_names
+from ditexp.core import FlowModel, class_names
 from ditexp.guidance.base import Guided
+from ditexp.values import Condition
 
 
 @dataclass(frozen=True, kw_only=True)

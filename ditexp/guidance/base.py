@@ -10,8 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import Condition, FlowModel, VelocityField
+from ditexp.core import FlowModel, VelocityField
 from ditexp.terminal.notices import notice
+from ditexp.values import Condition
 
 # w(t) / w of each profile, t in [0, 1].
 PROFILES: dict[str, Callable[[float], float]] = {

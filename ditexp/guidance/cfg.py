@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ditexp.core import Condition, FlowModel
+from ditexp.core import FlowModel
 from ditexp.guidance.base import Guided
+from ditexp.values import Condition
 
 
 @dataclass(frozen=True, kw_only=True)

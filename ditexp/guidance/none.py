@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ditexp.core import Condition, FlowModel, VelocityField
+from ditexp.core import FlowModel, VelocityField
+from ditexp.values import Condition
 
 
 @dataclass(frozen=True)

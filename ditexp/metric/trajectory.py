@@ -15,10 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ditexp.core import PerSample, Solver, VelocityField, root_mean
+from ditexp.core import Solver, VelocityField
 from ditexp.files.atomic import atomic
 from ditexp.files.content import digest
+from ditexp.metric.base import Comparison
 from ditexp.terminal.notices import notice
+from ditexp.values import PerSample, root_mean
 
 # Where the exact paths are kept, as shares of their time: between these they are cubic. Networks change fast near the
 # data: on the bundled digits, steps of 1/32 up to the end would be wrong by 8e-4 there.
@@ -64,7 +66,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trajectory:
+class Trajectory(Comparison):
     """Where a solver takes noise, beside where the exact flow takes the same noise under the same condition.
 
     trajectory_rmse: root mean square, over samples and elements of x at t = 1, in the model's own space.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ditexp.core import Condition
+from ditexp.values import Condition
 
 
 class GaussianMixture:
@@ -22,6 +22,8 @@ class GaussianMixture:
     """
 
     has_null = True
+
+    class_names: tuple[str, ...] = ()
 
     def __init__(
         self,

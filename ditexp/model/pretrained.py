@@ -13,10 +13,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ditexp.core import Condition
 from ditexp.files.content import unchanged
 from ditexp.files.state_dict import misfit, state_dict_of
 from ditexp.model.dit import DiT
+from ditexp.values import Condition
 
 PATCHES = "x_embedder.proj.weight"  # which every DiT has
 METADATA = (("architecture", "{}"), ("class_names", "[]"))  # of ditexp.train's files, and where there is none

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ditexp.core import Condition
 from ditexp.files.state_dict import misfit
 from ditexp.model.pretrained import SkipInitialization, infer_architecture, read_checkpoint, to_pixels
 from ditexp.model.text_dit import TextDiT
 from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
+from ditexp.values import Condition
 
 
 class PretrainedTextDiT:
@@ -26,6 +26,8 @@ class PretrainedTextDiT:
     """
 
     has_null, num_classes = True, 0
+
+    class_names: tuple[str, ...] = ()
 
     def __init__(
         self,

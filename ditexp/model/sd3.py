@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ditexp.core import Condition
 from ditexp.files.content import changed
 from ditexp.model.pretrained import SkipInitialization, to_pixels
 from ditexp.model.text_encoder import contents, import_transformers
 from ditexp.terminal.notices import notice
+from ditexp.values import Condition
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 T5 = ("text_encoder_3", "tokenizer_3")
@@ -39,6 +39,8 @@ class StableDiffusion3:
     """
 
     has_null, num_classes = True, 0
+
+    class_names: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -30,8 +30,9 @@ from ditexp.files.atomic import atomic, check_writable
 from ditexp.files.content import digest
 from ditexp.metric.trajectory import exact_paths, rms
 from ditexp.provenance import provenance
-from ditexp.run.cell import build_component, flow_of
+from ditexp.run.components import build_component
 from ditexp.run.devices import choose_devices
+from ditexp.run.identity import flow_of
 from ditexp.sampler import Sampler, since
 from ditexp.schedule.cosine import Cosine
 from ditexp.solver.base import FixedStep
@@ -96,7 +97,7 @@ def build(cfg: DictConfig) -> tuple[Sampler, dict]:
         guidance = guidance.on(None)  # refuses what is in steps, which here are not those of the run
     schedule, (device, *_) = Cosine(steps=cfg.candidates), choose_devices(cfg.devices)
     return Sampler(model, solver, schedule, guidance, conditioner, task=None, seed=cfg.seed, device=device), flow_of(
-        parts
+        model=parts["model"], solver=parts["solver"], guidance=parts["guidance"]
     )
 
 

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 
-from ditexp.core import Feature, Features, Gaussian
+from ditexp.core import Feature
 from ditexp.evaluate.extraction import extract
-from ditexp.images import ImageSource
+from ditexp.images.source import ImageSource
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import StatisticsFile
 from ditexp.terminal.progress import Bar
+from ditexp.values import Features, Gaussian
 
 Reference = ImageSource | NpzReference | StatisticsFile
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ditexp.core import Gaussian
 from ditexp.files.reading import unfit
+from ditexp.values import Gaussian
 
 # In shares of the covariance's scale. Covariances that were summed up in float32 over 50,000 images are off by some
 # 1e-6 of it; a triangle alone, or other numbers than a covariance's, by 1e-2 and more.

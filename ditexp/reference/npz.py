@@ -6,12 +6,12 @@ import json
 import shlex
 from pathlib import Path
 
-from ditexp.core import Gaussian
 from ditexp.files import content
 from ditexp.files.npz import Header, npz_headers, opened_npz, read_array
 from ditexp.files.reading import unfit
-from ditexp.images import NpzImages
+from ditexp.images.npz import NpzImages
 from ditexp.reference.gaussian import check_shapes, checked
+from ditexp.values import Gaussian
 
 STATISTICS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 CONVERSION = (

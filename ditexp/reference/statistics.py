@@ -11,15 +11,16 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ditexp import __version__
-from ditexp.core import Feature, Features
+from ditexp.core import Feature
 from ditexp.evaluate.extraction import load_tensors, save_tensors
 from ditexp.files import content
 from ditexp.files.content import digest
 from ditexp.files.image import MODES
 from ditexp.files.reading import parse_json, unfit
 from ditexp.files.tensors import opened_tensors, shape_in
-from ditexp.images import ImageSource
+from ditexp.images.source import ImageSource
 from ditexp.reference.gaussian import FEATURES, checked
+from ditexp.values import Features
 
 PARTS = ("mean", "covariance")
 KIND, REMEDY = "a statistics file", "prepare one by `python -m ditexp.reference`"

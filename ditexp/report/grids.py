@@ -14,12 +14,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
-from ditexp.core import Sheet
 from ditexp.report.columns import is_finite
 from ditexp.report.plots import house_style
 from ditexp.report.table import Table
 from ditexp.terminal.escape import for_picture, one_line
 from ditexp.terminal.notices import notice
+from ditexp.values import Sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

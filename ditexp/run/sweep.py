@@ -28,7 +28,9 @@ from ditexp.report import reason_of, show, write_report
 from ditexp.report.columns import MISSING
 from ditexp.report.published import GROUPS, VALUES, load
 from ditexp.run import job
-from ditexp.run.cell import COMPONENTS, Cell, build, settle_steps, slice_of
+from ditexp.run.cell import Cell, build, resolved
+from ditexp.run.components import COMPONENTS
+from ditexp.run.configuration import with_steps
 from ditexp.terminal.console import print_line, wide_terminal
 from ditexp.terminal.units import amount
 from ditexp.tracker import Tracker
@@ -69,11 +71,12 @@ def folder_of(cfg: DictConfig) -> Path:
 
 def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     """Run one cell and leave its result, or its error, as cell.json in its own folder; never raises for either."""
-    with suppress(Exception):  # told below, where the cell is built
-        settle_steps(cfg)
-    folder, settings = Path(hydra_cfg.runtime.output_dir), settings_of(cfg, hydra_cfg)
+    folder, settings = Path(hydra_cfg.runtime.output_dir), settings_of(resolved(cfg), hydra_cfg)
     try:
-        result = job.run(cfg, settings=settings, title=title_of(settings), command=command_of(hydra_cfg))
+        cell = build(cfg)
+        settings = settings_of(cell.config, hydra_cfg)  # with the steps that a budget of evaluations allows
+        found = job.run(cell, settings=settings, title=title_of(settings), command=command_of(hydra_cfg))
+        result = found.to_json()
     except Exception as error:
         result = failure(cfg, settings, folder, error)
     tell(result)
@@ -106,8 +109,10 @@ def left_by(cfg: DictConfig, folder: Path) -> dict:
 
 def lost(cfg: DictConfig, folder: Path, reason: str = "") -> dict:
     """The result of a cell that left none."""
-    error = RuntimeError(reason or "it ended without a result")
-    return failure(without_hydra(cfg), settings_of(cfg, cfg.hydra), folder, error)
+    error, config = RuntimeError(reason or "it ended without a result"), without_hydra(cfg)
+    with suppress(Exception):  # it may be what failed
+        config = with_steps(config)
+    return failure(config, settings_of(resolved(config), cfg.hydra), folder, error)
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:
@@ -218,8 +223,8 @@ def disk_needed(cells: Iterable[Cell]) -> str | None:
     """What the cells have yet to write, at most, or None. Raises ConfigError if the disk has no room for it."""
     needed: dict[tuple[Path, str], int] = {}  # by what is written once, however many cells need it
     for cell in cells:
-        store, outputs = cell.store, Path(cell.cfg.outputs).resolve()
-        blocks = slice_of(cell.cfg, store.missing()) if store.folder.exists() or not cell.result() else []
+        store, outputs = cell.store, cell.outputs.root
+        blocks = cell.slice.of(store.missing()) if store.folder.exists() or not cell.result() else []
         pixels = len(blocks) * (store.block_bytes * 1.01 + 8192)  # noise doesn't compress, and each has a manifest
         features = (
             4 * len(blocks) * store.block_size * sum(cell.evaluator.feature.outputs.values())
@@ -290,14 +295,16 @@ def raise_mistakes(built: Mapping[str, Cell | ConfigError | None]) -> None:
         raise ConfigError("\n".join(in_cells(line, names, len(built)) for line, names in where.items()))
 
 
-def settings_of(cfg: DictConfig, hydra_cfg: DictConfig) -> dict:
-    """The choices that tell cells apart, flat: {"solver": "heun", "guidance.weight": 2.0, "steps": 50, ...}."""
+def settings_of(config: Mapping, hydra_cfg: DictConfig) -> dict:
+    """config: resolved.
+
+    The choices that tell cells apart, flat: {"solver": "heun", "guidance.weight": 2.0, "steps": 50, ...}."""
     settings = {group: hydra_cfg.runtime.choices[group] for group in GROUPS}
-    settings |= {name: cfg[name] for name in VALUES}
-    if getattr(get_class(cfg.solver._target_), "adaptive", False) or "steps" not in cfg.schedule:
+    settings |= {name: config[name] for name in VALUES}
+    if getattr(get_class(config["solver"]["_target_"]), "adaptive", False) or "steps" not in config["schedule"]:
         settings["steps"] = None  # it does not act
     for group in COMPONENTS:
-        settings |= flat(OmegaConf.to_container(cfg[group], resolve=True), group)
+        settings |= flat(config[group], group)
     return settings
 
 

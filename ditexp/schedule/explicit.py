@@ -27,5 +27,8 @@ class Explicit:
             )
         notice(f"schedule=explicit has {len(points) - 1} steps of its own: steps doesn't act on it")
 
+    def tuned_to(self, flow: dict) -> Explicit:
+        return self
+
     def grid(self) -> Tensor:
         return torch.tensor(self.points, dtype=torch.float64)

@@ -30,7 +30,7 @@ class Optimized(Steps):
     @property
     def identity(self) -> dict:
         """The points alone: where they were found doesn't matter."""
-        return {"class": f"{type(self).__module__}.{type(self).__qualname__}", "points": list(self.points)}
+        return {"class": type(self).__qualname__, "points": list(self.points)}
 
     def tuned_to(self, flow: dict) -> Optimized:
         """With the points found for a model, a solver and guidance; flow: JSON-able facts that determine them.

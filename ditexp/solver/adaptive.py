@@ -10,8 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import Solution, StepNoise, VelocityField
+from ditexp.core import StepNoise, VelocityField
 from ditexp.solver.base import at
+from ditexp.values import Solution
 
 # The constants of Hairer, Norsett & Wanner's own code, DOPRI5. BETA = 0 is the plain controller of their eq. 4.13.
 SAFETY, SHRINK, GROW, BETA = 0.9, 0.2, 10.0, 0.04

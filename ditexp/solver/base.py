@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import Solution, StepNoise, VelocityField
+from ditexp.core import StepNoise, VelocityField
+from ditexp.values import Solution
 
 
 class FixedStep:

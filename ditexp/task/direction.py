@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from ditexp.checks import tell_of_fewer_classes
-from ditexp.core import Condition, Data
+from ditexp.core import Data
 from ditexp.files.content import unchanged
 from ditexp.files.npz import npy_header
 from ditexp.files.pickles import read_pickled
 from ditexp.files.reading import opened, unfit
 from ditexp.files.tensors import opened_tensors
 from ditexp.task.pixels import by
+from ditexp.values import Condition
 
 FILE_BYTES = 2**28
 KIND, REMEDY = "a file of one tensor", "save one tensor of real, finite numbers"

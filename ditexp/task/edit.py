@@ -8,21 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import (
-    Condition,
-    Conditioner,
-    Data,
-    FlowModel,
-    Labelled,
-    LabelMeaning,
-    PerSample,
-    Sheet,
-    Task,
-    class_names,
-    root_mean,
-)
+from ditexp.core import Conditioner, Data, FlowModel, Labelled, class_names
+from ditexp.task.base import Task
 from ditexp.task.direction import BetweenClasses, Direction, batches, read_direction
 from ditexp.task.pixels import check_pixels
+from ditexp.values import Condition, LabelMeaning, PerSample, Sheet, root_mean
 
 RECONSTRUCTED = 256  # originals that the round trip is measured on, at most
 SHOWN = 10
@@ -52,6 +42,7 @@ class Edit(Task):
     count: int = 64
     guided: bool = False
 
+    class_scores: ClassVar[tuple[str, ...]] = ("target_share",)
     moves: ClassVar[Tensor | None] = None  # of each class, once `prepare` has found them
 
     def __post_init__(self):
@@ -187,7 +178,7 @@ class Edit(Task):
         changing = to_change(labels, self.in_classes_of_data(sampler, targets))
         return PerSample((classes == targets).double().masked_fill(~changing, math.nan))
 
-    def picture(self, sampler, images: Tensor) -> Sheet:
+    def sheet(self, sampler, images: Tensor) -> Sheet:
         sampler.model.to(sampler.device)
         indices = range(len(images))
         originals, labels = self.originals(indices)

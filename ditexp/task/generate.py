@@ -7,7 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ditexp.core import Sheet, Task
+from ditexp.task.base import Task
+from ditexp.values import Sheet
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ditexp.core import Data, PerSample, Sheet, Task
+from ditexp.core import Data
+from ditexp.task.base import Task
 from ditexp.task.mask import Box, Half, ImageMask, RandomPixels
 from ditexp.task.pixels import check_pixels
 from ditexp.terminal.notices import notice
+from ditexp.values import PerSample, Sheet
 
 KINDS = {"half": ("side", Half), "box": ("box", Box), "random": ("share", RandomPixels)}
 KNOWN = ("renoised", "naive")
@@ -137,7 +139,7 @@ class Inpaint(Task):
         """The images (B, C, H, W) uint8, as the model would decode them."""
         return sampler.model.decode(self.originals(sampler, indices)).cpu()
 
-    def picture(self, sampler, images: Tensor) -> Sheet:
+    def sheet(self, sampler, images: Tensor) -> Sheet:
         """Up to ten images, below each other the original, what is given of it, and how it was completed."""
         indices = range(min(len(images), max(1, min(10, 1280 // images.shape[3]))))
         originals, completed = (

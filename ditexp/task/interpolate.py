@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import PerSample, Sheet, Task, class_names
+from ditexp.core import class_names
 from ditexp.noise import slerp
+from ditexp.task.base import Task
 from ditexp.terminal.notices import notice
+from ditexp.values import PerSample, Sheet
 
 OF = ("noise", "condition", "both")
 MOST_FRAMES = 256  # a picture is made of so many samples, the first ones
@@ -41,7 +43,7 @@ class Interpolate(Task):
             raise ValueError(f"task.of={self.of}: choose from {', '.join(OF)}")
 
     @property
-    def least_samples(self) -> int:
+    def min_samples(self) -> int:
         return self.frames  # one path
 
     def check(self, sampler) -> None:
@@ -98,7 +100,7 @@ class Interpolate(Task):
         values[:, 0] = torch.tensor(ratios[:paths], dtype=torch.float64)  # a path counts once, at its first frame
         return {"path_ratio": PerSample(values.flatten())} if still < paths else {}
 
-    def picture(self, sampler, images: Tensor) -> Sheet:
+    def sheet(self, sampler, images: Tensor) -> Sheet:
         """The first paths, one a row; of conditions, with the labels of their ends."""
         paths = min(PATHS_SHOWN, len(images) // self.frames)
         labels, names = sampler.condition(range(2 * paths)).labels, dict(enumerate(class_names(sampler.model)))

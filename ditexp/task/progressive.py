@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ditexp.core import Condition, Sheet, Task
+from ditexp.task.base import Task
+from ditexp.values import Condition, Sheet
 
 SHOWN = 10  # samples in the picture: one of each digit
 
@@ -93,7 +94,7 @@ class Progressive(Task):
             yield start, end
             done += len(grid) - 1
 
-    def picture(self, sampler, images: Tensor) -> Sheet:
+    def sheet(self, sampler, images: Tensor) -> Sheet:
         """Of each sample: every stage, and what it makes of the one before; the result; the sample drawn directly."""
         images = images[:SHOWN]
         indices = range(len(images))

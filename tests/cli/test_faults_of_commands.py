@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from ditexp.core import Cost
 from ditexp.files.process import this_process
-from ditexp.images import DigitsImages
+from ditexp.images.digits import DigitsImages
 from ditexp.samples.store import SampleStore
+from ditexp.values import Cost
 from tests.helpers import commands
 
 

@@ -21,7 +21,7 @@ from ditexp.metric.inception_score import InceptionScore
 from ditexp.metric.kid import KernelDistance
 from ditexp.noise import noise
 from ditexp.optimize import __main__ as optimize
-from ditexp.run.cell import check_numbers
+from ditexp.run.configuration import check_numbers
 from ditexp.run.devices import choose_devices
 from ditexp.schedule.uniform import Uniform
 from ditexp.train import __main__ as train

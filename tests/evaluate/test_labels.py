@@ -17,7 +17,7 @@ from ditexp.condition.labels import Balanced
 from ditexp.condition.original import Original
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
-from ditexp.core import Cost, Features, LabelMeaning, class_names
+from ditexp.core import class_names
 from ditexp.data import Digits
 from ditexp.evaluate import __main__ as evaluate
 from ditexp.evaluate.evaluator import Evaluator, check_labels
@@ -29,6 +29,7 @@ from ditexp.run import cell
 from ditexp.samples.garbage import at_work
 from ditexp.samples.store import SampleStore
 from ditexp.task.edit import Edit, caption
+from ditexp.values import Cost, Features, LabelMeaning
 from tests.conftest import refused
 
 DIGITS = tuple("0123456789")
@@ -184,7 +185,6 @@ def test_captions_are_the_names_of_classes():
 def judge(tmp_path, monkeypatch, capsys):
     """Judge a set of four digits by label_accuracy in this process: exit code and output."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ditexp.terminal.notices._said", set())
 
     def run(about: dict, meaning: LabelMeaning | None = None):
         store, images = store_of(meaning, Path("outputs/samples")), np.zeros((4, 8, 8, 1), np.uint8)

@@ -37,11 +37,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ditexp.condition.prompts import Prompts
-from ditexp.core import Cost
 from ditexp.evaluate.extraction import load_tensors, save_tensors
 from ditexp.files.image import read_image
 from ditexp.files.reading import read_yaml
-from ditexp.images import NpzImages
+from ditexp.images.npz import NpzImages
 from ditexp.metric.fid import mean_and_covariance
 from ditexp.reference import StatisticsFile
 from ditexp.reference.npz import NpzReference
@@ -54,6 +53,7 @@ from ditexp.task.direction import Given
 from ditexp.task.mask import ImageMask
 from ditexp.terminal.notices import in_line
 from ditexp.train.checkpoint import Checkpoint
+from ditexp.values import Cost
 from tests.evaluate.test_features import Images, Projection
 
 rng = np.random.default_rng(0)

@@ -14,7 +14,6 @@ import torch
 from omegaconf import OmegaConf
 
 from ditexp.condition.labels import Balanced
-from ditexp.core import Condition, Cost
 from ditexp.files.content import digest
 from ditexp.guidance.apg import AdaptiveProjected
 from ditexp.guidance.autoguidance import Autoguidance
@@ -25,13 +24,15 @@ from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
-from ditexp.run.cell import build_component, identify
+from ditexp.run.components import build_component
+from ditexp.run.identity import identify
 from ditexp.sampler import CountedModel, Sampler
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
+from ditexp.values import Condition, Cost
 from tests.conftest import refused
 from tests.solver.test_sampling import STEPPED, component, options
 
@@ -597,8 +598,7 @@ def test_steps_that_are_not_there(guidance, solver, words):
 @pytest.mark.parametrize(
     ("scale", "effect"), [(-0.5, "drives the velocity past"), (0, "draws"), (0.5, "draws the velocity towards")]
 )
-def test_guidance_the_other_way_round_is_told(kind, scale, effect, caplog, monkeypatch):
-    monkeypatch.setattr("ditexp.terminal.notices._said", set())
+def test_guidance_the_other_way_round_is_told(kind, scale, effect, caplog):
     KINDS[kind](scale=scale).check(MODEL)
     worse = "the weaker model's" if kind == "autoguidance" else "the unconditional velocity"
     (message,) = caplog.messages

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ditexp.cli.command import instantiate
-from ditexp.core import Condition
 from ditexp.model.dit import DiT, sincos_position_embedding
 from ditexp.model.pretrained import PretrainedDiT, SkipInitialization
+from ditexp.values import Condition
 
 CONF = Path(__file__).parents[2] / "conf"
 TINY = {"input_size": 6, "patch_size": 2, "in_channels": 3, "hidden_size": 24, "depth": 2, "num_heads": 3}

@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 
 from ditexp.condition.labels import Balanced
 from ditexp.condition.prompts import Prompts
-from ditexp.core import Condition
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.model.pretrained import to_pixels
 from ditexp.model.sd3 import StableDiffusion3
@@ -27,6 +26,7 @@ from ditexp.samples.store import SampleStore
 from ditexp.schedule.compat import DiffusersFlow
 from ditexp.solver.euler import Euler
 from ditexp.task.generate import Generate
+from ditexp.values import Condition
 from tests.conftest import refused
 
 PROMPTS = ["a red seven", "two", "a handwritten one"]

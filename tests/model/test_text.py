@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
-from ditexp.core import Condition
 from ditexp.data import PHRASINGS, CaptionedDigits, caption
 from ditexp.feature.digits import DigitsFeature
 from ditexp.guidance.cfg import ClassifierFree
@@ -28,6 +27,7 @@ from ditexp.samples.store import SampleStore
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
+from ditexp.values import Condition
 from tests.conftest import refused
 
 ROOT = Path(__file__).parents[2]

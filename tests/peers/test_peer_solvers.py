@@ -24,7 +24,6 @@ import pytest
 import torch
 
 import ditexp
-from ditexp.core import Condition
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise
 from ditexp.solver.dopri5 import Dopri5
@@ -33,6 +32,7 @@ from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.solver.log_snr import log_snr_at, time_at
 from ditexp.solver.unipc import UniPC
+from ditexp.values import Condition
 from tests.solver.test_sampling import component
 
 AGREEMENT = 1e-6

@@ -14,16 +14,16 @@ from PIL import Image
 
 import ditexp.reference.npz
 from ditexp.checks import ConfigError
-from ditexp.core import Features, Gaussian
 from ditexp.evaluate.evaluator import Evaluator
 from ditexp.evaluate.extraction import extract, folder_of, save_tensors
 from ditexp.files.npz import read_array
-from ditexp.images import FolderImages
+from ditexp.images.folder import FolderImages
 from ditexp.metric.fid import FrechetDistance, mean_and_covariance
 from ditexp.reference import StatisticsFile, contents_of, reference_features
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import save_statistics
 from ditexp.samples.claims import Claims
+from ditexp.values import Features, Gaussian
 from tests.conftest import refused
 from tests.evaluate.test_features import Images, Projection, flip_last_byte
 

@@ -16,7 +16,6 @@ from PIL import Image
 from rich.console import Console
 
 from ditexp.cli.command import packaged
-from ditexp.core import Sheet
 from ditexp.report import study_results
 from ditexp.report import write_report as write
 from ditexp.report.grids import by_caption, draw, image_grid
@@ -26,6 +25,7 @@ from ditexp.report.recommend import recommend
 from ditexp.report.seeds import MANY, compared_with_best, difference
 from ditexp.report.study import compare, study_table
 from ditexp.report.table import Table
+from ditexp.values import Sheet
 
 IDS = map(str, itertools.count())
 

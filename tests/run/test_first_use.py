@@ -12,7 +12,6 @@ import torch
 import ditexp.sampler
 from ditexp.condition.labels import Balanced
 from ditexp.condition.unconditional import Unconditional
-from ditexp.core import Condition, Cost
 from ditexp.data import Digits
 from ditexp.guidance.apg import AdaptiveProjected
 from ditexp.guidance.autoguidance import Autoguidance
@@ -22,7 +21,7 @@ from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.network import Padded
-from ditexp.run.cell import build_for_sampling, sampling_identity
+from ditexp.run.components import build_for_sampling
 from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.uniform import Uniform
@@ -36,6 +35,7 @@ from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.task.progressive import Progressive
+from ditexp.values import Condition, Cost
 from tests.solver.test_sampling import SOLVERS
 
 WEIGHTS = Path(__file__).parents[2] / "ditexp" / "weights"
@@ -183,8 +183,8 @@ def test_only_padded_sets_have_another_id(tmp_path):
         for solver in ("heun", "dopri5"):
             for compiled in ("false", "true"):
                 cfg = compose("config", [f"solver={solver}", f"compile={compiled}", f"outputs={tmp_path}"])
-                made, _ = build_for_sampling(cfg, torch.device("cpu"))
-                found[solver, compiled] = sampling_identity(cfg, made).get("network_batches")
+                _, store = build_for_sampling(cfg, torch.device("cpu"))
+                found[solver, compiled] = store.identity.get("network_batches")
     assert found == dict.fromkeys(found) | {("dopri5", "true"): "padded"}
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ditexp.core import Cost
 from ditexp.evaluate.extraction import extract, folder_of
 from ditexp.feature.digits import DigitsFeature
 from ditexp.files.process import host, is_running, start_of, this_process
@@ -27,6 +26,7 @@ from ditexp.samples.card import write_card
 from ditexp.samples.claims import REMOVAL, Claims, kept
 from ditexp.samples.garbage import is_recent, needless, remove
 from ditexp.samples.store import SampleStore
+from ditexp.values import Cost
 from tests.conftest import refused
 from tests.helpers import commands
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from ditexp.condition.labels import Balanced
-from ditexp.core import Condition
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
@@ -30,6 +29,7 @@ from ditexp.solver.rk4 import RK4
 from ditexp.solver.runge_kutta import RungeKutta
 from ditexp.solver.step_doubling import StepDoubling
 from ditexp.task.generate import Generate
+from ditexp.values import Condition
 from tests.conftest import files_of
 from tests.solver.test_sampling import RESOLVED, SOLVERS, rms
 

@@ -8,7 +8,6 @@ import math
 import pytest
 import torch
 
-from ditexp.core import Condition
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
 from ditexp.solver.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
@@ -17,6 +16,7 @@ from ditexp.solver.ipndm import IPNDM
 from ditexp.solver.log_snr import LogSNR, exact_moments, log_snr_at, time_at
 from ditexp.solver.rk4 import RK4
 from ditexp.solver.unipc import UniPC
+from ditexp.values import Condition
 from tests.conftest import refused
 from tests.solver.test_sampling import SOLVERS as SOLVERS_OF_CONF
 from tests.solver.test_sampling import component

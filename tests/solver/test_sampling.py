@@ -12,7 +12,6 @@ from scipy.special import betaincinv
 
 from ditexp.cli.command import instantiate
 from ditexp.condition.labels import Balanced, Random
-from ditexp.core import Condition
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
@@ -24,6 +23,7 @@ from ditexp.solver.heun import Heun
 from ditexp.solver.ipndm import IPNDM
 from ditexp.solver.log_snr import LogSNR
 from ditexp.solver.rk4 import RK4
+from ditexp.values import Condition
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ditexp.condition.labels import Balanced
-from ditexp.core import Condition
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
@@ -26,6 +25,7 @@ from ditexp.solver.euler_maruyama import EulerMaruyama
 from ditexp.solver.heun import Heun
 from ditexp.solver.stochastic_heun import StochasticHeun
 from ditexp.task.generate import Generate
+from ditexp.values import Condition
 
 # linear is sigma and sbdm is kl: see test_forms_that_are_one_on_this_path.
 DISTINCT = ("constant", "sigma", "decreasing", "increasing_decreasing", "kl", "kl_eta")

@@ -16,7 +16,6 @@ from ditexp.condition.labels import Balanced
 from ditexp.condition.original import Original
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
-from ditexp.core import Condition
 from ditexp.data import CaptionedDigits, Digits, ImageFolder
 from ditexp.files.content import digest
 from ditexp.guidance.cfg import ClassifierFree
@@ -24,7 +23,7 @@ from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.run.cell import identify
+from ditexp.run.identity import identify
 from ditexp.sampler import Sampler
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
@@ -32,6 +31,7 @@ from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.solver.rk4 import RK4
 from ditexp.task.edit import Edit, to_change
+from ditexp.values import Condition
 from tests.conftest import refused
 from tests.solver.test_sampling import SOLVERS, component
 
@@ -218,7 +218,7 @@ def test_prompts_say_what_becomes_of_images():
     assert labels.tolist() == [2, 2, 2]
     expected = data.images + narrow().means[2, 0] - narrow().means[data.labels, 0]
     assert (edited - expected).abs().max() < 1e-8
-    assert edit.picture(made, made.model.decode(edited)).rows == ["two"] * 2  # what is one already stays
+    assert edit.sheet(made, made.model.decode(edited)).rows == ["two"] * 2  # what is one already stays
 
 
 def test_a_given_tensor_is_added_to_the_noise(tmp_path):
@@ -345,7 +345,7 @@ def test_figures_and_picture():
     nowhere = sampler(model, edit, Unconditional())
     assert "target_share" not in edit.scores(nowhere, Samples(pixels, 6), classes, None)
 
-    sheet = edit.picture(made, pixels)
+    sheet = edit.sheet(made, pixels)
     assert sheet.images.shape == (8, 4, 1, 2, 2)
     assert sheet.rows == [f"{label} -> {(label + 1) % 3}" for label in (0, 1, 2, 0, 1, 0, 1, 2)]
     before, _, back, after = sheet.images.unbind(1)

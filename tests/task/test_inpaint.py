@@ -18,8 +18,8 @@ from ditexp.cli.command import register_with_hydra
 from ditexp.condition.unconditional import Unconditional
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
-from ditexp.run.cell import identify
-from ditexp.run.job import as_numbers
+from ditexp.run.identity import identify
+from ditexp.run.judge import as_numbers
 from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.uniform import Uniform
@@ -436,7 +436,7 @@ def test_the_picture_shows_original_given_completed(side, columns):
 
     task = inpaint(data=Grey())
     s = sampler(task, model=GaussianMixture(num_classes=1, components=1, shape=(1, 4, side)))
-    sheet = task.picture(s, torch.full((12, 1, 4, side), 7, dtype=torch.uint8))
+    sheet = task.sheet(s, torch.full((12, 1, 4, side), 7, dtype=torch.uint8))
     original, given, completed = sheet.images
     assert sheet.images.shape == (3, columns, 3, 4, side) and sheet.rows == ("original", "given", "completed")
     assert (original == 128).all() and (completed == 7).all()

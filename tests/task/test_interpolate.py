@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageSequence
 from safetensors.torch import save_file
 
-import ditexp.core
+import ditexp.values
 from ditexp.condition.labels import Balanced, Random
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
@@ -25,8 +25,8 @@ from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise, slerp
 from ditexp.report.grids import film
-from ditexp.run.cell import identify
-from ditexp.run.job import as_numbers
+from ditexp.run.identity import identify
+from ditexp.run.judge import as_numbers
 from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.uniform import Uniform
@@ -202,7 +202,7 @@ def text(tmp_path_factory):
     return PretrainedTextDiT(folder=str(folder))
 
 
-def begun(made: Sampler, indices) -> tuple[torch.Tensor, ditexp.core.Condition, list[int]]:
+def begun(made: Sampler, indices) -> tuple[torch.Tensor, ditexp.values.Condition, list[int]]:
     """What a task integrates from."""
     given = []
     made.integrate = lambda x, condition, indices: given.append((x, condition, list(indices))) or x
@@ -441,19 +441,19 @@ def test_a_path_that_ends_where_it_began_has_no_ratio(told):
 def test_the_picture(of, digits):
     images = torch.arange(35, dtype=torch.uint8).view(35, 1, 1, 1).expand(-1, 1, 8, 8)
     task = Interpolate(frames=3, of=of)
-    sheet = task.picture(sampler(digits, task), images)
+    sheet = task.sheet(sampler(digits, task), images)
     assert sheet.images.shape == (9, 3, 1, 8, 8) and sheet.images[:, :, 0, 0, 0].flatten().tolist() == list(range(27))
     assert sheet.moving and list(sheet.columns) == ["0", "0.5", "1"]
     pairs = ["0 to 1", "2 to 3", "4 to 5", "6 to 7", "8 to 9"]
     assert list(sheet.rows) == ([] if of == "noise" else pairs + pairs[:4])
-    assert len(task.picture(sampler(digits, task), images[:8]).images) == 2
+    assert len(task.sheet(sampler(digits, task), images[:8]).images) == 2
 
 
 def test_the_film_goes_there_and_back(digits, tmp_path):
     """Frames with hard pixels of their own grey, the ends longer, for ever."""
     images = torch.randint(256, (44, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     task = Interpolate()
-    sheet = task.picture(sampler(digits, task), images)
+    sheet = task.sheet(sampler(digits, task), images)
     film(sheet, tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as gif:
         assert gif.n_frames == 20 and gif.info["loop"] == 0

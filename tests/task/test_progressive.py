@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ditexp.condition.labels import Balanced
-from ditexp.core import Condition, Solution
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
@@ -21,7 +20,7 @@ from ditexp.model.analytic import GaussianMixture
 from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise, step_noise, task_noise
-from ditexp.run.cell import identify
+from ditexp.run.identity import identify
 from ditexp.sampler import Sampler
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5
@@ -30,6 +29,7 @@ from ditexp.solver.rk4 import RK4
 from ditexp.task.generate import Generate
 from ditexp.task.progressive import Progressive
 from ditexp.train.objective import FlowMatching
+from ditexp.values import Condition, Solution
 from tests.conftest import refused
 
 BUNDLED = Path(__file__).parents[2] / "ditexp" / "weights" / "digits_dit.safetensors"
@@ -212,7 +212,7 @@ def test_the_picture_shows_every_stage_the_result_and_the_direct_sample(digits):
     images, _ = sampler_of(Progressive(sizes=[4], restart=0.5), model=digits).images(range(12))
     direct, _ = sampler_of(Generate(), model=digits).images(range(10))
     with torch.inference_mode():
-        sheet = sampler.task.picture(sampler, images)
+        sheet = sampler.task.sheet(sampler, images)
     assert sheet.images.shape == (10, 4, 1, 8, 8)
     assert list(sheet.columns) == ["4 x 4", "t = 0.5", "8 x 8", "direct"]
     assert torch.equal(sheet.images[:, 2], images[:10]) and torch.equal(sheet.images[:, 3], direct)
@@ -221,7 +221,7 @@ def test_the_picture_shows_every_stage_the_result_and_the_direct_sample(digits):
     assert sampler.cost.network_rows == 0  # what it takes is no cost of the samples
     only_one = sampler_of(Progressive(sizes=[], restart=0.5), model=digits)
     with torch.inference_mode():
-        assert list(only_one.task.picture(only_one, images).columns) == ["8 x 8", "direct"]
+        assert list(only_one.task.sheet(only_one, images).columns) == ["8 x 8", "direct"]
 
 
 def test_one_time_for_all_stages_is_a_list_of_it():

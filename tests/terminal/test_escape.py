@@ -21,7 +21,6 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ditexp import report as reports
-from ditexp.core import Sheet
 from ditexp.report import plots
 from ditexp.report.columns import Column
 from ditexp.report.grids import draw
@@ -32,6 +31,7 @@ from ditexp.samples.store import SampleStore
 from ditexp.terminal.console import PlainFormatter, Terminal, print_line
 from ditexp.terminal.escape import for_csv, for_latex, for_markdown, for_picture, one_line
 from ditexp.terminal.progress import progress_bar
+from ditexp.values import Sheet
 from tests.report.test_report import failed, sampled
 
 NASTY = {

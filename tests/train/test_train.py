@@ -17,16 +17,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch._utils import ExceptionWrapper
 
-from ditexp.core import Condition
 from ditexp.data import Digits, ImageFolder, ShuffledBatches
 from ditexp.feature.digits import DigitsClassifier, DigitsFeature
 from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.terminal import notices
 from ditexp.train import __main__ as command
 from ditexp.train.__main__ import decay, plain_errors
 from ditexp.train.checkpoint import Checkpoint
 from ditexp.train.objective import FlowMatching
+from ditexp.values import Condition
 from tests.helpers import commands
 
 TINY = ("network.hidden_size=16", "network.depth=1", "network.num_heads=2", "batch_size=16", "warmup=2")
@@ -249,7 +248,6 @@ def test_batches_are_permutations_and_resume_where_they_stopped():
 def here(tmp_path, monkeypatch, capsys):
     """Train a tiny network in this process, in tmp_path/run: its exit code and all that it says."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(notices, "_said", set())
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ditexp", "folder=run", "hydra.run.dir=runs", *TINY, *arguments])

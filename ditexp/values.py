@@ -1,0 +1,182 @@
+"""Value types that every part of ditexp passes around. Imports torch only."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a batch is conditioned on. Parts that a model does not use are None.
+
+    labels: (B,) int64 class indices; for prompts, their positions in the list of prompts.
+    vector: (B, P) one embedding of the whole condition: of a prompt, or between the embeddings of two labels.
+    states: (B, L, D) hidden states of a text encoder. mask: (B, L) bool, true for tokens and false for padding.
+    """
+
+    labels: Tensor | None = None
+    vector: Tensor | None = None
+    states: Tensor | None = None
+    mask: Tensor | None = None
+
+    @property
+    def parts(self) -> tuple[Tensor | None, ...]:
+        return self.labels, self.vector, self.states, self.mask
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Condition:
+        return Condition(*(None if part is None else function(part) for part in self.parts))
+
+    def to(self, device: torch.device | str) -> Condition:
+        return self.map(lambda part: part.to(device))
+
+    def take(self, rows: Tensor | slice) -> Condition:
+        """The conditions of some of the batch's samples. rows: int64 indices, or a slice."""
+        return self.map(lambda part: part[rows])
+
+    @staticmethod
+    def cat(first: Condition, second: Condition) -> Condition:
+        """Stack two conditions of one model along the batch: (B1, ...) and (B2, ...) give (B1 + B2, ...)."""
+        pairs = zip(first.parts, second.parts)
+        return Condition(*(None if one is None or two is None else torch.cat([one, two]) for one, two in pairs))
+
+
+@dataclass(frozen=True)
+class LabelMeaning:
+    """What the labels of samples stand for, so that no label is scored as a class that it is not.
+
+    classes: the classes among the labels; None if the labels are not classes. `why_not` then gives the reason and the
+    remedy. count: the number of classes to choose from; None if unknown. names: the names of classes 0, 1, ...; empty
+    if unknown.
+    """
+
+    classes: Sequence[int] | None
+    count: int | None = None
+    names: Sequence[str] = ()
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The result of an integration. x: (B, ...) at t = 1.
+
+    accepted, rejected: the number of accepted and of rejected steps of each sample, B each; empty on a fixed grid.
+    """
+
+    x: Tensor
+    accepted: Sequence[int] = ()
+    rejected: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """The statistics of a set of features that a Fréchet distance compares.
+
+    mean: (D,) float64. covariance: (D, D) float64, divisor N - 1. count: the N images they were computed from; None if
+    the file of statistics does not say.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """What metrics see of a set of images: the outputs of a feature network, or only their statistics.
+
+    count: N, the number of images that have outputs; 0 if only statistics are known.
+    pool: (N, D) float32 pooled features. logits: (N, K) float32 class logits. spatial: (N, S) float32, a part of a
+    feature map, flattened with its positions. None if the network has no such output, or nobody asked for it.
+    gaussians: statistics by the name of the output. They take precedence over the outputs themselves.
+    labels: (N,) int64, the labels that the images were made with, if a metric asks for them.
+    """
+
+    count: int
+    pool: Tensor | None = None
+    logits: Tensor | None = None
+    spatial: Tensor | None = None
+    gaussians: Mapping[str, Gaussian] = field(default_factory=dict)
+    labels: Tensor | None = None
+
+    def output(self, name: str) -> Tensor | None:
+        """One of the network's outputs for each image, by its name: pool, logits or spatial."""
+        return {"pool": self.pool, "logits": self.logits, "spatial": self.spatial}[name]
+
+    def take(self, rows: Tensor) -> Features:
+        """The features of some of the images, int64 rows. Known statistics describe all images and are left out."""
+        parts = (None if part is None else part[rows] for part in (self.pool, self.logits, self.spatial, self.labels))
+        pool, logits, spatial, labels = parts
+        return Features(len(rows), pool, logits, spatial, labels=labels)
+
+
+@dataclass(frozen=True)
+class PerSample:
+    """A score together with the value of each sample, so that its noise can be estimated.
+
+    values: (N, ...) float64 on the CPU, for samples 0 to N - 1; NaN for a sample that does not enter the score.
+    reduce: (M, ...) values without NaN -> the score, a tensor of one element.
+    """
+
+    values: Tensor
+    reduce: Callable[[Tensor], Tensor] = torch.mean
+
+    @property
+    def score(self) -> float:
+        return self.of(slice(None))
+
+    def of(self, rows: Tensor | slice) -> float:
+        """The score of some of the samples; NaN if none of them enters it."""
+        values = self.values[rows]
+        values = values[~values.flatten(1).isnan().any(1)] if values.dim() > 1 else values[~values.isnan()]
+        return self.reduce(values).item() if len(values) else math.nan
+
+
+def root_mean(squares: Tensor) -> Tensor:
+    """For PerSample: a root mean square error from the mean square error of each sample."""
+    return squares.mean().sqrt()
+
+
+@dataclass
+class Cost:
+    """What it cost to make some images.
+
+    velocity_rows, network_rows: evaluations of the velocity field and of the network, summed over images.
+    seconds: sampling and decoding. preparation_seconds: everything else, most of it once per process: compilation and
+    other first uses, encoding prompts, reading images.
+    peak_memory_mb: in 10^6 bytes; on CUDA what torch allocated, on a CPU the resident memory of the process.
+    accepted, rejected: {number of steps: images with that many accepted, or rejected, steps}; empty on fixed grids.
+    """
+
+    images: int = 0
+    velocity_rows: int = 0
+    network_rows: int = 0
+    seconds: float = 0.0
+    preparation_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    accepted: Counter[int] = field(default_factory=Counter)
+    rejected: Counter[int] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Images in rows and columns, with a heading above each column and a caption beside each row.
+
+    images: (R, C, channels, H, W) uint8. columns: C headings, or none. rows: R captions, or none.
+    moving: whether the columns are the frames of an animation.
+    """
+
+    images: Tensor
+    columns: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    moving: bool = False
+
+
+def append_dims(values: Tensor, x: Tensor) -> Tensor:
+    """(B,) -> (B, 1, ..., 1) with as many dimensions as x, for arithmetic with x (B, ...). The dtype stays."""
+    return values.view(-1, *[1] * (x.dim() - 1))
