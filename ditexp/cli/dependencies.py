@@ -31,9 +31,10 @@ def require_dependencies() -> None:
     missing = [name for name, module in MODULES.items() if find_spec(module) is None]
     if not missing:
         return
+    verb, remedy = ("are", "them") if missing[1:] else ("is", "it")
     message = (
-        f"{', '.join(missing)} {'are' if missing[1:] else 'is'} not installed in this Python ({sys.executable}): "
-        f"activate ditexp's environment, `. .venv/bin/activate` (`make test` sets it up), or pip install {'them' if missing[1:] else 'it'}"
+        f"{', '.join(missing)} {verb} not installed in this Python ({sys.executable}): "
+        f"activate ditexp's environment, `. .venv/bin/activate` (`make test` sets it up), or pip install {remedy}"
     )
     # While Python looks for the module of `python -m ditexp.run`, the program's name is -m.
     if sys.argv and os.path.basename(sys.argv[0]) in ("-m", "ditexp"):
