@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from ditexp.cli.dependencies import require_dependencies
+
+require_dependencies()  # before the imports that would fail
+
+from omegaconf import OmegaConf  # noqa: E402
 
 __version__ = "0.1.0"
 
