@@ -1,43 +1,53 @@
-# `make demo` and `make test` set everything up on a fresh clone; only python3.11, pip, make and git are needed.
+# `make demo` and `make test` set everything up on a fresh clone. They need git, make and a Python from 3.11 on with pip
+# and venv. The first of these that runs is taken: the Pythons that the tests pass on, newest first, since it has the
+# newest libraries and is maintained the longest; then whatever python3 is. `make PYTHON=python3.12 test` names another.
+PYTHONS := python3.13 python3.12 python3.11 python3 python
+PYTHON :=
+
 PY := .venv/bin/python
 RUN := $(PY) -m ditexp.run
 DEMO := -m solver=euler,heun,rk4 steps=20,50,100
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+ACTIVATE := @echo; echo 'To use ditexp in this shell: . .venv/bin/activate'
 
-.PHONY: demo test test-all test-peers lint format docs bench plan lock clean
-
-# What our metrics and solvers are compared with, and what they import that is not there.
+# Other evaluators and solvers, with which ours are compared, and what they import beyond requirements.lock.
 PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc torchdiffeq
 
-demo: .venv/.ready  ## the README's sweep on the bundled digits model
-	$(RUN) $(DEMO)
+.PHONY: help demo plan test test-all test-peers lint format docs bench lock clean
 
-plan: .venv/.ready  ## what the demo would cost, and what of it is cached; runs nothing
+help:  ## list these targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
+
+demo: .venv/.ready  ## run the README's sweep on the bundled digits model
+	$(RUN) $(DEMO)
+	$(ACTIVATE)
+
+plan: .venv/.ready  ## show what the demo would cost and what is cached; run nothing
 	$(RUN) $(DEMO) hydra/launcher=plan
 
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-
-test: .venv/.ready  ## all tests but the slow ones
+test: .venv/.ready  ## run the quick tests
 	$(PYTEST) -m "not slow"
+	$(ACTIVATE)
 
-test-all: .venv/.ready  ## all tests: kills, launchers, W&B's faults and the wheel, too
+test-all: .venv/.ready  ## run all tests, with kills, launchers, W&B failures and the wheel
 	$(PYTEST)
 
-test-peers: .venv/.peers  ## our numbers against other evaluators' own code, on the same images and random weights; slow
+test-peers: .venv/.peers  ## compare our numbers with other evaluators' own code on the same images and weights; slow
 	PYTHONPATH=.venv/peers $(PY) -m pytest tests/peers -v
 
-lint: .venv/.ready
+lint: .venv/.ready  ## check style (ruff) and types (ty)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m ty check
 
-format: .venv/.ready
+format: .venv/.ready  ## fix style, as far as ruff can
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-docs: .venv/.ready  ## docs/reference.md, from conf
+docs: .venv/.ready  ## write docs/reference.md from conf
 	$(PY) -m docs.make_reference
 
-bench: .venv/.peers  ## a job over a bare loop, metrics and extraction beside their peers, the page, content hashes, noise; writes benchmarks/results
+bench: .venv/.peers  ## measure overhead, metrics, extraction, the page and hashes; write benchmarks/results
 	$(PY) -m benchmarks.overhead
 	PYTHONPATH=.venv/peers $(PY) -m benchmarks.metrics
 	PYTHONPATH=.venv/peers $(PY) -m benchmarks.extraction
@@ -45,25 +55,50 @@ bench: .venv/.peers  ## a job over a bare loop, metrics and extraction beside th
 	$(PY) -m benchmarks.content_hash
 	$(PY) -m benchmarks.uncertainty
 
-lock:  ## resolve pyproject.toml into requirements.lock: every version, every hash, no index
-	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --extra dev --extra slurm --extra ray --extra text --extra workspace pyproject.toml -o requirements.lock
-
-	echo $(PEERS) | tr ' ' '\n' | .venv/bin/uv pip compile --quiet --no-deps --universal --python-version 3.11 \
+lock: .venv/.ready  ## resolve pyproject.toml into requirements.lock: every version, every hash, no index
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --no-header --extra dev --extra slurm --extra ray --extra text --extra workspace pyproject.toml -o requirements.lock
+	echo $(PEERS) | tr ' ' '\n' | $(UV) pip compile --quiet --no-deps --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements-peers.lock
 
-clean:
+clean:  ## delete the environment and all outputs
 	rm -rf .venv outputs/*
 
-# uv installs the lock in a third of pip's time; where it cannot be had, pip does the same.
-.venv/.ready: requirements.lock
-	python3.11 -m venv .venv
-	($(PY) -m pip install -q --disable-pip-version-check uv==0.13.9 \
-	  && $(PY) -m uv pip sync -q --python $(PY) requirements.lock) \
-	  || $(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+# A Python fits if it runs (a shim may not), is new enough and has venv with pip (Debian packages them separately).
+FITS := -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))'
+VERSION := -c 'import sys; print(*sys.version_info[:3], sys.base_prefix)'
+
+ifneq ($(PYTHON),)
+ifneq ($(shell $(PYTHON) $(VERSION) 2>/dev/null),$(shell $(PY) $(VERSION) 2>/dev/null))
+.venv/bin/python: FORCE  # the environment is of another Python
+endif
+endif
+
+.venv/bin/python:
+	@for python in $(or $(PYTHON),$(PYTHONS)); do \
+	  if $$python $(FITS) 2>/dev/null; then \
+	    echo "Setting up .venv with $$($$python --version)"; \
+	    rm -rf .venv && exec $$python -m venv .venv; \
+	  fi; \
+	done; \
+	echo "ditexp needs Python 3.11 or later with venv and pip (on Debian and Ubuntu: apt install python3-venv)." >&2; \
+	echo "Tried: $(or $(PYTHON),$(PYTHONS)). To name another: make PYTHON=/path/to/python3.12 test" >&2; \
+	exit 1
+
+# uv installs the lock in a third of pip's time. Where uv is not available, pip does the same.
+# ditexp itself is installed editable: `import ditexp` and the `ditexp` command work from any folder.
+UV := $(PY) -m uv
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+EDITABLE := --no-deps --no-build-isolation --editable .
+
+.venv/.ready: .venv/bin/python requirements.lock pyproject.toml
+	($(PIP) install uv==0.13.9 && $(UV) pip sync --quiet --python $(PY) requirements.lock) \
+	  || $(PIP) install --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(PY) $(EDITABLE) || $(PIP) install $(EDITABLE)
 	touch $@
 
 .venv/.peers: .venv/.ready requirements-peers.lock
-	$(PY) -m pip install -q --disable-pip-version-check --no-deps --require-hashes --target .venv/peers \
-	  -r requirements-peers.lock
+	$(PIP) install --no-deps --require-hashes --target .venv/peers -r requirements-peers.lock
 	touch $@
+
+FORCE:

@@ -1,9 +1,13 @@
 """ditexp: what does each way of sampling a DiT / rectified-flow model cost, and what quality does it buy?
 
-Importing this package loads nothing else; each part is a module below it.
+Importing this package loads no other: it only checks that they are installed. Each part is a module below it.
 """
 
 from pathlib import Path
+
+from ditexp.cli.dependencies import require_dependencies
+
+require_dependencies()  # before any import that would fail
 
 __version__ = "0.1.0"
 
