@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ditexp.feature.fusion import fuse
-from ditexp.feature.precision import full_float32
 from ditexp.feature.resize import resize_named
 from ditexp.feature.weights import Weights
+from ditexp.precision import full_float32
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"

@@ -134,7 +134,7 @@ def misfit(weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str 
         for key, value in weights.items()
         if key in network and value.shape != network[key].shape
     ]
-    words = [("it has no ", missing), ("nothing takes its ", unknown), ("", shapes)]
+    words = [("it lacks ", missing), ("it should not have ", unknown), ("", shapes)]
     return "; ".join(text + some(keys) for text, keys in words if keys) or None
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from ditexp.files import content
 from ditexp.files.image import BLOCK_SIZE, MODES
 from ditexp.files.reading import unfit
+from ditexp.files.stamps import stamps_below
 from ditexp.images.source import hash_facts, hash_pixels
 from ditexp.terminal.progress import progress_bar
 
@@ -29,7 +30,7 @@ class TorchvisionImages:
 
         if dataset not in datasets.__all__:
             raise ValueError(f"reference.dataset={dataset}: choose a class of torchvision.datasets, such as CIFAR10")
-        self._root, self._before = root, content.stamps_below(root)  # before it is read
+        self._root, self._before = root, stamps_below(root)  # before it is read
         try:
             self.dataset = vars(datasets)[dataset](root=root, **(options or {}))
         except Exception as error:  # torchvision raises nearly anything for damaged files

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ditexp.metric.base import BLOCK_SIZE, blocks
+from ditexp.precision import full_float32
 
 SPARE = 5  # neighbours kept beyond the k-th, since rounding errors may change their order
 PAIRS = 64  # rows computed at a time in float64: few enough to stay in a cache
@@ -131,12 +132,8 @@ def _rows_as_bytes(x: Tensor) -> Iterator[bytes]:
 
 def _upper_bounds(left: Tensor, right: Tensor, buffer: Tensor) -> Tensor:
     """Upper bounds of p, (n, m) float32, in the memory of `buffer`."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")  # TF32 and bfloat16 would err by more than the margins
-    try:
+    with full_float32():  # TF32 and bfloat16 would err by more than the margins
         return torch.mm(left, right.T, out=buffer[: len(left) * len(right)].view(len(left), len(right)))
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _reaching(tile: Tensor, row_needs: Tensor, column_needs: Tensor) -> tuple[Tensor, Tensor]:

@@ -116,10 +116,10 @@ HEAD = "blocks.0.attn.proj.weight"
         (WEIGHTS | {HEAD: torch.zeros(7, 7)}, [f"is not a DiT: {HEAD} is (7, 7), not (24, 24)"]),
         (
             {k: v for k, v in WEIGHTS.items() if "adaLN" not in k},
-            ["it has no", "adaLN_modulation.1.bias", "and 3 more"],
+            ["it lacks", "adaLN_modulation.1.bias", "and 3 more"],
         ),
-        (WEIGHTS | {"blocks.0.norm.weight": torch.zeros(24)}, ["nothing takes its blocks.0.norm.weight"]),
-        (prefixed("a.") | {"a.blocks.7.x": torch.zeros(1)}, ["nothing takes its blocks.7.x", "it has no blocks.2."]),
+        (WEIGHTS | {"blocks.0.norm.weight": torch.zeros(24)}, ["it should not have blocks.0.norm.weight"]),
+        (prefixed("a.") | {"a.blocks.7.x": torch.zeros(1)}, ["it should not have blocks.7.x", "it lacks blocks.2."]),
         (WEIGHTS | {"blocks.x.y": torch.zeros(1)}, ["is not a DiT: its weights have other shapes"]),
         (WEIGHTS | {"pos_embed": torch.zeros(1)}, ["is not a DiT: its weights have other shapes"]),
         ({"conv.weight": torch.zeros(3)}, ["is not a DiT: it has no 'x_embedder.proj.weight' (it has conv.weight)"]),

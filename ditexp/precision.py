@@ -1,4 +1,4 @@
-"""The precision of feature networks."""
+"""The precision of feature networks and metrics, which must not depend on the sampler's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def full_float32() -> Generator[None]:
-    """Without TF32, even if the sampler uses it: TF32 changes features by 1e-3, so scores would depend on the GPU."""
+    """Without TF32 and bfloat16 products, even if the sampler uses them: TF32 changes features by 1e-3."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
