@@ -163,6 +163,12 @@ def test_running_loads_nothing_that_it_may_not_need():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
 
 
+def test_importing_ditexp_loads_no_other_package():
+    code = "import sys; before = set(sys.modules); import ditexp; print(*(set(sys.modules) - before))"
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout
+    assert {name.partition(".")[0] for name in out.split()} <= {"ditexp", *sys.stdlib_module_names}
+
+
 def nodes(group: str) -> Iterator[tuple[str, dict]]:
     """(file, node) of everything a group's files instantiate; with the defaults list of its file."""
     for file in sorted((CONF / group).glob("*.yaml")):

@@ -942,7 +942,7 @@ class Memory:
 
 @contextmanager
 def limited() -> Iterator[Memory]:
-    """Ends a reader that hangs; tells how much memory the body took at most, beyond what was there before."""
+    """Ends a reader that hangs; gives the peak memory of the body, beyond what was in use before."""
 
     def stop(*_: object) -> None:
         raise TimeoutError("it hangs")

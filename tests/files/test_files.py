@@ -19,7 +19,7 @@ from ditexp.files.hash_cache import HashCache
 from ditexp.files.process import host, start_of
 from ditexp.files.tensors import write_tensors
 from ditexp.samples.export import to_folder
-from tests.samples.test_samples import store  # noqa: F401  a fixture
+from tests.helpers.sample_sets import complete_set
 
 DEAD, LIVING, AWAY = f"{host()}~999999~1", f"{host()}~{os.getppid()}~{start_of(os.getppid())}", "elsewhere~1~1~1"
 
@@ -43,7 +43,8 @@ def write(path: Path, text: str = "new") -> None:
 
 
 @pytest.mark.parametrize("mask", [0o002, 0o022, 0o077])
-def test_files_have_the_permissions_of_a_plain_open(mask, store, tmp_path, monkeypatch):  # noqa: F811
+def test_files_have_the_permissions_of_a_plain_open(mask, tmp_path, monkeypatch):
+    store = complete_set(tmp_path / "outputs")
     with umask(mask):
         (tmp_path / "plain").touch()
         write(tmp_path / "below" / "text")

@@ -1,4 +1,4 @@
-"""What a file of images is told that is none yet: the remedy is run, and must make the right file."""
+"""Errors for npz files whose images have another form: the proposed command is run, and must make the right file."""
 
 from __future__ import annotations
 

@@ -30,10 +30,7 @@ from ditexp.samples.store import SampleStore
 from ditexp.values import Cost
 from tests.conftest import refused
 from tests.helpers import commands
-
-
-def random_images(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+from tests.helpers.sample_sets import complete_set, random_images
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (5, 8, 8, 1), (70, 6, 9, 3), (32, 1, 7, 3)])
@@ -61,17 +58,7 @@ def test_noise_takes_no_more_than_the_disk_is_asked_for():
 
 @pytest.fixture
 def store(tmp_path) -> SampleStore:
-    """A complete set of 20 colour images, the last 4 of its blocks' not asked for."""
-    identity = {"block_size": 8, "image_shape": [6, 5, 3]}
-    store = SampleStore(tmp_path / "outputs" / "samples", identity=identity, num_samples=20)
-    provenance = {"time": "2026-01-01T00:00:00", "commit": "abc", "dirty": False}
-    store.begin(command="python -m ditexp.run seed=0", provenance=provenance)
-    every = random_images(24, 6, 5, 3)
-    for block in range(3):
-        part = slice(8 * block, 8 * block + 8)
-        cost = Cost(images=8, velocity_rows=80, network_rows=160, seconds=2, peak_memory_mb=100)
-        store.write(block, every[part], np.arange(24)[part] % 10, cost=cost, maker={"host": "here", "device": "a GPU"})
-    return store
+    return complete_set(tmp_path / "outputs")
 
 
 def samples(store: SampleStore, *arguments: str) -> commands.Command:
@@ -112,7 +99,7 @@ def test_an_export_of_a_damaged_set_says_which_block(store, tmp_path):
     assert not (tmp_path / "out.npz").exists() and not list(tmp_path.glob(".*"))
 
 
-def test_ls_tells_size_progress_and_maker(store):
+def test_ls_shows_size_progress_and_maker(store):
     listed = samples(store, "ls")
     assert listed.code == 0 and all(
         word in listed.output for word in (store.id, "20", "complete, no result", "seed=0", "here 2026-01-01")
@@ -162,7 +149,7 @@ def test_a_claim_is_ones_own_until_it_is_released_or_its_owner_is_gone(tmp_path)
 
 
 def test_a_process_killed_as_it_claimed_itself_leaves_nothing(tmp_path):
-    """Its claim is there but empty, and only the name tells whose it was; one of a living process stays."""
+    """Its claim is there but empty, and only its name says whose it was; a living process keeps its claim."""
     gone, living = f"{host()}~999999~1", this_process()
     for name in (gone, living):
         (tmp_path / f"{name}.claim").touch()
@@ -225,7 +212,7 @@ def test_another_hosts_claim_is_void_after_silence_on_ones_own_stopwatch(tmp_pat
         assert mine.take("a")
 
 
-def test_processes_are_told_apart():
+def test_two_processes_never_share_a_name():
     me = this_process()
     where, pid, start = me.rsplit("~", 2)
     assert is_running(me) is True
@@ -234,7 +221,7 @@ def test_processes_are_told_apart():
     assert is_running(f"elsewhere~0~{pid}~{start}") is None
 
 
-def test_the_card_tells_a_person_what_the_set_is(store):
+def test_the_readme_says_what_the_set_is(store):
     write_card(store.folder)
     text = (Path(store.folder) / "README.md").read_text()
     for words in ("20 images, 6 x 5 x 3 uint8; 3 of 3 blocks of 8", "complete", "git checkout abc", "seed=0"):

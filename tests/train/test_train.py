@@ -186,7 +186,7 @@ def test_an_image_that_does_not_fit_is_named_in_one_line(spoil, reason, train, t
     assert complaint.startswith(f"{file} {reason}")
 
 
-def test_an_error_of_a_loading_process_is_told_as_plainly():
+def test_an_error_of_a_loading_process_is_one_plain_line():
     def batches():
         try:
             raise ValueError("a.png is of mode L")
@@ -473,7 +473,7 @@ def test_the_random_start_is_soon_forgotten():
     assert decay(10**6, ema=0.999, warmup=True) == 0.999 and decay(0, ema=0.05, warmup=True) == 0.05
 
 
-def test_what_is_odd_is_told(here):
+def test_odd_settings_give_notices(here):
     code, output = here("steps=2", "batch_size=2000")
     assert code == 0
     assert "warmup=2: the learning rate still rises when steps=2 end" in output

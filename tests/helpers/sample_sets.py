@@ -1,0 +1,29 @@
+"""Sample sets for tests, of random pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ditexp.outputs import Outputs
+from ditexp.samples.store import SampleStore
+from ditexp.values import Cost
+
+
+def random_images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def complete_set(outputs: Path) -> SampleStore:
+    """20 colour images in three blocks of 8, so that the last block holds 4 more; with labels."""
+    identity = {"block_size": 8, "image_shape": [6, 5, 3]}
+    store = SampleStore(Outputs(outputs).samples, identity=identity, num_samples=20)
+    provenance = {"time": "2026-01-01T00:00:00", "commit": "abc", "dirty": False}
+    store.begin(command="python -m ditexp.run seed=0", provenance=provenance)
+    every = random_images(24, 6, 5, 3)
+    for block in range(3):
+        part = slice(8 * block, 8 * block + 8)
+        cost = Cost(images=8, velocity_rows=80, network_rows=160, seconds=2, peak_memory_mb=100)
+        store.write(block, every[part], np.arange(24)[part] % 10, cost=cost, maker={"host": "here", "device": "a GPU"})
+    return store
