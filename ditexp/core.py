@@ -269,15 +269,6 @@ class Feature(Protocol):
 
 
 @runtime_checkable
-class Labelled(Protocol):
-    """A conditioner, or a task with labels of its own, that says what the labels are."""
-
-    def label_meaning(self, model: FlowModel) -> LabelMeaning | None:
-        """None from a task: its labels are the condition's."""
-        ...
-
-
-@runtime_checkable
 class Named(Protocol):
     """A model, data or network whose classes may have names, empty if they have none."""
 
@@ -287,17 +278,3 @@ class Named(Protocol):
 
 def class_names(of: object) -> tuple[str, ...]:
     return tuple(of.class_names) if isinstance(of, Named) else ()
-
-
-@runtime_checkable
-class Task(Protocol):
-    """What is done with the sampler for the samples of the given indices.
-
-    Returns x (B, *sample_shape) at t = 1, and the labels (B,) int64 that are kept with the samples, or None.
-    """
-
-    def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]: ...
-
-    def units(self, indices: Sequence[int]) -> Sequence[int] | None:
-        """The unit that each sample belongs to; samples of different units are independent. None: all are."""
-        return None
