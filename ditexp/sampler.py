@@ -80,8 +80,8 @@ def bind(
 class Sampler:
     """Draws the samples of given indices: see `bind`, which makes it, and call `prepare` before `images`.
 
-    grid: times from noise to data; of an adaptive solver, only the ends matter. network: the model as it is evaluated.
-    meter: counts what the samples cost.
+    schedule: the whole grid comes from it. grid: the times from noise to data that samples take; for an adaptive solver,
+    only the ends matter. network: the model as it is evaluated. meter: counts what the samples cost.
     """
 
     model: FlowModel
