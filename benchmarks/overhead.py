@@ -63,7 +63,7 @@ def main() -> None:
         for run in range(RUNS):
             bare.append(timed(bare_loop, model))
             cfg = configuration(f"{folder}/{run}")
-            whole.append(timed(lambda cfg=cfg: job.run(cfg, settings={}, title="overhead", command="")))
+            whole.append(timed(lambda cfg=cfg: job.run(build(cfg), settings={}, title="overhead", command="")))
     result = {
         "samples": SAMPLES,
         "batch_size": BATCH,

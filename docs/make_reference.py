@@ -1,8 +1,7 @@
 """Write docs/reference.md from conf/**: python -m docs.make_reference, or make docs.
 
-What an option is stands in the first line of the comment that its file begins with, or else of its class's docstring;
-what a key means, in the comment beside it. yaml gives keys and values with their places in the text, and comments are
-what follows them there.
+An option is described by the first comment of its file, or else by the first line of its class's docstring. A key is
+described by the comment beside it. The YAML parser gives the position of each value, and the comment follows there.
 """
 
 from __future__ import annotations
@@ -18,21 +17,27 @@ from hydra.utils import get_object
 from ditexp.cli.command import packaged, register_with_hydra
 
 CONF = packaged("conf")
+GLOBAL = "# @package _global_\n"
 REFERENCE = Path(__file__).with_name("reference.md")
 INTRODUCTION = """\
-# Every setting
+# Every option and setting
 
-Made from the files of [conf](../conf) by `make docs`; change it there.
+To choose an option of a group write `<group>=<option>`, and to change a setting write its full name:
 
-An option of a group is chosen by `<group>=<option>`, a setting by its whole name: `solver=dopri5 solver.rtol=1e-3`.
-Both can be swept (`-m solver=heun,dopri5`). **required** has no default; `${steps}` is the value of `steps`, and
-`${bundled:<name>}` a file of [ditexp/weights](../ditexp/weights/README.md). `python -m ditexp.run --cfg job ...` prints
-what a command comes to.
+    python -m ditexp.run solver=dopri5 solver.rtol=1e-3
+
+- Both can be swept: `-m solver=heun,dopri5`.
+- **required** settings have no default.
+- `${steps}` is the value of the setting `steps`, and `${bundled:<name>}` is a file of
+  [ditexp/weights](../ditexp/weights/README.md).
+- `python -m ditexp.run --cfg job ...` prints the composed configuration.
+
+`make docs` writes this page from the files of [conf](../conf); edit those files instead.
 """
 
 
 class Setting(NamedTuple):
-    """name: as it is overridden. default: as written in the file. comment: what stands beside it."""
+    """name: as in an override. default: as written in the file. comment: the text beside it."""
 
     name: str
     default: str
@@ -40,7 +45,7 @@ class Setting(NamedTuple):
 
 
 class Config(NamedTuple):
-    """A YAML file. settings: in its order, the choices of its defaults list first."""
+    """A YAML file. about: one line. settings: in the file's order; the defaults list gives some, too."""
 
     path: Path
     about: str
@@ -49,17 +54,22 @@ class Config(NamedTuple):
 
 def read(path: Path) -> Config:
     text = path.read_text()
-    is_global, about = re.match(r"(# @package _global_\n)?(?:# (.*)\n)?", text).groups()
-    if not about:
-        target = re.search(r"_target_: (\S+)", text)
-        assert target, f"{path}: begin it with a comment that says what it is"
-        about = get_object(target[1]).__doc__.partition("\n")[0]
+    is_global = text.startswith(GLOBAL)
+    comment = re.match(r"# (.*)\n", text.removeprefix(GLOBAL))
+    about = comment[1] if comment else about_class(path, text)
     group = "" if is_global else ".".join(path.parent.relative_to(CONF).parts)
     return Config(path, about.rstrip(".:"), list(settings(yaml.compose(text), group, text)))
 
 
+def about_class(path: Path, text: str) -> str:
+    """The first line of the docstring of the class that a file names."""
+    target = re.search(r"_target_: (\S+)", text)
+    assert target, f"{path}: begin the file with a comment that describes it"
+    return get_object(target[1]).__doc__.partition("\n")[0]
+
+
 def settings(node: yaml.MappingNode, prefix: str, text: str) -> Iterator[Setting]:
-    """Every leaf of a mapping, those of inner blocks under their dotted names."""
+    """Every leaf of a mapping; leaves of inner blocks have dotted names."""
     for key, value in node.value:
         name = ".".join(filter(None, (prefix, key.value)))
         if key.value == "defaults":
@@ -71,7 +81,7 @@ def settings(node: yaml.MappingNode, prefix: str, text: str) -> Iterator[Setting
 
 
 def choices(node: yaml.SequenceNode, prefix: str, text: str) -> Iterator[Setting]:
-    """Of a defaults list, the groups that it chooses from, as they are overridden."""
+    """The groups of a defaults list, named as in an override."""
     for entry in node.value:
         if isinstance(entry, yaml.MappingNode):
             ((key, value),) = entry.value
@@ -86,7 +96,8 @@ def written(value: yaml.Node, text: str) -> str:
 
 
 def comment_after(value: yaml.Node, text: str) -> str:
-    return re.match(r"[^#\n]*(?:#\s*(.*))?", text[value.end_mark.index :])[1] or ""
+    rest_of_line = text[value.end_mark.index :].partition("\n")[0]
+    return rest_of_line.partition("#")[2].strip()
 
 
 def reference() -> str:
@@ -100,32 +111,33 @@ def reference() -> str:
 
 
 def section_of_command(config: Config, groups: Iterable[str]) -> str:
-    command = re.search(r"python -m \S+", config.about)[0]
+    command = " ".join(config.about.split()[:3])  # python -m ditexp.run
     rows = [
         (f"[`{name}`](#{name})" if name in groups else f"`{name}`", shown(default), comment)
         for name, default, comment in config.settings
         if not name.startswith("hydra")
     ]
-    return f"## `{command}`\n\n{link(config)}\n\n{table(('setting', 'default', ''), rows)}"
+    return f"## `{command}`\n\n{link(config)}\n\n{table(('setting', 'default', 'description'), rows)}"
 
 
 def section_of_group(group: str, configs: list[Config]) -> str:
-    """The options, and the settings of all: those of one name, default and comment in one row."""
+    """A table of the options, and one of their settings; equal settings of several options share a row."""
     options = [(link(config), config.about) for config in configs]
     pairs = [(config.path.stem, setting) for config in configs for setting in config.settings]
-    told = {setting[:2]: setting.comment for _, setting in pairs if setting.comment}  # files leave it to one another
+    # A comment stands in one file only; other files with the same name and default use it, too.
+    comments = {setting[:2]: setting.comment for _, setting in pairs if setting.comment}
     rows: dict[Setting, list[str]] = {}
     for option, setting in pairs:
-        if setting.name != group:  # none.yaml's
-            comment = setting.comment or told.get(setting[:2], "")
+        if setting.name != group:  # none.yaml sets the group itself
+            comment = setting.comment or comments.get(setting[:2], "")
             rows.setdefault(setting._replace(comment=comment), []).append(option)
-    lines = [
-        (f"`{name}`", shown(default), "all" if len(of) == len(configs) > 1 else ", ".join(of), comment)
-        for (name, default, comment), of in rows.items()
-    ]
-    tables = [table(("option", ""), options)]
+    lines = []
+    for (name, default, comment), with_it in rows.items():
+        which = "all" if len(with_it) == len(configs) > 1 else ", ".join(with_it)
+        lines.append((f"`{name}`", shown(default), which, comment))
+    tables = [table(("option", "description"), options)]
     if lines:
-        tables.append(table(("setting", "default", "of", ""), lines))
+        tables.append(table(("setting", "default", "option", "description"), lines))
     return "\n".join([f"## {group}\n", *tables])
 
 

@@ -1,8 +1,8 @@
-"""The documentation: links lead somewhere, the reference is of today's configs, and the commands work.
+"""The documentation: links lead somewhere, the reference matches conf/, and the commands work.
 
-Every command of README.md and docs/*.md is composed, and all it names is built and checked, as the command itself does
-before any work: of a sweep, as many cells as show every value of it once. Files of a reader's own that the pages speak
-of lie ready under the same names.
+Every command of README.md and docs/*.md is composed, and its components are built and checked, as the command itself
+does before any work. A sweep is tried with the fewest cells that show each of its values once. The fixture makes files
+with the names that the pages use.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ditexp.cli.command import instantiate, register_with_hydra
-from ditexp.evaluate import __main__ as evaluate
-from ditexp.evaluate.evaluator import Evaluator, protocol_of
+from ditexp.evaluate.evaluator import Evaluator
+from ditexp.evaluate.images import open_images
+from ditexp.evaluate.protocol import protocol_of
 from ditexp.model.dit import DiT
 from ditexp.optimize import __main__ as optimize
 from ditexp.run import cell
@@ -37,26 +38,28 @@ from docs import make_reference
 
 ROOT = Path(__file__).parents[1]
 PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+OTHER_PAGES = (*ROOT.glob("experiments/*/README.md"), ROOT / "ditexp" / "weights" / "README.md")
+LINKED = PAGES | {str(path.relative_to(ROOT)): path for path in sorted(OTHER_PAGES)}
 
-# Parts of commands that keep them from being tried as they stand, and why.
+# Commands with these parts are not tried, or only composed, for the reason beside them.
 NOT_TRIED = {
-    "...": "stands for what the reader chooses",
-    "--config-dir mine/conf": "tests/test_extending.py runs it, with the files that the page shows",
+    "...": "is a choice of the reader",
+    "--config-dir mine/conf": "tests/test_extending.py runs it, with the files on the page",
 }
 ONLY_COMPOSED = {
-    "model=sd3": "takes released weights",
-    "model=digits_text": "tests/test_text.py runs it; transformers takes longer to import than all the others together",
+    "model=sd3": "needs released weights",
+    "model=digits_text": "tests/model/test_text.py runs it; importing transformers takes longer than all the rest",
     "network=digits_text": "the same",
-    "devices=4": "takes GPUs",
-    "'devices=[0,2]'": "takes GPUs",
-    "karras,optimized": "takes the grids that ditexp.optimize finds",
-    "reference=statistics": "takes what ditexp.reference makes with Inception's weights",
-    "ditexp.report": "takes results; tests/test_report.py runs it",
+    "devices=4": "needs GPUs",
+    "'devices=[0,2]'": "needs GPUs",
+    "karras,optimized": "needs grids found by ditexp.optimize",
+    "reference=statistics": "needs a file that ditexp.reference makes with Inception's weights",
+    "ditexp.report": "needs results; tests/report/test_report.py runs it",
 }
 
 
 def commands(page: str) -> list[str]:
-    """Every command line of a page: of fenced and indented blocks, and of code within a line."""
+    """Every command of a page: in fenced and indented blocks, and in inline code."""
     block = re.compile(r"^```.*?^```|(?:^ {4}[^\n]*\n)+", re.DOTALL | re.MULTILINE)
     lines = re.sub(r"\\\n\s*", "", "".join(block.findall(page))).splitlines()
     lines += re.findall(r"`([^`]+)`", block.sub("", page))
@@ -69,7 +72,7 @@ COMMANDS = {line: name for name, path in PAGES.items() for line in commands(path
 
 @pytest.fixture(scope="module", autouse=True)
 def files_of_the_reader(tmp_path_factory) -> Iterator[None]:
-    """A folder with the files that the commands take; it is where they are tried."""
+    """The current folder has the files that the commands read."""
     register_with_hydra()
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -97,7 +100,7 @@ def write_files() -> None:
 
 
 def cells(config: str, words: list[str]) -> Iterator[DictConfig]:
-    """The configurations that a command composes: of a sweep the first, the second, ... value of everything."""
+    """The configurations that a command composes; cell i of a sweep has value i of every swept setting."""
     arguments = get_args_parser().parse_args(words)
     if not arguments.multirun:
         yield compose(config, arguments.overrides)
@@ -112,7 +115,7 @@ def cells(config: str, words: list[str]) -> Iterator[DictConfig]:
 
 
 def values_of(override: str) -> list[str]:
-    """The overrides that one stands for, if it sweeps."""
+    """The single overrides of an override that may sweep."""
     (batch,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides([override]), max_batch_size=None)
     return [value for (value,) in batch]
 
@@ -120,7 +123,7 @@ def values_of(override: str) -> list[str]:
 def check_evaluate(cfg: DictConfig) -> None:
     metrics = {name: instantiate(metric) for name, metric in cfg.metric.items()}
     evaluator = Evaluator(instantiate(cfg.feature), instantiate(cfg.reference), metrics, protocol_of(cfg))
-    images = evaluate.open_images(cfg, channels=evaluator.feature.channels)
+    images = open_images(cfg, channels=evaluator.feature.channels)
     assert list(evaluator.mistakes(images, len(images))) == []
 
 
@@ -132,7 +135,7 @@ def check_train(cfg: DictConfig) -> None:
     train.check(instantiate(cfg.network), instantiate(cfg.objective), instantiate(cfg.data))
 
 
-# The configuration of each command, and what it does with it before any work.
+# The configuration of each command, and the check that the command makes before any work.
 CHECKS = {
     "ditexp.run": ("config", cell.build),
     "ditexp.evaluate": ("evaluate", check_evaluate),
@@ -145,7 +148,7 @@ CHECKS = {
 
 @pytest.mark.parametrize("line", COMMANDS, ids=lambda line: f"{COMMANDS[line]}: {line}")
 def test_a_command_works(line, monkeypatch):
-    named = re.sub(r"<(\w+)>", r"\1", os.path.expandvars(line))  # <sweep> is a name of the reader's
+    named = re.sub(r"<(\w+)>", r"\1", os.path.expandvars(line))  # <sweep> is the reader's name
     words = shlex.split(named, comments=True)
     words = words[words.index("-m") + 1 :] if "python" in words else ["ditexp.run", *words[1:]]
     if words[0] == "ditexp.samples":
@@ -165,10 +168,10 @@ def test_every_exception_is_of_a_command():
         assert any(part in line for line in COMMANDS), part
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", LINKED)
 def test_links_lead_somewhere(name):
-    """To a file, and to a heading of it where one is named."""
-    page = PAGES[name]
+    """To a file that exists, and to one of its headings if the link names one."""
+    page = LINKED[name]
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         path, _, heading = target.partition("#")
         if not path.startswith("https://"):
@@ -190,5 +193,5 @@ def test_the_index_has_every_page():
         assert page == "README.md" or f"]({page})" in index, page
 
 
-def test_the_reference_is_of_these_configs():
+def test_the_reference_matches_the_configs():
     assert make_reference.REFERENCE.read_text() == make_reference.reference(), "out of date: run `make docs`"

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 TUTORIAL = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"```(?:python|yaml)\n# mine/(\S+)\n(.*?)```", TUTORIAL, re.DOTALL))
-OWN = ("solver=ssprk3", "schedule=sigmoid", "guidance=bounded", "guidance.scale=2")
+COMPONENTS = {
+    "solver": "ssprk3",
+    "schedule": "sigmoid",
+    "guidance": "bounded",
+    "metric": "effective_classes",
+    "task": "tempered",
+    "condition": "long_tail",
+}
+OWN = (
+    "solver=ssprk3",
+    "schedule=sigmoid",
+    "guidance=bounded",
+    "guidance.scale=2",
+    "task=tempered",
+    "condition=long_tail",
+)
 SMALL = ("steps=4", "num_samples=32", "batch_size=16", "metric=[]")
 
 
@@ -22,35 +38,54 @@ def mine(tmp_path) -> Path:
     return tmp_path / "mine"
 
 
-def test_each_piece_is_one_file_and_one_yaml():
-    assert set(FILES) == {
-        *("ssprk3.py", "sigmoid.py", "bounded.py"),
-        *("conf/solver/ssprk3.yaml", "conf/schedule/sigmoid.yaml", "conf/guidance/bounded.yaml"),
-    }
-    assert f"--config-dir mine/conf {' '.join(OWN)}\n" in TUTORIAL
+def test_each_component_is_one_file_and_one_yaml():
+    code = {f"{name}.py" for name in COMPONENTS.values()}
+    assert set(FILES) == code | {f"conf/{group}/{name}.yaml" for group, name in COMPONENTS.items()}
+    joined = re.sub(r" \\\n +", " ", TUTORIAL)
+    assert f"--config-dir mine/conf {' '.join(OWN)} metric=[effective_classes]\n" in joined
 
 
 @pytest.mark.slow
-def test_the_tutorials_pieces_run_together(ditexp, tmp_path, mine):
-    """With their costs counted, their settings in the result, and in each one's mistakes the remedy."""
+def test_the_tutorials_components_run_together(ditexp, tmp_path, mine):
+    """Their costs are counted, their settings are in the result, and each mistake names the remedy."""
 
     def run(*arguments):
         return ditexp(f"--config-dir={mine / 'conf'}", *OWN, *SMALL, *arguments, folder=mine)
 
-    command = run("metric=trajectory", "metric.trajectory.samples=16")
+    command = run("metric=[trajectory,effective_classes]", "metric.trajectory.samples=16")
     assert command.code == 0, command.output
     (path,) = (tmp_path / "outputs" / "results").glob("*.json")
     result = json.loads(path.read_text())
     settings, cost = result["settings"], result["cost"]
-    assert (settings["solver"], settings["schedule"], settings["guidance"]) == ("ssprk3", "sigmoid", "bounded")
+    assert {group: settings[group] for group in COMPONENTS if group != "metric"} == {
+        group: name for group, name in COMPONENTS.items() if group != "metric"
+    }
     assert (settings["schedule.slope"], settings["guidance.bound"]) == (4.0, 0.5)
+    assert (settings["task.temperature"], settings["condition.power"]) == (0.9, 1.0)
     assert (cost["steps"], cost["nfe"], cost["forwards"]) == (4, 12, 24)
     assert 0 < result["metrics"]["trajectory_rmse"] < 0.2
+    assert 2 < result["metrics"]["effective_classes"] < 9.5  # fewer than the ten that balanced labels give
 
-    wrong = run("schedule.slope=0", "guidance.bound=-1")
+    wrong = run("schedule.slope=0", "guidance.bound=-1", "task.temperature=0", "condition.power=-1")
     assert wrong.code == 2
     assert "schedule.slope=0: give a number above 0" in wrong.output
     assert "guidance.bound=-1: give a number above 0" in wrong.output
+    assert "task.temperature=0: give a number above 0" in wrong.output
+    assert "condition.power=-1: give a number of at least 0" in wrong.output
+
+
+def test_the_tutorials_condition_has_a_long_tail(monkeypatch, mine):
+    from ditexp.model.analytic import GaussianMixture
+
+    monkeypatch.syspath_prepend(mine)
+    from long_tail import LongTail
+
+    model, conditioner = GaussianMixture(num_classes=4, shape=(1, 2, 2)), LongTail(power=1.0)
+    labels = conditioner(model, 0, range(1000)).labels
+    counts = Counter(labels.tolist())
+    assert [counts[label] / 1000 for label in range(4)] == pytest.approx([0.48, 0.24, 0.16, 0.12], abs=0.05)
+    assert conditioner(model, 0, [7, 3]).labels.tolist() == labels[[7, 3]].tolist()
+    assert conditioner.label_meaning(model).classes == (0, 1, 2, 3)
 
 
 def test_ones_own_code_is_part_of_the_sets_id(ditexp, tmp_path, mine):

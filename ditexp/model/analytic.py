@@ -24,6 +24,8 @@ class GaussianMixture:
     has_null = True
     class_names = ()
 
+    class_names: tuple[str, ...] = ()
+
     def __init__(
         self,
         *,

@@ -27,6 +27,8 @@ class PretrainedTextDiT:
 
     has_null, num_classes, class_names = True, 0, ()
 
+    class_names: tuple[str, ...] = ()
+
     def __init__(
         self,
         *,

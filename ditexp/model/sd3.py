@@ -43,6 +43,8 @@ class StableDiffusion3:
 
     has_null, num_classes, class_names = True, 0, ()
 
+    class_names: tuple[str, ...] = ()
+
     def __init__(
         self,
         *,

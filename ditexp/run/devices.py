@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 
 import torch
 
-MAX_CPU_WORKERS = 8  # that `auto` starts by itself
-MOST_CPU_WORKERS = 1024
+MAX_AUTO_WORKERS = 8  # CPU workers that `auto` starts
+MAX_CPU_WORKERS = 1024
 
 
 def choose_devices(devices: str | int | Sequence[int]) -> list[torch.device]:
-    """auto: every CUDA device there is, else CPU workers; N: the first N CUDA devices; [0, 2]: these; cpu or cpu:N.
+    """The devices that a setting names: one worker runs on each.
 
-    A CPU worker has one thread: so the last bits of a sample don't depend on how many workers there are, and N workers
-    take N cores. Raises ValueError for what is not there.
+    auto: all CUDA devices or, without any, CPU workers. N: the first N CUDA devices. [0, 2]: these CUDA devices. cpu,
+    cpu:N: 1 or N CPU workers, each with one thread, so that the last bits of a sample do not depend on their number.
+    Raises ValueError for devices that do not exist.
     """
-    there = torch.cuda.device_count()
+    available = torch.cuda.device_count()
     if devices == "auto":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return choose_devices(there if there else f"cpu:{min(cores, MAX_CPU_WORKERS)}")
+        return choose_devices(available or f"cpu:{min(cores(), MAX_AUTO_WORKERS)}")
     if devices == "cpu":
         return choose_devices("cpu:1")
     if isinstance(devices, str) and re.fullmatch("cpu:0*[1-9][0-9]*", devices):
-        if len(devices) > 9 or int(devices[4:]) > MOST_CPU_WORKERS:
-            raise ValueError(f"devices={devices}: choose cpu:N with N up to {MOST_CPU_WORKERS:,}")
+        if len(devices) > 9 or int(devices[4:]) > MAX_CPU_WORKERS:
+            raise ValueError(f"devices={devices}: choose cpu:N with N up to {MAX_CPU_WORKERS:,}")
         return [torch.device("cpu")] * int(devices[4:])
-    is_count = isinstance(devices, int) and not isinstance(devices, bool)
-    numbers = list(range(min(devices, there + 1))) if is_count else devices
-    is_list = isinstance(numbers, Sequence) and all(isinstance(number, int) and number >= 0 for number in numbers)
-    if not is_list or not numbers or len(set(numbers)) < len(numbers):
+    numbers = gpu_numbers(devices, available)
+    if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"devices={devices}: choose auto, a number of GPUs, a list of them as [0,2], cpu or cpu:N")
-    if max(numbers) >= there:
-        raise ValueError(f"devices={devices}: this machine has {there} CUDA devices; choose auto or cpu:N")
+    if max(numbers) >= available:
+        raise ValueError(f"devices={devices}: this machine has {available} CUDA devices; choose auto or cpu:N")
     return [torch.device("cuda", number) for number in numbers]
+
+
+def gpu_numbers(devices: object, available: int) -> list[int]:
+    """The numbers of the CUDA devices that a setting names; empty if it names none."""
+    if isinstance(devices, int) and not isinstance(devices, bool):
+        return list(range(min(devices, available + 1)))  # one more than there are stands for any larger number
+    if not isinstance(devices, Sequence) or isinstance(devices, str):
+        return []
+    numbers = [number for number in devices if isinstance(number, int) and number >= 0]
+    return numbers if len(numbers) == len(devices) else []
+
+
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

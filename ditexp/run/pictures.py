@@ -1,81 +1,94 @@
-"""What a person is shown of a cell: the task's own sheet or its first samples, a film, and samples on their way."""
+"""The pictures of a cell: the task's sheet or its first samples, a film, and samples on their way to data."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ditexp.cli.command import describe
 from ditexp.files.atomic import atomic, make_way
-from ditexp.report.grids import by_caption, draw, film, flaw_of, image_grid
+from ditexp.report.grids import by_caption, draw, film, image_grid
+from ditexp.report.picture_files import flaw_of
+from ditexp.result import Result
 from ditexp.run.cell import Cell
 from ditexp.samples.store import BLOCK_IMAGES
 from ditexp.terminal.notices import notice
+from ditexp.values import Sheet
 
 
 def write_pictures(cell: Cell) -> None:
-    """Draw all of them. What fails is said: numbers stand without pictures."""
-    attempt(draw_samples, cell, cell.grid_path)
-    if hasattr(cell.sampler.task, "trajectory"):
-        attempt(draw_trajectory, cell, cell.trajectory_path)
+    """Draw all pictures. A failure becomes a notice: scores are valid without pictures."""
+    attempt(draw_samples, cell, cell.outputs.grid(cell.id))
+    attempt(draw_trajectory, cell, cell.outputs.trajectory(cell.id))
 
 
-def mend_pictures(cell: Cell, result: dict, *, has_samples: bool) -> None:
-    """Draw again those of a result that are missing or damaged, as far as its samples are there."""
-    paths = [cell.grid_path, *([cell.film_path] if "film" in result or cell.film_path.exists() else [])]
-    path, flaw = next(((path, flaw) for path in paths if (flaw := flaw_of(path))), (None, ""))
+def mend_pictures(cell: Cell, result: Result, *, has_samples: bool) -> None:
+    """Draw a result's missing or damaged pictures again, if its samples are still there."""
+    grid, film_path, trajectory = (
+        path(cell.id) for path in (cell.outputs.grid, cell.outputs.film, cell.outputs.trajectory)
+    )
+    paths = [grid, *([film_path] if result.film or film_path.exists() else [])]
+    path, flaw = next(((path, flaw) for path in paths if (flaw := flaw_of(path))), (grid, ""))
     if flaw and has_samples:
         notice(f"{path} is {flaw}: it is drawn again")
         attempt(draw_samples, cell, path)
     elif flaw:
         notice(
             f"{path} is {flaw}, and the samples {cell.store.id} were deleted: it is left out; remove "
-            f"{cell.result_path} to have both made again"
+            f"{cell.outputs.result(cell.id)} to have both made again"
         )
-    has_trajectory = hasattr(cell.sampler.task, "trajectory") and "trajectory_picture" in result
-    if has_trajectory and (flaw := flaw_of(cell.trajectory_path)):
-        notice(f"{cell.trajectory_path} is {flaw}: it is drawn again")
-        attempt(draw_trajectory, cell, cell.trajectory_path)
+    if result.trajectory_picture and (flaw := flaw_of(trajectory)):
+        attempt(draw_trajectory, cell, trajectory)
+        if not flaw_of(trajectory):
+            notice(f"{trajectory} was {flaw}: it has been drawn again")
 
 
-def attempt(function, cell: Cell, path: Path) -> None:
+def attempt(draw_pictures: Callable[[Cell], None], cell: Cell, path: Path) -> None:
     try:
-        function(cell)
+        draw_pictures(cell)
     except Exception as error:
         notice(f"{path} was not drawn ({'; '.join(describe(error))}): the same command tries again")
 
 
 def draw_samples(cell: Cell) -> None:
-    """The task's sheet, or the samples by their captions, or ten a row, so that balanced labels form columns.
-
-    Of all the samples, 256 are looked at.
-    """
-    sampler, store, sheet = cell.sampler, cell.store, None
+    """The task's sheet, or else the first samples: by their captions, or ten in a row, where balanced labels align."""
+    store = cell.store
     blocks = itertools.islice(store.blocks(), math.ceil(BLOCK_IMAGES / store.block_size))
     images = np.concatenate(list(blocks))[: store.num_samples]
-    tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
-    if hasattr(sampler.task, "picture"):
-        with torch.inference_mode():
-            sheet = sampler.task.picture(sampler, tensor)
-    elif hasattr(sampler.conditioner, "captions"):
-        sheet = by_caption(tensor, sampler.conditioner.captions(range(len(images))))
-    make_way(cell.grid_path)
-    with atomic(cell.grid_path) as temporary:
+    sheet = sheet_of(cell, torch.from_numpy(images).permute(0, 3, 1, 2))
+    grid, film_path = cell.outputs.grid(cell.id), cell.outputs.film(cell.id)
+    make_way(grid)
+    with atomic(grid) as temporary:
         picture = draw(sheet) if sheet else image_grid(images[:100], columns=10)
         picture.save(temporary, format="png")
     if sheet and sheet.moving:
-        make_way(cell.film_path)
-        with atomic(cell.film_path) as temporary:
+        make_way(film_path)
+        with atomic(film_path) as temporary:
             film(sheet, temporary)
 
 
-def draw_trajectory(cell: Cell) -> None:
+def sheet_of(cell: Cell, images: Tensor) -> Sheet | None:
+    """images: the first samples, (N, C, H, W) uint8."""
     with torch.inference_mode():
-        sheet = cell.sampler.task.trajectory(cell.sampler, range(min(4, cell.store.num_samples)))
-    make_way(cell.trajectory_path)
-    with atomic(cell.trajectory_path) as temporary:
+        if sheet := cell.sampler.task.sheet(cell.sampler, images):
+            return sheet
+    captions = cell.sampler.conditioner.captions(range(len(images)))
+    return None if captions is None else by_caption(images, captions)
+
+
+def draw_trajectory(cell: Cell) -> None:
+    """Nothing if the task does not show trajectories."""
+    with torch.inference_mode():
+        sheet = cell.sampler.task.trajectory(cell.sampler, range(min(4, cell.num_samples)))
+    if sheet is None:
+        return
+    path = cell.outputs.trajectory(cell.id)
+    make_way(path)
+    with atomic(path) as temporary:
         draw(sheet).save(temporary, format="png")

@@ -21,21 +21,21 @@ from torch import nn
 from ditexp.cli.command import describe, is_wrong_input
 from ditexp.cli.shortage import shortage
 from ditexp.evaluate import __main__ as evaluate
-from ditexp.evaluate import extraction as features
 from ditexp.evaluate.extraction import extract
 from ditexp.feature.digits import DigitsFeature
 from ditexp.feature.weights import Weights
 from ditexp.files.atomic import atomic
 from ditexp.files.image import read_image
-from ditexp.images import DigitsImages
+from ditexp.files.tensors import save_tensors
+from ditexp.images.digits import DigitsImages
 from ditexp.metric import trajectory
 from ditexp.metric.trajectory import Paths, kept
 from ditexp.optimize import __main__ as optimize
 from ditexp.reference import __main__ as reference
 from ditexp.run import workers as devices
-from ditexp.run.workers import Worker, ending, told
+from ditexp.run.worker_process import describe_error, describe_exit
+from ditexp.run.workers import Worker
 from ditexp.task.direction import Given
-from ditexp.terminal import notices
 from ditexp.train.__main__ import plain_errors
 from ditexp.train.checkpoint import Checkpoint, read_state
 
@@ -70,7 +70,7 @@ ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total cap
 def test_what_is_short_is_told_in_one_line(error, words):
     (line,) = describe(error)
     assert all(word in line for word in words) and "\n" not in line and len(line) <= 200, line
-    assert told(error) == (line, False) and not is_wrong_input(error)
+    assert describe_error(error) == (line, False) and not is_wrong_input(error)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_file_that_grows_too_large_is_named_and_the_last_one_kept(tmp_path):
     checkpoint.save(step=1, loss=1.0, **state)
     for write in (
         lambda: checkpoint.save(step=2, loss=1.0, **state),
-        lambda: features.save_tensors(path, {"x": torch.ones(10_000)}),
+        lambda: save_tensors(path, {"x": torch.ones(10_000)}),
     ):
         with pytest.raises(OSError) as error, limit(resource.RLIMIT_FSIZE, 5000):
             write()
@@ -133,7 +133,7 @@ def test_a_file_that_grows_too_large_is_named_and_the_last_one_kept(tmp_path):
     ],
 )
 def test_how_a_worker_ended_and_why(code, words):
-    assert all(word in ending(code) for word in words), ending(code)
+    assert all(word in describe_exit(code) for word in words), describe_exit(code)
 
 
 @pytest.mark.parametrize("error", [EOFError(), BrokenPipeError()])
@@ -149,7 +149,7 @@ def test_a_worker_that_cannot_be_forked(error, monkeypatch):
     monkeypatch.setattr(context, "Process", Process)
     monkeypatch.setattr(devices.multiprocessing, "get_context", lambda name: context)
     with pytest.raises(RuntimeError, match="no worker can be started on cpu, since"):
-        Worker(torch.device("cpu"), preload="ditexp.run.job")
+        Worker(torch.device("cpu"))
 
 
 def test_the_end_of_the_fork_server_prints_no_traceback():
@@ -187,18 +187,16 @@ def no_room(*_, **__):
 
 
 def test_features_that_cannot_be_kept_are_used_all_the_same(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(notices, "_said", set())
     expected = extract(DigitsImages(), DigitsFeature(), tmp_path / "roomy").pool
-    monkeypatch.setattr(features, "write_tensors", no_room)
+    monkeypatch.setattr("ditexp.files.tensors.write_tensors", no_room)
     found = extract(DigitsImages(), DigitsFeature(), tmp_path / "full").pool
     assert torch.equal(found, expected)
     (notice,) = caplog.messages
-    assert f"features are not kept in {tmp_path / 'full'}" in notice and "No space left on device" in notice
+    assert f"features cannot be cached in {tmp_path / 'full'}" in notice and "No space left on device" in notice
     assert not [path for path in (tmp_path / "full").rglob("*") if path.is_file()]
 
 
 def test_exact_paths_that_cannot_be_kept_or_read_are_found_again(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(notices, "_said", set())
     paths = Paths(*(torch.ones(2) for _ in Paths._fields))
     assert kept(tmp_path / "a", lambda: paths) is paths and kept(tmp_path / "a", no_room).half.tolist() == [1, 1]
     (tmp_path / "a").write_bytes(b"damaged")

@@ -20,7 +20,8 @@ from ditexp.condition.unconditional import Unconditional
 from ditexp.core import class_names
 from ditexp.data import Digits
 from ditexp.evaluate import __main__ as evaluate
-from ditexp.evaluate.evaluator import Evaluator, check_labels
+from ditexp.evaluate.checks import check_labels
+from ditexp.evaluate.evaluator import Evaluator
 from ditexp.feature.digits import DigitsFeature
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.metric.label_accuracy import LabelAccuracy
@@ -114,7 +115,7 @@ def store_of(meaning: LabelMeaning | None, root: Path = Path("nowhere")) -> Samp
         (LabelMeaning((0, 1), 10, DIGITS), None),
         (LabelMeaning((0, 4), 5, DIGITS[:5]), None),  # a part of the classes, under their own numbers
         (LabelMeaning((0, 1), 10), None),
-        (LabelMeaning((0, 1), 2), ["the model has 2 classes, feature=digits 10"]),
+        (LabelMeaning((0, 1), 2), ["the model has 2 classes and feature=digits 10"]),
         (LabelMeaning((0, 1), 2, ("3", "8")), ["class 0 is 3 to the model, but 0 to feature=digits"]),
         (LabelMeaning((0, 2), 3, ("0", "1", "10")), ["class 2 is 10 to the model, but 2 to feature=digits"]),
         (LabelMeaning((0, 4), 10, DIGITS[:4]), ["class 4 is without a name to the model"]),
@@ -185,7 +186,6 @@ def test_captions_are_the_names_of_classes():
 def judge(tmp_path, monkeypatch, capsys):
     """Judge a set of four digits by label_accuracy in this process: exit code and output."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ditexp.terminal.notices._said", set())
 
     def run(about: dict, meaning: LabelMeaning | None = None):
         store, images = store_of(meaning, Path("outputs/samples")), np.zeros((4, 8, 8, 1), np.uint8)

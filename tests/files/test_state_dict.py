@@ -8,16 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ditexp.condition.labels import Balanced
 from ditexp.feature.digits import BUNDLED, DigitsFeature
 from ditexp.files.state_dict import state_dict_of
-from ditexp.guidance.none import NoGuidance
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.sampler import Sampler
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.heun import Heun
-from ditexp.task.generate import Generate
 from tests.conftest import refused
+from tests.helpers.samplers import sampler_of
 from tests.model.test_dit import network
 
 WEIGHTS = network().state_dict()
@@ -43,9 +39,7 @@ def has(found: PretrainedDiT, weights: dict) -> bool:
 
 
 def samples(found: PretrainedDiT) -> torch.Tensor:
-    facts = {"seed": 0, "device": torch.device("cpu")}
-    sampler = Sampler(found, Heun(), Uniform(steps=2), NoGuidance(), Balanced(), Generate(), **facts)
-    return sampler.images(range(3))[0]
+    return sampler_of(found, Heun(), steps=2).images(range(3))[0]
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
@@ -166,7 +160,7 @@ def test_a_feature_networks_weights_are_read_as_a_models_are(tmp_path, caplog):
     with refused(["several networks"]):
         twice = {key: 2 * value for key, value in state.items()}
         state_dict_of({"ema": state, "model": twice}, name="x", kind="a network", anchor="head.weight")
-    with refused(["other.safetensors is no digits classifier: head.bias is (3,), not (10,)"]):
+    with refused(["other.safetensors is not a digits classifier: head.bias is (3,), not (10,)"]):
         DigitsFeature(weights=saved(tmp_path / "other.safetensors", state | {"head.bias": torch.zeros(3)}))
 
 

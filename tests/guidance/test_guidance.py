@@ -22,10 +22,13 @@ from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
+from ditexp.meter import Meter
 from ditexp.model.analytic import GaussianMixture
+from ditexp.network import Network, Still
 from ditexp.noise import noise
-from ditexp.run.cell import build_component, identify
-from ditexp.sampler import CountedModel, Sampler
+from ditexp.run.components import build_component
+from ditexp.run.identity import identify
+from ditexp.sampler import Sampler, bind
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
@@ -72,7 +75,7 @@ class Recording:
 
 
 def sampler(guidance, solver=Euler(), *, model=MODEL, schedule=Uniform(10), **options) -> Sampler:  # noqa: B008
-    return Sampler(
+    return bind(
         model=model,
         solver=solver,
         schedule=schedule,
@@ -89,8 +92,8 @@ def start(indices) -> tuple[torch.Tensor, Condition, list[int]]:
     return noise(0, indices, SHAPE).double(), Condition(torch.tensor(indices) % 3), list(indices)
 
 
-def counted(model=MODEL) -> CountedModel:
-    return CountedModel(model, Cost(), torch.device("cpu"))
+def counted(model=MODEL) -> Network:
+    return Network(model, Meter(torch.device("cpu")))
 
 
 def evaluate(guidance, x, t, condition):
@@ -265,7 +268,7 @@ def test_an_adaptive_solver_pays_for_the_samples_within(interval):
     unconditional = sorted(time for time, label in rows if label == 3)
     assert unconditional == [time for time in conditional if 0.3 <= time < 0.7]
     assert 0 < len(unconditional) < len(conditional)
-    assert len(conditional) == s.cost.velocity_rows and len(rows) == s.cost.network_rows
+    assert len(conditional) == s.meter.cost.velocity_rows and len(rows) == s.meter.cost.network_rows
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -278,8 +281,7 @@ def test_steps_are_the_steps_of_any_grid(schedule, dtype):
         for low, high in ((0, 1), (1, 2), (steps // 3, steps // 2 + 1), (steps - 2, steps), (0, steps)):
             guidance = ClassifierFree(weight=1.0, interval=[low, high], interval_in="steps")
             s = sampler(guidance, schedule=grid)
-            still = lambda model: lambda x, t, condition: torch.zeros_like(x)  # noqa: E731
-            s.counted_model = replace(s.counted_model, forward_of=still)
+            s = replace(s, network=Still(s.model, s.meter))
             s.integrate(x, Condition(torch.zeros(1, dtype=torch.int64)), [0])
             assert s.take_cost().network_rows == steps + high - low
 
@@ -309,7 +311,7 @@ def test_the_cost_is_known_beforehand_without_the_network(kind, solver):
     expected.integrate(*start([0]))
     model = Forbidden(num_classes=3, shape=SHAPE)
     evaluations = sampler(KINDS[kind](**settings), solver, model=model).evaluations()
-    assert evaluations == (expected.cost.velocity_rows, expected.cost.network_rows)
+    assert evaluations == (expected.meter.cost.velocity_rows, expected.meter.cost.network_rows)
 
 
 # Zero-init
@@ -422,8 +424,8 @@ def test_both_models_are_counted(solver):
     model, weak = Recording(), Recording(WEAK)
     s = sampler(Autoguidance(weight=1.0, weak=weak, interval=[0.3, 0.7]), solver, model=model)
     s.integrate(*start(range(3)))
-    assert len(model.times) == s.cost.velocity_rows
-    assert len(weak.times) == s.cost.network_rows - s.cost.velocity_rows
+    assert len(model.times) == s.meter.cost.velocity_rows
+    assert len(weak.times) == s.meter.cost.network_rows - s.meter.cost.velocity_rows
     assert sorted(weak.times) == sorted(time for time in model.times if 0.3 <= time < 0.7)
     assert 3 not in weak.labels
 
@@ -443,7 +445,7 @@ def test_both_models_are_moved_and_run_at_the_precision():
     s.prepare(4)
     assert model.device == weak.device == s.device
     assert model.low and weak.low
-    assert replace(s.cost, preparation_seconds=0.0) == Cost()  # the first use is not counted as sampling
+    assert replace(s.meter.cost, preparation_seconds=0.0) == Cost()  # the first use is not counted as sampling
 
 
 def test_the_weak_model_is_loaded_once_a_process():
@@ -597,8 +599,7 @@ def test_steps_that_are_not_there(guidance, solver, words):
 @pytest.mark.parametrize(
     ("scale", "effect"), [(-0.5, "drives the velocity past"), (0, "draws"), (0.5, "draws the velocity towards")]
 )
-def test_guidance_the_other_way_round_is_told(kind, scale, effect, caplog, monkeypatch):
-    monkeypatch.setattr("ditexp.terminal.notices._said", set())
+def test_guidance_the_other_way_round_is_told(kind, scale, effect, caplog):
     KINDS[kind](scale=scale).check(MODEL)
     worse = "the velocity of the weaker model" if kind == "autoguidance" else "the unconditional velocity"
     (message,) = caplog.messages
@@ -628,4 +629,4 @@ def test_a_guidance_of_ones_own_needs_bind_only():
     s.prepare(2)
     x, condition, indices = start(range(3))
     s.integrate(x, condition, indices)
-    assert s.cost.network_rows == s.cost.velocity_rows == 30
+    assert s.meter.cost.network_rows == s.meter.cost.velocity_rows == 30

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from ditexp.condition.labels import Balanced
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
 from ditexp.metric.trajectory import POINTS, Trajectory, exact_paths, rms
@@ -20,10 +19,10 @@ from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
 from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
-from ditexp.task.generate import Generate
+from tests.helpers.samplers import in_float64, sampler_of
 from tests.solver.test_sampling import SOLVERS
 
-ODE = [solver for solver in SOLVERS if not getattr(solver, "stochastic", False)]
+ODE = [solver for solver in SOLVERS if not solver.stochastic]
 SMALL = ("num_samples=16", "batch_size=16", "metric=trajectory", "metric.trajectory.samples=16")
 
 
@@ -33,18 +32,7 @@ def model() -> GaussianMixture:
 
 
 def sampler(model, solver, *, steps: int = 64, guidance=NoGuidance()) -> Sampler:  # noqa: B008
-    made = Sampler(
-        model=model,
-        solver=solver,
-        schedule=Uniform(steps),
-        guidance=guidance,
-        conditioner=Balanced(),
-        task=Generate(),
-        seed=0,
-        device=torch.device("cpu"),
-    )
-    made.noise = lambda indices: Sampler.noise(made, indices).double()  # so that errors are the solver's
-    return made
+    return in_float64(sampler_of(model, solver, steps=steps, guidance=guidance))
 
 
 def compare(made: Sampler, cache: Path, *, tolerance: float = 1e-10) -> tuple[dict, dict]:

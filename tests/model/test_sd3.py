@@ -25,9 +25,9 @@ from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.compat import DiffusersFlow
 from ditexp.solver.euler import Euler
-from ditexp.task.generate import Generate
 from ditexp.values import Condition
 from tests.conftest import refused
+from tests.helpers.samplers import sampler_of as sampler_of_parts
 
 PROMPTS = ["a red seven", "two", "a handwritten one"]
 TOKENS = 12  # of T5
@@ -132,8 +132,8 @@ def both(request, folder) -> tuple[StableDiffusion3, Callable]:
 
 def sampler_of(model: StableDiffusion3, *, steps: int = 2, scale: float = 4.0) -> Sampler:
     schedule = DiffusersFlow(steps=steps, shift=3.0)
-    parts = (model, Euler(), schedule, ClassifierFree(scale=scale), Prompts(prompts=PROMPTS), Generate())
-    return Sampler(*parts, seed=0, device=torch.device("cpu"))
+    guidance, conditioner = ClassifierFree(scale=scale), Prompts(prompts=PROMPTS)
+    return sampler_of_parts(model, Euler(), schedule=schedule, guidance=guidance, conditioner=conditioner)
 
 
 # ---- The same as diffusers' pipeline

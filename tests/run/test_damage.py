@@ -1,4 +1,4 @@
-"""Files of ditexp's own that are damaged: the next run makes them again and says so, readers name them and go on."""
+"""Damaged files in an outputs folder: the next run makes them again and says so; readers name them and continue."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from PIL import Image
 
 from ditexp.cli.command import packaged
 from ditexp.files.records import misfit
-from ditexp.report import read_results, study_results, write_report
-from ditexp.report.grids import is_picture, side_by_side
-from ditexp.report.html.page import embed
-from ditexp.report.table import Table
-from ditexp.run import cell, job, sweep
+from ditexp.outputs import Outputs
+from ditexp.report.html.embedding import embed
+from ditexp.report.picture_files import is_picture
+from ditexp.report.plots.side_by_side import side_by_side
+from ditexp.report.reading import read_results, study_results
+from ditexp.report.writing import write_report
+from ditexp.result import Result
+from ditexp.run import cell, job
+from ditexp.run.outcome import save_result, saved_result
+from ditexp.run.settings import without_hydra
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
-from ditexp.terminal import notices
 from ditexp.values import Cost
 from tests.conftest import files_of, refused
+from tests.helpers.results import results_of, table_of
 
 FEW = ("num_samples=8", "batch_size=8", "steps=2", "solver=euler", "devices=cpu:1", "resamples=0", "tracker=none")
-
-
-@pytest.fixture(autouse=True)
-def all_notices(monkeypatch):
-    monkeypatch.setattr(notices, "_said", set())
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -43,12 +43,13 @@ def composed(*overrides: str) -> DictConfig:
 
 @cache
 def built(outputs: Path, *overrides: str) -> cell.Cell:
-    return cell.build(sweep.without_hydra(composed(f"outputs={outputs}", *(overrides or ["metric=[inception_score]"]))))
+    return cell.build(without_hydra(composed(f"outputs={outputs}", *(overrides or ["metric=[inception_score]"]))))
 
 
 def run(outputs: Path, *overrides: str) -> dict:
     settings = {"solver": "euler", "steps": 2}
-    return job.run(built(outputs, *overrides).cfg, settings=settings, title="euler", command="python -m ditexp.run")
+    cell = built(outputs, *overrides)
+    return job.run(cell, settings=settings, title="euler", command="python -m ditexp.run").to_json()
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ DAMAGE = {
 
 
 def without(*names: str):
-    """Damages a JSON object by leaving these keys out, the last one within the others."""
+    """Damages a JSON file by removing a key: the last name, inside the objects that the others lead to."""
 
     def damage(path: Path) -> None:
         found = part = json.loads(path.read_text())
@@ -129,16 +130,18 @@ OF_RESULTS = {
 
 @pytest.mark.parametrize("damage", DAMAGE | OF_RESULTS)
 def test_a_damaged_result_is_none(damage, original, tmp_path, caplog):
-    path = Path(shutil.copy(only(original / "results", "*.json"), tmp_path))
-    done = replace(built(original), result_path=path)
-    assert done.result() == json.loads(path.read_text())
+    done = replace(built(original), outputs=Outputs(tmp_path))
+    path = done.outputs.result(done.id)
+    path.parent.mkdir()
+    shutil.copy(only(original / "results", "*.json"), path)
+    assert done.result() == Result.from_json(json.loads(path.read_text()))
     (DAMAGE | OF_RESULTS)[damage](path)
     assert done.result() is None
     (line,) = caplog.messages
     assert str(path) in line and "scored again" in line and "\n" not in line
 
 
-def test_a_cell_without_its_result_is_judged_again(outputs):
+def test_a_cell_without_its_result_is_scored_again(outputs):
     path = only(outputs / "results", "*.json")
     before, samples = json.loads(path.read_text()), files_of(outputs / "samples")
     replace_with_folder(path)
@@ -159,7 +162,7 @@ OF_SETS = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE | OF_SETS)
-def test_a_damaged_set_json_is_written_anew(damage, tmp_path, caplog):
+def test_a_damaged_set_json_is_written_again(damage, tmp_path, caplog):
     store = set_of_three(tmp_path)
     path = store.folder / "set.json"
     before = path.read_text()
@@ -167,7 +170,7 @@ def test_a_damaged_set_json_is_written_anew(damage, tmp_path, caplog):
     assert store.begin(ABOUT) and path.read_text() == before and not store.begin(ABOUT)
     assert any(f"{path} is damaged" in line for line in caplog.messages)
     (DAMAGE | OF_SETS)[damage](path)
-    if damage not in ("without command", "with an edited identity"):  # which readers do without, or can't tell
+    if damage not in ("without command", "with an edited identity"):  # readers do not notice these
         with refused([str(path), "is damaged", "the run that made the set mends it"]):
             SampleStore.find(store.folder)
 
@@ -182,7 +185,7 @@ def test_a_damaged_set_json_of_a_complete_set_is_mended(outputs):
         assert json.loads(path.read_text())[name] == before[name]
 
 
-def test_a_mended_set_is_as_large_as_its_blocks_tell(tmp_path):
+def test_a_mended_set_is_as_large_as_its_blocks_are_many(tmp_path):
     large = set_of_three(tmp_path)
     small = SampleStore(tmp_path, identity=large.identity, num_samples=8)
     for damage in (Path.unlink, DAMAGE["null"]):
@@ -222,7 +225,7 @@ def test_a_block_of_a_damaged_manifest_is_absent(damage, tmp_path):
 
 
 def test_a_block_under_the_name_of_another_is_absent(tmp_path):
-    """Its file and its manifest are whole; one of an earlier version does not say which block it is."""
+    """Its file and its manifest are intact. A manifest of an earlier version does not record the block's number."""
     store = set_of_three(tmp_path)
     for path in (store.path(1), store.manifest_path(1)):
         path.rename(str(path).replace("000001", "000002"))
@@ -323,7 +326,7 @@ def test_a_picture_whose_samples_were_deleted_is_left_out(outputs, tmp_path, cap
     assert result["cached"] is True
     said = [line for line in caplog.messages if str(grid) in line]
     assert len(said) == 1 and "were deleted: it is left out" in said[0]
-    report = write_report([result], tmp_path / "report", title="x")
+    report = write_report(results_of([result]), tmp_path / "report", title="x")
     assert report.paths["samples.png"] is None and "data:image" in report.paths["report.html"].read_text()
 
 
@@ -335,8 +338,8 @@ def test_a_damaged_picture_is_left_out_of_a_report(damage, original, tmp_path, c
     Image.new("RGB", (40, 40)).save(whole)
     cells = [result | {"id": name, "grid": str(grid)} for name, grid in (("a", path), ("b", whole))]
     cells[1]["settings"] = result["settings"] | {"steps": 9}
-    table = Table.of(cells)
-    assert side_by_side(table) and [Path(name).name for name in embed(cell["grid"] for cell in cells)] == ["whole.png"]
+    table = table_of(cells)
+    assert side_by_side(table) and list(embed([path, whole])) == [whole]
     if damage not in ("missing", "a folder", "a pipe"):  # which are absent
         assert any(f"{path} is damaged" in line for line in caplog.messages)
 
@@ -360,25 +363,25 @@ def test_a_report_leaves_out_what_it_cannot_read(damage, original, tmp_path, cap
         (runs / name).mkdir(parents=True)
         (runs / name / "cell.json").write_text(json.dumps(result | {"id": name, "study": "a"}))
     (DAMAGE | OF_RESULTS)[damage](runs / "1" / "cell.json")
-    left = [result["id"] for result in read_results(runs)]
-    if damage in ("of another id", "of another set"):  # which a folder of runs can't tell
+    left = [result.id for result in read_results(runs)]
+    if damage in ("of another id", "of another set"):  # a folder of runs does not show that
         return
-    assert left == ["2"] == [result["id"] for result in study_results(tmp_path, "a")]
+    assert left == ["2"] == [result.id for result in study_results(Outputs(tmp_path), "a")]
     assert any("1/cell.json is damaged" in line for line in caplog.messages)
 
 
 def test_a_cell_whose_result_cannot_be_read_has_failed(tmp_path):
     cfg = composed("hydra.sweep.subdir=0")
     (tmp_path / "cell.json").write_text("null")
-    result = sweep.left_by(cfg, tmp_path)
-    assert result["status"] == "failed" and "cell.json is damaged" in result["error"]
+    result = saved_result(cfg, tmp_path)
+    assert result.status == "failed" and "cell.json is damaged" in result.error
     replace_with_folder(tmp_path / "cell.json")
-    sweep.leave(result, sweep.without_hydra(cfg), tmp_path)
-    assert sweep.left_by(cfg, tmp_path) == result
+    save_result(result, without_hydra(cfg), tmp_path)
+    assert saved_result(cfg, tmp_path) == result
 
 
 def test_a_folder_of_another_set_is_moved_aside(outputs, caplog):
-    """Its blocks are whole, and yet of other images."""
+    """Its blocks are intact, but of other images."""
     ours = only(outputs / "samples", "*")
     samples = files_of(ours)
     shutil.rmtree(ours)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import ditexp.sampler
+import ditexp.meter
 from ditexp.condition.labels import Balanced
 from ditexp.condition.unconditional import Unconditional
 from ditexp.data import Digits
@@ -21,8 +21,8 @@ from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.network import Padded
-from ditexp.run.cell import build_for_sampling, sampling_identity
-from ditexp.sampler import Sampler
+from ditexp.run.components import build_for_sampling
+from ditexp.sampler import Sampler, bind
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5
@@ -67,7 +67,7 @@ ADAPTIVE = [Dopri5(**LOOSE), StepDoubling(method=Heun(), **LOOSE)]
 def sampler(solver, guidance, task, **settings) -> Sampler:
     defaults = {"model": MODEL, "conditioner": Unconditional() if isinstance(task, Edit) else Balanced()}
     fixed = {"schedule": Uniform(STEPS), "seed": 0, "device": torch.device("cpu")}
-    return Sampler(solver=solver, guidance=guidance, task=task, **defaults | fixed | settings)
+    return bind(solver=solver, guidance=guidance, task=task, **defaults | fixed | settings)
 
 
 def name(component) -> str:
@@ -183,8 +183,8 @@ def test_only_padded_sets_have_another_id(tmp_path):
         for solver in ("heun", "dopri5"):
             for compiled in ("false", "true"):
                 cfg = compose("config", [f"solver={solver}", f"compile={compiled}", f"outputs={tmp_path}"])
-                made, _ = build_for_sampling(cfg, torch.device("cpu"))
-                found[solver, compiled] = sampling_identity(cfg, made).get("network_batches")
+                _, store = build_for_sampling(cfg, torch.device("cpu"))
+                found[solver, compiled] = store.identity.get("network_batches")
     assert found == dict.fromkeys(found) | {("dopri5", "true"): "padded"}
 
 
@@ -206,7 +206,7 @@ class Stopwatch:
 def test_reading_and_conditions_are_told_apart(task, monkeypatch):
     """By a stopwatch that the network moves by 1, conditions by 1,000 and images by 1,000,000."""
     watch = Stopwatch()
-    monkeypatch.setattr(ditexp.sampler, "time", watch)
+    monkeypatch.setattr(ditexp.meter, "time", watch)
 
     class Slow(Digits):
         def __getitem__(self, index):

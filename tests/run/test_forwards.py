@@ -43,7 +43,7 @@ def test_what_is_spent_is_what_was_asked_for(ditexp, tmp_path):
         result = json.loads(path.read_text())
         costs[result["settings"]["solver"]] = (result["settings"]["steps"], result["cost"]["forwards"])
     assert costs == {"heun": (4, 8), "heun3": (2, 6)}
-    assert "Heun3 spends 6 of forwards=8: a step more costs more" in command.output
+    assert "Heun3 uses 6 of forwards=8" in command.output
     again = ditexp("-m", *SMALL, "solver=heun", "steps=4")
     assert again.code == 0 and "nothing was sampled" in again.output
 
@@ -53,7 +53,7 @@ def test_what_is_spent_is_what_was_asked_for(ditexp, tmp_path):
     [
         (("solver=dopri5", "forwards=8"), ("forwards=8", "don't act on an adaptive solver")),
         (("schedule=explicit", "schedule.points=[0,1]", "forwards=8"), ("forwards=8", "a schedule without steps")),
-        (("solver=rk4", "forwards=3"), ("forwards=3 doesn't pay for one step, which takes 4",)),
+        (("solver=rk4", "forwards=3"), ("forwards=3 is not enough for one step, which needs 4",)),
         (("forwards=0",), ("forwards=0", "at least 1")),
         (("forwards=ten",), ("forwards=ten", "whole number")),
     ],

@@ -1,4 +1,4 @@
-"""What a sample is depends on its seed and index; how fast it is made doesn't matter."""
+"""A sample depends on its seed and index, not on batches, workers or interruptions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ditexp.condition.labels import Balanced, Random
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.sampler import Sampler
+from ditexp.sampler import Sampler, bind
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
@@ -30,7 +30,7 @@ def model() -> PretrainedDiT:
 
 
 def sampler(model, *, guidance=NoGuidance(), conditioner=Balanced(), steps=20, **options) -> Sampler:  # noqa: B008
-    return Sampler(
+    return bind(
         model=model,
         solver=Heun(),
         schedule=Uniform(steps),
@@ -53,8 +53,8 @@ def test_batch_size_changes_nothing_but_last_bits(model, guidance):
         start = torch.cat([s.noise(batch) for batch in batches])
         images, labels = (torch.cat(parts) for parts in zip(*[s.images(batch) for batch in batches]))
         made[batch_size] = start, labels, images.int()
-        assert s.cost.images == 64 and s.cost.velocity_rows == 64 * 40
-        assert s.cost.network_rows == s.cost.velocity_rows * (1 if guidance == NoGuidance() else 2)
+        assert s.meter.cost.images == 64 and s.meter.cost.velocity_rows == 64 * 40
+        assert s.meter.cost.network_rows == s.meter.cost.velocity_rows * (1 if guidance == NoGuidance() else 2)
     for batch_size in (1, 7):
         assert torch.equal(made[batch_size][0], made[64][0])
         assert torch.equal(made[batch_size][1], made[64][1])
@@ -68,7 +68,7 @@ def test_batch_size_changes_nothing_but_last_bits(model, guidance):
     ids=lambda solver: solver[0],
 )
 def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_path):
-    """An ODE solver of fixed steps and an adaptive one, also interrupted and resumed."""
+    """With fixed and adaptive steps, interrupted and resumed."""
     cell = (*solver, "num_samples=520", "batch_size=130", "metric=[]")
 
     def made(*names: str, devices: str) -> dict[str, bytes]:
@@ -95,7 +95,7 @@ def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_p
 
 @pytest.mark.slow
 def test_samples_show_the_digit_asked_for(model):
-    """Judged by an SVC on pixels, which has no part in ditexp; 5,000 samples are measured in the model card."""
+    """According to an SVC on pixels, independent of ditexp. The model card has the number for 5,000 samples."""
     images, labels = sampler(model, steps=25).images(range(300))
     digits = load_digits()
     judge = SVC(gamma="scale", C=10.0).fit(digits.images.reshape(-1, 64) / 16, digits.target)
@@ -116,4 +116,4 @@ def test_counted_evaluations_are_those_of_a_real_run(model):
     s = sampler(model, guidance=ClassifierFree(scale=2.5), steps=3)
     assert s.evaluations() == (6.0, 12.0)
     s.images(range(4))
-    assert (s.cost.velocity_rows / 4, s.cost.network_rows / 4) == (6.0, 12.0)
+    assert (s.meter.cost.velocity_rows / 4, s.meter.cost.network_rows / 4) == (6.0, 12.0)

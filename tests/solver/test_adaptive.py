@@ -17,7 +17,7 @@ from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
-from ditexp.sampler import Sampler
+from ditexp.sampler import Sampler, bind
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.adams import AdamsBashforth
@@ -45,7 +45,7 @@ def model() -> GaussianMixture:
 
 
 def sampler(model, solver, *, guidance=NoGuidance(), steps: int = 4000) -> Sampler:  # noqa: B008
-    return Sampler(
+    return bind(
         model=model,
         solver=solver,
         schedule=Uniform(steps),
@@ -80,8 +80,8 @@ def test_the_error_falls_with_the_tolerance(pair, guidance, model):
     for tolerance in (1e-3, 1e-5, 1e-7, 1e-9):
         s = sampler(model, pair(rtol=tolerance, atol=tolerance), guidance=guidance)
         errors.append(error(s.integrate(x, condition, indices), truth))
-        costs.append(s.cost.velocity_rows)
-        assert s.cost.network_rows == costs[-1] * (1 if guidance == NoGuidance() else 2)
+        costs.append(s.meter.cost.velocity_rows)
+        assert s.meter.cost.network_rows == costs[-1] * (1 if guidance == NoGuidance() else 2)
     print(errors, costs)
     assert all(tight < loose / 10 for loose, tight in itertools.pairwise(errors))
     assert costs == sorted(costs)

@@ -15,7 +15,7 @@ from ditexp.condition.labels import Balanced
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
-from ditexp.sampler import Sampler
+from ditexp.sampler import Sampler, bind
 from ditexp.schedule.cosine import Cosine
 from ditexp.schedule.quadratic import Quadratic
 from ditexp.schedule.uniform import Uniform
@@ -311,7 +311,7 @@ def test_a_step_near_the_data_multiplies_by_the_factor_in_the_docs(t):
 
 
 def sampler(solver, steps: int = 10) -> Sampler:
-    return Sampler(
+    return bind(
         model=GaussianMixture(num_classes=3, components=2, shape=(1, 4, 4)),
         solver=solver,
         schedule=Uniform(steps),
@@ -370,7 +370,7 @@ def test_what_ten_steps_evaluate(solver, evaluations):
     s = sampler(solver)
     assert s.evaluations() == (evaluations, evaluations)
     samples(s, range(6))
-    assert s.cost.velocity_rows == s.cost.network_rows == 6 * evaluations
+    assert s.meter.cost.velocity_rows == s.meter.cost.network_rows == 6 * evaluations
 
 
 @pytest.mark.parametrize(("solver", "ode"), [(EulerMaruyama, Euler()), (StochasticHeun, Heun(correct_last=False))])

@@ -23,9 +23,8 @@ from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.run.cell import identify
+from ditexp.run.identity import identify
 from ditexp.sampler import Sampler
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
 from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
@@ -33,16 +32,17 @@ from ditexp.solver.rk4 import RK4
 from ditexp.task.edit import Edit, to_change
 from ditexp.values import Condition
 from tests.conftest import refused
+from tests.helpers.samplers import sampler_of
 from tests.solver.test_sampling import SOLVERS, component
 
-ODE = [solver for solver in SOLVERS if not getattr(solver, "stochastic", False)]
+ODE = [solver for solver in SOLVERS if not solver.stochastic]
 
 
 class Images:
     """x_1 = m + s x_0 of a mixture with one component a class: `count` images, the classes in turn."""
 
     def __init__(self, model: GaussianMixture, count: int, dtype: torch.dtype = torch.float64):
-        self.num_classes, self.identity = model.num_classes, {"data": "of the mixture"}
+        self.num_classes, self.class_names, self.identity = model.num_classes, (), {"data": "of the mixture"}
         self.labels = torch.arange(count) % model.num_classes
         draw = torch.Generator().manual_seed(1)
         self.noise = torch.randn(count, *model.sample_shape, generator=draw, dtype=torch.float64)
@@ -58,7 +58,8 @@ class Images:
 class TextMixture:
     """The mixture under prompts: each word is a class, the empty prompt none."""
 
-    num_classes, has_null = 0, True
+    num_classes, class_names, has_null = 0, (), True
+    identity = {"model": "text mixture"}  # noqa: RUF012
 
     def __init__(self, model: GaussianMixture, words: list[str]):
         self.model, self.words = model, [*words, ""]
@@ -97,7 +98,7 @@ def two_peaks() -> GaussianMixture:
 
 
 def sampler(model, edit, conditioner, *, solver=RK4(), steps=64, guidance=NoGuidance()) -> Sampler:  # noqa: B008
-    return Sampler(model, solver, Uniform(steps), guidance, conditioner, edit, seed=0, device=torch.device("cpu"))
+    return sampler_of(model, solver, steps=steps, guidance=guidance, conditioner=conditioner, task=edit)
 
 
 def rms(difference: torch.Tensor) -> float:
@@ -218,7 +219,7 @@ def test_prompts_say_what_becomes_of_images():
     assert labels.tolist() == [2, 2, 2]
     expected = data.images + narrow().means[2, 0] - narrow().means[data.labels, 0]
     assert (edited - expected).abs().max() < 1e-8
-    assert edit.picture(made, made.model.decode(edited)).rows == ["two"] * 2  # what is one already stays
+    assert edit.sheet(made, made.model.decode(edited)).rows == ["two"] * 2  # what is one already stays
 
 
 def test_a_given_tensor_is_added_to_the_noise(tmp_path):
@@ -345,7 +346,7 @@ def test_figures_and_picture():
     nowhere = sampler(model, edit, Unconditional())
     assert "target_share" not in edit.scores(nowhere, Samples(pixels, 6), classes, None)
 
-    sheet = edit.picture(made, pixels)
+    sheet = edit.sheet(made, pixels)
     assert sheet.images.shape == (8, 4, 1, 2, 2)
     assert sheet.rows == [f"{label} -> {(label + 1) % 3}" for label in (0, 1, 2, 0, 1, 0, 1, 2)]
     before, _, back, after = sheet.images.unbind(1)
@@ -361,8 +362,8 @@ def test_only_images_that_are_to_change_count():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"strength": math.nan, "direction": {0: 1}}, ("task.strength=nan", "finite number")),
-        ({"strength": "much", "direction": {0: 1}}, ("task.strength=much", "finite number")),
+        ({"strength": math.nan, "direction": {0: 1}}, ("task.strength=nan", "give a number")),
+        ({"strength": "much", "direction": {0: 1}}, ("task.strength=much", "give a number")),
         ({"strength": 2}, ("task.strength=2", "give task.direction")),
         ({"count": 0, "direction": {0: 1}}, ("task.count=0", "at least 1")),
         ({"guided": "yes"}, ("task.guided=yes", "true or false")),

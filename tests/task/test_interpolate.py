@@ -25,17 +25,18 @@ from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise, slerp
 from ditexp.report.grids import film
-from ditexp.run.cell import identify
-from ditexp.run.job import as_numbers
+from ditexp.result import Result
+from ditexp.run.identity import identify
+from ditexp.run.judge import as_numbers
 from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.euler_maruyama import EulerMaruyama
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
 from ditexp.task.interpolate import Interpolate
 from tests.conftest import refused
 from tests.helpers.offline_wandb import read_runs
+from tests.helpers.samplers import sampler_of
 
 SHARES = torch.linspace(0, 1, 11, dtype=torch.float64)
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53  # the relative error of one rounding
@@ -165,16 +166,7 @@ def test_a_path_does_not_depend_on_its_batch():
 
 
 def sampler(model, task, *, guidance=NoGuidance(), conditioner=Balanced(), solver=Heun(), steps=4) -> Sampler:  # noqa: B008
-    return Sampler(
-        model=model,
-        solver=solver,
-        schedule=Uniform(steps),
-        guidance=guidance,
-        conditioner=conditioner,
-        task=task,
-        seed=0,
-        device=torch.device("cpu"),
-    )
+    return sampler_of(model, solver, steps=steps, guidance=guidance, conditioner=conditioner, task=task)
 
 
 @pytest.fixture(scope="module")
@@ -205,8 +197,13 @@ def text(tmp_path_factory):
 def begun(made: Sampler, indices) -> tuple[torch.Tensor, ditexp.values.Condition, list[int]]:
     """What a task integrates from."""
     given = []
-    made.integrate = lambda x, condition, indices: given.append((x, condition, list(indices))) or x
-    made.task(made, indices)
+
+    class Recording(Sampler):
+        def integrate(self, x, condition, indices):
+            given.append((x, condition, list(indices)))
+            return x
+
+    made.task(Recording(**vars(made)), indices)
     return given[0]
 
 
@@ -319,9 +316,10 @@ def test_frames_of_a_path_share_the_noise_of_an_sde():
     ("settings", "words"),
     [
         *[
-            ({"frames": frames}, [f"task.frames={frames}", "from 2 to 256"])
-            for frames in (1, 0, -3, 257, 2.5, True, "11")
+            ({"frames": frames}, [f"task.frames={frames}", "give a whole number of at least 2"])
+            for frames in (1, 0, -3, 2.5, True, "11")
         ],
+        ({"frames": 257}, ["task.frames=257", "at most 256"]),
         ({"of": "label"}, ["task.of=label", "noise, condition, both"]),
         ({"of": None}, ["task.of=None", "noise, condition, both"]),
     ],
@@ -333,7 +331,7 @@ def test_bad_settings(settings, words):
 
 def test_settings_enter_the_id():
     assert identify(Interpolate()) == {
-        "class": "ditexp.task.interpolate.Interpolate",
+        "class": "Interpolate",
         "frames": 11,
         "of": "noise",
     }
@@ -422,7 +420,7 @@ def test_what_is_no_whole_path_is_left_out(told):
     for count in (3, 4, 5):
         scores = as_numbers(task.scores(None, Samples(images, count), None, None))
         assert scores == {"path_ratio": pytest.approx(7 / 5)}
-    assert [line[:43] for line in told] == ["path_ratio is of 1 whole paths of 3 frames;"] * 2
+    assert [line[:43] for line in told] == ["path_ratio covers 1 whole paths of 3 frames"] * 2
 
 
 def test_a_path_that_ends_where_it_began_has_no_ratio(told):
@@ -434,26 +432,26 @@ def test_a_path_that_ends_where_it_began_has_no_ratio(told):
     assert as_numbers(found) == {"path_ratio": pytest.approx(7 / 5)}
     assert found["path_ratio"].values.isnan().tolist() == [True, True, True, False, True, True]
     assert task.scores(None, Samples(images, 3), None, None) == {}
-    assert told == [f"path_ratio leaves out 1 of {n} paths, whose ends are the same image" for n in (2, 1)]
+    assert told == [f"path_ratio leaves out 1 of {n} paths: both ends are the same image" for n in (2, 1)]
 
 
 @pytest.mark.parametrize("of", ["noise", "both"])
 def test_the_picture(of, digits):
     images = torch.arange(35, dtype=torch.uint8).view(35, 1, 1, 1).expand(-1, 1, 8, 8)
     task = Interpolate(frames=3, of=of)
-    sheet = task.picture(sampler(digits, task), images)
+    sheet = task.sheet(sampler(digits, task), images)
     assert sheet.images.shape == (9, 3, 1, 8, 8) and sheet.images[:, :, 0, 0, 0].flatten().tolist() == list(range(27))
     assert sheet.moving and list(sheet.columns) == ["0", "0.5", "1"]
     pairs = ["0 to 1", "2 to 3", "4 to 5", "6 to 7", "8 to 9"]
     assert list(sheet.rows) == ([] if of == "noise" else pairs + pairs[:4])
-    assert len(task.picture(sampler(digits, task), images[:8]).images) == 2
+    assert len(task.sheet(sampler(digits, task), images[:8]).images) == 2
 
 
 def test_the_film_goes_there_and_back(digits, tmp_path):
     """Frames with hard pixels of their own grey, the ends longer, for ever."""
     images = torch.randint(256, (44, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     task = Interpolate()
-    sheet = task.picture(sampler(digits, task), images)
+    sheet = task.sheet(sampler(digits, task), images)
     film(sheet, tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as gif:
         assert gif.n_frames == 20 and gif.info["loop"] == 0
@@ -508,7 +506,7 @@ def log_offline(result: dict, folder: Path, monkeypatch) -> bytes:
         monkeypatch.setenv(name, str(folder / name))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     tracker = tracking.WandbTracker(folder=folder, mode="offline")
-    tracker.log_cell(result)
+    tracker.log_cell(Result.from_json(result))
     tracker.close()
     run = read_runs(folder)[result["id"]]
     assert run.summary["digits/path_ratio"] == result["metrics"]["path_ratio"]
@@ -522,8 +520,8 @@ def read(path: Path) -> dict:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["task.frames=1"], "task.frames=1: give a whole number from 2 to 256"),
-        (["num_samples=10"], "num_samples=10: this task takes 11 or more"),
+        (["task.frames=1"], "task.frames=1: give a whole number of at least 2"),
+        (["num_samples=10"], "num_samples=10: this task needs 11 or more"),
         (["task.of=both", "model=analytic"], "task.of=both, but this model has no conditions between two"),
     ],
 )

@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ditexp.condition.labels import Balanced
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
@@ -20,9 +19,8 @@ from ditexp.model.analytic import GaussianMixture
 from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise, step_noise, task_noise
-from ditexp.run.cell import identify
+from ditexp.run.identity import identify
 from ditexp.sampler import Sampler
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.rk4 import RK4
@@ -31,6 +29,7 @@ from ditexp.task.progressive import Progressive
 from ditexp.train.objective import FlowMatching
 from ditexp.values import Condition, Solution
 from tests.conftest import refused
+from tests.helpers import samplers as helpers
 
 BUNDLED = Path(__file__).parents[2] / "ditexp" / "weights" / "digits_dit.safetensors"
 
@@ -42,7 +41,8 @@ class Pixels:
     """
 
     sample_shape, image_shape, size_multiple = (1, 8, 8), (8, 8, 1), 2
-    num_classes, has_null, m, d = 10, True, 0.25, 0.5
+    num_classes, class_names, has_null, m, d = 10, (), True, 0.25, 0.5
+    identity = {"model": "pixels"}  # noqa: RUF012
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         t = t.view(-1, 1, 1, 1)
@@ -63,15 +63,8 @@ class Pixels:
 
 
 def sampler_of(task, *, model=None, solver=None, steps: int = 10, guidance=None) -> Sampler:
-    return Sampler(
-        model=model or Pixels(),
-        solver=solver or Euler(),
-        schedule=Uniform(steps),
-        guidance=guidance or NoGuidance(),
-        conditioner=Balanced(),
-        task=task,
-        seed=3,
-        device=torch.device("cpu"),
+    return helpers.sampler_of(
+        model or Pixels(), solver or Euler(), steps=steps, guidance=guidance or NoGuidance(), task=task, seed=3
     )
 
 
@@ -191,7 +184,7 @@ def test_what_it_costs_is_counted_through_all_stages(digits):
     assert sampler_of(Progressive(sizes=[4, 6], restart=[0.5, 0.7])).evaluations() == (18, 18)
     adaptive = sampler_of(task, model=digits, solver=Dopri5(rtol=0.1, atol=0.1))
     adaptive.images(range(4))
-    assert adaptive.cost.accepted.total() == 2 * 4 and adaptive.evaluations() is None
+    assert adaptive.meter.cost.accepted.total() == 2 * 4 and adaptive.evaluations() is None
 
 
 def test_guidance_that_holds_samples_still(digits):
@@ -203,7 +196,7 @@ def test_guidance_that_holds_samples_still(digits):
     sampler.task(sampler, [0])
     assert [grid for _, grid, _ in recorder.calls] == [[0.25, 0.5, 0.75, 1], [0.5, 0.75, 1]]
     early = Progressive(sizes=[4], restart=0.2)
-    with refused(["task.restart=[0.2]", "up to t = 0.25"]):
+    with refused(["task.restart=[0.2]", "until t = 0.25"]):
         early.check(sampler_of(early, steps=4, guidance=guidance))
 
 
@@ -212,16 +205,16 @@ def test_the_picture_shows_every_stage_the_result_and_the_direct_sample(digits):
     images, _ = sampler_of(Progressive(sizes=[4], restart=0.5), model=digits).images(range(12))
     direct, _ = sampler_of(Generate(), model=digits).images(range(10))
     with torch.inference_mode():
-        sheet = sampler.task.picture(sampler, images)
+        sheet = sampler.task.sheet(sampler, images)
     assert sheet.images.shape == (10, 4, 1, 8, 8)
     assert list(sheet.columns) == ["4 x 4", "t = 0.5", "8 x 8", "direct"]
     assert torch.equal(sheet.images[:, 2], images[:10]) and torch.equal(sheet.images[:, 3], direct)
     small = sheet.images[:, 0]
     assert torch.equal(small, small[..., ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3))
-    assert sampler.cost.network_rows == 0  # what it takes is no cost of the samples
+    assert sampler.meter.cost.network_rows == 0  # what it takes is no cost of the samples
     only_one = sampler_of(Progressive(sizes=[], restart=0.5), model=digits)
     with torch.inference_mode():
-        assert list(only_one.task.picture(only_one, images).columns) == ["8 x 8", "direct"]
+        assert list(only_one.task.sheet(only_one, images).columns) == ["8 x 8", "direct"]
 
 
 def test_one_time_for_all_stages_is_a_list_of_it():

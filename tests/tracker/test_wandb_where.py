@@ -7,6 +7,7 @@ import functools
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import wandb
@@ -15,7 +16,8 @@ from PIL import Image
 from wandb.sdk import wandb_setup
 
 from ditexp.cli.command import register_with_hydra
-from ditexp.run import sweep
+from ditexp.result import Result, Status
+from ditexp.run.checking import check
 from ditexp.tracker import destination, service, writer
 from ditexp.tracker.memory import opened
 from ditexp.tracker.wandb import WandbTracker
@@ -40,10 +42,17 @@ ONLINE = destination.Destination(
 )
 
 
-def cell(id: str, status: str = "done", **more) -> dict:
-    settings = {"model": "digits", "solver": "heun", "steps": 20}
-    about = {"study": "solvers", "settings": settings, "sample_id": "9b", "num_samples": 4, "metrics": {"fid": 3.0}}
-    return {"id": id, "status": status, **about, **more}
+def cell(id: str, status: Status = "done", **more: Any) -> Result:
+    return Result(
+        id=id,
+        status=status,
+        study="solvers",
+        settings={"model": "digits", "solver": "heun", "steps": 20},
+        sample_id="9b",
+        num_samples=4,
+        metrics={"fid": 3.0},
+        **more,
+    )
 
 
 @pytest.fixture
@@ -51,7 +60,7 @@ def log(tmp_path, monkeypatch, caplog):
     """log(cell, ...) logs as one command does, and gives the lines that it prints."""
     caplog.set_level("INFO", "ditexp")
 
-    def run(*cells: dict, folder: Path = tmp_path / "wandb", **settings) -> list[str]:
+    def run(*cells: Result, folder: Path = tmp_path / "wandb", **settings) -> list[str]:
         caplog.clear()
         monkeypatch.setattr(service, "_attempts", ["online", "offline", "offline"])
         service._refused.clear()
@@ -80,10 +89,10 @@ def use(monkeypatch, server: WandbServer) -> None:
 
 
 @pytest.fixture
-def picture(tmp_path) -> str:
+def picture(tmp_path) -> Path:
     """Rows of history come with pictures: a run that is sent twice has one more."""
     Image.new("RGB", (4, 4)).save(tmp_path / "grid.png")
-    return str(tmp_path / "grid.png")
+    return tmp_path / "grid.png"
 
 
 def test_memory_tells_servers_accounts_projects_and_runs_apart(tmp_path, monkeypatch):
@@ -120,7 +129,7 @@ def test_another_server_gets_everything_and_the_same_one_nothing(log, server, pi
     assert log(*cells) == [f"W&B: {page} (sent: 2 cells)"]
     requests, before = server.requests, state(server)
     assert log(*cells) == [f"W&B: already on {page}: 2 cells"]
-    assert log(*cells, cell("c")) == [f"W&B: {page} (sent: 1 cell; there before: 2 cells)"]
+    assert log(*cells, cell("c")) == [f"W&B: {page} (sent: 1 cell; already there: 2 cells)"]
     assert requests < server.requests and {**state(server), "c": None} == {**before, "c": None}
     with WandbServer() as other:
         use(monkeypatch, other)
@@ -186,7 +195,7 @@ def test_a_key_that_the_server_does_not_know_is_of_the_server(log, server):
 
 
 def test_a_server_that_refuses_every_run_is_asked_no_more(log, server, monkeypatch):
-    monkeypatch.setattr(service, "REFUSALS", 2)
+    monkeypatch.setattr(service, "MAX_REFUSALS", 2)
     server.refused = dict.fromkeys("abc", 403)
     lines = log(cell("a"), cell("b"), cell("c"))
     assert [line[:30] for line in lines[:2]] == ["W&B: cell heun-20 (run a) stay", "W&B: cell heun-20 (run b) stay"]
@@ -384,7 +393,7 @@ def test_a_sweep_asks_its_tracker_first(tmp_path, monkeypatch):
     with initialize_config_dir(version_base="1.3", config_dir=str(test_wandb.CONF.parent)):
         cfg = compose("config", overrides=["steps=0", "tracker.project=a/b", f"outputs={tmp_path}"])
     with refused(["'a/b'", "tracker.project or WANDB_PROJECT"]):
-        sweep.check({"a cell": cfg})
+        check({"a cell": cfg})
 
 
 @pytest.mark.parametrize(("mode", "level"), [("auto", "INFO"), ("online", "WARNING")])

@@ -1,0 +1,156 @@
+"""A worker's side of the pipe: the process that makes blocks for as long as its parent lives, and what it reports.
+
+The messages in both directions are values: `MakeBlock` from the parent, the others from the worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import torch
+
+from ditexp.cli.shortage import ENDINGS, NO_THREADS, shortage
+from ditexp.run.blocks import Block, BlockMaker, SetSpec
+
+
+@dataclass(frozen=True)
+class MakeBlock:
+    """To a worker: make a block of this set."""
+
+    spec: SetSpec
+    block: int
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """From a worker: it has made `images` more images of a block."""
+
+    block: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Idle:
+    """From a worker: it can make another block; it may still be writing the last one."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """From a worker: a block is complete on disk."""
+
+    block: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """From a worker: a block could not be made or written.
+
+    error: one line. is_final: whether another attempt would fail in the same way.
+    """
+
+    block: int
+    error: str
+    is_final: bool
+
+
+class ParentLink:
+    """The worker's end of the pipe. The process ends when the other end closes, that is, when the parent is gone."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._sending = connection, threading.Lock()
+        self._inbox: queue.SimpleQueue[MakeBlock] = queue.SimpleQueue()
+
+    def start(self) -> None:
+        """Raises RuntimeError if no thread can be started."""
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def receive(self) -> MakeBlock:
+        return self._inbox.get()
+
+    def send(self, message: Advanced | Idle | Written | Failed) -> None:
+        with self._sending, suppress(OSError):  # the parent is gone, which `_listen` notices
+            self._connection.send(message)
+
+    def _listen(self) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                self._inbox.put(self._connection.recv())
+        os._exit(1)
+
+
+def serve(connection: Connection, device: torch.device) -> None:
+    """The main loop of a worker: make the blocks that the parent sends, and write each while making the next."""
+    settle_process(device)
+    link, writer = ParentLink(connection), ThreadPoolExecutor(1)
+    try:
+        link.start()
+        writing = writer.submit(int)  # starts its thread now
+    except RuntimeError:
+        os._exit(NO_THREADS)
+    spec: SetSpec | None = None
+    maker: BlockMaker | None = None
+    while True:
+        order = link.receive()
+        if order.spec != spec:
+            spec, maker = order.spec, None  # frees the last set's memory before the next one loads
+        try:
+            maker = maker or order.spec.block_maker(device)
+            block = maker.make(order.block, lambda images, number=order.block: link.send(Advanced(number, images)))
+        except Exception as error:
+            writing.result()
+            link.send(Failed(order.block, *describe_error(error)))
+            continue
+        writing.result()  # at most two blocks are in memory
+        writing = writer.submit(write, maker, block, link)
+        maker.extract(block)
+        link.send(Idle())
+
+
+def settle_process(device: torch.device) -> None:
+    """Leave signals and notices to the parent, and the cores to the other workers."""
+    sys.excepthook = sys.__excepthook__
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C and batch systems signal every process: the parent decides
+    logging.getLogger("ditexp").disabled = True  # the parent has printed every notice already
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(1)
+
+
+def write(maker: BlockMaker, block: Block, link: ParentLink) -> None:
+    try:
+        maker.write(block)
+    except Exception as error:
+        link.send(Failed(block.number, *describe_error(error)))
+    else:
+        link.send(Written(block.number))
+
+
+def describe_error(error: Exception) -> tuple[str, bool]:
+    """An error in one line, and whether another attempt would fail in the same way."""
+    if os.environ.get("DITEXP_DEBUG") == "1":
+        traceback.print_exception(error)
+    if short := shortage(error):
+        return short, False
+    text = " ".join(str(error).split())
+    is_plain = isinstance(error, ValueError | ArithmeticError | RuntimeError | OSError) and text
+    return text if is_plain else f"{type(error).__name__}: {text}", isinstance(error, ValueError | ArithmeticError)
+
+
+def describe_exit(code: int | None) -> str:
+    """How a process ended, by its exit code, and what that most likely means."""
+    if code is None:
+        return "has not ended"
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return f"{how}: {ENDINGS[code]}" if code in ENDINGS else how
