@@ -24,7 +24,7 @@ from ditexp.provenance import provenance
 RUNS, FILES, SIDE = 3, 50_000, 8
 MEASURE = """
 import sys, time
-from ditexp.images import FolderImages
+from ditexp.images.folder import FolderImages
 
 def seconds():
     begin = time.perf_counter()

@@ -18,7 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import SVC
 
 from ditexp.feature.digits import DigitsFeature
-from ditexp.images import DigitsImages
+from ditexp.images.digits import DigitsImages
 from ditexp.metric.fid import FrechetDistance
 from ditexp.values import Features
 

@@ -7,13 +7,12 @@ velocity is v = x_1 - x_0 and whose samples solve dx/dt = v(x, t) (Liu et al. 20
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ditexp.values import Condition, Features, LabelMeaning, PerSample, Solution
+from ditexp.values import Condition, LabelMeaning, Solution
 
 # Part of the id of every sample set. Raise it when a change to the built-in solvers, schedules, guidance, noise or
 # models changes pixels, so that old sets are not reused for the new numerics.
@@ -240,7 +239,8 @@ class Feature(Protocol):
     """A network whose outputs the metrics compare.
 
     channels: 1 or 3, the channels of its input. judges_labels: whether its logits are over the classes that samples
-    are made with. outputs: which of pool, logits and spatial it has, and the width of each.
+    are made with. class_names: the names of these classes; empty if unknown. outputs: which of pool, logits and
+    spatial it has, and the width of each.
     identity: JSON-able facts that determine its outputs (sha256 of the weights, resize).
     """
 
@@ -250,6 +250,8 @@ class Feature(Protocol):
     def channels(self) -> int: ...
     @property
     def judges_labels(self) -> bool: ...
+    @property
+    def class_names(self) -> Sequence[str]: ...
     @property
     def outputs(self) -> dict[str, int]: ...
     @property
@@ -299,34 +301,3 @@ class Task(Protocol):
     def units(self, indices: Sequence[int]) -> Sequence[int] | None:
         """The unit that each sample belongs to; samples of different units are independent. None: all are."""
         return None
-
-
-class Metric(Protocol):
-    """A pure function of features, independent of batch size and device.
-
-    uses: the output of the network that it is computed from: pool, logits or spatial.
-    reference: what it needs of the reference: "images", "statistics" (which images also give) or None.
-    """
-
-    uses: str
-    reference: str | None
-
-    def check(self, *, fake: int, real: int | None) -> None:
-        """Raise ValueError if there are too few samples or reference images (None: unknown or no reference)."""
-        ...
-
-    def __call__(self, fake: Features, real: Features | None) -> dict[str, float]: ...
-
-
-class Comparison(Protocol):
-    """A metric of how samples are made and not of images: it integrates some of them itself."""
-
-    def check(self, solver: Solver) -> None:
-        """Raise ValueError if this solver cannot be compared."""
-        ...
-
-    def compare(
-        self, sampler, *, batch_size: int, identity: dict, cache: Path, advance: Callable[[int], None]
-    ) -> tuple[dict[str, float | PerSample], dict]:
-        """Scores, and JSON-able details beside them."""
-        ...

@@ -1,4 +1,7 @@
-"""Training data: map-style data sets of (image (C, H, W) float32 in [-1, 1], label in [0, num_classes))."""
+"""Data sets for training and editing: items are (image, label), or (image, caption) for models of text.
+
+Images are (C, H, W) float32 in [-1, 1]; labels are () int64 in [0, num_classes).
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from ditexp.files.content import digest
-from ditexp.images import FolderImages
+from ditexp.images.folder import FolderImages
 from ditexp.terminal.notices import notice
 
 
-class Digits(Dataset):
-    """scikit-learn's 1,797 handwritten digits, (1, 8, 8); ink 0..16 becomes -1..1."""
+class Digits(Dataset[tuple[Tensor, Tensor]]):
+    """scikit-learn's 1,797 handwritten digits, (1, 8, 8), with pixel values 0 to 16 scaled to [-1, 1]."""
 
     num_classes = 10
     class_names: ClassVar[list[str]] = [str(digit) for digit in range(10)]
     identity: ClassVar[dict] = {"data": "scikit-learn digits"}
 
-    def __init__(self):
+    def __init__(self) -> None:
         digits = load_digits()
         self.images = torch.from_numpy(digits.images).float()[:, None] / 8 - 1
         self.labels = torch.from_numpy(digits.target).long()
@@ -63,8 +66,16 @@ def caption(phrasing: str, digit: int) -> str:
     return phrasing.format(word=WORDS[digit], number=digit)
 
 
-class CaptionedDigits(Digits):
-    """Every digit under every phrasing: (image, caption)."""
+class CaptionedDigits(Dataset[tuple[Tensor, str]]):
+    """Every image of `Digits` with each of the phrasings: (image, caption). labels: those of the images, (1797,)."""
+
+    num_classes = Digits.num_classes
+    class_names: ClassVar[list[str]] = Digits.class_names
+    identity: ClassVar[dict] = Digits.identity
+
+    def __init__(self) -> None:
+        digits = Digits()
+        self.images, self.labels = digits.images, digits.labels
 
     def __len__(self) -> int:
         return len(self.labels) * len(PHRASINGS)
@@ -75,15 +86,18 @@ class CaptionedDigits(Digits):
         return self.images[image], caption(PHRASINGS[phrasing], digit)
 
 
-class ImageFolder(Dataset):
-    """A folder of class folders; or of images without labels, which all are -1. Images are upright, as EXIF says.
+class ImageFolder(Dataset[tuple[Tensor, Tensor]]):
+    """A folder with a subfolder for each class, or with images alone, whose labels are all -1.
 
-    size: side in pixels that every image must have, or with resize is brought to. channels: 1 takes files of mode L, 3
-    of mode RGB. Labels: see `numbered`. Raises ValueError for files whose headers tell another mode or size, or that
-    cannot be read, all of them in one error; for one beside class folders, and for a class folder without images.
+    Images are turned upright as their EXIF orientation says. path: the folder. size: the side of every image in pixels.
+    channels: 1 accepts files of mode L, 3 files of mode RGB. resize: whether to resize images to `size` (bicubic).
+    `labels_of` says which label each class folder gets.
+
+    Raises ValueError that lists all files that cannot be read or whose headers show another mode or size. It also
+    raises ValueError for images beside class folders, and for class folders without images.
     """
 
-    def __init__(self, *, path: str, size: int, channels: int = 3, resize: bool = False):
+    def __init__(self, *, path: str, size: int, channels: int = 3, resize: bool = False) -> None:
         self.images = FolderImages(path, channels, upright=True, settings="data")
         self.size, self.resize = (size, size), resize
         self.images.check(None if resize else self.size, same_size=not resize)
@@ -94,7 +108,7 @@ class ImageFolder(Dataset):
             for inside in paths:
                 if len(inside.parts) < 2:
                     raise ValueError(f"{Path(path) / inside} is in no class folder: move it into one, or remove it")
-            numbers = numbered(Path(path), self._class_folders({inside.parts[0] for inside in paths}))
+            numbers = labels_of(Path(path), self._class_folders({inside.parts[0] for inside in paths}))
             self.labels = torch.tensor([numbers[inside.parts[0]] for inside in paths])
             names = {number: name for name, number in numbers.items()}
             self.class_names = [names.get(label, str(label)) for label in range(max(names) + 1)]
@@ -105,7 +119,7 @@ class ImageFolder(Dataset):
 
     @property
     def identity(self) -> dict:
-        """Of the files' contents, however they are named above this folder."""
+        """What determines the images and labels; where the folder is does not matter."""
         facts = {"data": self.images.fingerprint(), "size": self.size[0], "resize": self.resize, "upright": True}
         return facts | {"labels": digest(self.labels.tolist())}
 
@@ -117,7 +131,7 @@ class ImageFolder(Dataset):
         return torch.from_numpy(pixels).permute(2, 0, 1) / 127.5 - 1, self.labels[index]
 
     def _class_folders(self, with_images: Collection[str]) -> list[str]:
-        """The names of all class folders: an empty one that doesn't count would shift the labels of later ones."""
+        """The names of all class folders. Raises ValueError for an empty one: skipping it would shift later labels."""
         names = [entry.name for entry in os.scandir(self.images.path) if entry.is_dir() and entry.name[0] != "."]
         for name in sorted(set(names) - set(with_images)):
             folder = self.images.path / name
@@ -127,36 +141,38 @@ class ImageFolder(Dataset):
         return names
 
 
-LARGEST_LABEL = 999_999
+MAX_LABEL = 999_999
 
 
-def numbered(path: Path, names: Collection[str]) -> dict[str, int]:
-    """The labels of the class folders below a path: their numbers where all names are numbers, else in order of text.
+def labels_of(path: Path, names: Collection[str]) -> dict[str, int]:
+    """The label of each class folder below a path, by its name.
 
-    A number is a label whether or not the smaller ones are there, so that parts of a data set keep its labels. Raises
-    ValueError for two names of one number, and for numbers that are no labels.
+    If all names are numbers, these are the labels, even if smaller numbers are missing; so a part of a data set keeps
+    its labels. Otherwise the folders are numbered in alphabetical order. Raises ValueError if two names are the same
+    number, and for numbers above MAX_LABEL.
     """
     if not all(is_number(name) for name in names):
         labels = {name: label for label, name in enumerate(sorted(names))}
         if odd := [name for name, label in labels.items() if is_number(name) and int(name) != label]:
             notice(
-                f"{path}: not all class folders are numbers, so they are numbered in the order of their names: "
+                f"{path}: not all class folders are numbers, so they are numbered in alphabetical order: "
                 f"{odd[0]} is label {labels[odd[0]]}"
             )
         return labels
     labels = {name: int(name) for name in sorted(names, key=lambda name: (int(name), name))}
     for name, after in itertools.pairwise(labels):
         if labels[name] == labels[after]:
-            raise ValueError(f"{path}: the class folders {name} and {after} are one number: rename one")
-    if labels[after := max(labels, key=labels.get)] > LARGEST_LABEL:
+            raise ValueError(f"{path}: the class folders {name} and {after} are the same number: rename one")
+    highest = max(labels, key=lambda name: labels[name])
+    if labels[highest] > MAX_LABEL:
         raise ValueError(
-            f"{path}: the class folder {after} is no label, but where all names are numbers they are the labels: "
-            f"rename it, to a number up to {LARGEST_LABEL} or to a word"
+            f"{path}: all class folders are numbers and so are the labels, but {highest} is too large: rename it to a "
+            f"number up to {MAX_LABEL}, or to a word"
         )
-    if missing := sorted(set(range(max(labels.values()))) - set(labels.values())):
+    if missing := sorted(set(range(labels[highest])) - set(labels.values())):
         notice(
-            f"{path}: class folders are numbers, which are the labels, and {len(missing)} of the labels 0 to "
-            f"{max(labels.values())} {'has' if len(missing) == 1 else 'have'} no folder: "
+            f"{path}: all class folders are numbers and so are the labels; {len(missing)} of the labels 0 to "
+            f"{labels[highest]} {'has' if len(missing) == 1 else 'have'} no folder: "
             f"{', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''}"
         )
     return labels
@@ -166,20 +182,20 @@ def is_number(name: str) -> bool:
     return name.isascii() and name.isdigit()
 
 
-class ShuffledBatches(Sampler):
-    """Batches of indices from step `start` to `stop`, every epoch in an order of its own keyed by (seed, epoch).
+class ShuffledBatches(Sampler[list[int]]):
+    """The batches of indices of steps `start` to `stop` - 1. Each epoch's order is keyed by (seed, epoch).
 
-    Step s is the same batch whether training ran through or was resumed at s.
+    Step s has the same batch whether training ran through or was resumed.
     """
 
-    def __init__(self, *, length: int, batch_size: int, seed: int, start: int, stop: int):
+    def __init__(self, *, length: int, batch_size: int, seed: int, start: int, stop: int) -> None:
         self.length, self.batch_size, self.seed, self.start, self.stop = length, batch_size, seed, start, stop
 
     def __len__(self) -> int:
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
-        epoch, order = -1, None
+        epoch, order = -1, np.empty(0, dtype=np.int64)
         for step in range(self.start, self.stop):
             batch = []
             for position in range(step * self.batch_size, (step + 1) * self.batch_size):

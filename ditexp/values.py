@@ -104,6 +104,10 @@ class Features:
     gaussians: Mapping[str, Gaussian] = field(default_factory=dict)
     labels: Tensor | None = None
 
+    def output(self, name: str) -> Tensor | None:
+        """One of the network's outputs for each image, by its name: pool, logits or spatial."""
+        return {"pool": self.pool, "logits": self.logits, "spatial": self.spatial}[name]
+
     def take(self, rows: Tensor) -> Features:
         """The features of some of the images, int64 rows. Known statistics describe all images and are left out."""
         parts = (None if part is None else part[rows] for part in (self.pool, self.logits, self.spatial, self.labels))

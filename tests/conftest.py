@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ditexp.cli.command import register_with_hydra
+from ditexp.terminal.notices import NOTICES
 from tests.helpers import commands
 
 # One thread a process: two torch processes of two threads each on two cores are several times slower than one.
@@ -42,6 +43,13 @@ def pytest_collection_modifyitems(items) -> None:
 def same_random_numbers():
     """Whatever tests ran before in the same process."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def forget_notices() -> Callable[[], None]:
+    """Every test gets each notice anew, and again once it calls this."""
+    NOTICES.reset()
+    return NOTICES.reset
 
 
 @pytest.fixture(autouse=True)

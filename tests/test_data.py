@@ -74,8 +74,8 @@ def test_a_number_among_words_is_no_label(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["1", "01", "2"], ["the class folders 01 and 1 are one number"]),
-        (["20240101", "20240102"], ["20240102 is no label", "up to 999999"]),
+        (["1", "01", "2"], ["the class folders 01 and 1 are the same number"]),
+        (["20240101", "20240102"], ["20240102 is too large", "up to 999999"]),
     ],
 )
 def test_numbers_that_are_no_labels(tmp_path, names, words):

@@ -8,8 +8,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ditexp.files import content
-from ditexp.images import DigitsImages, FolderImages, NpzImages, TorchvisionImages
+from ditexp.files import stamps
+from ditexp.images.digits import DigitsImages
+from ditexp.images.folder import FolderImages
+from ditexp.images.npz import NpzImages
+from ditexp.images.torchvision import TorchvisionImages
 from tests.conftest import refused
 
 RGB = np.random.default_rng(0).integers(0, 256, (600, 6, 5, 3), dtype=np.uint8)
@@ -154,7 +157,7 @@ def test_torchvisions_grey_is_repeated_and_other_modes_are_refused(cifar10):
 
 def test_a_torchvision_data_set_is_known_by_its_pixels(cifar10, tmp_path_factory, monkeypatch):
     root, _ = cifar10
-    monkeypatch.setattr(content, "SETTLED", -(10**12))  # files count as old at once
+    monkeypatch.setattr(stamps, "SETTLED", -(10**12))  # files count as old at once
     source = TorchvisionImages("CIFAR10", root, {"train": False})
     copy = shutil.copytree(root, tmp_path_factory.mktemp("copy"), dirs_exist_ok=True)
     (copy / "another data set").write_bytes(b"")

@@ -209,8 +209,9 @@ def lines_of(error: Exception | str) -> list[str]:
 def by_setting(path: str) -> str:
     """The setting that led to a path: one that was typed, or outputs, below which everything lies if not."""
     typed = [argument.partition("=") for argument in sys.argv[1:] if "=" in argument]
-    keys = [key for key, _, value in typed if value and Path(path).is_relative_to(value.strip("'\""))]
-    if keys or Path(path).is_relative_to("outputs"):
+    place = Path(path).absolute()
+    keys = [key for key, _, value in typed if value and place.is_relative_to(Path(value.strip("'\"")).absolute())]
+    if keys or place.is_relative_to(Path("outputs").absolute()):
         return f", by {keys[-1] if keys else 'outputs'}=..."
     return ""
 

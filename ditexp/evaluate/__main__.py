@@ -23,7 +23,9 @@ from ditexp.evaluate.evaluator import Evaluator, protocol_of
 from ditexp.evaluate.extraction import feature_cache
 from ditexp.files.atomic import atomic, make_way
 from ditexp.files.content import digest
-from ditexp.images import FolderImages, ImageSource, NpzImages
+from ditexp.images.folder import FolderImages
+from ditexp.images.npz import NpzImages
+from ditexp.images.source import ImageSource
 from ditexp.provenance import provenance
 from ditexp.report.tables.column import MISSING
 from ditexp.report.tables.comparability import describe_reference

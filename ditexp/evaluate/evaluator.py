@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ditexp.core import Feature, Metric, class_names
+from ditexp.core import Feature
 from ditexp.evaluate.extraction import are_kept, check_channels, extract, folder_of
 from ditexp.evaluate.uncertainty import deviations
-from ditexp.images import ImageSource
+from ditexp.images.source import ImageSource
+from ditexp.metric.base import Metric
 from ditexp.reference import Reference, StatisticsFile, gaussians_of, reference_features, to_extract
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
@@ -56,7 +57,7 @@ class Evaluator:
             yield f"{', '.join(self.metrics)}: no network to judge by: choose feature=inception, dinov2 or digits"
             return
         for name, metric in self.metrics.items():
-            if needs_labels(metric):
+            if metric.needs_labels:
                 try:
                     check_labels(images, self.feature)
                 except ValueError as error:
@@ -171,7 +172,7 @@ class Evaluator:
             if self.reference is not None:
                 real = reference_features(self.reference, self.feature, cache, progress=bar, **self.needs)
             fake = extract(images, self.feature, cache, outputs=self.outputs, progress=bar, limit=count)
-            if resamples or any(needs_labels(metric) for metric in self.metrics.values()):  # else, no set need be read
+            if resamples or any(metric.needs_labels for metric in self.metrics.values()):  # else, no set need be read
                 fake = dataclasses.replace(fake, labels=self._labels(images, count))
         scores: dict[str, float] = {}
         for metric in self.metrics.values():
@@ -184,7 +185,7 @@ class Evaluator:
 
     def _labels(self, images: ImageSource, count: int) -> torch.Tensor | None:
         labels = images.labels() if isinstance(images, SampleStore) else None
-        if labels is None and (needy := [name for name, metric in self.metrics.items() if needs_labels(metric)]):
+        if labels is None and (needy := [name for name, metric in self.metrics.items() if metric.needs_labels]):
             raise ValueError(f"{images.name} have no labels: leave out {', '.join(needy)}")
         return None if labels is None else torch.from_numpy(labels[:count])
 
@@ -212,10 +213,6 @@ def error_of(source: ImageSource | Reference | None) -> str | None:
     return None
 
 
-def needs_labels(metric: Metric) -> bool:
-    return getattr(metric, "needs_labels", False)
-
-
 def check_labels(images: ImageSource, feature: Feature) -> None:
     """Raise ValueError unless the images have labels, and these are of the network's classes."""
     if not isinstance(images, SampleStore) or not feature.judges_labels:
@@ -225,7 +222,7 @@ def check_labels(images: ImageSource, feature: Feature) -> None:
         raise ValueError(meaning.why_not)
     if wrong := [label for label in meaning.classes if not 0 <= label < count]:
         raise ValueError(f"there are samples of class {wrong[0]}, but {judge} knows classes 0 to {count - 1}")
-    names, known = dict(enumerate(meaning.names)), class_names(feature)
+    names, known = dict(enumerate(meaning.names)), feature.class_names
     if known and names:
         if others := [label for label in meaning.classes if names.get(label) != known[label]]:
             name = names.get(others[0], "without a name")

@@ -18,9 +18,10 @@ from torch import Tensor
 from ditexp.core import Feature
 from ditexp.files.atomic import atomic
 from ditexp.files.content import digest
+from ditexp.files.image import BLOCK_SIZE
 from ditexp.files.reading import parse_json, unfit
 from ditexp.files.tensors import opened_tensors, write_tensors
-from ditexp.images import BLOCK_SIZE, ImageSource
+from ditexp.images.source import ImageSource
 from ditexp.terminal.notices import notice
 from ditexp.terminal.progress import Bar
 from ditexp.values import Features

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.core import Metric
+from ditexp.metric.base import Metric
 from ditexp.terminal.notices import without_notices
 from ditexp.values import Features, PerSample
 

@@ -1,1 +1,1 @@
-"""The networks that images are judged by."""
+"""Feature networks: what metrics see of images."""

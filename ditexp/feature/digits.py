@@ -1,4 +1,4 @@
-"""The bundled feature network: a small classifier of 8x8 digits whose last hidden layer judges images."""
+"""The bundled feature network: a small classifier of 8x8 digits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DigitsClassifier(nn.Module):
 
     num_classes = 10
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
             nn.Conv2d(1, 32, 3, padding=1),
@@ -42,15 +42,15 @@ class DigitsClassifier(nn.Module):
 
 
 class DigitsFeature:
-    """Features of the bundled classifier, for 8x8 grey images; its numbers compare with no other network's.
+    """The bundled classifier: its last hidden layer and its logits, for 8x8 grey images.
 
-    weights: a safetensors file of ditexp.train's, which may hold the names of its classes. Raises ValueError if it is
-    missing or of another network.
+    Its scores cannot be compared with scores of other feature networks. weights: a safetensors file that ditexp.train
+    wrote; it may hold the names of the classes. Raises ValueError if it is missing or belongs to another network.
     """
 
     name, channels, judges_labels = "digits", 1, True
 
-    def __init__(self, *, weights: str = str(BUNDLED)):
+    def __init__(self, *, weights: str = str(BUNDLED)) -> None:
         if not Path(weights).is_file():
             raise ValueError(f"feature.weights={weights} is not a file")
         self.network = DigitsClassifier()
@@ -59,17 +59,17 @@ class DigitsFeature:
                 state = load_file(weights)
         except (SafetensorError, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"feature.weights={weights} is no digits classifier ({reason})") from None
+            raise ValueError(f"feature.weights={weights} is not a digits classifier ({reason})") from None
         name = f"feature.weights={weights}"
         state = state_dict_of(state, name=name, kind="a digits classifier", anchor="head.weight")
         if wrong := misfit(state, self.network.state_dict()):
-            raise ValueError(f"{name} is no digits classifier: {wrong}")
+            raise ValueError(f"{name} is not a digits classifier: {wrong}")
         self.network.load_state_dict(state)
         self.network.eval()
         with safe_open(weights, "pt") as file:
             names = json.loads((file.metadata() or {}).get("class_names", "[]"))
         is_bundled = Path(weights).resolve() == BUNDLED
-        self.class_names = [str(digit) for digit in range(10)] if is_bundled else names
+        self.class_names: list[str] = [str(digit) for digit in range(10)] if is_bundled else names
         self.outputs = {"pool": 64, "logits": 10}
         self.identity = {"network": "digits classifier, 64 features", "sha256": sha256}
         self.device = torch.device("cpu")
@@ -80,7 +80,7 @@ class DigitsFeature:
         return self
 
     def load(self) -> None:
-        """Nothing is left to do: the weights are read when it is made."""
+        """Does nothing: the weights are read by the constructor."""
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> dict[str, Tensor]:

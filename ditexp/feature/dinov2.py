@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from ditexp.feature.precision import full_float32
 from ditexp.feature.resize import rgb
 from ditexp.feature.weights import Weights
-from ditexp.files.content import changed, digest, files_below, hashes
+from ditexp.files.content import changed, digest, hashes
+from ditexp.files.stamps import files_below
 from ditexp.files.state_dict import misfit
 
 URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"
@@ -23,15 +25,16 @@ SIZE, MEAN, STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class DINOv2:
-    """pool: the 1024 features of DINOv2 ViT-L/14's class token, of RGB images prepared as EDM2 does.
+    """DINOv2 ViT-L/14. pool: the 1024 features of its class token. RGB images are preprocessed as in EDM2.
 
-    repository: a clone of facebookresearch/dinov2, whose code builds the network; None gets it through torch.hub.
+    repository: a clone of facebookresearch/dinov2, whose code builds the network; None downloads it through torch.hub.
     weights: path of dinov2_vitl14_pretrain.pth; None downloads it into torch.hub's folder on first use.
-    batch_size: images per network call; changes no result.
+    batch_size: images per network call; it does not change results.
     Raises ValueError for a repository or weights that don't exist.
     """
 
     name, channels, judges_labels = "dinov2", 3, False
+    class_names: Sequence[str] = ()
 
     def __init__(self, *, repository: str | None = None, weights: str | None = None, batch_size: int = 50) -> None:
         if repository is not None and not (Path(repository) / "hubconf.py").is_file():
@@ -55,7 +58,7 @@ class DINOv2:
         return self
 
     def load(self) -> None:
-        """Have the network ready, code and weights downloaded where need be. Raises ValueError if it cannot be had."""
+        """Load the network, downloading code and weights if needed. Raises ValueError if that fails."""
         _ = self._network
 
     @torch.inference_mode()
@@ -64,7 +67,7 @@ class DINOv2:
         network = self._network.to(self.device)
         with full_float32():
             batches = images.split(self.batch_size)
-            return {"pool": torch.cat([network(prepared(x.to(self.device))).cpu() for x in batches])}
+            return {"pool": torch.cat([network(preprocess(x.to(self.device))).cpu() for x in batches])}
 
     @cached_property
     def _network(self) -> nn.Module:
@@ -92,14 +95,14 @@ class DINOv2:
 
 
 def code_of(repository: Path) -> str:
-    """What tells the Python code of a clone from others'."""
+    """A hash of the Python code of a clone."""
     files = [file for file in files_below(repository) if file.suffix == ".py"]
     names = [file.relative_to(repository).as_posix() for file in files]
     return digest(dict(zip(names, hashes(files, title="dinov2"))))
 
 
-def prepared(images: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 -> (B, 3, 224, 224) float32: EDM2's fast path, antialiased bicubic, not cut to 0..255."""
+def preprocess(images: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8 -> (B, 3, 224, 224) float32: EDM2's fast path, antialiased bicubic, not clamped to 0..255."""
     resized = F.interpolate(rgb(images), (SIZE, SIZE), mode="bicubic", antialias=True) / 255
     mean, std = (resized.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     return (resized - mean) / std

@@ -1,4 +1,4 @@
-"""An Inception network computed faster: the same function in fewer and larger steps."""
+"""A faster Inception network: the same function in fewer, larger operations."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fuse(network: nn.Module) -> fx.GraphModule:
-    """The same function of an image as a network in evaluation mode, but for rounding; for use without gradients.
+    """A network in evaluation mode as fewer operations; outputs differ by rounding only. It has no gradients.
 
-    Batch norms are folded into the convolutions before them. Average pooling waits until the 1x1 convolution behind it
-    has reduced its input (one is linear in space, one in channels, and a mean keeps the constant bias). 1x1
-    convolutions of the same input are computed as one.
+    Batch norms are folded into the convolutions before them. Average pooling moves behind the 1x1 convolution that
+    follows it, where there are fewer channels: one is linear in space, the other in channels, and a mean keeps the
+    constant bias. 1x1 convolutions with the same input become one convolution.
     """
     fused = fx.symbolic_trace(network)
     for node in fused.graph.nodes:
-        if _is(node, fused, nn.BatchNorm2d):
+        if isinstance(_module(node, fused), nn.BatchNorm2d):
             _fold(node, fused)
     for node in fused.graph.nodes:
         if node.target is F.avg_pool2d:
             _pool_later(node)
-    siblings = defaultdict(list)
+    siblings: dict[fx.Node, list[fx.Node]] = defaultdict(list)
     for node in fused.graph.nodes:
-        if _is(node, fused, nn.Conv2d) and fused.get_submodule(node.target).kernel_size == (1, 1):
-            siblings[node.args[0]].append(node)
+        module = _module(node, fused)
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            siblings[_input(node)].append(node)
     for convolutions in siblings.values():
         if len(convolutions) > 1:
             _merge(convolutions, fused)
@@ -37,22 +38,35 @@ def fuse(network: nn.Module) -> fx.GraphModule:
     return fused
 
 
-def _is(node: fx.Node, network: fx.GraphModule, kind: type[nn.Module]) -> bool:
-    return node.op == "call_module" and isinstance(network.get_submodule(node.target), kind)
+def _module(node: fx.Node, network: fx.GraphModule) -> nn.Module | None:
+    """The module that a node calls; None if the node does something else."""
+    return network.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _convolution(node: fx.Node, network: fx.GraphModule) -> nn.Conv2d:
+    module = _module(node, network)
+    assert isinstance(module, nn.Conv2d), f"{node} is not a convolution"
+    return module
+
+
+def _input(node: fx.Node) -> fx.Node:
+    first = node.args[0]
+    assert isinstance(first, fx.Node), f"{node} has no input"
+    return first
 
 
 def _fold(norm: fx.Node, network: fx.GraphModule) -> None:
-    """Put a batch norm into the convolution that it follows."""
-    (convolution,) = norm.args
-    modules = (network.get_submodule(node.target) for node in (convolution, norm))
-    network.set_submodule(convolution.target, fuse_conv_bn_eval(*modules))
-    norm.replace_all_uses_with(convolution)
+    """Fold a batch norm into the convolution before it."""
+    node, module = _input(norm), _module(norm, network)
+    assert isinstance(module, nn.BatchNorm2d)
+    network.set_submodule(str(node.target), fuse_conv_bn_eval(_convolution(node, network), module))
+    norm.replace_all_uses_with(node)
     network.graph.erase_node(norm)
 
 
 def _pool_later(pool: fx.Node) -> None:
     """x -> pool -> convolution becomes x -> convolution -> pool."""
-    (convolution,), x = pool.users, pool.args[0]
+    (convolution,), x = pool.users, _input(pool)
     convolution.replace_all_uses_with(pool)
     convolution.replace_input_with(pool, x)
     pool.replace_input_with(x, convolution)
@@ -60,12 +74,14 @@ def _pool_later(pool: fx.Node) -> None:
 
 
 def _merge(nodes: list[fx.Node], network: fx.GraphModule) -> None:
-    """Compute convolutions of the same input by one, and split what it gives."""
-    convolutions = [network.get_submodule(node.target) for node in nodes]
+    """Replace 1x1 convolutions with the same input by one, whose output is split."""
+    convolutions = [_convolution(node, network) for node in nodes]
     sizes = [convolution.out_channels for convolution in convolutions]
+    biases = [convolution.bias for convolution in convolutions if convolution.bias is not None]
     merged = nn.Conv2d(convolutions[0].in_channels, sum(sizes), 1)
+    assert merged.bias is not None and len(biases) == len(nodes)  # folded batch norms have left a bias in each
     merged.weight.data = torch.cat([convolution.weight for convolution in convolutions])
-    merged.bias.data = torch.cat([convolution.bias for convolution in convolutions])
+    merged.bias.data = torch.cat(biases)
     name = f"merged_{nodes[0].name}"
     network.add_submodule(name, merged)
     with network.graph.inserting_before(nodes[0]):

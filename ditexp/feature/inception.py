@@ -1,7 +1,8 @@
-"""The Inception network of FID, through pytorch-fid."""
+"""The Inception network of FID, built by pytorch-fid."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from unittest import mock
 
@@ -15,24 +16,26 @@ from ditexp.feature.weights import Weights
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-CPU_BATCH = 10  # activations of more images than these fall out of a processor's cache
+CPU_BATCH = 10  # images whose activations fit into a processor's cache
 
 
 class Inception:
-    """FID's network (TensorFlow's weights of 2015-12-05) of RGB images.
+    """The Inception network of FID, with TensorFlow's weights of 2015-12-05, for RGB images.
 
-    pool: 2048 features, averaged over the last map. logits: 1008, the pooled features times the weights of the last
-    layer. spatial: 2023, the first 7 channels of ADM's sFID (Nash et al. 2021, arXiv 2103.03841), whose TensorFlow name
-    is mixed_6/conv: the 1x1 branch of Mixed_6d behind its ReLU, in ADM's order (row, column, channel).
+    pool: 2048 features, the spatial average of the last feature map.
+    logits: 1008, the pooled features times the weights of the last layer.
+    spatial: 2023 features for sFID (Nash et al. 2021, arXiv 2103.03841): the first 7 channels of the 1x1 branch of
+    Mixed_6d after its ReLU (mixed_6/conv in TensorFlow), in ADM's order (row, column, channel).
 
     weights: path of pytorch-fid's file; None downloads it into torch.hub's folder on first use.
-    resize: the evaluator whose input stage is followed: tensorflow (ADM, torch-fidelity, EDM2), pytorch_fid or clean.
-    bias: add the last layer's bias to the logits; ADM and torch-fidelity take the Inception Score without.
-    batch_size: images per network call; changes no result.
+    resize: the evaluator whose preprocessing to use: tensorflow (ADM, torch-fidelity, EDM2), pytorch_fid or clean.
+    bias: whether to add the last layer's bias to the logits; the Inception Score of ADM and torch-fidelity omits it.
+    batch_size: images per network call; it does not change results.
     Raises ValueError for weights or a resize that don't exist.
     """
 
     name, channels, judges_labels = "inception", 3, False
+    class_names: Sequence[str] = ()
 
     def __init__(
         self, *, weights: str | None = None, resize: str = "tensorflow", bias: bool = False, batch_size: int = 50
@@ -54,17 +57,17 @@ class Inception:
         return self
 
     def load(self) -> None:
-        """Have the network ready, its weights downloaded where need be. Raises ValueError if they cannot be had."""
+        """Load the network, downloading its weights if needed. Raises ValueError if that fails."""
         _ = self._network
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) uint8 -> pool (B, 2048), logits (B, 1008) and spatial (B, 2023), float32 on the CPU."""
         network, last_layer = self._network
-        # Channels last makes a CPU half as fast again; a GPU keeps pytorch-fid's layout.
+        # A CPU is 1.5 times as fast with channels last. A GPU keeps pytorch-fid's layout.
         on_cpu = self.device.type == "cpu"
         layout = torch.channels_last if on_cpu else torch.contiguous_format
-        network.to(self.device, memory_format=layout)
+        network.to(self.device).to(memory_format=layout)
         batches = images.split(min(self.batch_size, CPU_BATCH) if on_cpu else self.batch_size)
         with full_float32():
             outputs = [network(self._resized(x.to(self.device)).contiguous(memory_format=layout)) for x in batches]
@@ -76,7 +79,7 @@ class Inception:
         """The network up to the pooled features, and its last layer."""
         from pytorch_fid import inception
 
-        self.weights.path()  # downloaded, or not to be had
+        self.weights.path()  # a failed download raises its own error
         state = self.weights.load("FID's Inception", "fc.weight")
         try:
             # pytorch-fid always downloads its weights; here it gets those of the given file instead.
@@ -94,7 +97,8 @@ class _Trunk(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        first, second, third, last = network.blocks
+        blocks = network.get_submodule("blocks").children()
+        first, second, third, last = (list(block.children()) for block in blocks)
         self.until_6d = nn.Sequential(*first, *second, *third[:-1])
         self.from_6e = nn.Sequential(third[-1], *last)
 

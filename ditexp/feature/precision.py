@@ -1,16 +1,16 @@
-"""How exactly a feature network computes."""
+"""The precision of feature networks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
 
 
 @contextmanager
-def full_float32() -> Iterator[None]:
-    """No TF32, whatever the sampler has chosen: it moves features by 1e-3, and a score would depend on the device."""
+def full_float32() -> Generator[None]:
+    """Without TF32, even if the sampler uses it: TF32 changes features by 1e-3, so scores would depend on the GPU."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -1,7 +1,7 @@
-"""What each evaluator does to an image before FID's network sees it, to the last bit.
+"""The preprocessing of each FID evaluator, reproduced to the last bit.
 
-All take (B, 3, H, W) uint8 and give (B, 3, 299, 299) float32, normalised as the network expects, on the same device.
-They raise ValueError for images that are not uint8 RGB.
+Each function turns (B, 3, H, W) uint8 into (B, 3, 299, 299) float32 on the same device, normalised for the network.
+Each raises ValueError for images that are not uint8 RGB.
 """
 
 from __future__ import annotations
@@ -12,33 +12,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ditexp.checks import choice
+
 SIZE = 299
 
 
 def rgb(images: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 -> the same as float32. Raises ValueError for anything else, whose range is anyone's guess."""
+    """(B, 3, H, W) uint8 -> the same as float32. Raises ValueError for other types, since their range is not known."""
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
         raise ValueError(f"need images as (B, 3, H, W) uint8, got {tuple(images.shape)} {images.dtype}: convert them")
     return images.float()
 
 
 def pytorch_fid(images: Tensor) -> Tensor:
-    """mseitzer/pytorch-fid: bilinear between pixel centres, no antialiasing; [-1, 1]."""
+    """mseitzer/pytorch-fid: bilinear, with aligned pixel centres, no antialiasing; scaled to [-1, 1]."""
     return 2 * F.interpolate(rgb(images) / 255, (SIZE, SIZE), mode="bilinear", align_corners=False) - 1
 
 
 def tensorflow(images: Tensor) -> Tensor:
-    """The graph of 2015-12-05 that ADM, torch-fidelity and EDM2 follow: TensorFlow 1's bilinear; (x - 128) / 128.
+    """The TensorFlow graph of 2015-12-05 (ADM, torch-fidelity, EDM2): TensorFlow 1's bilinear; (x - 128) / 128.
 
-    Output i lies at i * input / output, without the shift of half a pixel that puts centres on centres.
+    Output pixel i is sampled at i * input / output, without the half-pixel shift that would align pixel centres.
     """
     return (_lerp(_lerp(rgb(images), dim=3), dim=2) - 128) / 128
 
 
 def clean(images: Tensor) -> Tensor:
-    """clean-fid (Parmar et al. 2022, arXiv 2104.11222): Pillow's antialiased bicubic; cut to 0..255; (x - 128) / 128.
+    """clean-fid (Parmar et al. 2022, arXiv 2104.11222): Pillow's antialiased bicubic, clamped; (x - 128) / 128.
 
-    Pillow resizes floats row-wise, then column-wise, adds up in float64 and keeps float32.
+    Pillow resizes floats along rows, then along columns; it sums in float64 and stores float32.
     """
     rows = F.interpolate(rgb(images).double(), (images.shape[2], SIZE), mode="bicubic", antialias=True).float()
     resized = F.interpolate(rows.double(), (SIZE, SIZE), mode="bicubic", antialias=True).float()
@@ -49,9 +51,7 @@ RESIZES: dict[str, Callable[[Tensor], Tensor]] = {"pytorch_fid": pytorch_fid, "t
 
 
 def resize_named(name: str) -> Callable[[Tensor], Tensor]:
-    if name not in RESIZES:
-        raise ValueError(f"feature.resize={name} is unknown: choose one of {', '.join(RESIZES)}")
-    return RESIZES[name]
+    return RESIZES[choice("feature.resize", name, RESIZES)]
 
 
 def _lerp(x: Tensor, dim: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Files of published weights: given by path, or downloaded once into torch.hub's folder."""
+"""Published weights: a file on disk, or downloaded once into torch.hub's folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ditexp.files.atomic import atomic
 from ditexp.files.content import require, sha256
@@ -16,8 +17,8 @@ from ditexp.files.state_dict import state_dict_of
 class Weights:
     """The weights of a feature network.
 
-    given: path of a file, whatever its content, or None for the published one, which is downloaded on first use.
-    url, published: where that is and its sha256. Raises ValueError if the given path is not a file.
+    given: path of a file; None downloads the published file on first use. url, published: the address and the sha256
+    of the published file. Raises ValueError if the given path is not a file.
     """
 
     def __init__(self, given: str | None, *, url: str, published: str) -> None:
@@ -34,10 +35,10 @@ class Weights:
         return sha256(self.given) if self.given else self.published
 
     def path(self) -> Path:
-        """Where the file lies, downloaded with a progress bar unless it is there and whole.
+        """The path of the file. It is downloaded, with a progress bar, if it is missing or damaged.
 
-        Processes may download at once: each writes a file of its own and renames it when the sha256 is right, which
-        is checked again at every use. Raises ValueError if there is no such file to be had.
+        Processes may download at the same time: each writes its own temporary file and renames it once the sha256 is
+        right. The sha256 is checked again at every use. Raises ValueError if the download fails.
         """
         if self.given:
             return self.given
@@ -50,22 +51,22 @@ class Weights:
             raise ValueError(f"cannot download {self.url} ({error}): set feature.weights=/path/{self.name}") from None
         return path
 
-    def load(self, kind: str, anchor: str) -> dict:
-        """The state dict of a network of that kind, which has a weight called `anchor`.
+    def load(self, kind: str, anchor: str) -> dict[str, Tensor]:
+        """The state dict. kind: the network's name for messages. anchor: a weight that the network has.
 
-        Raises ValueError where the file isn't the one that `sha256` is of, or of another network.
+        Raises ValueError if the file has changed since it was hashed, or belongs to another network.
         """
         path = self.path()
-        sha256 = self.sha256  # of before it is read
+        sha256 = self.sha256  # before the file is read
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:  # torch's own words advise to run the code
+        except Exception:  # torch's own message advises to run the pickle's code
             raise self.unfit("it is damaged, or holds more than tensors") from None
         require(path, sha256)
         return state_dict_of(state, name=f"feature.weights={path}", kind=kind, anchor=anchor)
 
     def unfit(self, error: Exception | str) -> ValueError:
-        """What to raise when the file was read but its weights are of no use."""
+        """The error for a file that was read but whose weights do not fit."""
         reason = str(error).partition("\n")[0]
         return ValueError(
             f"feature.weights={self.given or self.name} does not fit ({reason}): give the path of {self.name}"

@@ -1,4 +1,4 @@
-"""Files that are complete or absent, the hashes that name and verify them, and whose they are."""
+"""Writes files that are complete or absent, and removes what killed processes left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,16 +17,16 @@ from ditexp.terminal.notices import notice
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder, for a file or a folder; when the body ends well, rename it to `path`.
+def atomic(path: Path) -> Generator[Path]:
+    """Give a temporary path in the same folder, for a file or a folder; rename it to `path` if the body succeeds.
 
-    A file is synced before. Its permissions are left as the body's open() made them, by the umask or the folder's
-    default ACL; where it replaces a file of the same owner, it takes on that one's. (Those of another owner's file
-    could shut out that owner, now that the file is ours.)
+    A file is synced first. It keeps the permissions that the body's open() gave it, by the umask or the folder's
+    default ACL; if it replaces a file of the same owner, it gets that file's permissions. (Those of another owner's
+    file could lock that owner out, now that the file is ours.)
 
-    The temporary name tells the process, so that writers never share one, and killed ones are known: what they left in
-    the folder is removed when a process first writes there. Raises OSError that names `path`, also for a `path` that is
-    there already and no regular file.
+    The temporary name contains the process's name, so that no two writers share one. What killed writers left in the
+    folder is removed when a process first writes there. Raises OSError that names `path`, also if `path` exists and is
+    no regular file.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{this_process()}.tmp")
@@ -53,7 +53,7 @@ def check_writable(path: Path) -> None:
 
 
 class _Enough(Exception):
-    """A file was begun, and is not to be kept."""
+    """Ends the writing of a file that need not be kept."""
 
 
 def _prepare(path: Path) -> None:
@@ -67,18 +67,18 @@ def _prepare(path: Path) -> None:
         remove_abandoned(folder)
 
 
-_tidied: set[Path] = set()  # folders that this process has tidied: to list one takes long where it holds many files
+_tidied: set[Path] = set()  # folders that this process has tidied; listing one with many files is slow
 
 
 def _take_on_permissions(new: Path, old: Path) -> None:
-    with suppress(OSError):  # it is new, or of a file system without permissions
+    with suppress(OSError):  # `old` does not exist, or the file system has no permissions
         found = old.stat()
         if found.st_uid == os.geteuid():
             new.chmod(stat.S_IMODE(found.st_mode))
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or a folder's list of files, written to the disk; a folder, where that is possible."""
+    """Write a file, or a folder's list of files where possible, through to the disk."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -91,15 +91,20 @@ def _sync(path: Path) -> None:
 
 
 def make_way(path: Path) -> None:
-    """Rename what lies where a file of ditexp's own is to be written and is none, such as a folder."""
+    """Move aside whatever lies at the path of one of ditexp's own files and is no file, such as a folder."""
     if path.exists() and not path.is_file():
-        aside = path.with_name(f"{path.name}.aside-{time.time_ns()}")
-        path.rename(aside)
-        notice(f"{path} was no file: it is {aside.name} now")
+        move_aside(path, "was no file")
+
+
+def move_aside(path: Path, why: str) -> None:
+    """Rename a file or folder to `<name>.aside-<time>`, with a notice."""
+    aside = path.with_name(f"{path.name}.aside-{time.time_ns()}")
+    path.rename(aside)
+    notice(f"{path} {why}: it is {aside.name} now")
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what this host's processes that were killed while they wrote have left; what cannot be removed stays."""
+    """Remove what killed writers of this host left in a folder; what cannot be removed stays."""
     for temporary in abandoned(folder):
         _remove(temporary)
 
@@ -113,15 +118,15 @@ def _remove(path: Path) -> None:
 
 
 def abandoned(folder: Path, *, deep: bool = False) -> Iterator[Path]:
-    """Temporary files and folders of this host's processes that are gone; deep: in folders below, too."""
+    """Temporary files and folders of this host's processes that have ended; deep: also in folders below."""
     process = re.compile(rf"\.({re.escape(host())}~\d+~\d+)\.tmp")
-    for temporary in folder.glob(f"{'**/' if deep else ''}.*.{host()}~*.tmp*"):  # libraries add endings of their own
+    for temporary in folder.glob(f"{'**/' if deep else ''}.*.{host()}~*.tmp*"):  # libraries add suffixes
         found = process.search(temporary.name)
         if found and is_running(found[1]) is False:
             yield temporary
 
 
 def free_space(path: Path) -> int:
-    """Bytes free on the disk that will hold a path, which need not be there yet."""
+    """Free bytes on the disk that will hold a path; the path need not exist."""
     path = Path(path).absolute()
     return shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free

@@ -1,16 +1,20 @@
-"""The image files of a folder, and the pixels of one; what happens to which kind is in docs/data.md."""
+"""Finds the image files of a folder and reads the pixels of one; docs/data.md lists what happens to each kind."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from ditexp.checks import ConfigError
 from ditexp.files import reading
@@ -18,28 +22,28 @@ from ditexp.files import reading
 T = TypeVar("T")
 
 EXTENSIONS = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-OTHER_IMAGES = {  # which are not read, and whose absence from the numbers is said
+OTHER_IMAGES = {  # not read; a notice names them, since they are missing from the numbers
     *(".apng", ".avif", ".dng", ".exr", ".gif", ".hdr", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".npy"),
     *(".npz", ".pbm", ".pgm", ".ppm", ".psd", ".svg", ".tga"),
 }
-FORMATS = {"BMP", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}  # MPO: the JPEGs of iPhones, photograph first
-OF_SEVERAL_IMAGES = {"PNG", "TIFF", "WEBP"}
+FORMATS = {"BMP", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}  # MPO: JPEGs of iPhones, the photograph first
 MODES = {1: "L", 3: "RGB"}
-PIXELS = 2**27  # of an image, by its header; the largest grids of 100 samples of 1024 x 1024 have 105 million
+PIXELS = 2**27  # of an image, by its header; a grid of 100 samples of 1024 x 1024 has 105 million
 FILE_BYTES = 2**29  # of its file
-BLOCK_SIZE, BLOCK_BYTES = 256, 2**32  # images that are in memory together, and what they may take
+BLOCK_SIZE, BLOCK_BYTES = 256, 2**32  # images that are in memory together, and the most bytes that they take
 LISTED = 20  # files that one error names
-SIDEWAYS = range(5, 9)  # EXIF orientations of images that are upright on their side
+SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
 
 
 def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The images below a folder, and files that are images of other kinds; hidden files and folders don't count.
+    """The images below a folder and the images of other kinds, each sorted by path; hidden files don't count.
 
-    Sorted by path. Links are followed. Raises ConfigError that lists links that lead in a circle, to nothing, or to a
-    file that is among the images already, and folders that cannot be listed.
+    Links are followed. Raises ConfigError that lists links that lead in a circle, to nothing or to an image that is in
+    the list already, and folders that cannot be listed.
     """
     images: dict[str, Path] = {}
-    others, wrong = [], []
+    others: list[Path] = []
+    wrong: list[str] = []
     for file, real in walk(folder, wrong):
         suffix = file.suffix.lower()
         if suffix in OTHER_IMAGES:
@@ -54,7 +58,7 @@ def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def in_lines(wrong: Sequence[str], more: str, *, listed: int = LISTED) -> str:
-    """The first of these, a line each, and how many more there are."""
+    """The first of these, a line each, and the number of others."""
     rest = len(wrong) - listed
     return "\n".join([*wrong[:listed], *([f"{rest:,} {more}"] if rest > 0 else [])])
 
@@ -62,7 +66,7 @@ def in_lines(wrong: Sequence[str], more: str, *, listed: int = LISTED) -> str:
 def walk(folder: Path, wrong: list[str], above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
     """All files below a folder but hidden ones, each with its real path. above: the real paths that led here.
 
-    What is neither a file nor a folder to go into is added to `wrong`.
+    A mistake is added to `wrong` for anything that is neither a file nor a folder that can be listed.
     """
     real = os.path.realpath(folder)
     if any(Path(place).is_relative_to(real) for place in above):
@@ -87,10 +91,10 @@ def walk(folder: Path, wrong: list[str], above: tuple[str, ...] = ()) -> Iterato
 @contextmanager
 def opened_image(
     file: Path | str, content: IO[bytes] | None = None, *, name: str | None = None
-) -> Iterator[Image.Image]:
-    """An image whose pixels are not decoded yet. content: what to read instead of the file. name: of it in messages.
+) -> Generator[ImageFile]:
+    """Open an image without decoding its pixels. content: what to read in place of the file. name: for messages.
 
-    Raises ValueError, which names the file, for one that cannot be read, here or in the body, or is too large.
+    Raises ValueError, which names the file, if it is too large or cannot be read, here or in the body.
     """
     name = name or str(file)
     with content or reading.opened(file, "an image", most=FILE_BYTES, name=name) as stream:
@@ -108,9 +112,10 @@ def opened_image(
         except Image.DecompressionBombError:
             raise reading.unfit(name, "has too many pixels", f"give an image of up to {PIXELS:,}") from None
         except Exception as error:  # Pillow raises nearly anything for a damaged file
+            reason = str(error)
             if isinstance(error, UnidentifiedImageError):
-                error = "no image is in it" if stream.seek(0, os.SEEK_END) else "it is empty"
-            raise reading.unfit(name, f"cannot be read ({error})", "replace or remove it") from None
+                reason = "no image is in it" if stream.seek(0, os.SEEK_END) else "it is empty"
+            raise reading.unfit(name, f"cannot be read ({reason})", "replace or remove it") from None
 
 
 def read_image(
@@ -123,19 +128,20 @@ def read_image(
     upright: bool = False,
     settings: str | None = None,
 ) -> np.ndarray:
-    """(H, W, C) uint8 of a file of mode L (channels=1) or RGB (channels=3), with nothing else converted.
+    """The pixels of a file, (H, W, C) uint8, of mode L (channels=1) or RGB (channels=3); other modes are not converted.
 
-    opened: what to read instead of the file. size: the (width, height) that it must have, or with resize is brought to
-    (bicubic). upright: turn it as its EXIF orientation says. settings: the group of settings that `channels` is of, for
-    the remedy. Raises ValueError, which names the file, for every other kind of image and for a damaged one.
+    opened: what to read in place of the file. size: the (width, height) that the image must have or, with resize, is
+    resized to (bicubic). upright: turn the image as its EXIF orientation says. settings: the group of settings that has
+    `channels`, for the remedy. Raises ValueError, which names the file, if it is damaged or of any other kind.
     """
 
-    def read(image: Image.Image) -> np.ndarray:
+    def read(image: ImageFile) -> np.ndarray:
+        pixels: Image.Image = image
         if upright:
             ImageOps.exif_transpose(image, in_place=True)
-        if resize and image.size != size:
-            image = image.resize(size, Image.Resampling.BICUBIC)
-        return np.asarray(image)
+        if resize and size and image.size != size:
+            pixels = image.resize(size, Image.Resampling.BICUBIC)
+        return np.asarray(pixels)
 
     pixels = of_image(file, opened, read, channels=channels, settings=settings)
     height, width = pixels.shape[:2]
@@ -145,10 +151,10 @@ def read_image(
 
 
 def size_of_image(file: Path, *, channels: int, upright: bool, settings: str | None) -> tuple[int, int]:
-    """The (width, height) that `read_image` would give, by the file's header alone. Raises ValueError as it does."""
+    """The (width, height) that `read_image` would give, from the file's header alone. Raises the same ValueErrors."""
 
-    def read(image: Image.Image) -> tuple[int, int]:
-        # Pillow gives a TIFF's size as turned already, and may decode a whole PNG in search of its EXIF.
+    def read(image: ImageFile) -> tuple[int, int]:
+        # Pillow has turned a TIFF's size already. Reading the EXIF may decode a whole PNG, so a square one is left out.
         may_be_turned = upright and image.width != image.height and image.format != "TIFF"
         turned = may_be_turned and image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
         return image.size[::-1] if turned else image.size
@@ -157,9 +163,9 @@ def size_of_image(file: Path, *, channels: int, upright: bool, settings: str | N
 
 
 def of_image(
-    file: Path, content: IO[bytes] | None, read: Callable[[Image.Image], T], *, channels: int, settings: str | None
+    file: Path, content: IO[bytes] | None, read: Callable[[ImageFile], T], *, channels: int, settings: str | None
 ) -> T:
-    """What `read` makes of the open image. Raises ValueError, which names the file, if it is not taken or damaged."""
+    """Call `read` with the open image. Raises ValueError, which names the file, if it is damaged or does not fit."""
     with opened_image(file, content) as image:
         wrong = unfit(image, channels=channels, settings=settings)
         if not wrong:
@@ -168,17 +174,17 @@ def of_image(
 
 
 def of_other_size(size: tuple[int, int], expected: tuple[int, int], *, settings: str | None) -> str:
-    """What to say of an image of this (width, height)."""
+    """What is wrong with an image of this (width, height), and the remedy."""
     choice = ", or choose data.resize=true" if settings == "data" else ""
     return "is {} x {}, expected {} x {}: bring all images to one size".format(*size, *expected) + choice
 
 
-def unfit(image: Image.Image, *, channels: int, settings: str | None) -> str | None:
-    """Why an open image is not taken, with the remedy; None if it is."""
+def unfit(image: ImageFile, *, channels: int, settings: str | None) -> str | None:
+    """Why an open image does not fit, with the remedy; None if it fits."""
     wanted = MODES[channels]
     if image.format not in FORMATS:
         return f"is a {image.format} file, whatever its name: save it as PNG"
-    if image.format in OF_SEVERAL_IMAGES and image.n_frames > 1:
+    if isinstance(image, PngImageFile | TiffImageFile | WebPImageFile) and image.n_frames > 1:
         return f"holds {image.n_frames} images: save each to a file of its own, or the one that counts"
     if has_more_than_8_bits(image):
         return "has more than 8 bits a channel: bring its range to 0..255 and save it with 8 (of 16 bits, x // 256)"
@@ -192,8 +198,8 @@ def unfit(image: Image.Image, *, channels: int, settings: str | None) -> str | N
     return None
 
 
-def has_more_than_8_bits(image: Image.Image) -> bool:
-    """Pillow cuts 16-bit colours to 8 without a word; only the way in which it is about to decode them shows it."""
-    if image.format == "TIFF":
+def has_more_than_8_bits(image: ImageFile) -> bool:
+    """Pillow reduces 16-bit colours to 8 bits silently; only the settings of its decoder show that."""
+    if isinstance(image, TiffImageFile):
         return max(image.tag_v2.get(258, (1,))) > 8  # BitsPerSample
-    return image.mode[0] in "IF" or (image.format == "PNG" and any(";16" in tile.args for tile in image.tile))
+    return image.mode[0] in "IF" or (image.format == "PNG" and any(";16" in str(tile.args) for tile in image.tile))

@@ -1,27 +1,22 @@
-"""What an npz file holds, read off its headers; and how to make a file of images of one that is none yet."""
+"""Reads npz files: the headers of their arrays, and single arrays, without unpickling."""
 
 from __future__ import annotations
 
 import io
 import json
 import math
-import re
 import shlex
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 
-from ditexp.files.image import BLOCK_BYTES, BLOCK_SIZE, MODES, PIXELS
 from ditexp.files.reading import opened_zip, unfit
-from ditexp.terminal.notices import notice
 
-SCANNED = 16  # images that the range of values is read from; the proposed command checks the others
-SCANNED_BYTES = 2**26  # of them, at most
 ARRAYS = 10_000  # of a file
 HEADER_BYTES = 10_000  # as numpy's own limit
 KIND, AGAIN = "an npz file", "save it by np.savez"
@@ -29,7 +24,7 @@ KIND, AGAIN = "an npz file", "save it by np.savez"
 
 @dataclass(frozen=True)
 class Header:
-    """Of an array in a file. fortran: whether it lies there in Fortran order."""
+    """The header of an array in a file. fortran: whether the array is in Fortran order."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -37,32 +32,19 @@ class Header:
 
     @property
     def bytes(self) -> int:
-        """What the array takes; of objects, nothing is known."""
+        """The array's size; meaningless for objects."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-class Repair(NamedTuple):
-    """Something that is wrong with an array, and what is right.
-
-    right: an expression in which {0} is the array; None if nothing certain can be said, but only `advice`.
-    condition: of all of the array, without which the expression would be wrong.
-    """
-
-    wrong: str
-    right: str | None = None
-    condition: str | None = None
-    advice: str = ""
-
-
 def opened_npz(path: Path | str) -> AbstractContextManager[zipfile.ZipFile]:
-    """Raises ValueError, which names the file, for one that is missing or damaged."""
+    """Open an npz file. Raises ValueError, which names the file, if it is missing or damaged."""
     return opened_zip(path, KIND, remedy=AGAIN)
 
 
 def npz_headers(path: Path) -> dict[str, Header]:
-    """By the names of the arrays, in the file's order.
+    """The header of each array, by its name, in the file's order.
 
-    Raises ValueError when it is no npz file, or its arrays are not as long as their headers say.
+    Raises ValueError if the file is no npz file, or if an array is not as long as its header says.
     """
     if path.suffix.lower() == ".npy" and path.is_file():
         raise ValueError(one_array(path))
@@ -77,7 +59,7 @@ def npz_headers(path: Path) -> dict[str, Header]:
 
 
 def header_in(path: Path, archive: zipfile.ZipFile, name: str) -> Header:
-    """Raises ValueError if the array is not as long as its header says."""
+    """The header of one array. Raises ValueError if the array is not as long as its header says."""
     try:
         with archive.open(name) as member:
             header, start = npy_header(member), member.tell()
@@ -91,34 +73,34 @@ def header_in(path: Path, archive: zipfile.ZipFile, name: str) -> Header:
 
 
 def npy_header(member: IO[bytes]) -> Header:
-    """The header of an open npy file, which then stands where the array begins. Raises ValueError."""
+    """Read the header of an open npy file, up to the array's first byte. Raises ValueError."""
     magic = member.read(8)
     if magic[:6] != b"\x93NUMPY" or len(magic) < 8 or magic[6] not in (1, 2, 3):
-        raise ValueError("no array of numpy's is in it")
+        raise ValueError("it holds no numpy array")
     length = member.read(2 if magic[6] == 1 else 4)
     size = int.from_bytes(length, "little")
     if size > HEADER_BYTES:
         raise ValueError(f"its header takes {size:,} bytes")
-    first = magic[:6] + b"\x01\x00" + size.to_bytes(2, "little")  # versions differ in nothing that counts here
+    first = magic[:6] + b"\x01\x00" + size.to_bytes(2, "little")  # the versions' differences don't matter here
     content = io.BytesIO(first[8:] + member.read(size))
     try:
         header = Header(*np.lib.format.read_array_header_1_0(content))
-    except Exception:  # with pages of advice
+    except Exception:  # numpy's messages are pages of advice
         raise ValueError("its header cannot be read") from None
     if any(isinstance(length, bool) or length < 0 for length in header.shape):
-        raise ValueError(f"its header tells shape {header.shape}")
+        raise ValueError(f"its header has shape {header.shape}")
     return header
 
 
 def read_array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """An array of an npz file whose headers were looked at; none that takes unpickling. Raises ValueError."""
+    """An array of an npz file whose headers were checked. Raises ValueError, also for an array of pickled objects."""
     try:
         with archive.open(f"{name}.npy") as member:
             header = npy_header(member)
             if header.dtype.hasobject:
                 raise ValueError("it holds objects, which only unpickling could read")
             content = member.read(header.bytes)
-            member.read(1)  # its checksum is looked at where it ends
+            member.read(1)  # reading past the end checks the checksum
     except Exception as error:
         raise unfit(path, f"is damaged in {name} ({error})", "get the file again") from None
     if len(content) < header.bytes:
@@ -126,167 +108,8 @@ def read_array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     return np.frombuffer(content, header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
 
 
-def shape_of_images(path: Path, headers: Mapping[str, Header]) -> tuple[int, int, int, int]:
-    """(N, H, W, C) of arr_0. Raises ValueError, with what to do, unless arr_0 is all images of the file, in uint8."""
-    positional = {name: header for name, header in headers.items() if re.fullmatch(r"arr_\d+", name)}
-    dimensions = max((len(header.shape) for header in positional.values()), default=0)
-    parts = [name for name, header in positional.items() if len(header.shape) == dimensions]
-    if dimensions > 2 and len(parts) > 1:
-        raise ValueError(several(path, headers, parts))
-    name = where_images_are(path, headers)
-    header = headers[name]
-    if 0 in header.shape:
-        raise ValueError(f"{path}: {name} of shape {header.shape} holds no images: give a file with at least one")
-    repairs = [repair for repair in (of_shape(header), of_values(path, name, header)) if repair]
-    if repairs or name != "arr_0":
-        raise ValueError(remedied(path, name, repairs, headers))
-    labels = headers.get("arr_1")
-    if labels and len(labels.shape) == 1 and labels.shape != header.shape[:1]:
-        raise ValueError(
-            f"{path}: arr_0 holds {header.shape[0]} images, but arr_1 {labels.shape[0]} labels: save those that belong "
-            "together"
-        )
-    check_size(path, header.shape)
-    return header.shape
-
-
-def check_size(path: Path, shape: tuple[int, int, int, int]) -> None:
-    """Raise ValueError for images, or blocks of them, that are too large for memory."""
-    count, height, width, channels = shape
-    block = min(count, BLOCK_SIZE) * height * width * channels
-    if height * width > PIXELS or block > BLOCK_BYTES:
-        raise unfit(
-            path,
-            f"holds {count:,} images of {width:,} x {height:,} pixels",
-            f"give images of up to {PIXELS:,} pixels, {BLOCK_SIZE} of them in up to {BLOCK_BYTES:,} bytes",
-        )
-
-
-def several(path: Path, headers: Mapping[str, Header], parts: Sequence[str]) -> str:
-    """np.savez(path, *batches) spreads images over arr_0, arr_1, ..."""
-    shown = ", ".join(f"{name} {headers[name].shape}" for name in parts[:2])
-    more = f" and {len(parts) - 2} more" if len(parts) > 2 else ""
-    if len({(headers[name].shape[1:], headers[name].dtype) for name in parts}) > 1:
-        return f"{path} holds several arrays that may be images, {shown}{more}: save the right one by np.savez(path, x)"
-    joined = f"np.concatenate([f[name] for name in f if f[name].ndim == {len(headers[parts[0]].shape)}])"
-    made = images_beside(path).name
-    return f"{path} holds its images in parts, {shown}{more}: make {made} by {command(path, joined)}"
-
-
-def where_images_are(path: Path, headers: Mapping[str, Header]) -> str:
-    """The name of the array that holds the images, right or wrong: arr_0, or the only one that could."""
-    if "arr_0" in headers and len(headers["arr_0"].shape) > 2:
-        return "arr_0"
-    found = [name for name, header in headers.items() if len(header.shape) == 4]
-    if len(found) == 1:
-        return found[0]
-    if "arr_0" in headers:
-        return "arr_0"
-    held = ", ".join(headers) or "nothing"
-    raise unfit(path, f"has no arr_0, only {held}", "save images (N, H, W, C) by np.savez(path, images)")
-
-
-def of_shape(header: Header) -> Repair | None:
-    shape, right, condition = header.shape, None, None
-    advice = "save images of that shape"
-    if len(shape) == 4 and shape[3] in MODES:
-        if not header.fortran:
-            return None
-        right = "{0}"
-    elif len(shape) == 4 and shape[1] in MODES:
-        right = "{0}.transpose(0, 2, 3, 1)"
-    elif len(shape) == 4 and 4 in (shape[1], shape[3]):
-        advice = "decode them if they are latents; lay them on a background if the fourth channel is transparency"
-        if header.dtype == np.uint8:
-            last = shape[3] == 4
-            right = "{0}[..., :3]" if last else "{0}[:, :3].transpose(0, 2, 3, 1)"
-            condition = f"({{0}}[{'..., 3' if last else ':, 3'}] == 255).all()"  # opaque
-    elif len(shape) == 3:
-        right = "{0}[None]" if shape[2] in MODES else "{0}[..., None]"
-    elif len(shape) == 5 and shape[4] in MODES:
-        right = "{0}.reshape(-1, *{0}.shape[2:])"
-    if right and header.fortran:
-        right = f"np.ascontiguousarray({right})"
-    order = " in Fortran order" if header.fortran else ""
-    return Repair(f"has shape {shape}{order}, not (N, H, W, C) with C = 1 or 3", right, condition, advice)
-
-
-def of_values(path: Path, name: str, header: Header) -> Repair | None:
-    dtype = header.dtype
-    if dtype.kind == "b":
-        return Repair("is bool, not uint8", "np.uint8(255) * {0}")
-    if dtype.kind not in "iuf":
-        return Repair(f"is {dtype}, not uint8", advice="save grey levels from 0 to 255 as uint8")
-    values = first_values(path, name, header)
-    if not np.isfinite(values).all():
-        return Repair(f"is {dtype} with pixels that are NaN or infinite, not uint8", advice="make the images again")
-    low, high = values.min(), values.max()
-    if dtype == np.uint8:
-        if high == 1:
-            notice(f"{path}: the first images hold only 0 and 1, of 255 grey levels: if 1 is white, save 255 * x")
-        return None
-    wrong = f"is {dtype} (the first images range from {low:g} to {high:g}), not uint8"
-    right, condition, advice = (of_floats if dtype.kind == "f" else of_integers)(float(low), float(high))
-    return Repair(wrong, right, condition, advice)
-
-
-def first_values(path: Path, name: str, header: Header) -> np.ndarray:
-    images = [min(count, SCANNED) for count in header.shape[:1]]  # of a single number, none
-    size = min(math.prod([*images, *header.shape[1:]]), SCANNED_BYTES // header.dtype.itemsize) * header.dtype.itemsize
-    try:
-        with opened_npz(path) as archive, archive.open(f"{name}.npy") as member:
-            npy_header(member)
-            content = member.read(size)
-    except Exception as error:  # as above
-        raise unfit(path, f"is damaged within the first images ({error})", "write it again") from None
-    if len(content) < size:
-        raise unfit(path, "ends within the first images", "write it again")
-    return np.frombuffer(content, header.dtype)
-
-
-SCALE = "bring the grey levels to 0..255, where 255 is white, and save them as uint8"
-
-
-def of_floats(low: float, high: float) -> tuple[str | None, str | None, str]:
-    """What makes uint8 of floats that range so, of which condition of all of them, or advice."""
-    if low >= 0 and high <= 1:
-        return "np.clip(255 * {0} + 0.5, 0, 255).astype(np.uint8)", "{0}.min() >= 0 and {0}.max() <= 1", ""
-    if -1.5 <= low < -0.5 and high <= 1.5:  # a model's samples go somewhat beyond 1
-        return "np.clip(127.5 * {0} + 128, 0, 255).astype(np.uint8)", "abs({0}).max() < 2", ""
-    if low >= 0 and 10 < high <= 255:
-        return "({0} + 0.5).astype(np.uint8)", "{0}.min() >= 0 and {0}.max() <= 255", ""
-    return None, None, SCALE
-
-
-def of_integers(low: float, high: float) -> tuple[str | None, str | None, str]:
-    if low >= 0 and 1 < high <= 255:
-        return "{0}.astype(np.uint8)", "{0}.min() >= 0 and {0}.max() <= 255", ""
-    if low >= 0 and 2**15 <= high < 2**16:
-        return "({0} >> 8).astype(np.uint8)", f"{{0}}.min() >= 0 and {{0}}.max() < {2**16}", ""
-    if low >= -1 and high <= 1:
-        return None, None, "save 255 * x as uint8 if these are masks; if they were floats, make them again from those"
-    return None, None, SCALE
-
-
-def remedied(path: Path, name: str, repairs: Sequence[Repair], headers: Mapping[str, Header]) -> str:
-    where = name
-    if name != "arr_0":
-        found = f"has shape {headers['arr_0'].shape}" if "arr_0" in headers else "is missing"
-        where = f"arr_0 {found}, the images seem to be in {name}{', which' if repairs else ''}"
-    message = " ".join([f"{path}: {where}", " and ".join(repair.wrong for repair in repairs)]).rstrip()
-    if advice := [repair.advice for repair in repairs if repair.right is None]:
-        return f"{message}: {advice[0]}"
-    right, conditions = f"f[{json.dumps(name)}]", []
-    if repairs:
-        right = "x"
-        for repair in repairs:
-            conditions += [repair.condition.format(right)] if repair.condition else []
-            right = repair.right.format(right)
-    return f"{message}: make {images_beside(path).name} by {command(path, right, name=name, conditions=conditions)}"
-
-
 def command(path: Path, right: str, *, name: str | None = None, conditions: Sequence[str] = ()) -> str:
-    """What writes an npz file of the images that the expression gives, for a shell; f is the file, x its array."""
+    """The shell command that saves the images of an expression as an npz file; f is the old file, x its array."""
     statements = [
         "import numpy as np",
         f"f = np.load({json.dumps(str(path))})",
@@ -298,7 +121,7 @@ def command(path: Path, right: str, *, name: str | None = None, conditions: Sequ
 
 
 def one_array(path: Path) -> str:
-    """What to say of an npy file where an npz file is wanted."""
+    """The error for an npy file in place of an npz file."""
     return f"{path} holds one array, not named ones: make {images_beside(path).name} by {command(path, 'f')}"
 
 

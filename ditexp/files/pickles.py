@@ -1,8 +1,8 @@
-"""Files of torch.save, read without running what is in them: tensors, and Python's own containers, numbers and texts.
+"""Reads files of torch.save without running code in them: tensors, and Python's own containers, numbers and texts.
 
-torch.load(weights_only=True) runs no code of a file either, but it makes buffers as large as a pickle asks for, and
-tensors of a million times a million elements that are one number. Here a pickle names nothing but torch's tensors and
-an OrderedDict, and no tensor has more elements than its storage, which is in the file.
+torch.load(weights_only=True) runs no code either, but it allocates buffers as large as a pickle demands, and tensors of
+10^12 elements that all share one number. Here a pickle may name only torch's tensors and OrderedDict, and no tensor has
+more elements than its storage, which is in the file.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ DTYPES = {
 
 
 def read_pickled(path: Path | str, kind: str, *, remedy: str, name: str | None = None) -> Any:
-    """What torch.save wrote to a file; tensors are on the CPU.
+    """The value that torch.save wrote to a file, with tensors on the CPU.
 
-    kind: what it is to be, with its article. name: of the file in messages. Raises ValueError for a file that is
-    missing, damaged, in the format of torch before 1.6, or names anything else than the above.
+    kind: what the file should be, with its article. name: the file's name in messages. Raises ValueError for a file
+    that is missing, damaged, in torch's format from before 1.6, or that names anything but the above.
     """
     try:
         with opened_zip(path, kind, remedy=remedy, name=name) as archive:
@@ -58,9 +58,9 @@ def read_pickled(path: Path | str, kind: str, *, remedy: str, name: str | None =
         raise unfit(name or path, f"cannot be read ({error})", remedy) from None
 
 
-# Python's unpickler that is written in Python: the other one allocates as much as a pickle asks for.
+# The unpickler that is written in Python: the one in C allocates as much as a pickle demands.
 class Reader(pickle._Unpickler):
-    """root: the folder in the archive that the storages are below."""
+    """root: the folder of the archive that holds `data/`, the storages."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str, content: bytes) -> None:
         super().__init__(io.BytesIO(content))
@@ -79,9 +79,9 @@ class Reader(pickle._Unpickler):
             raise pickle.UnpicklingError(f"it holds code, {module}.{name}, which is never run")
         return known[module, name]
 
-    def persistent_load(self, given: Any) -> Tensor:
-        _, dtype, key, _, count = given
-        if key not in self.storages:
+    def persistent_load(self, pid: Any) -> Tensor:
+        _, dtype, key, _, count = pid
+        if key not in self.storages:  # several tensors may share one
             content = self.archive.read(f"{self.root}data/{key}")
             if len(content) != count * dtype.itemsize:
                 raise pickle.UnpicklingError(f"it has {len(content):,} bytes for {count:,} numbers of {dtype}")
@@ -91,7 +91,7 @@ class Reader(pickle._Unpickler):
 
 
 def tensor_of(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-    """Raises RuntimeError if it is not within the storage, UnpicklingError if it shows numbers twice."""
+    """Raises RuntimeError if the tensor leaves its storage, UnpicklingError if it has more elements than that."""
     if math.prod(size) > len(storage):
         raise pickle.UnpicklingError(f"it has a tensor of shape {size} of {len(storage):,} numbers")
     return storage.as_strided(size, stride, offset)

@@ -1,4 +1,4 @@
-"""Names of processes, which tell whose files are whose on every host."""
+"""Names of processes, unique over hosts and time, which mark the files of each."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ PROCESS = re.compile(r"([^\0\n]+~[0-9]{1,20})~([0-9]{1,10})~([0-9]{1,20})")  # h
 
 @functools.cache
 def host() -> str:
-    """This machine; containers that number their processes by themselves count as machines of their own."""
+    """This machine's name; a container with process numbers of its own counts as another machine."""
     with suppress(OSError):
         return f"{socket.gethostname()}~{os.stat('/proc/self/ns/pid').st_ino}"
     return f"{socket.gethostname()}~0"
 
 
 def this_process() -> str:
-    """A name that no other process has or had, on any host."""
+    """A name that no other process has or ever had, on any host."""
     return f"{host()}~{os.getpid()}~{start_of(os.getpid())}"
 
 
 def is_running(process: str) -> bool | None:
-    """Whether a process, by its name, still runs; None for another host's, which nobody can tell from here."""
+    """Whether the process of this name still runs; None for a process of another host, which can't be known here."""
     match = PROCESS.fullmatch(process)
     return start_of(int(match[2])) == match[3] if match and match[1] == host() else None
 
 
 def start_of(pid: int) -> str | None:
-    """When a process of this host was started (kernel ticks), which tells it from a later one of the same number."""
+    """When a process of this host started (kernel ticks), unlike a later one of its number. None: it ended."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             state, *fields = file.read().rpartition(")")[2].split()
@@ -39,7 +39,7 @@ def start_of(pid: int) -> str | None:
     except (FileNotFoundError, ProcessLookupError):
         if os.path.exists("/proc/self/stat"):
             return None
-    try:  # no /proc on this system: the number alone has to do
+    try:  # without /proc, only the number is known
         os.kill(pid, 0)
     except ProcessLookupError:
         return None

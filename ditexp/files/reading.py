@@ -1,4 +1,4 @@
-"""How files are opened: regular ones alone, up to a size; one line names the file and says what is wrong with it."""
+"""Opens files safely: only regular ones, up to a size. An error is one line that names the file and what is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,16 +17,16 @@ import yaml
 
 from ditexp.terminal.notices import in_line
 
-LINE = 200  # characters of a message, unless a path alone takes as many
+LINE = 200  # characters of a message, unless the path alone is longer
 JSON_BYTES = 2**26
 YAML_BYTES, YAML_VALUES, YAML_DEPTH = 2**18, 10_000, 20
 DIGITS = 30  # of a whole number in JSON
-DIRECTORY_BYTES = 2**23  # of a zip file's list of members: some 80,000 of them
+DIRECTORY_BYTES = 2**23  # of a zip file's list of members: enough for 80,000
 NO_FILES = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
 class UnfitFile(ValueError):
-    """A file cannot be read, or is not what it is to be; one line that names it. wrong: what it says of the file."""
+    """A file that cannot be read or used; the message is one line that names it. wrong: what is wrong with the file."""
 
     def __init__(self, line: str, wrong: str = "") -> None:
         super().__init__(line)
@@ -34,41 +34,60 @@ class UnfitFile(ValueError):
 
 
 def unfit(path: Path | str, wrong: str, remedy: str) -> UnfitFile:
-    """What to raise for a file: `<path> <wrong>: <remedy>`, where a long `wrong` loses its middle."""
-    path, remedy = in_line(str(path), LINE), in_line(remedy)
-    room = max(LINE - len(path) - len(remedy) - 3, 40)
+    """The error to raise for a file: `<path> <wrong>: <remedy>`, where a long `wrong` loses its middle."""
+    name, remedy = in_line(str(path), LINE), in_line(remedy)
+    room = max(LINE - len(name) - len(remedy) - 3, 40)
     wrong = in_line(" ".join(wrong.split()), room)
-    return UnfitFile(f"{path} {wrong}: {remedy}", wrong)
+    return UnfitFile(f"{name} {wrong}: {remedy}", wrong)
+
+
+class NoRegularFile(ValueError):
+    """A folder, a pipe, a socket or a device: the message says which. Its reader might wait without end."""
+
+
+def open_regular(path: Path | str) -> IO[bytes]:
+    """Open a regular file to read. Raises OSError, or NoRegularFile for anything else, which is not opened."""
+    check_regular(os.stat(path))
+    # If a pipe has taken the file's place meanwhile, O_NONBLOCK keeps us from waiting for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        check_regular(os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def check_regular(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise NoRegularFile(NO_FILES.get(stat.S_IFMT(found.st_mode), "a device"))
 
 
 def opened(
     path: Path | str, kind: str, *, most: int | None = None, name: str | None = None, remedy: str | None = None
 ) -> IO[bytes]:
-    """A regular file to read from; of anything else, nothing is opened, since its reader might wait for ever.
+    """Open a regular file to read, or raise UnfitFile, a ValueError.
 
-    kind: what it is to be, with its article. most: bytes that it may have. name: of the file in messages. remedy: what
-    to do where there is no such file. Raises ValueError.
+    kind: what the file should be, with its article. most: the most bytes that it may have. name: the file's name in
+    messages. remedy: what to do if there is no such file.
     """
     name, remedy = name or str(path), remedy or f"give the path of {kind}"
     try:
-        check_kind(os.stat(path), kind, most=most, name=name, remedy=remedy)
-        # Where a pipe has taken the file's place by now, opening it doesn't wait.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            check_kind(os.fstat(descriptor), kind, most=most, name=name, remedy=remedy)
-            return os.fdopen(descriptor, "rb")
-        except BaseException:
-            os.close(descriptor)
-            raise
+        file = open_regular(path)
     except FileNotFoundError:
         wrong = "is a link to a file that is not there" if os.path.islink(path) else "does not exist"
         raise unfit(name, wrong, remedy) from None
     except OSError as error:
         raise unfit(name, in_words(error), remedy) from None
-    except UnfitFile:
-        raise
+    except NoRegularFile as error:
+        raise unfit(name, f"is {error}", remedy) from None
     except ValueError:  # a null byte
         raise unfit(name, "is no path", remedy) from None
+    size = os.fstat(file.fileno()).st_size
+    if most is not None and size > most:
+        file.close()
+        raise too_large(name, kind, size, most)
+    return file
 
 
 def in_words(error: OSError) -> str:
@@ -77,31 +96,24 @@ def in_words(error: OSError) -> str:
     return f"cannot be read ({error.strerror or error})"
 
 
-def check_kind(found: os.stat_result, kind: str, *, most: int | None, name: str, remedy: str) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise unfit(name, f"is {NO_FILES.get(stat.S_IFMT(found.st_mode), 'a device')}", remedy)
-    if most is not None and found.st_size > most:
-        raise too_large(name, kind, found.st_size, most)
-
-
 def too_large(name: Path | str, kind: str, size: int, most: int) -> UnfitFile:
     return unfit(name, f"has {size:,} bytes, and {kind} at most {most:,}", "give a smaller one")
 
 
 def read(path: Path | str, kind: str, *, most: int, name: str | None = None) -> bytes:
-    """All of a regular file. Raises ValueError."""
+    """The content of a regular file. Raises ValueError."""
     try:
         with opened(path, kind, most=most, name=name) as file:
             data = file.read(most + 1)
     except OSError as error:
         raise unfit(name or path, in_words(error), "give another") from None
-    if len(data) > most:  # a file that grows, or one of a system that tells no sizes
+    if len(data) > most:  # it grows, or its file system gives no sizes
         raise too_large(name or path, kind, len(data), most)
     return data
 
 
 def read_text(path: Path | str, kind: str, *, most: int, name: str | None = None) -> str:
-    """Of a file in UTF-8, with or without a byte order mark. Raises ValueError."""
+    """The text of a file in UTF-8, with or without a byte order mark. Raises ValueError."""
     data = read(path, kind, most=most, name=name)
     try:
         return data.decode("utf-8-sig")
@@ -111,7 +123,7 @@ def read_text(path: Path | str, kind: str, *, most: int, name: str | None = None
 
 
 def read_json(path: Path | str, kind: str, *, remedy: str, most: int = JSON_BYTES) -> Any:
-    """What a JSON file holds. Raises ValueError."""
+    """The value in a JSON file. Raises ValueError."""
     text = read_text(path, kind, most=most)
     try:
         return parse_json(text)
@@ -120,7 +132,7 @@ def read_json(path: Path | str, kind: str, *, remedy: str, most: int = JSON_BYTE
 
 
 def parse_json(text: str) -> Any:
-    """Raises ValueError for what is no JSON, too deep, or holds a number of very many digits."""
+    """Raises ValueError if the text is not JSON, nested too deeply, or has a number of too many digits."""
     try:
         return json.loads(text, parse_int=whole_number)
     except RecursionError:
@@ -134,7 +146,7 @@ def whole_number(digits: str) -> int:
 
 
 def read_facts(path: Path | str, kind: str, *, remedy: str, needed: Mapping[str, type | tuple[type, ...]]) -> dict:
-    """The keys and values of a JSON file, which has those that are needed, by their types. Raises ValueError."""
+    """The object in a JSON file. needed: the types of the keys that it must have. Raises ValueError."""
     facts = read_json(path, kind, remedy=remedy)
     if wrong := lacking(facts, needed):
         raise unfit(path, f"is not {kind}: {wrong}", remedy)
@@ -142,7 +154,7 @@ def read_facts(path: Path | str, kind: str, *, remedy: str, needed: Mapping[str,
 
 
 def lacking(facts: Any, needed: Mapping[str, type | tuple[type, ...]]) -> str | None:
-    """What keeps a value from being keys of these types."""
+    """Why a value is no object with keys of these types; None if it is."""
     if not isinstance(facts, dict):
         return f"it holds {in_line(repr(facts), 40)}"
     for key, kind in needed.items():
@@ -154,9 +166,9 @@ def lacking(facts: Any, needed: Mapping[str, type | tuple[type, ...]]) -> str | 
 
 
 def read_yaml(path: Path | str, kind: str, *, remedy: str) -> Any:
-    """The OmegaConf node of a YAML file that is neither deep, nor large once its aliases are filled in.
+    """The OmegaConf node in a YAML file.
 
-    Raises ValueError.
+    Raises ValueError, also for a file that is nested too deeply or too large once its aliases are filled in.
     """
     from omegaconf import OmegaConf
 
@@ -166,13 +178,13 @@ def read_yaml(path: Path | str, kind: str, *, remedy: str) -> Any:
         return OmegaConf.create(text) if text.strip() else OmegaConf.create()
     except RecursionError:
         wrong = "it is nested too deeply"
-    except Exception as error:  # of YAML, or of OmegaConf's interpolations
+    except Exception as error:  # from YAML, or from OmegaConf's interpolations
         wrong = str(error)
     raise unfit(path, f"cannot be read: {wrong}", remedy)
 
 
 def count_values(node: yaml.Node | None, known: dict[int, int], above: tuple[int, ...]) -> int:
-    """How many values a node stands for, with aliases filled in. known: of nodes that were counted already."""
+    """How many values a node stands for once aliases are filled in. known: counts of other nodes, by their id()."""
     if node is None or isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) in above or len(above) > YAML_DEPTH:
@@ -186,10 +198,10 @@ def count_values(node: yaml.Node | None, known: dict[int, int], above: tuple[int
 
 
 @contextmanager
-def opened_zip(path: Path | str, kind: str, *, remedy: str, name: str | None = None) -> Iterator[zipfile.ZipFile]:
-    """A zip file whose list of members is not too long for memory. Raises ValueError, also for what its reader raises.
+def opened_zip(path: Path | str, kind: str, *, remedy: str, name: str | None = None) -> Generator[zipfile.ZipFile]:
+    """Open a zip file whose list of members fits into memory. Raises ValueError.
 
-    An error of the body that is no ValueError counts as one of the file.
+    Any other error in the body counts as damage of the file and becomes a ValueError.
     """
     with opened(path, kind, name=name) as file:
         try:
@@ -204,7 +216,7 @@ def opened_zip(path: Path | str, kind: str, *, remedy: str, name: str | None = N
 
 
 def check_directory(file: IO[bytes]) -> None:
-    """Raise BadZipFile if the list of members that the end of a zip file tells of is too large."""
+    """Raise BadZipFile if the list of members, whose size is at the end of a zip file, is too large."""
     size = file.seek(0, os.SEEK_END)
     start = file.seek(max(0, size - 2**16 - 100))
     tail = file.read()

@@ -1,4 +1,4 @@
-"""JSON files that ditexp writes, sample sets' and results': read whole, or not at all."""
+"""Reads the JSON files that ditexp writes: a record is valid as a whole, or not used at all."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ MANIFEST = {
 
 
 def read_record(path: Path, shape: dict) -> dict:
-    """The JSON object of a file, if it is of that shape (see `misfit`).
+    """The JSON object in a file, checked against a shape (see `misfit`).
 
     Raises FileNotFoundError, or ValueError that names the file and what is wrong with it.
     """
@@ -90,10 +90,10 @@ def read_result(path: Path) -> dict:
 
 
 def misfit(value: Any, shape: Any, name: str = "it") -> str:
-    """What is wrong with a value that was read from JSON, or "".
+    """What is wrong with a value read from JSON; "" if it has this shape.
 
-    shape: a type; several of which one fits; {key: shape}; {...: shape} for all values of an object; or [shape] for
-    what may be absent or null.
+    shape: a type; a tuple of alternatives; {key: shape}; {...: shape} for all values of an object; or [shape] for a
+    value that may be absent or null.
     """
     if isinstance(shape, list):
         return "" if value is None else misfit(value, shape[0], name)

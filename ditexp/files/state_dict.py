@@ -1,4 +1,4 @@
-"""The weights of one network in what a checkpoint holds: unwrapped, without prefixes, in float32."""
+"""Finds the weights of one network in a checkpoint: unwrapped, without prefixes, in float32."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from ditexp.terminal.notices import notice
 
 AVERAGED = {"ema", "model_ema", "ema_model", "ema_state_dict", "model_ema_state_dict", "state_dict_ema"}
-# What wraps a module, or a part of one, puts into the names of its weights: DDP, torch.compile, FSDP, checkpointing.
+# Parts of weights' names that come from wrappers: DDP, torch.compile, FSDP, activation checkpointing.
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-COUNTERS = ("n_averaged", "num_batches_tracked")  # whole numbers, of averaged models and batch normalisation
-DEEPEST = 3
-NAMED = 3  # weights that a message names
+COUNTERS = ("n_averaged", "num_batches_tracked")  # whole numbers of averaged models and batch normalisation
+MAX_DEPTH = 3  # of nested dictionaries
+NAMED = 3  # weights that a message lists
 REMEDY = "save its state dict alone"
 
 
 class Found(NamedTuple):
-    """A network's weights, and where: the keys that lead to them, with the prefix of their names."""
+    """A network's weights. where: the keys that lead to them and the prefix of their names, joined by dots."""
 
     where: str
     weights: dict[str, Tensor]
@@ -31,12 +31,12 @@ class Found(NamedTuple):
 
 
 def state_dict_of(state: object, *, name: str, kind: str, anchor: str, ema: bool | None = None) -> dict[str, Tensor]:
-    """The weights in a checkpoint, by the network's own names; floating point of any precision as float32.
+    """The weights in a checkpoint, by the network's own names; floating point of any precision becomes float32.
 
-    name: of the checkpoint, which messages begin with. kind: of the network, such as "a DiT". anchor: a weight that
-    every such network has, by which it is found in dictionaries and behind prefixes. ema: where there are averaged
-    weights and others, whether to take the averaged ones; None: nobody has chosen. Raises ValueError where there is no
-    such network, or more than one that could be meant, and for weights that no float32 network can have.
+    name: the checkpoint's name in messages. kind: the network, such as "a DiT". anchor: the name of a weight that every
+    such network has, which marks the network within dictionaries and behind prefixes. ema: whether to choose averaged
+    weights if there are both; None: the user has not chosen. Raises ValueError if there is no such network or more than
+    one candidate, and for weights that no float32 network can have.
     """
     found = list(networks(state, name, anchor))
     averaged, plain = ([one for one in found if one.is_averaged is kept] for kept in (True, False))
@@ -60,8 +60,8 @@ def state_dict_of(state: object, *, name: str, kind: str, anchor: str, ema: bool
 
 
 def networks(state: object, name: str, anchor: str, where: tuple[str, ...] = ()) -> Iterator[Found]:
-    """Every network below a dictionary. Raises ValueError if two of its weights have one name without wrappers."""
-    if not isinstance(state, Mapping) or len(where) > DEEPEST:
+    """Every network below a dictionary. Raises ValueError if two weights have the same name without wrappers."""
+    if not isinstance(state, Mapping) or len(where) > MAX_DEPTH:
         return
     for key, value in state.items():
         yield from networks(value, name, anchor, (*where, str(key)))
@@ -83,23 +83,23 @@ def are_others(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> b
 
 
 def names_below(state: object, depth: int = 0) -> Iterator[str]:
-    """The names of all tensors below a dictionary, without the keys that lead to them."""
-    for key, value in state.items() if isinstance(state, Mapping) and depth <= DEEPEST else ():
+    """The names of all tensors below a dictionary, each without the keys that lead to it."""
+    for key, value in state.items() if isinstance(state, Mapping) and depth <= MAX_DEPTH else ():
         if isinstance(value, Tensor):
             yield str(key)
         yield from names_below(value, depth + 1)
 
 
 def averages(state: object, depth: int = 0) -> Iterator[str]:
-    """The keys below a dictionary, those of its tensors too, that averaged weights go by."""
-    for key, value in state.items() if isinstance(state, Mapping) and depth <= DEEPEST else ():
+    """The names below a dictionary that averaged weights usually have."""
+    for key, value in state.items() if isinstance(state, Mapping) and depth <= MAX_DEPTH else ():
         if isinstance(value, Mapping | list | tuple | Tensor) and len(found := AVERAGED & {*str(key).split(".")}):
             yield from found
         yield from averages(value, depth + 1)
 
 
 def in_float32(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The weights as float32; said once if they were others, or are not finite. Raises ValueError if they can't be."""
+    """The weights as float32, with a notice if they were not, or are not finite. Raises ValueError if they can't be."""
     for key, value in weights.items():
         if wrong := no_weight(value) if not key.endswith(COUNTERS) else None:
             raise ValueError(f"{name}: {key} {wrong}: give dense weights in float32, bfloat16 or float16")
@@ -125,7 +125,7 @@ def no_weight(value: Tensor) -> str | None:
 
 
 def misfit(weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str | None:
-    """How a checkpoint's weights differ in names and shapes from a network's; None if they don't."""
+    """How a checkpoint's weights differ from a network's in names and shapes; None if they don't."""
     missing, unknown = (
         [key for key in one if key not in other] for one, other in ((network, weights), (weights, network))
     )
@@ -139,6 +139,6 @@ def misfit(weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str 
 
 
 def some(keys: list[str]) -> str:
-    """The first of these names, and how many more there are."""
+    """The first of these names, and the number of others."""
     more = len(keys) - NAMED
     return ", ".join(keys[:NAMED]) + (f" and {more} more" if more > 0 else "")

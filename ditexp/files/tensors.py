@@ -1,9 +1,9 @@
-"""Files of tensors whose bytes depend on nothing but what is in them."""
+"""Safetensors files whose bytes depend only on what is in them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,15 +13,15 @@ from torch import Tensor
 
 from ditexp.files.reading import UnfitFile, opened, unfit
 
-HEADER_BYTES = 2**24  # some 100,000 tensors
+HEADER_BYTES = 2**24  # enough for 100,000 tensors
 
 
 @contextmanager
-def opened_tensors(path: Path | str, kind: str, *, remedy: str, name: str | None = None) -> Iterator[safe_open]:
-    """A safetensors file whose tensors are read when they are asked for.
+def opened_tensors(path: Path | str, kind: str, *, remedy: str, name: str | None = None) -> Generator[safe_open]:
+    """Open a safetensors file; each tensor is read when the body asks for it.
 
-    kind: what it is to be, with its article. name: of the file in messages. Raises ValueError, also for what
-    safetensors raises in the body.
+    kind: what the file should be, with its article. name: the file's name in messages. Raises ValueError, also for
+    errors of safetensors in the body.
     """
     with opened(path, kind, name=name, remedy=remedy) as file:
         length = int.from_bytes(file.read(8), "little")
@@ -32,21 +32,21 @@ def opened_tensors(path: Path | str, kind: str, *, remedy: str, name: str | None
             yield file
     except UnfitFile:
         raise
-    except Exception as error:  # SafetensorError, and what is raised for types that torch lacks
+    except Exception as error:  # SafetensorError, and others for types that torch lacks
         raise unfit(name or path, f"is not {kind} ({error})", remedy) from None
 
 
 def shape_in(file: safe_open, name: str) -> tuple[int, ...]:
-    """Of a tensor, from the header. Raises SafetensorError if it isn't there."""
+    """A tensor's shape, from the header. Raises SafetensorError if there is no such tensor."""
     return tuple(file.get_slice(name).get_shape())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A safetensors file with the keys of its metadata in order, which safetensors leaves to chance.
+    """Write a safetensors file with the keys of its metadata in order; safetensors writes them in any order.
 
-    Its own `save_file` would also write to a temporary file beside `path`, whose name tells no process and which only
-    its owner can read. The file begins with the header's length, 8 bytes little-endian, and the header, JSON padded
-    with spaces; offsets of tensors count from its end.
+    safetensors' own `save_file` also writes a temporary file beside `path` that names no process and that only its
+    owner can read. The format: the header's length (8 bytes, little-endian), the header (JSON, padded with spaces),
+    then the tensors, whose offsets count from the header's end.
     """
     data = memoryview(save(dict(tensors), dict(metadata)))
     end = 8 + int.from_bytes(data[:8], "little")

@@ -1,1 +1,1 @@
-"""Numbers that features of images are summed up in."""
+"""Metrics: scores of images, and scores of how samples are made."""

@@ -1,26 +1,72 @@
-"""What metrics share: looking at the features they are given, and going through them block by block."""
+"""The two kinds of metrics, and what they share: checks of features and counts, and blocks of rows."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
+from ditexp.checks import whole
 from ditexp.core import Solver
 from ditexp.values import Features, PerSample
 
-MOST_SEED = 2**32 - 1  # of numpy's RandomState
-BLOCK_SIZE = 1024  # images: large enough for matrix products at full speed, small enough to stay in a cache
+if TYPE_CHECKING:
+    from ditexp.sampler import Sampler
+
+MAX_SEED = 2**32 - 1  # the largest seed of numpy's RandomState
+BLOCK_SIZE = 1024  # rows: large enough for matrix products at full speed, small enough to stay in a cache
 
 
-class Comparison:
-    """A metric of how samples are made and not of images: it integrates some of them itself. samples: how many."""
+@dataclass(frozen=True)
+class Metric(ABC):
+    """A score of images, computed from their features.
 
-    samples: int
+    A metric is a pure function: it does not depend on batch size and device, nor on the order of images unless its
+    definition does. A subclass is a frozen dataclass; its fields are the settings that a result records.
+
+    needs_labels: whether it needs the labels that the samples were made with.
+    """
+
+    needs_labels: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def uses(self) -> str:
+        """The output of the feature network that it is computed from: pool, logits or spatial."""
+
+    @property
+    @abstractmethod
+    def reference(self) -> str | None:
+        """What it needs of the reference: "images", "statistics" (which images also give), or None."""
+
+    @abstractmethod
+    def check(self, *, fake: int, real: int | None) -> None:
+        """Raise ValueError if there are too few samples or reference images.
+
+        fake: the number of samples. real: of reference images; None if it is unknown or there is no reference.
+        """
+
+    @abstractmethod
+    def __call__(self, fake: Features, real: Features | None) -> dict[str, float]:
+        """The scores by their names. fake: the samples. real: the reference; None if there is none."""
+
+
+@dataclass(frozen=True)
+class Comparison(ABC):
+    """A score of how samples are made: it integrates some of them itself and sees no images.
+
+    A subclass is a frozen dataclass; its fields are the settings that a result records.
+    """
+
+    @property
+    @abstractmethod
+    def samples(self) -> int:
+        """How many samples it integrates, from index 0 on."""
 
     @abstractmethod
     def check(self, solver: Solver) -> None:
@@ -28,20 +74,38 @@ class Comparison:
 
     @abstractmethod
     def compare(
-        self, sampler: Any, *, batch_size: int, identity: dict, cache: Path, advance: Callable[[int], None]
-    ) -> tuple[dict[str, float | PerSample], dict[str, Any]]:
-        """Scores, and JSON-able details beside them."""
+        self, sampler: Sampler, *, batch_size: int, identity: dict, cache: Path, advance: Callable[[int], None]
+    ) -> tuple[dict[str, PerSample], dict]:
+        """The scores by their names, and JSON-able details.
+
+        sampler: its model is loaded. identity: facts that determine the exact flow of each noise. cache: a folder for
+        results that other runs can reuse. advance: called with the number of samples that are done.
+        """
+
+
+def by_kind(chosen: Mapping[str, object]) -> tuple[dict[str, Metric], dict[str, Comparison]]:
+    """The metrics of images and the comparisons among objects by their names. Raises ValueError for anything else."""
+    metrics, comparisons = {}, {}
+    for name, metric in chosen.items():
+        if isinstance(metric, Metric):
+            metrics[name] = metric
+        elif isinstance(metric, Comparison):
+            comparisons[name] = metric
+        else:
+            kind = type(metric).__qualname__
+            raise ValueError(f"metric {name}: {kind} is no metric: inherit Metric or Comparison of ditexp.metric.base")
+    return metrics, comparisons
 
 
 def blocks(count: int) -> list[slice]:
-    """Nearly equal slices of at most BLOCK_SIZE that together cover `count` rows."""
+    """Slices of at most BLOCK_SIZE rows, of nearly equal length, that together cover `count` rows."""
     number = -(-count // BLOCK_SIZE)
     return [slice(i * count // number, (i + 1) * count // number) for i in range(number)]
 
 
 def output(features: Features | None, uses: str, *, metric: str) -> Tensor:
-    """(N, D) float32, one of the network's outputs. Raises ValueError if it is not there, or not finite."""
-    x = None if features is None else getattr(features, uses)
+    """One of the network's outputs, (N, D) float32. Raises ValueError if it is missing or not finite."""
+    x = None if features is None else features.output(uses)
     if x is None:
         raise ValueError(
             f"{metric} needs the {uses} features of images, but one set has none: choose a network that gives them, "
@@ -53,13 +117,14 @@ def output(features: Features | None, uses: str, *, metric: str) -> Tensor:
 
 
 def outputs(fake: Features, real: Features | None, uses: str, *, metric: str) -> tuple[Tensor, Tensor]:
-    """The same output for both sets. Raises ValueError, too, if they are of different dimensions."""
+    """The same output for both sets. Raises ValueError as `output` does, and if the dimensions differ."""
     x, y = output(fake, uses, metric=metric), output(real, uses, metric=metric)
     check_dimensions(x.shape[1], y.shape[1], metric=metric)
     return x, y
 
 
 def check_dimensions(fake: int, real: int, *, metric: str) -> None:
+    """Raise ValueError if features of samples and reference have different dimensions."""
     if fake != real:
         raise ValueError(
             f"{metric} got features of {fake} dimensions and a reference of {real}: "
@@ -70,22 +135,14 @@ def check_dimensions(fake: int, real: int, *, metric: str) -> None:
 def check_counts(
     needed: int, *, fake: int | None = None, real: int | None = None, metric: str, remedy: str = "add images"
 ) -> None:
-    """Raise ValueError if either count is known and below what is needed."""
+    """Raise ValueError if either count is below `needed`; None is an unknown count, which passes."""
     for name, count in {"samples": fake, "reference": real}.items():
         if count is not None and count < needed:
             raise ValueError(f"{metric} needs {needed} images or more, got {count} in the {name}: {remedy}")
 
 
 def check_neighbours(k: int, *, fake: int | None = None, real: int | None = None, metric: str) -> None:
-    """Raise ValueError unless k is 1 or more and each count, where known, leaves everyone k others."""
-    whole_number(f"metric.{metric}.k", k, least=1)
+    """Raise ValueError unless k is at least 1 and every image has k others in its set, where the count is known."""
+    whole(f"metric.{metric}.k", k, minimum=1)
     remedy = f"add images or lower metric.{metric}.k"
     check_counts(k + 1, fake=fake, real=real, metric=f"{metric} with k={k}", remedy=remedy)
-
-
-def whole_number(name: str, value: object, *, least: int, most: int = 2**63 - 1) -> None:
-    """Raise ValueError unless a setting of that name is a whole number from `least` to `most`."""
-    if type(value) is not int or value < least:
-        raise ValueError(f"{name}={value}: choose {least} or more, in whole numbers")
-    if value > most:
-        raise ValueError(f"{name}={value}: choose {most:,} or less")

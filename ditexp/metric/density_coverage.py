@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from ditexp.metric.base import check_counts, check_neighbours, outputs
+from ditexp.metric.base import Metric, check_counts, check_neighbours, outputs
 from ditexp.metric.manifold import pairs_in_balls, points_of, squared_radii
 from ditexp.values import Features
 
 
 @dataclass(frozen=True)
-class DensityCoverage:
-    """density: reference balls that a fake lies in, on average, over k; coverage: share of balls that hold a fake.
+class DensityCoverage(Metric):
+    """How densely samples lie around reference images, and how many reference images have a sample nearby.
 
-    The balls are open (<), as in the authors' package prdc, and reach each reference image's k-th nearest other one.
-    The result is exactly that of distances in float64. Raises ValueError with no samples, with k reference images or
-    fewer, or for features that are not finite.
+    With samples x_j (j = 1..M), reference images y_i (i = 1..N) and balls B(y_i) that reach the k-th nearest other y:
+
+        density  = sum_j sum_i 1[x_j in B(y_i)] / (k M)        (equation 3)
+        coverage = sum_i 1[some x_j in B(y_i)] / N             (equation 4)
+
+    The balls are open (<), as in the authors' package prdc. Results are exactly those of distances in float64. Raises
+    ValueError with no samples, with k reference images or fewer, or for features that are not finite.
     """
 
     k: int = 5
 
-    uses: ClassVar[str] = "pool"
-    reference: ClassVar[str] = "images"
+    uses = "pool"
+    reference = "images"
 
     def check(self, *, fake: int, real: int | None) -> None:
         check_counts(1, fake=fake, metric="density_coverage")

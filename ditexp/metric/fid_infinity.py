@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 
-from ditexp.metric.base import check_counts, check_dimensions, output, whole_number
+from ditexp.checks import whole
+from ditexp.metric.base import Metric, check_counts, check_dimensions, output
 from ditexp.metric.fid import count_of, frechet_distance, gaussian_of, gaussians
 from ditexp.terminal.notices import notice
 from ditexp.values import Features
 
-SIZES = 15  # as in the paper, which takes them from 5,000 to 50,000
+SIZES = 15  # of subsets, as in the paper, whose subsets have 5,000 to 50,000 images
 
 
 @dataclass(frozen=True)
-class FrechetInfinity:
-    """The intercept of a line through FIDs of N/10 to N samples over 1/N, as their bias is linear in 1/N.
+class FrechetInfinity(Metric):
+    """FID_infinity: the intercept of a straight line fitted to FID_n over 1/n, for n from N/10 to N samples.
 
-    Gives `fid_infinity`, which may come out below 0. The subsets are drawn in an order that `seed` decides, each
-    holding those before it, so that all of them cost one pass over the features. The reference is not extrapolated.
-    Raises ValueError for fewer than 20 samples, or features that are not finite.
+    The bias of FID is linear in 1/n (equation 4), so the intercept is free of it; it may be below 0. The subsets are
+    nested, in a random order that `seed` decides, so one pass over the features gives all of them. The reference is not
+    extrapolated. Raises ValueError for fewer than 20 samples, or for features that are not finite.
     """
 
     seed: int = 0
 
-    uses: ClassVar[str] = "pool"
-    reference: ClassVar[str] = "statistics"
+    uses = "pool"
+    reference = "statistics"
 
-    def __post_init__(self):
-        whole_number("metric.fid_infinity.seed", self.seed, least=0)
+    def __post_init__(self) -> None:
+        whole("metric.fid_infinity.seed", self.seed, minimum=0)
 
     def check(self, *, fake: int, real: int | None) -> None:
         check_counts(20, fake=fake, metric="fid_infinity")
@@ -43,8 +43,8 @@ class FrechetInfinity:
         check_dimensions(x.shape[1], len(theirs.mean), metric="fid_infinity")
         if len(x) // 10 <= x.shape[1]:
             notice(
-                f"fid_infinity of {len(x)} samples starts from fewer than its {x.shape[1]} features, where FID is not "
-                "yet linear in 1/N: add samples"
+                f"fid_infinity of {len(x)} samples starts from subsets of fewer than {x.shape[1]}, the number of "
+                "features; there FID is not yet linear in 1/N: add samples"
             )
         sizes = np.linspace(len(x) // 10, len(x), SIZES).astype(int)
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed))

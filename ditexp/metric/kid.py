@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations, product
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.metric.base import MOST_SEED, blocks, check_counts, outputs, whole_number
+from ditexp.checks import whole
+from ditexp.metric.base import MAX_SEED, Metric, blocks, check_counts, outputs
 from ditexp.values import Features
 
 
 @dataclass(frozen=True)
-class KernelDistance:
-    """The unbiased estimate of the squared maximum mean discrepancy, kernel (x . y / D + 1)^3, in float64.
+class KernelDistance(Metric):
+    """The unbiased estimate of the squared maximum mean discrepancy with the kernel k(x, y) = (x . y / D + 1)^3:
 
-    subsets: None takes all pairs of images: `kid`, free of order and chance. A number takes so many random subsets
-    of `subset_size` images of each set, drawn without replacement by numpy's RandomState(seed), first of the samples
-    and then of the reference, as torch-fidelity does: `kid` is their mean, `kid_std` their standard deviation
-    (divisor `subsets`). Estimates near 0 may be below it.
+        MMD^2 = mean over i != j of k(x_i, x_j) + mean over i != j of k(y_i, y_j) - 2 mean over i, j of k(x_i, y_j)
+
+    (equation 4), in float64; it may be below 0.
+
+    subsets: None uses all pairs of images and gives `kid`, which does not depend on order or chance. A number draws
+    this many random subsets of `subset_size` images from each set, as torch-fidelity does: without replacement, by
+    numpy's RandomState(seed), first from the samples and then from the reference. `kid` is then the mean of their
+    estimates, and `kid_std` the standard deviation (divisor `subsets`).
+
     Raises ValueError for fewer images than a subset has, or for features that are not finite.
     """
 
@@ -29,20 +34,14 @@ class KernelDistance:
     subset_size: int = 1000
     seed: int = 2020
 
-    uses: ClassVar[str] = "pool"
-    reference: ClassVar[str] = "images"
+    uses = "pool"
+    reference = "images"
 
-    def __post_init__(self):
-        if self.subsets is not None and (self.subsets < 1 or self.subset_size < 2):
-            raise ValueError(
-                f"metric.kid got subsets={self.subsets} of subset_size={self.subset_size}: choose 1 or more of 2 or "
-                "more, or subsets=null for all pairs"
-            )
-
+    def __post_init__(self) -> None:
         if self.subsets is not None:
-            for name, least in (("subsets", 1), ("subset_size", 2)):
-                whole_number(f"metric.kid.{name}", getattr(self, name), least=least)
-            whole_number("metric.kid.seed", self.seed, least=0, most=MOST_SEED)
+            whole("metric.kid.subsets", self.subsets, minimum=1)
+            whole("metric.kid.subset_size", self.subset_size, minimum=2)
+            whole("metric.kid.seed", self.seed, minimum=0, maximum=MAX_SEED)
 
     def check(self, *, fake: int, real: int | None) -> None:
         needed = 2 if self.subsets is None else self.subset_size
@@ -63,12 +62,12 @@ class KernelDistance:
 
 
 def squared_discrepancy(x: Tensor, y: Tensor) -> float:
-    """Unbiased MMD^2 of (N, D) and (M, D) features: mean kernels within each set, less twice that between them."""
+    """Unbiased MMD^2 of (N, D) and (M, D) features."""
     return _mean_within(x) + _mean_within(y) - 2 * _mean_between(x, y)
 
 
 def _mean_within(x: Tensor) -> float:
-    """Over pairs of different images."""
+    """The mean kernel over pairs of different images of one set."""
     total = 0.0
     for rows in blocks(len(x)):
         kernel = _kernel(x[rows], x[rows])
@@ -79,6 +78,7 @@ def _mean_within(x: Tensor) -> float:
 
 
 def _mean_between(x: Tensor, y: Tensor) -> float:
+    """The mean kernel over all pairs of an image of each set."""
     pairs = product(blocks(len(x)), blocks(len(y)))
     return sum(_kernel(x[rows], y[columns]).sum().item() for rows, columns in pairs) / (len(x) * len(y))
 

@@ -1,32 +1,36 @@
+"""How often the feature network recognises the class that a sample was made with."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from ditexp.metric.base import output
+from ditexp.metric.base import Metric, output
 from ditexp.values import Features
 
 
 @dataclass(frozen=True)
-class LabelAccuracy:
-    """The share of samples that the feature network takes for what they were made under: their label.
+class LabelAccuracy(Metric):
+    """The fraction of samples whose label is the class with the largest logit.
 
-    For a network whose logits are of these classes: of ditexp's own, feature=digits. Raises ValueError for a label that
-    is none of them. A network that had no part in
-    training the sampled model is an independent judge, of adherence and not of diversity or beauty.
+    The logits must be over the classes of the labels; among ditexp's networks those of feature=digits are. The score
+    measures adherence to the label, not diversity or image quality, and only a network that had no part in training the
+    sampled model is an independent judge. Raises ValueError without labels, and for a label that is not one of the
+    network's classes.
     """
 
-    uses: ClassVar[str] = "logits"
-    reference: ClassVar[None] = None
-    needs_labels: ClassVar[bool] = True
+    uses = "logits"
+    reference = None
+    needs_labels = True
 
     def check(self, *, fake: int, real: int | None) -> None:
-        """Any number of samples will do."""
+        """Any number of samples is enough."""
 
     def __call__(self, fake: Features, real: Features | None = None) -> dict[str, float]:
-        logits = output(fake, self.uses, metric="label_accuracy")
-        if wrong := fake.labels[(fake.labels < 0) | (fake.labels >= logits.shape[1])].tolist():
+        logits, labels = output(fake, self.uses, metric="label_accuracy"), fake.labels
+        if labels is None:
+            raise ValueError("label_accuracy needs the labels of the samples, but they have none: leave it out")
+        if wrong := labels[(labels < 0) | (labels >= logits.shape[1])].tolist():
             raise ValueError(
                 f"label_accuracy got samples of label {wrong[0]}, but the network has {logits.shape[1]} classes"
             )
-        return {"label_accuracy": (logits.argmax(1) == fake.labels).double().mean().item()}
+        return {"label_accuracy": logits.argmax(1).eq(labels).double().mean().item()}

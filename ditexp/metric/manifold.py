@@ -1,8 +1,8 @@
-"""Balls around features that reach their k-th neighbours, and who lies in them: exact, at the speed of products.
+"""Balls around features that reach the k-th nearest neighbour, and which points lie in them: exact, and fast.
 
-Everything is said in halves of negative squared distances, p = -d^2 / 2, which a matrix product gives when points have
-two more coordinates: p = (x, 1, -|x|^2 / 2) . (y, -|y|^2 / 2, 1). In float32 it is made an upper bound of p; the few
-pairs that bounds leave open are decided in float64. So results are those of the definition in float64, whatever the
+Distances d are represented by p = -d^2 / 2, because one matrix product gives all of them when points get two more
+coordinates: p = (x, 1, -|x|^2 / 2) . (y, -|y|^2 / 2, 1). Products in float32 give upper bounds of p; the few pairs that
+the bounds do not decide are computed in float64. So the results are those of the definition in float64, whatever the
 order of summation within the products.
 """
 
@@ -17,19 +17,19 @@ from torch import Tensor
 
 from ditexp.metric.base import BLOCK_SIZE, blocks
 
-SPARE = 5  # neighbours kept beyond the k-th, as rounding errors may have changed their order
-PAIRS = 64  # rows treated at a time in float64: few enough to stay in a cache
-Pairs = tuple[Tensor, Tensor]  # int64 indices of points, and of as many centres
+SPARE = 5  # neighbours kept beyond the k-th, since rounding errors may change their order
+PAIRS = 64  # rows computed at a time in float64: few enough to stay in a cache
+Pairs = tuple[Tensor, Tensor]  # (M,) int64 indices of points, and (M,) of centres
 
 
 class Points:
-    """Features prepared for comparisons: their (N, D) float32, and operands and margins for bounds of p.
+    """Features (N, D) float32, with operands and margins for bounds of p.
 
-    centre: (D,) float32, the same for sets that are compared. Raises ValueError where squares overflow float32.
+    centre: (D,) float32, the same for sets that are compared. Raises ValueError if squares overflow float32.
 
-    operands: (N, D + 2) float32, right-hand ones (y, m - |y|^2 / 2, 1); margins: (N,) float64, the m. The sum of two
-    points' margins is above the worst error of their p: with u = 2^-24, (D + 2) u (|x|^2 + |y|^2) for the product in
-    any order, at most 6 u for the rounding of x, |x|^2 and what is compared, and D + 2 underflows.
+    operands: (N, D + 2) float32, the right-hand operands (y, m - |y|^2 / 2, 1). margins: (N,) float64, the m. The sum
+    of two points' margins is larger than the worst error of their p: with u = 2^-24, (D + 2) u (|x|^2 + |y|^2) for the
+    product in any order, at most 6 u for rounding x, |x|^2 and the compared value, and D + 2 underflows.
     """
 
     def __init__(self, features: Tensor, centre: Tensor) -> None:
@@ -56,14 +56,14 @@ class Points:
         right = self.operands[rows]
         return torch.cat([right[:, :-2], right[:, -1:], right[:, -2:-1]], dim=1)
 
-    def room(self) -> Tensor:
-        """Memory for the bounds of a block with a block: to take it anew for each would cost time."""
+    def buffer(self) -> Tensor:
+        """Memory for the bounds between two blocks, allocated once because allocating it for each pair is slow."""
         return self.operands.new_empty(BLOCK_SIZE**2)
 
 
 def points_of(first: Tensor, second: Tensor) -> tuple[Points, Points]:
-    """Two sets of features, to be compared with each other."""
-    # Any centre is right; a near one, which outliers don't drag away, makes the bounds tight.
+    """Two sets of features as points that can be compared with each other."""
+    # Any centre is correct. A near one makes the bounds tight, and the median ignores outliers.
     centre = second[:256].median(dim=0).values
     return Points(first, centre), Points(second, centre)
 
@@ -79,7 +79,7 @@ def squared_radii(points: Points, k: int) -> Tensor:
     squared = upper.new_full(upper.shape, inf).masked_fill_(closer, -inf)
     squared[row, place] = _squared_distances(points, points, row, nearest.columns[row, place])
     radii = squared.kthvalue(k, dim=1).values
-    # So many are as near as the k-th that some may have been dropped; only copies can't be outdone.
+    # So many neighbours are as near as the k-th that some may have been dropped. Distances of 0 stay right.
     crowded = (upper[:, -1] >= kth_lower[:, 0]) & (radii > 0)
     for rows in crowded.nonzero().squeeze(1).split(BLOCK_SIZE):
         radii[rows] = _crowded_radii(points, rows, radii[rows], k)
@@ -89,21 +89,21 @@ def squared_radii(points: Points, k: int) -> Tensor:
 def pairs_in_balls(
     points: Points, centres: Points, *, centre_radii: Tensor, point_radii: Tensor | None = None, closed: bool
 ) -> Iterator[tuple[Pairs, Pairs]]:
-    """Which points lie in balls around centres and, from the same products, which centres in balls around points.
+    """Which points lie in balls around centres and, from the same products, which centres lie in balls around points.
 
-    Radii: (C,) and (P,) float64, squared. closed: balls have their surface.
-    Gives, some of all pairs at a time, those where the point is in the centre's ball, and those where the centre is in
-    the point's, of which there are none without point_radii. Balls of radius 0 are left out: see `are_copies`.
+    centre_radii (C,) and point_radii (P,): float64, squared. closed: whether balls include their surface.
+    Each item has the next pairs whose point is in the centre's ball, and the next pairs whose centre is in the point's
+    ball (none without point_radii). Balls of radius 0 are left out: see `are_copies`.
     """
     if point_radii is None:
         point_radii = centre_radii.new_zeros(len(points))
-    # The p that a pair must reach to be in a ball.
+    # The smallest p of a pair inside the ball.
     by_centre, by_point = (torch.where(radii > 0, -radii / 2, inf) for radii in (centre_radii, point_radii))
-    room = points.room()
+    buffer = points.buffer()
     for rows in blocks(len(points)):
         left = points.left(rows)
         for columns in blocks(len(centres)):
-            tile = _upper_bounds(left, centres.operands[columns], room)
+            tile = _upper_bounds(left, centres.operands[columns], buffer)
             row, column = _reaching(tile, by_point[rows], by_centre[columns])
             upper = tile[row, column].double()
             row, column = row + rows.start, column + columns.start
@@ -118,7 +118,7 @@ def pairs_in_balls(
 
 
 def are_copies(points: Tensor, originals: Tensor) -> Tensor:
-    """(P,) bool, which points equal one of the originals, that is lie in a closed ball of radius 0."""
+    """Which points equal one of the originals, that is, lie in a closed ball of radius 0: (P,) bool."""
     if not len(originals):
         return torch.zeros(len(points), dtype=torch.bool, device=points.device)
     known = set(_rows_as_bytes(originals))
@@ -129,19 +129,22 @@ def _rows_as_bytes(x: Tensor) -> Iterator[bytes]:
     return ((row + 0.0).tobytes() for row in x.cpu().numpy())  # + 0.0 turns -0.0 into 0.0
 
 
-def _upper_bounds(left: Tensor, right: Tensor, room: Tensor) -> Tensor:
-    """(n, m) float32 upper bounds of p, which lie in `room`."""
+def _upper_bounds(left: Tensor, right: Tensor, buffer: Tensor) -> Tensor:
+    """Upper bounds of p, (n, m) float32, in the memory of `buffer`."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")  # TF32 and bfloat16 would err by more than the margins
     try:
-        return torch.mm(left, right.T, out=room[: len(left) * len(right)].view(len(left), len(right)))
+        return torch.mm(left, right.T, out=buffer[: len(left) * len(right)].view(len(left), len(right)))
     finally:
         torch.set_float32_matmul_precision(before)
 
 
 def _reaching(tile: Tensor, row_needs: Tensor, column_needs: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns where a tile is above what its row needs, or its column; so are bounds of all that just do."""
-    # On a CPU numpy compares twice as fast as torch, and finds the few that reach seven times as fast.
+    """Rows and columns of a tile's values above what the row or the column needs. Bounds of equal values are above it.
+
+    row_needs: (n,). column_needs: (m,).
+    """
+    # On a CPU numpy compares twice as fast as torch, and finds the few pairs seven times as fast.
     on_cpu = tile.device.type == "cpu"
     values, rows, columns = (x.numpy() if on_cpu else x for x in (tile, row_needs.float(), column_needs.float()))
     reached = values > rows[:, None]
@@ -151,7 +154,7 @@ def _reaching(tile: Tensor, row_needs: Tensor, column_needs: Tensor) -> tuple[Te
 
 
 class _Largest:
-    """The largest values found so far in each of `count` rows, falling, (count, keep), and their columns."""
+    """The largest values found so far in each of `count` rows, in falling order, and their columns: (count, keep)."""
 
     def __init__(self, count: int, keep: int, like: Tensor) -> None:
         self.values = like.new_full((count, keep), -inf)
@@ -174,18 +177,18 @@ class _Largest:
 
 
 def _nearest(points: Points, keep: int) -> _Largest:
-    """The largest bounds of p of every point with others, each pair of blocks multiplied once."""
+    """The largest bounds of p of every point with other points. Each pair of blocks is multiplied once."""
     nearest, parts = _Largest(len(points), keep, points.operands), blocks(len(points))
-    room = points.room()
-    for rows in parts:  # first, since the others then find little to add
-        tile = _upper_bounds(points.left(rows), points.operands[rows], room).fill_diagonal_(-inf)
+    buffer = points.buffer()
+    for rows in parts:  # first, since then the other blocks add little
+        tile = _upper_bounds(points.left(rows), points.operands[rows], buffer).fill_diagonal_(-inf)
         some = min(keep, len(tile))
         nearest.values[rows, :some], columns = tile.topk(some)
         nearest.columns[rows, :some] = columns + rows.start
     for number, rows in enumerate(parts):
         left = points.left(rows)
         for columns in parts[number + 1 :]:
-            tile = _upper_bounds(left, points.operands[columns], room)
+            tile = _upper_bounds(left, points.operands[columns], buffer)
             row, column = _reaching(tile, nearest.values[rows, -1], nearest.values[columns, -1])
             value = tile[row, column]
             row, column = row + rows.start, column + columns.start
@@ -195,10 +198,10 @@ def _nearest(points: Points, keep: int) -> _Largest:
 
 
 def _crowded_radii(points: Points, rows: Tensor, limits: Tensor, k: int) -> Tensor:
-    """(n,) squared radii of some points, decided in float64 among all points whose bounds reach below the limits."""
-    nearest, left, room = _Largest(len(rows), k, limits), points.left(rows), points.room()
+    """Squared radii of some points, (n,), by distances in float64 to all points that may be within the limits."""
+    nearest, left, buffer = _Largest(len(rows), k, limits), points.left(rows), points.buffer()
     for columns in blocks(len(points)):
-        tile = _upper_bounds(left, points.operands[columns], room)
+        tile = _upper_bounds(left, points.operands[columns], buffer)
         row, column = _reaching(tile, -limits / 2, limits.new_full((tile.shape[1],), inf))
         column = column + columns.start
         others = rows[row] != column
@@ -208,12 +211,12 @@ def _crowded_radii(points: Points, rows: Tensor, limits: Tensor, k: int) -> Tens
 
 
 def _squared_distances(first: Points, second: Points, row: Tensor, column: Tensor) -> Tensor:
-    """(M,) float64, of the pairs of row and column; equal to the last bit for equal pairs, so that ties are ties."""
+    """The squared distance of each pair, (M,) float64. Equal pairs are equal to the last bit, so ties stay ties."""
     x, y = first.features, second.features
     squared = torch.empty(len(row), dtype=torch.float64, device=x.device)
     last = len(row) - 1
     for start in range(0, len(row), PAIRS):
-        # Always PAIRS of them, since sums over tensors of another shape may be taken in another order.
+        # Always PAIRS of them: sums over tensors of another shape may use another order.
         pairs = torch.arange(start, start + PAIRS, device=x.device).clamp_(max=last)
         difference = x.index_select(0, row[pairs]).double().sub_(y.index_select(0, column[pairs]))
         squared[start : start + PAIRS] = difference.square_().sum(dim=1)[: len(row) - start]

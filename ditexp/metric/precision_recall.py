@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from ditexp.metric.base import check_neighbours, outputs
+from ditexp.metric.base import Metric, check_neighbours, outputs
 from ditexp.metric.manifold import are_copies, pairs_in_balls, points_of, squared_radii
 from ditexp.values import Features
 
 
 @dataclass(frozen=True)
-class PrecisionRecall:
-    """precision: share of fakes in the reference's manifold; recall: share of the reference in the fakes'.
+class PrecisionRecall(Metric):
+    """precision: fraction of samples on the manifold of the reference. recall: fraction of the reference on theirs.
 
-    A set's manifold is the union of balls around its members, each reaching (<=) its k-th nearest other member. The
-    result is exactly that of distances in float64. Raises ValueError with k images or fewer in either set, or for
+    The manifold of a set Phi is the union of closed balls around its members: f(x, Phi) = 1 if |x - p| <= |p - NN_k(p)|
+    for some p in Phi, where NN_k(p) is the k-th nearest other member (equation 1). precision is the mean of f(x, real)
+    over the samples, recall the mean of f(y, fake) over the reference (equation 2).
+
+    Results are exactly those of distances in float64. Raises ValueError with k images or fewer in either set, or for
     features that are not finite.
     """
 
     k: int = 3
 
-    uses: ClassVar[str] = "pool"
-    reference: ClassVar[str] = "images"
+    uses = "pool"
+    reference = "images"
 
     def check(self, *, fake: int, real: int | None) -> None:
         check_neighbours(self.k, fake=fake, real=real, metric="precision_recall")

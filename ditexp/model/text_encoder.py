@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ditexp.files.atomic import atomic
-from ditexp.files.content import changed, files_below, hashes
+from ditexp.files.content import changed, hashes
 from ditexp.files.reading import unfit
+from ditexp.files.stamps import files_below
 from ditexp.terminal.notices import in_line, notice
 
 TOKENIZER_FILE, ENCODER_FILE = "tokenizer_config.json", "config.json"  # which every one of them has

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ditexp.core import Feature
 from ditexp.evaluate.extraction import extract
-from ditexp.images import ImageSource
+from ditexp.images.source import ImageSource
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import StatisticsFile
 from ditexp.terminal.progress import Bar

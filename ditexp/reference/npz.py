@@ -9,7 +9,7 @@ from pathlib import Path
 from ditexp.files import content
 from ditexp.files.npz import Header, npz_headers, opened_npz, read_array
 from ditexp.files.reading import unfit
-from ditexp.images import NpzImages
+from ditexp.images.npz import NpzImages
 from ditexp.reference.gaussian import check_shapes, checked
 from ditexp.values import Gaussian
 

@@ -18,7 +18,7 @@ from ditexp.files.content import digest
 from ditexp.files.image import MODES
 from ditexp.files.reading import parse_json, unfit
 from ditexp.files.tensors import opened_tensors, shape_in
-from ditexp.images import ImageSource
+from ditexp.images.source import ImageSource
 from ditexp.reference.gaussian import FEATURES, checked
 from ditexp.values import Features
 

@@ -35,7 +35,7 @@ class SetSpec:
     set_id: str
     folder: str
 
-    def load(self, device: torch.device) -> BlockMaker:
+    def block_maker(self, device: torch.device) -> BlockMaker:
         """Build the sampler, load its model on the device and compile it.
 
         Raises ValueError if the configuration now leads to another set than in the parent.

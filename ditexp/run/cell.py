@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from ditexp.cli.command import instantiate
 from ditexp.evaluate import uncertainty
 from ditexp.evaluate.evaluator import Evaluator, protocol_of
 from ditexp.files.content import digest
-from ditexp.metric.base import Comparison
+from ditexp.metric.base import Comparison, Metric, by_kind
 from ditexp.outputs import Outputs
 from ditexp.reference import contents_of
 from ditexp.result import Result, read_result
@@ -77,32 +77,22 @@ class Cell:
 
 def build(cfg: DictConfig) -> Cell:
     """Build and check a cell. Raises ConfigError with every mistake, a line each, before any work."""
-    mistakes = Mistakes()
-    mistakes.add(check_numbers(cfg))
-    parts = {name: mistakes.attempt(build_component, cfg, name) for name in (*COMPONENTS, "feature", "reference")}
-    metrics: dict[str, Any] = {
-        name: mistakes.attempt(instantiate, node) for name, node in cfg.get("metric", {}).items()
-    }
-    comparisons = {name: metric for name, metric in metrics.items() if isinstance(metric, Comparison)}
-    devices = mistakes.attempt(choose_devices, cfg.devices)
-    check_parts(parts, comparisons, mistakes)
-    mistakes.raise_if_any()
-
-    cfg = mistakes.attempt(with_steps, cfg) or cfg
-    mistakes.raise_if_any()
-    parts["schedule"] = build_component(cfg, "schedule")  # with these steps
-    bound = mistakes.attempt(bind_components, cfg, parts, (devices or [torch.device("cpu")])[0])
-    mistakes.raise_if_any()
-    assert devices and bound  # or there would be a mistake
-    sampler, store = bound
-    of_images = {name: metric for name, metric in metrics.items() if name not in comparisons}
-    evaluator = Evaluator(parts["feature"], parts["reference"], of_images, protocol_of(cfg))
-    mistakes.attempt(sampler.task.check, sampler)
-    mistakes.add(too_few_samples(sampler.task, cfg.num_samples))
-    mistakes.add(evaluator.mistakes(store, cfg.num_samples))
-    mistakes.raise_if_any()
+    with Mistakes() as mistakes:
+        mistakes.add(check_numbers(cfg))
+        devices = mistakes.attempt(choose_devices, cfg.devices) or []
+        parts = build_parts(cfg, mistakes)
+        metrics, comparisons = build_metrics(cfg, mistakes)
+        check_parts(parts, comparisons, mistakes)
+    with Mistakes():
+        cfg = with_steps(cfg)
+        parts["schedule"] = build_component(cfg, "schedule")  # with these steps
+        sampler, store = bind_components(cfg, parts, devices[0])
+    with Mistakes() as mistakes:
+        evaluator = Evaluator(parts["feature"], parts["reference"], metrics, protocol_of(cfg))
+        check_sampler(sampler, cfg.num_samples, mistakes)
+        mistakes.add(evaluator.mistakes(store, cfg.num_samples))
     return Cell(
-        id=cell_id(store, evaluator, metrics, cfg.resamples),
+        id=cell_id(store, evaluator, comparisons, cfg.resamples),
         study=str(cfg.study),
         config=resolved(cfg),
         outputs=Outputs(cfg.outputs),
@@ -117,8 +107,19 @@ def build(cfg: DictConfig) -> Cell:
     )
 
 
+def build_parts(cfg: DictConfig, mistakes: Mistakes) -> dict[str, Any]:
+    """The components, the feature network and the reference; None where there is none, or a mistake."""
+    return {name: mistakes.attempt(build_component, cfg, name) for name in (*COMPONENTS, "feature", "reference")}
+
+
+def build_metrics(cfg: DictConfig, mistakes: Mistakes) -> tuple[dict[str, Metric], dict[str, Comparison]]:
+    built = {name: mistakes.attempt(instantiate, node) for name, node in cfg.get("metric", {}).items()}
+    found = mistakes.attempt(by_kind, {name: metric for name, metric in built.items() if metric is not None})
+    return found or ({}, {})
+
+
 def check_parts(parts: Mapping[str, Any], comparisons: Mapping[str, Comparison], mistakes: Mistakes) -> None:
-    """Whether the components fit each other. Those that could not be built are None."""
+    """Whether the components fit each other, as far as they could be built."""
     if parts["task"] is not None and not isinstance(parts["task"], Task):
         mistakes.add([f"task: {type(parts['task']).__name__} is not a task: inherit it from ditexp.task.base.Task"])
     if parts["model"]:
@@ -129,18 +130,19 @@ def check_parts(parts: Mapping[str, Any], comparisons: Mapping[str, Comparison],
             mistakes.attempt(comparison.check, parts["solver"])
 
 
-def too_few_samples(task: Task, num_samples: int) -> Iterator[str]:
-    if num_samples < task.min_samples:
-        yield f"num_samples={num_samples}: this task needs {task.min_samples} or more"
+def check_sampler(sampler: Sampler, num_samples: int, mistakes: Mistakes) -> None:
+    mistakes.attempt(sampler.task.check, sampler)
+    if num_samples < (minimum := sampler.task.min_samples):
+        mistakes.add([f"num_samples={num_samples}: this task needs {minimum} or more"])
 
 
-def cell_id(store: SampleStore, evaluator: Evaluator, metrics: Mapping[str, Any], resamples: int) -> str:
-    """The id of a result: of the sample set, and of everything that changes its scores."""
+def cell_id(store: SampleStore, evaluator: Evaluator, comparisons: Mapping[str, Comparison], resamples: int) -> str:
+    """The id of a result: it covers the sample set and everything that changes its scores."""
     return digest(
         {
             "sample_id": store.id,
             "num_samples": store.num_samples,
-            "metrics": {name: identify(metric) for name, metric in metrics.items()},
+            "metrics": {name: identify(metric) for name, metric in {**evaluator.metrics, **comparisons}.items()},
             "resamples": [resamples, uncertainty.VERSION] if resamples else 0,
             "feature": evaluator.feature and evaluator.feature.identity,
             "reference": contents_of(evaluator.reference),

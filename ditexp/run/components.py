@@ -12,12 +12,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli.command import instantiate
-from ditexp.core import Feature, FlowModel, LabelMeaning
-from ditexp.files.content import Stamp, stamp, stamps_below
+from ditexp.core import Feature, FlowModel
+from ditexp.files.stamps import Stamp, stamp, stamps_below
 from ditexp.outputs import Outputs
 from ditexp.run.identity import flow_of, sampling_identity
 from ditexp.sampler import Sampler, bind
 from ditexp.samples.store import SampleStore
+from ditexp.values import LabelMeaning
 
 COMPONENTS = ("model", "solver", "schedule", "guidance", "condition", "task")
 
@@ -44,10 +45,9 @@ def bind_components(cfg: DictConfig, parts: Mapping[str, Any], device: torch.dev
         precision=cfg.precision,
         compile=cfg.compile,
     )
-    sizes = {"batch_size": cfg.batch_size, "num_samples": cfg.num_samples}
     store = SampleStore(
         Outputs(cfg.outputs).samples,
-        identity=sampling_identity(sampler, schedule, **sizes),
+        identity=sampling_identity(sampler, batch_size=cfg.batch_size, num_samples=cfg.num_samples),
         num_samples=cfg.num_samples,
         label_meaning=label_meaning(sampler),
     )
@@ -63,25 +63,25 @@ def build_component(cfg: DictConfig, name: str) -> Any:
     """The component of one group. Models and feature networks load once per process, and all cells share them."""
     node = cfg[name]
     if name in ("model", "feature") and node is not None:
-        return shared(node)
+        return build_shared(node)
     if name == "guidance" and "weak" in node:  # autoguidance's second model
         rest = OmegaConf.masked_copy(node, [key for key in node if key != "weak"])
         try:
-            weak = shared(node.weak)
+            weak = build_shared(node.weak)
         except ValueError as error:
             raise ValueError(f"guidance.weak: {error}") from None
         return instantiate(rest, _partial_=True)(weak=weak)
     return instantiate(node)
 
 
-def shared(node: DictConfig) -> FlowModel | Feature:
+def build_shared(node: DictConfig) -> FlowModel | Feature:
     """A component that this process loads once, and again only when a file that its settings name has changed."""
     list(node.items())  # raises for a missing value while its full name is still known
-    return load(OmegaConf.to_yaml(node, resolve=True), stamps_of(OmegaConf.to_container(node, resolve=True)))
+    return build_cached(OmegaConf.to_yaml(node, resolve=True), stamps_of(OmegaConf.to_container(node, resolve=True)))
 
 
 @functools.lru_cache(maxsize=4)
-def load(node: str, files: tuple[Stamp, ...]) -> FlowModel | Feature:
+def build_cached(node: str, files: tuple[Stamp, ...]) -> FlowModel | Feature:
     """files: part of the cache's key."""
     return instantiate(DictConfig(OmegaConf.create(node)))
 

@@ -23,25 +23,33 @@ T = TypeVar("T")
 
 
 class Mistakes:
-    """What is wrong with a configuration, a line each, so that the user sees all of it at once."""
+    """Collects what is wrong with a configuration, a line each, so that the user sees all of it at once.
+
+    A context: it ends with a ConfigError of all mistakes, among them any error that ended it early.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+
+    def __enter__(self) -> Mistakes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *traceback: object) -> None:
+        if isinstance(error, Exception):
+            self.add(describe(error))
+        if self.lines and (error is None or isinstance(error, Exception)):
+            raise ConfigError("\n".join(self.lines))
 
     def add(self, lines: Iterable[str]) -> None:
         self.lines += [line for line in lines if line not in self.lines]
 
     def attempt(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """The value of a call, or None where it raises; the error becomes a mistake."""
+        """The value of a call; None where it raises, and the error is added."""
         try:
             return function(*args, **kwargs)
         except Exception as error:
             self.add(describe(error))
             return None
-
-    def raise_if_any(self) -> None:
-        if self.lines:
-            raise ConfigError("\n".join(self.lines))
 
 
 @dataclass(frozen=True)

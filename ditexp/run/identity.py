@@ -9,7 +9,7 @@ import os
 from typing import Any, Protocol, runtime_checkable
 
 from ditexp.checks import ConfigError
-from ditexp.core import NUMERICS_VERSION, FlowModel, Guidance, Schedule, Solver
+from ditexp.core import NUMERICS_VERSION, FlowModel, Guidance, Solver
 from ditexp.files.content import digest, sha256
 from ditexp.sampler import Sampler
 from ditexp.samples.store import images_per_block
@@ -65,12 +65,12 @@ def flow_of(*, model: FlowModel, solver: Solver, guidance: Guidance) -> dict[str
     return {"model": identify(model), "solver": identify(solver), "guidance": identify(guidance)}
 
 
-def sampling_identity(sampler: Sampler, schedule: Schedule, *, batch_size: int, num_samples: int) -> dict[str, Any]:
+def sampling_identity(sampler: Sampler, *, batch_size: int, num_samples: int) -> dict[str, Any]:
     """Everything that changes the pixels of a sample set. Paths, metrics, the tracker and num_samples don't.
 
-    schedule: tuned; it doesn't act on an adaptive solver. The batch size and the kind of device belong to it, because
-    both change the last bits of float32. A compiled network pads the shrinking batches of an adaptive solver, which
-    does so too.
+    The schedule is left out where it doesn't act, on an adaptive solver. The batch size and the kind of device belong
+    here, because both change the last bits of float32; so does the padding of the shrinking batches that an adaptive
+    solver gives to a compiled network.
     """
     is_adaptive = sampler.solver.adaptive
     return {
@@ -79,7 +79,7 @@ def sampling_identity(sampler: Sampler, schedule: Schedule, *, batch_size: int, 
         "guidance": identify(sampler.guidance),
         "conditioner": identify(sampler.conditioner),
         "task": identify(sampler.task),
-        **({} if is_adaptive else {"schedule": identify(schedule)}),
+        **({} if is_adaptive else {"schedule": identify(sampler.schedule)}),
         "seed": sampler.seed,
         "precision": sampler.precision,
         "compile": sampler.compile,

@@ -38,11 +38,11 @@ def run(cell: Cell, *, settings: dict[str, Any], title: str, command: str) -> Re
     clean_up(cell)
     missing, known = store.missing(), cell.result()
     if known and not (missing and store.folder.exists()):  # a set may be deleted, but not damaged
-        keep_up(cell, known, command, is_complete=not missing)
+        mend(cell, known, command, is_complete=not missing)
         return replace(known, **facts, cached=True)
     prepare(cell, title, is_complete=not missing)
     with Claims(store.folder) as claims:  # keeps others from deleting the set while it is made and scored
-        missing = enter(cell, claims, command, is_complete=not missing)
+        missing = claim_set(cell, claims, command, is_complete=not missing)
         sample(cell, cell.slice.of(missing), claims, title)
         if left := store.missing():
             return incomplete(cell, left, facts)
@@ -73,7 +73,7 @@ def clean_up(cell: Cell) -> None:
     cell.store.expel_stranger()
 
 
-def keep_up(cell: Cell, known: Result, command: str, *, is_complete: bool) -> None:
+def mend(cell: Cell, known: Result, command: str, *, is_complete: bool) -> None:
     """Mend the files beside a result that is there already."""
     if is_complete:
         with suppress(OSError):  # a folder that can only be read
@@ -91,7 +91,7 @@ def prepare(cell: Cell, title: str, *, is_complete: bool) -> None:
         evaluator.prepare(cache=cell.outputs.features, device=cell.devices[0], title=title)
 
 
-def enter(cell: Cell, claims: Claims, command: str, *, is_complete: bool) -> list[int]:
+def claim_set(cell: Cell, claims: Claims, command: str, *, is_complete: bool) -> list[int]:
     """Claim the set's folder and describe the set there; returns the blocks that are missing now."""
     store, missing = cell.store, []
     with suppress(OSError) if is_complete else nullcontext():  # a complete set may be in a folder that can only be read

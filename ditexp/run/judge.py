@@ -77,7 +77,7 @@ def compare(cell: Cell, title: str) -> Scores:
 def score_task(cell: Cell) -> Scores:
     """The task's own scores."""
     sampler, store = cell.sampler, cell.store
-    classes, classify = judged_classes(cell)
+    classes, classify = predicted_classes(cell)
     with torch.inference_mode():
         found = sampler.task.scores(sampler, store, classes, classify)
     if not found:
@@ -92,7 +92,7 @@ def score_task(cell: Cell) -> Scores:
     return Scores(as_numbers(found), as_deviations(deviations))
 
 
-def judged_classes(cell: Cell) -> tuple[Tensor | None, Callable[[Tensor], Tensor] | None]:
+def predicted_classes(cell: Cell) -> tuple[Tensor | None, Callable[[Tensor], Tensor] | None]:
     """The class that the feature network sees in each sample, and a function that gives it for any images.
 
     (N,) int64, and images (B, C, H, W) uint8 -> (B,) int64. The first is None if the network does not know the classes

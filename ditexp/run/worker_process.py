@@ -104,7 +104,7 @@ def serve(connection: Connection, device: torch.device) -> None:
         if order.spec != spec:
             spec, maker = order.spec, None  # frees the last set's memory before the next one loads
         try:
-            maker = maker or order.spec.load(device)
+            maker = maker or order.spec.block_maker(device)
             block = maker.make(order.block, lambda images, number=order.block: link.send(Advanced(number, images)))
         except Exception as error:
             writing.result()

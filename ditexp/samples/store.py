@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from ditexp.files.atomic import atomic, make_way, remove_abandoned
-from ditexp.files.content import digest, sha256_now
+from ditexp.files.content import digest, sha256
 from ditexp.files.image import BLOCK_BYTES
 from ditexp.files.process import this_process
 from ditexp.files.reading import read, unfit
@@ -154,7 +154,7 @@ class SampleStore:
             if verify:
                 self.read(block)  # compares its hash, and finds one that is of other images
             elif (found.st_size, found.st_mtime_ns) != (record["bytes"], record["mtime_ns"]):
-                return record if record["sha256"] == sha256_now(path) else None
+                return record if record["sha256"] == sha256(path) else None
         except (OSError, ValueError):
             return None
         return record

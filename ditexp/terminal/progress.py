@@ -1,15 +1,17 @@
-"""One progress bar with an estimate of the time left; silent when nobody watches."""
+"""A progress bar with an estimate of the time left; silent where nobody watches."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -20,10 +22,10 @@ from ditexp.terminal.escape import one_line
 
 
 class Bar:
-    def __init__(self, progress: Progress, task: int):
+    def __init__(self, progress: Progress, task: TaskID) -> None:
         self.progress, self.task = progress, task
 
-    def advance(self, amount: int, *, note: str = "") -> None:
+    def advance(self, amount: float, *, note: str = "") -> None:
         self.progress.update(self.task, advance=amount, note=one_line(note))
 
     def note(self, text: str) -> None:
@@ -31,13 +33,15 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(description: str, *, total: int, completed: int = 0, unit: str = "images") -> Iterator[Bar]:
-    """A bar over `total` units, on stderr, gone when done; none in a worker, whose terminal is its parent's."""
+def progress_bar(description: str, *, total: int, completed: int = 0, unit: str = "images") -> Generator[Bar]:
+    """A bar over `total` units on stderr, gone at the end; hidden in workers, which share their parent's terminal."""
     console = Terminal(stderr=True)
     is_seen = console.is_terminal and not multiprocessing.parent_process()
-    described = TextColumn("{task.description}", markup=False)
-    columns = [described, BarColumn(), MofNCompleteColumn(), TextColumn(unit)]
-    columns += [
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

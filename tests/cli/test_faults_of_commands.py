@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ditexp.files.process import this_process
-from ditexp.images import DigitsImages
+from ditexp.images.digits import DigitsImages
 from ditexp.samples.store import SampleStore
 from ditexp.values import Cost
 from tests.helpers import commands

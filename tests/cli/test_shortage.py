@@ -27,7 +27,7 @@ from ditexp.feature.digits import DigitsFeature
 from ditexp.feature.weights import Weights
 from ditexp.files.atomic import atomic
 from ditexp.files.image import read_image
-from ditexp.images import DigitsImages
+from ditexp.images.digits import DigitsImages
 from ditexp.metric import trajectory
 from ditexp.metric.trajectory import Paths, kept
 from ditexp.optimize import __main__ as optimize
@@ -36,7 +36,6 @@ from ditexp.run import workers as devices
 from ditexp.run.worker_process import describe_error, describe_exit
 from ditexp.run.workers import Worker
 from ditexp.task.direction import Given
-from ditexp.terminal import notices
 from ditexp.train.__main__ import plain_errors
 from ditexp.train.checkpoint import Checkpoint, read_state
 
@@ -188,7 +187,6 @@ def no_room(*_, **__):
 
 
 def test_features_that_cannot_be_kept_are_used_all_the_same(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(notices, "_said", set())
     expected = extract(DigitsImages(), DigitsFeature(), tmp_path / "roomy").pool
     monkeypatch.setattr(features, "write_tensors", no_room)
     found = extract(DigitsImages(), DigitsFeature(), tmp_path / "full").pool
@@ -199,7 +197,6 @@ def test_features_that_cannot_be_kept_are_used_all_the_same(tmp_path, monkeypatc
 
 
 def test_exact_paths_that_cannot_be_kept_or_read_are_found_again(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(notices, "_said", set())
     paths = Paths(*(torch.ones(2) for _ in Paths._fields))
     assert kept(tmp_path / "a", lambda: paths) is paths and kept(tmp_path / "a", no_room).half.tolist() == [1, 1]
     (tmp_path / "a").write_bytes(b"damaged")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ditexp.evaluate import __main__ as evaluate
 from ditexp.feature.digits import DigitsFeature
-from ditexp.images import DigitsImages
+from ditexp.images.digits import DigitsImages
 from ditexp.reference import __main__ as reference
 from ditexp.samples.store import SampleStore
 from ditexp.values import Cost
@@ -180,26 +180,24 @@ def test_inception_score_alone_needs_no_reference(ditexp):
     assert scores()["protocol"]["reference"] is None
 
 
-def test_the_order_of_images_is_told_where_it_changes_the_inception_score(ditexp, monkeypatch):
+def test_the_order_of_images_is_told_where_it_changes_the_inception_score(ditexp):
     from sklearn.datasets import load_digits
 
     np.savez("x.npz", DIGITS[load_digits().target.argsort(kind="stable")])
     arguments = ["images=x.npz", "reference=none", "metric=[inception_score]", "resamples=0"]
     whole = ["metric.inception_score.splits=1", "metric.inception_score.split_size=null"]
-    monkeypatch.setattr("ditexp.terminal.notices._said", set())
     code, _, complaint = ditexp(evaluate, *arguments, "metric.inception_score.split_size=900", "outputs=parts")
     assert code == 0 and " ".join(whole) in complaint
     assert ditexp(evaluate, *arguments, *whole, "outputs=whole")[2] == ""
     parts, at_once = (scores(outputs)["metrics"]["inception_score"] for outputs in ("parts", "whole"))
-    assert parts < 0.6 * at_once and f"it is {at_once:.6g} of all at once" in complaint
+    assert parts < 0.6 * at_once and f"of all images at once it is {at_once:.6g}" in complaint
 
 
-def test_the_first_images_of_a_folder_of_classes_are_told(ditexp, monkeypatch):
+def test_the_first_images_of_a_folder_of_classes_are_told(ditexp):
     for name in "abc":
         Path("images", name).mkdir(parents=True)
         for index in range(4):
             Image.fromarray(DIGITS[index, :, :, 0]).save(f"images/{name}/{index}.png")
-    monkeypatch.setattr("ditexp.terminal.notices._said", set())
     arguments = ["images=images", "reference=none", "metric=[inception_score]", "resamples=0", "outputs=a"]
     assert "folders" not in ditexp(evaluate, *arguments)[2]
     assert "the first 6 images of images lie in 2 of its 3 folders" in ditexp(evaluate, *arguments, "num_samples=6")[2]

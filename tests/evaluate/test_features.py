@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ditexp.evaluate.extraction import extract, feature_id
-from ditexp.images import DigitsImages
+from ditexp.images.digits import DigitsImages
 from tests.conftest import refused
 
 

@@ -185,7 +185,6 @@ def test_captions_are_the_names_of_classes():
 def judge(tmp_path, monkeypatch, capsys):
     """Judge a set of four digits by label_accuracy in this process: exit code and output."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ditexp.terminal.notices._said", set())
 
     def run(about: dict, meaning: LabelMeaning | None = None):
         store, images = store_of(meaning, Path("outputs/samples")), np.zeros((4, 8, 8, 1), np.uint8)

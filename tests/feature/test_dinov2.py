@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ditexp.feature import dinov2
-from ditexp.feature.dinov2 import DINOv2, prepared
+from ditexp.feature.dinov2 import DINOv2, preprocess
 from tests.conftest import refused
 
 HUBCONF = """
@@ -79,13 +79,13 @@ def test_images_are_prepared_as_edm2_does(size):
     # A float32 position is off by 1.5 eps * size pixels at most, the kernel is nowhere steeper than 1.4, 4 pixels wide
     # and 1.25 in all: that makes 2 * 1.5 * 1.4 * 4 * 1.25 = 21 for rows and columns.
     bound = np.finfo(np.float32).eps * (21 * max(size) + 32) / 0.224
-    assert np.abs(prepared(image)[0].numpy() - (resized - mean) / std).max() < bound
+    assert np.abs(preprocess(image)[0].numpy() - (resized - mean) / std).max() < bound
 
 
 def test_pool_is_the_networks_output_in_evaluation_mode(repository, weights, recwarn):
     feature, given = DINOv2(repository=str(repository), weights=str(weights)), images(5, 40, 32)
     state = torch.load(weights)
-    quarters = torch.nn.functional.adaptive_avg_pool2d(prepared(given), 2).flatten(1)
+    quarters = torch.nn.functional.adaptive_avg_pool2d(preprocess(given), 2).flatten(1)
     expected = quarters @ state["head.weight"].T + state["head.bias"]
     output = feature(given)
     assert list(output) == ["pool"] and output["pool"].shape == (5, feature.outputs["pool"])

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ditexp.files import content
+from ditexp.files import content, hash_cache, stamps
+from ditexp.files.hash_cache import HashCache
 from tests.conftest import refused
 
 ROOT = Path(__file__).parents[2]
@@ -30,15 +31,14 @@ def read(tmp_path, monkeypatch):
 
     monkeypatch.setenv("DITEXP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(content, "_hash", spy)
-    monkeypatch.setattr(content, "SETTLED", -(10**12))
+    monkeypatch.setattr(stamps, "SETTLED", -(10**12))
     new_process(monkeypatch)
     return names
 
 
 def new_process(monkeypatch) -> None:
     """Only what is on disk is remembered."""
-    monkeypatch.setattr(content, "_known", {})
-    monkeypatch.setattr(content._Database, "is_off", False)
+    monkeypatch.setattr(hash_cache, "CACHE", HashCache())
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -77,14 +77,14 @@ def test_same_name_size_and_date_but_other_bytes(tmp_path, read, monkeypatch):
 
 def test_a_file_that_has_just_changed_is_hashed_again(tmp_path, read, monkeypatch):
     """Within one tick of a file system's clock, which is as coarse as 2 s, a second change leaves no trace."""
-    monkeypatch.setattr(content, "SETTLED", 2 * 10**9)
+    monkeypatch.setattr(stamps, "SETTLED", 2 * 10**9)
     path = write(tmp_path / "x.bin", b"a")
-    mark = content.stamp(path)
-    monkeypatch.setattr(content, "_stamp", lambda *_: mark)  # a clock that stands still
+    mark = stamps.stamp(path)
+    monkeypatch.setattr(content, "stamp", lambda *_: mark)  # a clock that stands still
     assert content.sha256(path) == hashlib.sha256(b"a").hexdigest()
     path.write_bytes(b"b")
     assert content.sha256(path) == hashlib.sha256(b"b").hexdigest()
-    monkeypatch.setattr(content.time, "time_ns", lambda: mark.ctime_ns + 3 * 10**9)
+    monkeypatch.setattr(stamps.time, "time_ns", lambda: mark.ctime_ns + 3 * 10**9)
     for _ in range(2):
         assert content.sha256(path) == hashlib.sha256(b"b").hexdigest()
     assert len(read) == 3
@@ -93,8 +93,8 @@ def test_a_file_that_has_just_changed_is_hashed_again(tmp_path, read, monkeypatc
 def test_a_file_system_without_a_time_of_change_is_trusted_for_a_process(tmp_path, read, monkeypatch):
     """Squashfs shows a file's date for its ctime: two images mounted in turn may differ in content alone."""
     path = write(tmp_path / "x.bin", b"a")
-    mark = content.stamp(path)._replace(mtime_ns=10**18, ctime_ns=10**18)
-    monkeypatch.setattr(content, "_stamp", lambda *_: mark)
+    mark = stamps.stamp(path)._replace(mtime_ns=10**18, ctime_ns=10**18)
+    monkeypatch.setattr(content, "stamp", lambda *_: mark)
     for _ in range(2):
         content.sha256(path)
     assert len(read) == 1
@@ -121,10 +121,10 @@ def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(tmp_path, read
 
 
 def test_a_date_in_the_future_is_no_reason_to_hash_again(tmp_path, read, monkeypatch):
-    monkeypatch.setattr(content, "SETTLED", 0)
+    monkeypatch.setattr(stamps, "SETTLED", 0)
     path = write(tmp_path / "x.bin", b"a")
     os.utime(path, (2**33, 2**33))
-    monkeypatch.setattr(content.time, "time_ns", lambda: path.stat().st_ctime_ns + 1)
+    monkeypatch.setattr(stamps.time, "time_ns", lambda: path.stat().st_ctime_ns + 1)
     for _ in range(2):
         content.sha256(path)
     assert read == ["x.bin"]
@@ -193,12 +193,12 @@ def test_a_damaged_cache_is_made_anew(tmp_path, read, monkeypatch):
 def test_a_cache_that_another_process_locks_stops_nobody(tmp_path, read, monkeypatch):
     path = write(tmp_path / "x.bin", b"a")
     content.sha256(path)
-    monkeypatch.setattr(content, "PATIENCE", 0.01)
+    monkeypatch.setattr(hash_cache, "PATIENCE", 0.01)
     new_process(monkeypatch)
     with sqlite3.connect(tmp_path / "cache" / "hashes.sqlite") as other:
         other.execute("BEGIN EXCLUSIVE")
         assert content.sha256(path) == true_sha256(path)
-        assert content._Database.is_off  # nor is it waited for a second time
+        assert hash_cache.CACHE.is_off  # nor is it waited for a second time
         assert content.sha256(path) == true_sha256(path)
 
 
@@ -211,7 +211,7 @@ def test_without_a_home(tmp_path, read, monkeypatch):
 
 
 def test_the_cache_is_bounded(tmp_path, read, monkeypatch):
-    monkeypatch.setattr(content, "ROWS", 50)
+    monkeypatch.setattr(hash_cache, "MAX_ROWS", 50)
     files = [write(tmp_path / f"{i:03d}.bin", bytes([i])) for i in range(80)]
     for start in range(0, 80, 10):
         content.hashes(files[start : start + 10])
@@ -225,8 +225,8 @@ def test_the_cache_is_bounded(tmp_path, read, monkeypatch):
 WORKER = """
 import sys
 from pathlib import Path
-from ditexp.files import content
-content.SETTLED = -(10**12)
+from ditexp.files import content, stamps
+stamps.SETTLED = -(10**12)
 files = sorted(Path(sys.argv[1]).iterdir())
 print(content.hashes(files)[0])
 """
@@ -266,4 +266,4 @@ def test_files_below_a_folder_with_a_circle(tmp_path):
     (tmp_path / "b" / "circle").symlink_to(tmp_path)
     (tmp_path / "nowhere").symlink_to(tmp_path / "none")
     (tmp_path / "zzz").symlink_to(tmp_path / "b")
-    assert content.files_below(tmp_path) == files[::-1]
+    assert stamps.files_below(tmp_path) == files[::-1]

@@ -40,7 +40,7 @@ from ditexp.condition.prompts import Prompts
 from ditexp.evaluate.extraction import load_tensors, save_tensors
 from ditexp.files.image import read_image
 from ditexp.files.reading import read_yaml
-from ditexp.images import NpzImages
+from ditexp.images.npz import NpzImages
 from ditexp.metric.fid import mean_and_covariance
 from ditexp.reference import StatisticsFile
 from ditexp.reference.npz import NpzReference

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ditexp.files import atomic as files
-from ditexp.files import content
 from ditexp.files.atomic import atomic, check_writable, remove_abandoned
+from ditexp.files.hash_cache import HashCache
 from ditexp.files.process import host, start_of
 from ditexp.files.tensors import write_tensors
 from ditexp.samples.export import to_folder
@@ -51,7 +51,7 @@ def test_files_have_the_permissions_of_a_plain_open(mask, store, tmp_path, monke
             write_tensors(temporary, {"x": torch.ones(2)}, {"a": "b"})
         to_folder(store, tmp_path / "pngs", lambda count: None)
         monkeypatch.setenv("DITEXP_CACHE", str(tmp_path / "cache"))
-        content._Database.use(lambda database: None)
+        HashCache().remember({b"key": "value"}, on_disk=True)
     expected = mode(tmp_path / "plain")
     assert expected == 0o666 & ~mask
     for name in ("below/text", "tensors", "pngs/000000.png", "pngs/dataset.json", "cache/hashes.sqlite"):

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ditexp import images
 from ditexp.checks import ConfigError
 from ditexp.data import ImageFolder
-from ditexp.images import FolderImages
+from ditexp.images import folder
+from ditexp.images.folder import FolderImages
 from tests.conftest import refused
 
 X = np.random.default_rng(0).integers(0, 65536, (6, 5, 3), dtype=np.uint16)
@@ -136,7 +136,7 @@ def test_all_files_that_headers_show_to_be_unfit_are_listed_at_once(tmp_path):
         ImageFolder(path=str(tmp_path), size=9)
     lines = str(error.value).splitlines()
     assert len(lines) == 21 and lines[0].startswith(f"{tmp_path}/00.png is of mode L")
-    assert lines[-1] == f"10 more of the 30 images below {tmp_path} are unfit, too"
+    assert lines[-1] == f"10 more of the 30 images below {tmp_path} cannot be used"
     for number in (0, 7):
         RGB.save(tmp_path / f"{number:02}.png")
     assert len(ImageFolder(path=str(tmp_path), size=9, resize=True)) == 30  # sizes don't matter then
@@ -148,7 +148,7 @@ def test_what_all_files_have_in_common_is_said_once(tmp_path):
     with pytest.raises(ConfigError) as error:
         FolderImages(tmp_path).check()
     first, rest = str(error.value).splitlines()
-    assert "000.bmp is of mode L" in first and rest == f"299 more of the 300 images below {tmp_path} are unfit, too"
+    assert "000.bmp is of mode L" in first and rest == f"299 more of the 300 images below {tmp_path} cannot be used"
 
 
 def test_headers_are_looked_at_once(tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_headers_are_looked_at_once(tmp_path, monkeypatch):
         RGB.save(tmp_path / f"{number}.png")
     FolderImages(tmp_path).check()
     with monkeypatch.context() as patched:
-        patched.delattr(images, "size_of_image")
+        patched.delattr(folder, "size_of_image")
         assert FolderImages(tmp_path).image_shape == (6, 5, 3)
     (tmp_path / "1.png").write_bytes(b"")
     with refused(["1.png cannot be read (it is empty)"]):

@@ -18,7 +18,8 @@ import torch
 from ditexp import model
 from ditexp.condition.prompts import Prompts
 from ditexp.feature.weights import Weights
-from ditexp.images import FolderImages, NpzImages
+from ditexp.images.folder import FolderImages
+from ditexp.images.npz import NpzImages
 from ditexp.model.pretrained import read_checkpoint
 from ditexp.model.text_encoder import TextEncoder
 from ditexp.reference.npz import NpzReference

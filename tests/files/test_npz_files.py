@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ditexp.images import FolderImages, NpzImages
+from ditexp.images.folder import FolderImages
+from ditexp.images.npz import NpzImages
 from tests.conftest import refused
 
 rng = np.random.default_rng(0)

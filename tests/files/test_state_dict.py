@@ -166,7 +166,7 @@ def test_a_feature_networks_weights_are_read_as_a_models_are(tmp_path, caplog):
     with refused(["several networks"]):
         twice = {key: 2 * value for key, value in state.items()}
         state_dict_of({"ema": state, "model": twice}, name="x", kind="a network", anchor="head.weight")
-    with refused(["other.safetensors is no digits classifier: head.bias is (3,), not (10,)"]):
+    with refused(["other.safetensors is not a digits classifier: head.bias is (3,), not (10,)"]):
         DigitsFeature(weights=saved(tmp_path / "other.safetensors", state | {"head.bias": torch.zeros(3)}))
 
 

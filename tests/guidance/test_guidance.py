@@ -598,8 +598,7 @@ def test_steps_that_are_not_there(guidance, solver, words):
 @pytest.mark.parametrize(
     ("scale", "effect"), [(-0.5, "drives the velocity past"), (0, "draws"), (0.5, "draws the velocity towards")]
 )
-def test_guidance_the_other_way_round_is_told(kind, scale, effect, caplog, monkeypatch):
-    monkeypatch.setattr("ditexp.terminal.notices._said", set())
+def test_guidance_the_other_way_round_is_told(kind, scale, effect, caplog):
     KINDS[kind](scale=scale).check(MODEL)
     worse = "the weaker model's" if kind == "autoguidance" else "the unconditional velocity"
     (message,) = caplog.messages

@@ -182,7 +182,7 @@ def test_few_images_are_told_of(caplog):
     FrechetInfinity()(gaussian(300, 37, seed=0), gaussian(90, 37, seed=1))
     first, second = (record.getMessage() for record in caplog.records)
     assert "fid of 31 images with 64 features is biased upward" in first
-    assert "fid_infinity of 300 samples starts from fewer than its 37 features" in second
+    assert "fid_infinity of 300 samples starts from subsets of fewer than 37, the number of features" in second
 
 
 # ---- FID without end, and how sure it is
@@ -266,11 +266,11 @@ def of_classes(count: int, classes: int, *, sharpness: float = 6.0) -> torch.Ten
 
 
 @pytest.fixture
-def told(monkeypatch, caplog):
+def told(forget_notices, caplog):
     """What a metric tells of these logits."""
 
     def run(metric, logits: torch.Tensor) -> list[str]:
-        monkeypatch.setattr("ditexp.terminal.notices._said", set())
+        forget_notices()
         caplog.clear()
         metric(Features(count=len(logits), logits=logits))
         return caplog.messages
@@ -285,7 +285,7 @@ def test_the_order_that_lowers_an_inception_score_is_told(told):
     at_once = InceptionScore(splits=1)(Features(count=4000, logits=in_order))["inception_score"]
     assert metric(Features(count=4000, logits=in_order))["inception_score"] < 0.6 * at_once
     (message,) = told(metric, in_order)
-    assert "differ by the order of the images" in message and f"it is {at_once:.6g} of all at once" in message
+    assert "differ by the order of the images" in message and f"of all images at once it is {at_once:.6g}" in message
     assert "metric.inception_score.splits=1 metric.inception_score.split_size=null" in message
     assert told(InceptionScore(splits=10), in_order) and told(InceptionScore(split_size=1000), in_order)
     for mixed in (InceptionScore(splits=1), InceptionScore(splits=10, shuffle_seed=2020)):
@@ -306,7 +306,7 @@ def test_a_last_part_of_few_images_is_told(told):
     metric = InceptionScore(split_size=2000)
     logits = of_classes(4001, 10)[torch.randperm(4001, generator=torch.Generator().manual_seed(0))]
     (message,) = told(metric, logits)
-    assert "its last part, of 1, counts as much as those of 2,000 images" in message
+    assert "its last part has only 1 images but counts as much as parts of 2,000" in message
     assert told(metric, logits[:4000]) == []
 
 
@@ -461,7 +461,7 @@ def test_bounds_hold(dimensions, scale):
     x = rounded(scale * x)
     tensor = torch.from_numpy(x).float()
     points, _ = manifold.points_of(tensor, tensor)
-    upper = manifold._upper_bounds(points.left(slice(None)), points.operands, points.room()).double().numpy()
+    upper = manifold._upper_bounds(points.left(slice(None)), points.operands, points.buffer()).double().numpy()
     exact = -squared_distances(x, x) / 2
     assert (exact <= upper).all()
     assert (exact >= upper - 2 * (points.margins[:, None] + points.margins).numpy()).all()
@@ -585,17 +585,17 @@ def test_what_a_metric_lacks_is_said_in_one_line(metric, fake, real, words):
     [
         (lambda: InceptionScore(), ["splits=None", "split_size=None", "one of them"]),
         (lambda: InceptionScore(splits=10, split_size=5000), ["splits=10", "split_size=5000", "one of them"]),
-        (lambda: InceptionScore(splits=0), ["metric.inception_score.splits=0", "1 or more"]),
-        (lambda: InceptionScore(split_size=0), ["metric.inception_score.split_size=0", "1 or more"]),
-        (lambda: InceptionScore(splits=2.5), ["metric.inception_score.splits=2.5", "whole numbers"]),
+        (lambda: InceptionScore(splits=0), ["metric.inception_score.splits=0", "at least 1"]),
+        (lambda: InceptionScore(split_size=0), ["metric.inception_score.split_size=0", "at least 1"]),
+        (lambda: InceptionScore(splits=2.5), ["metric.inception_score.splits=2.5", "whole number"]),
         (lambda: InceptionScore(splits=2, shuffle_seed=-1), ["metric.inception_score.shuffle_seed=-1"]),
-        (lambda: KernelDistance(subsets=0), ["metric.kid", "subsets=0", "null"]),
-        (lambda: KernelDistance(subsets=1.5), ["metric.kid.subsets=1.5", "whole numbers"]),
+        (lambda: KernelDistance(subsets=0), ["metric.kid.subsets=0", "at least 1"]),
+        (lambda: KernelDistance(subsets=1.5), ["metric.kid.subsets=1.5", "whole number"]),
         (lambda: FrechetInfinity(seed="zero"), ["metric.fid_infinity.seed=zero"]),
-        (lambda: PrecisionRecall(k=2.5).check(fake=9, real=9), ["metric.precision_recall.k=2.5", "whole numbers"]),
-        (lambda: KernelDistance(subsets=9, subset_size=1), ["metric.kid", "subset_size=1"]),
-        (lambda: PrecisionRecall(k=0).check(fake=9, real=9), ["metric.precision_recall.k=0", "1 or more"]),
-        (lambda: DensityCoverage(k=0).check(fake=9, real=9), ["metric.density_coverage.k=0", "1 or more"]),
+        (lambda: PrecisionRecall(k=2.5).check(fake=9, real=9), ["metric.precision_recall.k=2.5", "whole number"]),
+        (lambda: KernelDistance(subsets=9, subset_size=1), ["metric.kid.subset_size=1", "at least 2"]),
+        (lambda: PrecisionRecall(k=0).check(fake=9, real=9), ["metric.precision_recall.k=0", "at least 1"]),
+        (lambda: DensityCoverage(k=0).check(fake=9, real=9), ["metric.density_coverage.k=0", "at least 1"]),
     ],
 )
 def test_settings_that_make_no_metric_are_refused_in_one_line(make, words):

@@ -17,7 +17,7 @@ from ditexp.checks import ConfigError
 from ditexp.evaluate.evaluator import Evaluator
 from ditexp.evaluate.extraction import extract, folder_of, save_tensors
 from ditexp.files.npz import read_array
-from ditexp.images import FolderImages
+from ditexp.images.folder import FolderImages
 from ditexp.metric.fid import FrechetDistance, mean_and_covariance
 from ditexp.reference import StatisticsFile, contents_of, reference_features
 from ditexp.reference.npz import NpzReference

@@ -1,4 +1,4 @@
-"""Files of ditexp's own that are damaged: the next run makes them again and says so, readers name them and go on."""
+"""Damaged files in an outputs folder: the next run makes them again and says so; readers name them and continue."""
 
 from __future__ import annotations
 
@@ -29,17 +29,11 @@ from ditexp.run.outcome import save_result, saved_result
 from ditexp.run.settings import without_hydra
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
-from ditexp.terminal import notices
 from ditexp.values import Cost
 from tests.conftest import files_of, refused
 from tests.helpers.results import results_of, table_of
 
 FEW = ("num_samples=8", "batch_size=8", "steps=2", "solver=euler", "devices=cpu:1", "resamples=0", "tracker=none")
-
-
-@pytest.fixture(autouse=True)
-def all_notices(monkeypatch):
-    monkeypatch.setattr(notices, "_said", set())
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -107,7 +101,7 @@ DAMAGE = {
 
 
 def without(*names: str):
-    """Damages a JSON object by leaving these keys out, the last one within the others."""
+    """Damages a JSON file by removing a key: the last name, inside the objects that the others lead to."""
 
     def damage(path: Path) -> None:
         found = part = json.loads(path.read_text())
@@ -147,7 +141,7 @@ def test_a_damaged_result_is_none(damage, original, tmp_path, caplog):
     assert str(path) in line and "scored again" in line and "\n" not in line
 
 
-def test_a_cell_without_its_result_is_judged_again(outputs):
+def test_a_cell_without_its_result_is_scored_again(outputs):
     path = only(outputs / "results", "*.json")
     before, samples = json.loads(path.read_text()), files_of(outputs / "samples")
     replace_with_folder(path)
@@ -168,7 +162,7 @@ OF_SETS = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE | OF_SETS)
-def test_a_damaged_set_json_is_written_anew(damage, tmp_path, caplog):
+def test_a_damaged_set_json_is_written_again(damage, tmp_path, caplog):
     store = set_of_three(tmp_path)
     path = store.folder / "set.json"
     before = path.read_text()
@@ -176,7 +170,7 @@ def test_a_damaged_set_json_is_written_anew(damage, tmp_path, caplog):
     assert store.begin(ABOUT) and path.read_text() == before and not store.begin(ABOUT)
     assert any(f"{path} is damaged" in line for line in caplog.messages)
     (DAMAGE | OF_SETS)[damage](path)
-    if damage not in ("without command", "with an edited identity"):  # which readers do without, or can't tell
+    if damage not in ("without command", "with an edited identity"):  # readers do not notice these
         with refused([str(path), "is damaged", "the run that made the set mends it"]):
             SampleStore.find(store.folder)
 
@@ -191,7 +185,7 @@ def test_a_damaged_set_json_of_a_complete_set_is_mended(outputs):
         assert json.loads(path.read_text())[name] == before[name]
 
 
-def test_a_mended_set_is_as_large_as_its_blocks_tell(tmp_path):
+def test_a_mended_set_is_as_large_as_its_blocks_are_many(tmp_path):
     large = set_of_three(tmp_path)
     small = SampleStore(tmp_path, identity=large.identity, num_samples=8)
     for damage in (Path.unlink, DAMAGE["null"]):
@@ -231,7 +225,7 @@ def test_a_block_of_a_damaged_manifest_is_absent(damage, tmp_path):
 
 
 def test_a_block_under_the_name_of_another_is_absent(tmp_path):
-    """Its file and its manifest are whole; one of an earlier version does not say which block it is."""
+    """Its file and its manifest are intact. A manifest of an earlier version does not record the block's number."""
     store = set_of_three(tmp_path)
     for path in (store.path(1), store.manifest_path(1)):
         path.rename(str(path).replace("000001", "000002"))
@@ -370,7 +364,7 @@ def test_a_report_leaves_out_what_it_cannot_read(damage, original, tmp_path, cap
         (runs / name / "cell.json").write_text(json.dumps(result | {"id": name, "study": "a"}))
     (DAMAGE | OF_RESULTS)[damage](runs / "1" / "cell.json")
     left = [result.id for result in read_results(runs)]
-    if damage in ("of another id", "of another set"):  # a folder of runs does not show that
+    if damage in ("of another id", "of another set"):  # a folder of runs cannot show that
         return
     assert left == ["2"] == [result.id for result in study_results(Outputs(tmp_path), "a")]
     assert any("1/cell.json is damaged" in line for line in caplog.messages)
@@ -387,7 +381,7 @@ def test_a_cell_whose_result_cannot_be_read_has_failed(tmp_path):
 
 
 def test_a_folder_of_another_set_is_moved_aside(outputs, caplog):
-    """Its blocks are whole, and yet of other images."""
+    """Its blocks are intact, but of other images."""
     ours = only(outputs / "samples", "*")
     samples = files_of(ours)
     shutil.rmtree(ours)

@@ -1,4 +1,4 @@
-"""Workers over blocks: which devices, what happens when a block fails, and that a model is loaded once a sweep."""
+"""Devices by their names; what happens when a block fails; each worker loads a model once per sweep."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Stumbling(FixedStep):
 
 @pytest.fixture
 def own(tmp_path) -> Path:
-    """A folder to start in, with a model that notes who loads it and a solver that fails some times."""
+    """A working directory with a model that records which process loads it, and a solver that fails a few times."""
     folder = tmp_path / "own"
     for group, name, node in (
         ("model", "noted", "_target_: own.Noted"),

@@ -1,4 +1,4 @@
-"""Whatever befalls a run, running it again gives the bytes of an undisturbed one and leaves nothing behind.
+"""After any fault, the same command gives the bytes of an undisturbed run and leaves no temporary files.
 
 Every fault is injected into real commands; the table of faults and outcomes is printed at the end of the session.
 """
@@ -30,7 +30,7 @@ from ditexp.samples.store import SampleStore
 from tests.conftest import files_of
 from tests.helpers import commands
 
-# Eight blocks of 256; a run takes about 2 s, of which sampling is half.
+# Eight blocks of 256. A run lasts about 2 s; half of that is sampling.
 CELL = ("solver=euler", "steps=3", "num_samples=2048", "batch_size=64", "tracker=none", "metric=[]", "devices=cpu:2")
 pytestmark = pytest.mark.slow  # tests/test_damage.py has the quick ones
 
@@ -39,11 +39,11 @@ ROOT = Path(__file__).parents[2]
 
 
 class Runs:
-    """Starts the cell's command on an outputs folder, and knows what must come of it."""
+    """Runs of one cell, each in its own outputs folder, and the files that every run must end with."""
 
     def __init__(self, folder: Path):
         self.folder, self.logs = folder, folder / "logs"
-        self.start("first").wait()  # also waits for torch, which the others are forked with
+        self.start("first").wait()  # also waits for the fork server to import torch
         began = time.monotonic()
         undisturbed = self.start("undisturbed").wait()
         self.duration = time.monotonic() - began
@@ -61,7 +61,7 @@ class Runs:
         return self.folder / name / "samples"
 
     def check(self, name: str | Path, *arguments: str) -> None:
-        """Run once more: the set is whole, and neither a file nor a process too many is left."""
+        """Run once more: the set is complete, and no extra file or process is left."""
         last = self.start(name, *arguments).wait()
         assert last.code == 0, last.output
         assert files_of(self.samples(name)) == self.expected
@@ -80,7 +80,7 @@ def runs(tmp_path_factory) -> Runs:
 
 
 def children() -> set[int]:
-    """Commands and workers that run: all are forked from the session's fork server."""
+    """The process ids of running commands and workers, which are all forked from the session's fork server."""
     server = forkserver._forkserver._forkserver_pid
     pids = Path(f"/proc/{server}/task/{server}/children").read_text().split()
     return {int(pid) for pid in pids if alive(int(pid))}
@@ -94,7 +94,7 @@ def alive(pid: int) -> bool:
 
 
 def no_processes(seconds: float = 5) -> bool:
-    """Whether all processes end within some seconds."""
+    """Whether all commands and workers end within this time."""
     until = time.monotonic() + seconds
     while children():
         if time.monotonic() > until:
@@ -158,11 +158,11 @@ def test_a_signal_ends_a_run_tidily(runs, record_property, number, code):
         command = runs.start(name)
         wait_for_blocks(runs.samples(name), 1, command)
         time.sleep(draw.uniform(0, 0.2 * runs.duration))
-        # Ctrl-C reaches the workers as well; kill and batch systems may send to the parent alone.
+        # Ctrl-C also reaches the workers; kill and batch systems may signal the parent alone.
         for pid in children() if number == signal.SIGINT else [command.process.pid]:
             os.kill(pid, number)
         command.wait()
-        if command.code != 0:  # it may have been about to end
+        if command.code != 0:  # 0: it had already finished
             assert command.code == code and "the same command goes on from there" in command.complaints[-1]
             assert not list(runs.samples(name).rglob("*.claim")) and not list(runs.samples(name).rglob("*.tmp"))
         runs.check(name)
@@ -242,7 +242,7 @@ def flip(path: Path, *, keep_time: bool = False) -> None:
 
 
 def of_result(damage: Callable[[Path], None], suffix: str = ".json") -> Callable[[Path], None]:
-    """Damages what lies in outputs/results beside a set's folder."""
+    """The same damage, done to the set's result, or to the file beside it with this suffix."""
 
     def damage_result(folder: Path) -> None:
         (result,) = folder.parents[1].glob("results/*.json")
@@ -304,7 +304,7 @@ def leave_in_use(folder: Path) -> None:
 
 
 def set_clock_back(folder: Path) -> None:
-    """What is on disk, claims of the dead included, is from tomorrow."""
+    """Dates all files, including the claim of a dead process, to tomorrow."""
     claim(folder, f"{host()}~999999~1")
     tomorrow = time.time() + 86400
     for path in folder.iterdir():
@@ -342,7 +342,7 @@ def test_a_bit_that_rots_without_a_trace_is_found_by_verify(runs, record_propert
 
 @contextmanager
 def watched(samples: Path):
-    """The states in which each block was ever seen: more than one if it was made twice."""
+    """The inodes that each block's file was seen with: more than one if the block was made twice."""
     states: dict[str, set[int]] = {}
     ended = threading.Event()
 
@@ -392,7 +392,7 @@ def test_one_of_two_processes_is_killed(runs, record_property):
 
 
 def test_a_claim_of_a_dead_host_expires(runs, record_property):
-    """Of another host nobody can tell whether it lives, so its silence is timed: 2 s here instead of 90."""
+    """Nobody can see whether another host is alive, so its claim expires when it is silent: here after 2 s, not 90."""
     claim(copy_of_undisturbed(runs, "dead-host"), "elsewhere~1~1~1")
     began = time.monotonic()
     command = runs.start("dead-host", patches={"ditexp.samples.claims.EXPIRY": 2.0}).wait()
@@ -412,7 +412,7 @@ def test_slices_make_a_set_together(runs):
 
 
 def test_two_hosts_share_a_set(runs, record_property):
-    """Two commands as users start them, each in a machine of its own as far as names and processes go."""
+    """Two commands as users start them, each with its own host name and process ids."""
     apart = ["unshare", "--uts", "--pid", "--fork", "--mount-proc"]
     if subprocess.run([*apart, "true"], capture_output=True).returncode:
         pytest.skip("no right to make a host of one's own")
@@ -433,7 +433,7 @@ def test_two_hosts_share_a_set(runs, record_property):
 
 
 def test_a_command_of_its_own_leaves_no_process(runs, record_property):
-    """Without the session's fork server: kill -9 of the parent takes its own server and workers with it."""
+    """With its own fork server: the server and the workers end when the parent is killed."""
     marker = f"DITEXP_TEST={time.monotonic_ns()}"
     environment = {**os.environ, **dict([marker.split("=")])}
     command = [sys.executable, "-m", "ditexp.run", *CELL, f"outputs={runs.folder / 'own'}"]
@@ -492,7 +492,7 @@ def gc(runs: Runs, name: str, **options) -> commands.Command:
 
 
 def removal_killed_in(step: int, *arguments) -> str:
-    """`garbage.remove`, whose process is killed before one of the lines that it consists of."""
+    """`garbage.remove`, killed before one of its lines."""
     steps = iter(range(step))
     modules = {"ditexp.samples.garbage", "ditexp.samples.claims", "shutil"}
 
@@ -511,7 +511,7 @@ def removal_killed_in(step: int, *arguments) -> str:
 
 
 def test_kill_9_of_gc(runs, record_property):
-    """At moments from its first to its last: what it found is whole, or hidden and freed by the next gc."""
+    """At any moment, each set is either intact, or hidden and freed by the next gc."""
     name, kills, hidden, whole = "gc-killed", 0, 0, 0
     while True:
         folder = copy_of_undisturbed(runs, name)
@@ -541,7 +541,7 @@ def test_kill_9_of_gc(runs, record_property):
 
 
 def test_gc_beside_a_run(runs, record_property):
-    """A run ends with all of its set, however often gc looks, and gc frees what no process works on."""
+    """A run completes its set however often gc looks, and gc frees what no process works on."""
     name, freed = "gc-beside", 0
     for _ in range(2):
         folder = copy_of_undisturbed(runs, name)

@@ -1,12 +1,15 @@
-"""Everything that is read from a file is known by its content, whatever its name and date; and names are no paths."""
+"""Identities: of files by content, whatever their name and date; of components by class and settings."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
@@ -19,11 +22,14 @@ from ditexp import bundled
 from ditexp.cli.command import published_file
 from ditexp.data import ImageFolder
 from ditexp.feature.digits import BUNDLED
+from ditexp.metric.trajectory import Trajectory
 from ditexp.model import pretrained
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.run.components import build_component
 from ditexp.run.identity import identify
 from ditexp.schedule.optimized import Optimized
+from ditexp.solver import heun
+from ditexp.solver.dopri5 import Dopri5
 from ditexp.task import inpaint
 from ditexp.task.direction import Given
 from ditexp.task.inpaint import Inpaint
@@ -67,7 +73,7 @@ def write_images(folder: Path, add: float) -> None:
     ],
 )
 def test_the_content_of_a_file_is_its_identity(tmp_path, name, write, identity):
-    """Written over within the same process, under the same name, size and date."""
+    """Overwritten in the same process, with the same name, size and date."""
     seen = []
     for add in (1, 2):
         write(tmp_path / name, add)
@@ -80,8 +86,8 @@ def test_the_content_of_a_file_is_its_identity(tmp_path, name, write, identity):
     assert seen[0] != seen[1] == identity(tmp_path / "elsewhere" / name)
 
 
-def test_a_component_whose_file_has_changed_is_loaded_anew(tmp_path):
-    """One that is as it was serves all cells of a sweep."""
+def test_a_component_whose_file_has_changed_is_loaded_again(tmp_path):
+    """An unchanged one is shared by all cells of a sweep."""
     path = tmp_path / "x.safetensors"
     node = OmegaConf.create({"feature": {"_target_": "ditexp.feature.digits.DigitsFeature", "weights": str(path)}})
     write_classifier(path, 0)
@@ -119,13 +125,13 @@ def test_training_data_that_change_after_they_were_hashed_are_not_read(tmp_path)
 
 @dataclass(frozen=True)
 class OfAFile:
-    """A piece of a user's, one of whose settings is a path."""
+    """A user's component with a path among its settings."""
 
     file: str
     name: str = "half"
 
 
-def test_a_file_that_a_users_piece_names_is_in_its_identity(tmp_path):
+def test_a_file_that_a_users_component_names_is_in_its_identity(tmp_path):
     seen = []
     for text in ("1", "2"):
         (tmp_path / "x.txt").write_text(text)
@@ -146,7 +152,7 @@ def test_a_name_is_no_path(tmp_path):
 
 
 def test_a_kind_of_mask_is_one_whatever_lies_around(tmp_path, monkeypatch):
-    """For the file there is another spelling, and a notice says so."""
+    """A notice says how to spell the path of a file with such a name."""
     monkeypatch.chdir(tmp_path)
     said = []
     monkeypatch.setattr(inpaint, "notice", said.append)
@@ -166,3 +172,32 @@ def test_grids_are_found_in_a_folder_or_a_file_of_any_name(tmp_path):
         Optimized(steps=2, found=str(tmp_path / "schedules.json")).tuned_to({})
     with refused(["has no grids, ", "none.json, for this model"]):
         Optimized(steps=2, found=str(tmp_path / "none.json")).tuned_to({})
+
+
+def test_a_component_goes_by_its_class_alone_whatever_module_it_is_in():
+    assert identify(heun.Heun()) == {"class": "Heun", "correct_last": True}
+    assert identify(Trajectory(reference=Dopri5()))["reference"]["class"] == "Dopri5"
+    assert identify(Optimized(steps=1, found="")) == {"class": "Optimized", "points": [0.0, 1.0]}
+
+
+@pytest.mark.parametrize("group", ["solver", "schedule", "guidance", "condition", "task", "metric", "model"])
+def test_no_two_classes_of_a_group_share_a_name(group):
+    package = importlib.import_module(f"ditexp.{group}")
+    modules = [importlib.import_module(f"ditexp.{group}.{found.name}") for found in iter_modules(package.__path__)]
+    own = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    names = Counter(cls.__qualname__ for cls in own if cls.__module__.startswith(f"ditexp.{group}."))
+    assert names and not [name for name, count in names.items() if count > 1]
+
+
+@dataclass(frozen=True)
+class Heun:
+    """A user's class with the name and the settings of ditexp's."""
+
+    correct_last: bool = True
+
+
+def test_a_users_class_differs_from_ours_of_the_same_name():
+    theirs = identify(Heun())
+    assert theirs.pop("source") and theirs == identify(heun.Heun())
+    with refused(["list must be a dataclass, so that its settings enter the sample set's id"]):
+        identify([])

@@ -1,4 +1,4 @@
-"""What a sample is depends on its seed and index; how fast it is made doesn't matter."""
+"""A sample depends on its seed and index, not on batches, workers or interruptions."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_batch_size_changes_nothing_but_last_bits(model, guidance):
     ids=lambda solver: solver[0],
 )
 def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_path):
-    """An ODE solver of fixed steps and an adaptive one, also interrupted and resumed."""
+    """With fixed and adaptive steps, interrupted and resumed."""
     cell = (*solver, "num_samples=520", "batch_size=130", "metric=[]")
 
     def made(*names: str, devices: str) -> dict[str, bytes]:
@@ -95,7 +95,7 @@ def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_p
 
 @pytest.mark.slow
 def test_samples_show_the_digit_asked_for(model):
-    """Judged by an SVC on pixels, which has no part in ditexp; 5,000 samples are measured in the model card."""
+    """According to an SVC on pixels, independent of ditexp. The model card has the number for 5,000 samples."""
     images, labels = sampler(model, steps=25).images(range(300))
     digits = load_digits()
     judge = SVC(gamma="scale", C=10.0).fit(digits.images.reshape(-1, 64) / 16, digits.target)

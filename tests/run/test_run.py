@@ -1,4 +1,4 @@
-"""The main command as users meet it: what it writes, what it never does twice, how it fails."""
+"""The main command as users run it: what it writes, what it reuses, how it fails."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def test_a_sweep_from_nothing_to_its_report(ditexp, tmp_path):
 
     again = ditexp(*arguments)
     assert again.code == 0 and again.output.count("cached") == 6
-    assert results(outputs) == found  # nothing was made anew
+    assert results(outputs) == found  # all files are unchanged
 
 
 @pytest.mark.slow
 def test_the_same_samples_whatever_is_done_with_them(ditexp, tmp_path):
-    """Neither a grown set, nor another metric, nor where it is written makes an image twice or differently."""
+    """More samples, other metrics or another folder change no image, and no image is made twice."""
     samples = tmp_path / "outputs" / "samples"
     assert ditexp("num_samples=256", "batch_size=32", "steps=2").code == 0
     small = files_of(samples)
@@ -97,8 +97,8 @@ def test_guidance_costs_two_forwards_and_both_spellings_are_one_set(ditexp, tmp_
     assert costs == {0: (4, 4), 2: (4, 8)}  # the scale's cell was cached: same set, same result
 
 
-def test_relative_outputs_are_of_the_folder_where_one_types(ditexp, tmp_path):
-    """Though Hydra leads each cell to a folder of its own, where the first one's workers are begun."""
+def test_relative_outputs_begin_at_the_working_directory(ditexp, tmp_path):
+    """Although Hydra changes to a folder of each cell's own, where its first workers start."""
     sweep = (
         "-m",
         "outputs=out",
@@ -147,7 +147,7 @@ def test_samples_of_some_classes(ditexp, tmp_path):
 
 
 def test_settings_go_with_the_group_that_is_swept(in_process):
-    """Though the default option has none such; and where one of the swept options hasn't, that is told."""
+    """Even if the default option lacks them; if one of the swept options lacks them, that is an error."""
     plan = ("hydra/launcher=plan", "guidance.weight=1", "guidance.interval=[0.5,1]")
     guided = in_process("-m", "guidance=cfg,apg", "steps=10", *plan)
     assert guided.code is None, guided.err
@@ -214,7 +214,7 @@ def test_a_wrong_configuration_is_one_line_before_any_work(flags, arguments, com
     assert not Path("outputs/samples").exists()
 
 
-def test_all_mistakes_of_a_sweep_are_told_at_once(in_process):
+def test_all_mistakes_of_a_sweep_are_shown_at_once(in_process):
     ended = in_process("-m", "tracker=none", "solver=euler,heun", "steps=0,4", "precision=fp8")
     assert ended.code == 2 and len(ended.complaints) == 2
     assert "in solver=euler steps=0" in ended.err and "and 1 more cells" in ended.err
@@ -225,7 +225,7 @@ def test_a_wandb_that_cannot_be_used_is_no_mistake_of_a_plan(ditexp):
 
 
 def test_workers_extract_features_while_they_sample(ditexp, tmp_path):
-    """A slice is not judged, and yet its blocks' features are there: the same as those extracted afterwards."""
+    """A slice is not scored, yet its blocks' features are there, equal to those extracted afterwards."""
     sampling = ("num_samples=512", "batch_size=64", "steps=2", "slice=1/2")
     assert ditexp(*sampling, "metric=[inception_score]").code == 0
     (made,) = (tmp_path / "outputs" / "cache" / "features").rglob("*.safetensors")
@@ -241,7 +241,7 @@ def test_workers_extract_features_while_they_sample(ditexp, tmp_path):
 
 @pytest.mark.slow
 def test_an_exported_set_scores_the_same(ditexp, tmp_path):
-    """Through the npz that other evaluators read, cut to the samples asked for, and ditexp's own evaluation of it."""
+    """As an npz that other evaluators read, cut to the number of samples, and evaluated by ditexp."""
     assert ditexp("num_samples=300", "batch_size=32", "steps=4").code == 0
     (result,) = results(tmp_path / "outputs")
     outputs, out = tmp_path / "outputs", tmp_path / "out.npz"
@@ -258,7 +258,7 @@ def test_an_exported_set_scores_the_same(ditexp, tmp_path):
     evaluated = tmp_path / "evaluated"
     assert ditexp(f"images={out}", f"outputs={evaluated}", *judged_by, module="ditexp.evaluate").code == 0
     (alone,) = results(evaluated)
-    # Blocks of other sizes give a network's float32 features other last bits.
+    # The block size changes the last bits of float32 features.
     assert alone["metrics"] == pytest.approx(result["metrics"], rel=1e-6)
     from_set = (f"images={result['sample_id']}", "num_samples=300", f"outputs={outputs}")
     assert ditexp(*from_set, *judged_by, module="ditexp.evaluate").code == 0
@@ -326,8 +326,8 @@ def test_an_unconditional_model_cannot_be_guided(ditexp, tmp_path):
     assert guided.code == 2 and "is unconditional: use guidance=none" in guided.complaints[0]
 
 
-def test_a_failed_cell_is_told_and_the_others_go_on(ditexp, tmp_path):
-    """A network of NaNs, in a sweep with a good one: no block, a named step, exit code 1, a complete table."""
+def test_a_failed_cell_is_reported_and_the_others_continue(ditexp, tmp_path):
+    """A sweep over a network of NaNs and a good one: the step is named, the exit code 1, the table complete."""
     bad = tmp_path / "bad.pt"
     save_dit(bad, **{"final_layer.linear.bias": torch.full((4,), torch.nan)})
     good = tmp_path / "good.pt"

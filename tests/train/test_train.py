@@ -21,7 +21,6 @@ from ditexp.data import Digits, ImageFolder, ShuffledBatches
 from ditexp.feature.digits import DigitsClassifier, DigitsFeature
 from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.terminal import notices
 from ditexp.train import __main__ as command
 from ditexp.train.__main__ import decay, plain_errors
 from ditexp.train.checkpoint import Checkpoint
@@ -249,7 +248,6 @@ def test_batches_are_permutations_and_resume_where_they_stopped():
 def here(tmp_path, monkeypatch, capsys):
     """Train a tiny network in this process, in tmp_path/run: its exit code and all that it says."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(notices, "_said", set())
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ditexp", "folder=run", "hydra.run.dir=runs", *TINY, *arguments])

@@ -1,0 +1,63 @@
+"""Settings before anything is built: slices, mistakes, and steps from a budget of evaluations."""
+
+from __future__ import annotations
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from ditexp.checks import ConfigError
+from ditexp.cli.settings import packaged
+from ditexp.run.cell import build
+from ditexp.run.configuration import Mistakes, Slice, check_numbers, with_steps
+from tests.conftest import refused
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(packaged("conf")), version_base="1.3"):
+        return compose("config", overrides=["num_samples=16", "batch_size=16", "metric=[]", *overrides])
+
+
+def test_slices_cover_each_block_once():
+    parts = [Slice.parse(f"{number}/3").of(range(10)) for number in (1, 2, 3)]
+    assert parts[1] == [1, 4, 7] and sorted(block for part in parts for block in part) == list(range(10))
+    assert Slice.parse(None).of([2, 5]) == [2, 5]
+    for wrong in ("0/3", "4/3", "3", "1/0", "a/b", "1/2/3"):
+        with refused([f"slice={wrong}: give k/n with 1 <= k <= n"]):
+            Slice.parse(wrong)
+
+
+def test_all_mistakes_are_raised_at_once_each_one_once():
+    def fail(text: str) -> None:
+        raise ValueError(text)
+
+    with pytest.raises(ConfigError) as error, Mistakes() as mistakes:
+        mistakes.add(["a=1: no"])
+        assert mistakes.attempt(fail, "b=2: no") is None and mistakes.attempt(len, "abc") == 3
+        mistakes.add(["a=1: no"])
+        fail("c=3: no")
+    assert str(error.value).splitlines() == ["a=1: no", "b=2: no", "c=3: no"]
+    with pytest.raises(KeyboardInterrupt), Mistakes() as mistakes:
+        mistakes.add(["a=1: no"])
+        raise KeyboardInterrupt
+    with Mistakes():
+        pass
+
+
+def test_a_wrong_configuration_gives_every_mistake_of_its_stage():
+    mistakes = check_numbers(composed("precision=fp8", "seed=-1", "compile=maybe", "slice=9/8"))
+    assert [line.partition("=")[0] for line in mistakes] == ["seed", "precision", "compile", "slice"]
+    with pytest.raises(ConfigError) as error:
+        build(composed("steps=0", "precision=fp8", "devices=gpu", "condition.classes=[12]"))
+    assert len(str(error.value).splitlines()) == 4
+
+
+def test_steps_from_a_budget_leave_the_configuration_as_it_was(tmp_path):
+    cfg = composed("solver=heun", "forwards=9", "steps=50", f"outputs={tmp_path}")
+    before = OmegaConf.to_yaml(cfg)
+    assert with_steps(cfg).steps == 4 and with_steps(cfg).schedule.steps == 4
+    cell = build(cfg)
+    assert (cell.steps, cell.config["steps"], cell.config["schedule"]["steps"]) == (4, 4, 4)
+    assert OmegaConf.to_yaml(cfg) == before
+    assert cell.store.id == build(composed("solver=heun", "steps=4", f"outputs={tmp_path}")).store.id
+    assert with_steps(without := composed("steps=7")) is without
