@@ -1,7 +1,7 @@
-"""How long the page of a report of 200 cells takes to load, and how large it is: python -m benchmarks.page
+"""How long the page of a report with 200 cells needs to load, and how large it is: python -m benchmarks.page
 
-Times are from the start of the navigation until table, plots and pictures are drawn, in headless Chromium from disk, a
-browser of its own each run. Numbers and pictures are made up; there are as many as a sweep of that size has.
+Times are from the start of the navigation until table, plots and pictures are drawn, in headless Chromium from disk,
+with a new browser for each run. Numbers and pictures are made up, but realistic in size.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -22,45 +23,56 @@ from playwright.sync_api import sync_playwright
 from benchmarks.overhead import configuration
 from ditexp.provenance import provenance
 from ditexp.report.grids import image_grid
-from ditexp.report.html.page import page
-from ditexp.report.table import Table
+from ditexp.report.html.page import html_page
+from ditexp.report.tables.table import Table
+from ditexp.result import CostPerImage, Measurement, ReferenceRecord, Result
 
 RUNS = 5
 SOLVERS = ("euler", "heun", "midpoint", "rk4", "ab2", "ab3", "dpmpp_2m", "unipc")
 STEPS, WEIGHTS = (5, 10, 20, 50, 100), (0.0, 0.25, 0.5, 1.0, 2.0)
 
 
-def results(folder: Path) -> list[dict]:
-    """200 cells, each with a grid of 100 samples and a picture of four on their way from noise to data."""
-    config = OmegaConf.to_container(configuration(str(folder)), resolve=True)
+def results(folder: Path) -> list[Result]:
+    """200 cells, each with a grid of 100 samples and a picture of four samples over time."""
+    config: Any = OmegaConf.to_container(configuration(str(folder)), resolve=True)
     cells = itertools.product(SOLVERS, STEPS, WEIGHTS)
     return [result(folder, config, number, *cell) for number, cell in enumerate(cells)]
 
 
-def result(folder: Path, config: dict, number: int, solver: str, steps: int, weight: float) -> dict:
+def result(folder: Path, config: dict[str, Any], number: int, solver: str, steps: int, weight: float) -> Result:
     draw = np.random.default_rng(number)
-    paths = {"grid": folder / f"{number}.png", "trajectory_picture": folder / f"{number}.trajectory.png"}
-    for path, count, columns in zip(paths.values(), (100, 36), (10, 9)):
+    grid, trajectory = folder / f"{number}.png", folder / f"{number}.trajectory.png"
+    for path, count, columns in ((grid, 100, 10), (trajectory, 36, 9)):
         image_grid(draw.integers(0, 17, (count, 8, 8, 1)).astype(np.uint8) * 15, columns).save(path)
     order = 1 + SOLVERS.index(solver) % 4
     fid = 1.5 + weight + 40 / steps**order + 0.1 * draw.random()
     forwards = steps * order * (2 if weight else 1)
     times = np.linspace(0, 1, steps + 1)
-    return {
-        "id": f"{number:016x}",
-        "status": "done",
-        "study": "benchmark",
-        "sample_id": f"{number:016x}",
-        "num_samples": 10_000,
-        "settings": {"solver": solver, "guidance.weight": weight, "steps": steps, "seed": 0},
-        "cost": {"steps": steps, "nfe": steps * order, "forwards": forwards, "seconds_per_image": 1e-4 * forwards},
-        "metrics": {"fid": fid, "inception_score": 9.9 - fid / 20, "precision": 0.7, "recall": 0.6},
-        "trajectory": {"error_along_t": [[t, t / steps**order] for t in times.tolist()]},
-        "protocol": {"feature": {"name": "digits"}, "reference": {"name": "digits", "count": 1797}},
-        "config": config,
-        "command": f"python -m ditexp.run solver={solver} steps={steps} guidance.weight={weight}",
-        **{name: str(path) for name, path in paths.items()},
-    }
+    cost = CostPerImage(
+        steps=steps,
+        nfe=steps * order,
+        forwards=forwards,
+        seconds_per_image=1e-4 * forwards,
+        images_per_second=None,
+        preparation_seconds=None,
+        peak_memory_mb=None,
+    )
+    return Result(
+        id=f"{number:016x}",
+        status="done",
+        study="benchmark",
+        sample_id=f"{number:016x}",
+        num_samples=10_000,
+        settings={"solver": solver, "guidance.weight": weight, "steps": steps, "seed": 0},
+        cost=cost,
+        metrics={"fid": fid, "inception_score": 9.9 - fid / 20, "precision": 0.7, "recall": 0.6},
+        details={"trajectory": {"error_along_t": [[t, t / steps**order] for t in times.tolist()]}},
+        measurement=Measurement(feature={"name": "digits"}, reference=ReferenceRecord(name="digits", count=1797)),
+        config=config,
+        command=f"python -m ditexp.run solver={solver} steps={steps} guidance.weight={weight}",
+        grid=grid,
+        trajectory_picture=trajectory,
+    )
 
 
 def load_seconds(chromium: str, file: Path) -> float:
@@ -77,16 +89,16 @@ def load_seconds(chromium: str, file: Path) -> float:
 def main() -> None:
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if not chromium:
-        raise SystemExit("no chromium on the path: install it, or name the executable by CHROMIUM=...")
+        raise SystemExit("no chromium on the path: install it, or give the path of the executable as CHROMIUM=...")
     with tempfile.TemporaryDirectory() as folder:
         table, file = Table.of(results(Path(folder))), Path(folder) / "report.html"
         begin = time.perf_counter()
-        file.write_text(page(table, title="200 cells"), encoding="utf-8")
+        file.write_text(html_page(table, title="200 cells"), encoding="utf-8")
         writing = time.perf_counter() - begin
         times = [load_seconds(chromium, file) for _ in range(RUNS)]
         size = file.stat().st_size
     result = {
-        "cells": len(table.results),
+        "cells": len(table.rows),
         "bytes": size,
         "seconds_to_write": writing,
         "seconds_to_load": times,

@@ -26,14 +26,17 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from ditexp.cli.command import packaged
-from ditexp.evaluate.extraction import extract, feature_cache
+from ditexp.evaluate.extraction import extract
 from ditexp.evaluate.uncertainty import Design, deviations, halves, is_balanced
 from ditexp.metric.fid import FrechetDistance, gaussian_of
 from ditexp.metric.fid_infinity import FrechetInfinity
 from ditexp.metric.kid import KernelDistance
+from ditexp.outputs import Outputs
 from ditexp.provenance import provenance
 from ditexp.reference import reference_features
-from ditexp.report.seeds import compared_with_best, spread
+from ditexp.report.tables.rows import Row, spread_of_one
+from ditexp.report.tables.significance import worse_than_best
+from ditexp.result import Deviations, Result
 from ditexp.run import job
 from ditexp.run.cell import build
 from ditexp.values import Features, Gaussian
@@ -124,20 +127,22 @@ Table = list[list[tuple[float, list[float]]]]
 def worse_now(table: Table, units: int = COUNT) -> list[bool]:
     """Of each cell whether it goes unmarked and isn't the best."""
     rows = [row_of(seeds, units) for seeds in table]
-    best = min(range(len(rows)), key=lambda row: rows[row]["metrics"]["fid"])
-    return [bool(found) for found in compared_with_best(rows, best, "fid")]
+    best = min(range(len(rows)), key=lambda row: rows[row].metrics["fid"])
+    return [bool(found) for found in worse_than_best(rows, best, "fid")]
 
 
-def row_of(seeds: Sequence[tuple[float, list[float]]], units: int = COUNT) -> dict:
+def row_of(seeds: Sequence[tuple[float, list[float]]], units: int = COUNT) -> Row:
     members = [
-        {
-            "settings": {"seed": seed},
-            "metrics": {"fid": value},
-            "deviations": {"fid": {"units": units, "halves": halves}},
-        }
+        Result(
+            id=str(seed),
+            status="done",
+            settings={"seed": seed},
+            metrics={"fid": value},
+            deviations={"fid": Deviations(units=units, mean=value, halves=halves)},
+        )
         for seed, (value, halves) in enumerate(seeds)
     ]
-    return {"members": members, "metrics": {"fid": float(np.mean([value for value, _ in seeds]))}}
+    return Row(members=members, settings={}, metrics={"fid": float(np.mean([value for value, _ in seeds]))})
 
 
 def worse_by(chance: Callable[[int], float]) -> Callable[[Table], list[bool]]:
@@ -277,7 +282,7 @@ def of_seeds() -> Iterator[dict]:
     for seeds in (1, 2, 3, 5):
         tables = equal_tables(9, 120, seeds=seeds)
         ways = {"before": lambda table: stdev(value for value, _ in table) if len(table) > 1 else stdev(table[0][1])}
-        ways["now"] = lambda table: spread(row_of(table)["members"], "fid")
+        ways["now"] = lambda table: spread_of_one(row_of(table).members, "fid")
         found = {name: [way(cell) / true for table in tables for cell in table[:3]] for name, way in ways.items()}
         yield {"seeds": seeds} | {
             name: {"from": float(np.quantile(found[name], 0.05)), "to": float(np.quantile(found[name], 0.95))}
@@ -303,8 +308,8 @@ def of_the_floor() -> Iterator[dict]:
                 for name, value in metric(fake, real).items():
                     values.setdefault(name, []).append(value)
             for name, found in deviations(metrics, fake, real, resamples=10, advance=lambda: None).items():
-                noise.setdefault(name, []).append(stdev(found["halves"]))
-                means += [found["mean"] - values["fid"][-1]] if name == "fid" else []
+                noise.setdefault(name, []).append(stdev(found.halves))
+                means += [found.mean - values["fid"][-1]] if name == "fid" else []
         ratios = {name: rms(noise[name]) / float(np.std(values[name], ddof=1)) for name in values}
         fid = float(np.mean(values["fid"]))
         yield {"shift": shift, "value": fid, "bias": float(np.mean(means)) / fid, **ratios}
@@ -326,7 +331,7 @@ def of_the_reference() -> dict:
             cfg = compose("config", [*given, *off])
             cell = build(cfg)
             job.run(cell, settings={"solver": solver}, title=solver, command="")
-            feature, cache = cell.evaluator.feature, feature_cache(folder)
+            feature, cache = cell.evaluator.feature, Outputs(folder).features
             fake = extract(cell.store, feature, cache, outputs={"pool"}, limit=cfg.num_samples)
             sets.append(Features(fake.count, fake.pool, labels=torch.from_numpy(cell.store.labels())))
         real = reference_features(cell.evaluator.reference, feature, cache, outputs={"pool"}, statistics=set())

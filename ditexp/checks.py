@@ -1,4 +1,4 @@
-"""Checks of what the user gives; each mistake is one line with the value, the choices and the remedy."""
+"""Checks of the user's settings. Each mistake is one line with the value, the choices and the remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST = 2**63 - 1  # numpy turns larger whole numbers into floats
 
 
 class ConfigError(ValueError):
-    """What the user gave is wrong: one mistake a line, each with the value, the choices and the remedy."""
+    """The user's settings are wrong. Each line is one mistake, with the value, the choices and the remedy."""
 
 
 def whole(name: str, value: object, *, minimum: int, maximum: int = LARGEST) -> int:
@@ -30,18 +30,26 @@ def whole(name: str, value: object, *, minimum: int, maximum: int = LARGEST) -> 
 
 
 def number(
-    name: str, value: object, *, minimum: float | None = None, above: float | None = None, below: float | None = None
+    name: str,
+    value: object,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
 ) -> float:
     """The value of the setting `name`. Raises ValueError unless it is a finite number within the bounds.
 
-    minimum: a lower bound that it may equal. above, below: bounds that it may not equal.
+    minimum, maximum: bounds that it may equal. above, below: bounds that it may not equal.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    bounds = {"of at least": minimum, "above": above, "below": below}
+    bounds = {"of at least": minimum, "above": above, "of at most": maximum, "below": below}
     words = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
     if (
-        not is_number
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not math.isfinite(value)
         or (minimum is not None and value < minimum)
+        or (maximum is not None and value > maximum)
         or (above is not None and value <= above)
         or (below is not None and value >= below)
     ):
@@ -64,10 +72,10 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
-def tell_of_fewer_classes(data: Data, model: FlowModel) -> None:
-    """A notice where labels of data are used as a model's, and the model has more classes."""
+def notice_fewer_classes(data: Data, model: FlowModel) -> None:
+    """Print a notice if labels of data condition a model that has more classes."""
     if 0 < data.num_classes < model.num_classes:
         notice(
-            f"the images have {data.num_classes} classes and the model {model.num_classes}: the images' labels 0 to "
-            f"{data.num_classes - 1} are taken for the model's first {data.num_classes} classes"
+            f"the images have {data.num_classes} classes and the model {model.num_classes}: labels 0 to "
+            f"{data.num_classes - 1} of the images become the model's first {data.num_classes} classes"
         )

@@ -1,7 +1,7 @@
-"""The network as a sampler evaluates it: counted, at some precision, and used for the first time before that is timed.
+"""The network as a sampler evaluates it: counted, at its precision, with every first use before the clock starts.
 
-A network's first use at a shape of its inputs costs something once, compilation above all. Fixed steps evaluate the
-same shapes in every batch; an adaptive solver's batch shrinks as samples arrive, to any size.
+The first use of a network at a new shape of its inputs is slow, above all because of compilation. Fixed steps evaluate
+the same shapes in every batch. The batch of an adaptive solver shrinks to any size as samples arrive.
 """
 
 from __future__ import annotations
@@ -12,55 +12,89 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ditexp.core import FlowModel
-from ditexp.values import Condition, Cost
+from ditexp.core import EvaluatedModel, FlowModel
+from ditexp.meter import Meter
+from ditexp.values import Condition
 
-Network = Callable[[Tensor, Tensor, Condition], Tensor]
+Forward = Callable[[Tensor, Tensor, Condition], Tensor]
 
 
-@dataclass
-class CountedModel:
-    """A FlowModel as guidance sees it: each evaluation is counted and runs at the chosen precision.
+@dataclass(eq=False)
+class Network:
+    """A FlowModel as guidance evaluates it: the meter counts each evaluation, which runs at the chosen precision.
 
-    forward_of: what evaluates a model: itself, or its network compiled.
+    compile: `load` has the network compiled. adaptive: whether batches shrink, because the solver is adaptive; a
+    compiled network is then evaluated at few batch sizes.
     """
 
     model: FlowModel
-    cost: Cost
-    device: torch.device
+    meter: Meter
     dtype: torch.dtype = torch.float32
-    forward_of: Callable[[FlowModel], Network] = lambda model: model
-    others: dict[int, CountedModel] = field(init=False, default_factory=dict)
+    compile: bool = False
+    adaptive: bool = False
+    forward: Forward = field(init=False)
+    batch_size: int | None = field(init=False, default=None)  # None before `load`
+    others: dict[int, Network] = field(init=False, default_factory=dict)
 
-    def __post_init__(self):
-        self.forward = self.forward_of(self.model)
-        self.num_classes, self.has_null, self.null = (
-            self.model.num_classes,
-            self.model.has_null,
-            self.model.null,
-        )
+    def __post_init__(self) -> None:
+        self.forward = self.model
+
+    def load(self, batch_size: int) -> None:
+        """Move the model to the device; if asked for, compile it at its first use. batch_size: of a whole batch."""
+        self.batch_size, self.others = batch_size, {}
+        self.model.to(self.meter.device)
+        if self.compile:
+            compiled = torch.compile(self.model.__call__)
+            self.forward = Padded(compiled, batch_size) if self.adaptive else compiled
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        self.cost.network_rows += len(x)
+        self.meter.cost.network_rows += len(x)
         # Only the network runs in low precision: the state x stays float32, or small steps would be lost.
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+        with torch.autocast(self.meter.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             return self.forward(x, t, condition).to(x.dtype)
 
-    def beside(self, model: FlowModel) -> CountedModel:
-        """A second model, whose evaluations count with this one's and run in the same way."""
+    def null(self, condition: Condition) -> Condition:
+        return self.model.null(condition)
+
+    def beside(self, model: FlowModel) -> Network:
+        """A second model, evaluated in the same way and counted together with this one."""
         if id(model) not in self.others:
-            self.others[id(model)] = replace(self, model=model)
+            other = replace(self, model=model)
+            if self.batch_size is not None:
+                other.load(self.batch_size)
+            self.others[id(model)] = other
         return self.others[id(model)]
+
+    def slow_sizes(self, largest: int) -> Iterable[int]:
+        """The batch sizes up to `largest` that an adaptive solver may shrink a batch to, if their first use is slow.
+
+        It is slow with torch.compile, and in low precision on a CPU, where kernels are made for each size: 14 ms a size
+        for `digits`, as long as an evaluation. In float32 a new size takes 0.4 ms there, in all less than 1 % of a
+        batch's seconds.
+        """
+        if isinstance(self.forward, Padded):
+            return self.forward.sizes(largest)
+        low_precision = self.meter.device.type == "cpu" and self.dtype != torch.float32
+        return range(1, largest + 1) if self.adaptive and low_precision else ()
+
+
+@dataclass(eq=False)
+class Still(Network):
+    """Counts evaluations without making them: the velocity is zero, and samples stay where they are."""
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        self.meter.cost.network_rows += len(x)
+        return torch.zeros_like(x)
 
 
 @dataclass(frozen=True)
 class Padded:
     """A network that is evaluated at few batch sizes: each batch is filled up with copies of its last sample.
 
-    full: the batch size of the run; sizes are that, twice that (with guidance's second half) and the powers of two.
+    full: the batch size of the run. The sizes are this, twice this (with guidance's second half) and powers of two.
     """
 
-    network: Network
+    network: Forward
     full: int
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
@@ -68,7 +102,7 @@ class Padded:
         return self.network(x[rows], t[rows], condition.take(rows))[: len(x)]
 
     def size(self, count: int) -> int:
-        """The smallest of the sizes that holds so many samples. Not 1 for the sake of 1, which torch compiles apart."""
+        """The smallest size that holds `count` samples. Size 1 is avoided, since torch compiles it separately."""
         power_of_two = max(2, 1 << (count - 1).bit_length())
         return min(size for size in (self.full, 2 * self.full, power_of_two) if size >= count)
 
@@ -77,41 +111,40 @@ class Padded:
         return sorted({self.size(count) for count in range(1, largest + 1)})
 
 
-@dataclass
 class Rehearsal:
-    """A model that stands still, and evaluates `model` once for each new shape of its inputs.
+    """Samples stand still, and the network is evaluated once at each new shape of its inputs.
 
-    A task that runs with it, to its end, has met every shape that it will meet, for a few evaluations.
-
-    sizes: from the largest batch so far, the batch sizes that one of any size stands for; None: each only for itself.
+    A task that runs to its end with it meets every shape, at the cost of a few evaluations.
     """
 
-    model: FlowModel
-    sizes: Callable[[int], Iterable[int]] | None
-    met: set[tuple] = field(default_factory=set)
-    largest: int = 0
-
-    def __post_init__(self):
-        self.num_classes, self.has_null, self.null = self.model.num_classes, self.model.has_null, self.model.null
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.met: set[tuple] = set()
+        self.largest = 0  # batch so far
         self.others: dict[int, Rehearsal] = {}
+
+    def load(self, batch_size: int) -> None:
+        self.network.load(batch_size)
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.largest = max(self.largest, len(x))
         self.meet(x, t, condition)
-        for size in self.sizes(self.largest) if self.sizes else ():
+        for size in self.network.slow_sizes(self.largest):
             rows = torch.arange(size, device=x.device) % len(x)
             self.meet(x[rows], t[rows], condition.take(rows))
         return torch.zeros_like(x)
+
+    def null(self, condition: Condition) -> Condition:
+        return self.network.null(condition)
 
     def meet(self, x: Tensor, t: Tensor, condition: Condition) -> None:
         inputs = (x, t, *condition.parts)
         kind = tuple(None if part is None else (part.dtype, part.shape, part.stride()) for part in inputs)
         if kind not in self.met:
             self.met.add(kind)
-            self.model(x, t, condition)
+            self.network(x, t, condition)
 
-    def beside(self, model: FlowModel) -> Rehearsal:
-        """A second model, as a CountedModel has it."""
+    def beside(self, model: FlowModel) -> EvaluatedModel:
         if id(model) not in self.others:
-            self.others[id(model)] = Rehearsal(self.model.beside(model), self.sizes)
+            self.others[id(model)] = Rehearsal(self.network.beside(model))
         return self.others[id(model)]

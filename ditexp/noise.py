@@ -1,13 +1,13 @@
 """Randomness that belongs to a sample: keyed by (seed, index), drawn on the CPU, the same everywhere.
 
-Philox is counter-based (Salmon et al. 2011): the key is (seed, index) and the counter's highest word tells streams
-of one sample apart, so that nothing depends on batch size, device, number of workers, or what was drawn before.
+Philox is counter-based (Salmon et al. 2011). The key is (seed, index), and the highest word of the counter separates
+the streams of one sample. So nothing depends on batch size, device, number of workers, or what was drawn before.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,30 +15,30 @@ from torch import Tensor
 
 NOISE, LABEL, STEP, TASK, TURN = 0, 1, 2, 3, 4
 
-# Directions this close to each other, or to being opposite, in radians, are so to float64's rounding.
+# Two directions within this angle of each other, or of being opposite, are so to the rounding of float64. Radians.
 ALIGNED = 1e-8
 
 
 def generator(seed: int, index: int, stream: int, step: int = 0) -> np.random.Generator:
-    """The generator of sample `index` in the set of `seed` for one purpose, at one step.
+    """The generator of sample `index` in the set of `seed`, for one purpose and one step.
 
-    Both in [0, 2^63): numpy makes floats of larger ones.
+    seed and index are in [0, 2^63): numpy turns larger numbers into floats.
     """
     return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, step, stream]))
 
 
 def noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """Standard normal x at t = 0 for the given samples: (len(indices), *shape) float32 on the CPU."""
+    """Standard normal x at t = 0 of the given samples: (len(indices), *shape) float32 on the CPU."""
     return _standard_normal([generator(seed, index, NOISE) for index in indices], shape)
 
 
 def step_noise(seed: int, indices: Sequence[int], shape: Sequence[int], step: int) -> Tensor:
-    """What an SDE solver adds to the given samples in its step of that number, from 0: as `noise`."""
+    """The noise that an SDE solver adds to the given samples in a step, counted from 0. Shape and type as `noise`."""
     return _standard_normal([generator(seed, index, STEP, step) for index in indices], shape)
 
 
 def task_noise(seed: int, indices: Sequence[int], shape: Sequence[int], number: int) -> Tensor:
-    """What a task needs besides, several times if need be: as `noise`."""
+    """More noise for a task, independent for each number. Shape and type as `noise`."""
     return _standard_normal([generator(seed, index, TASK, number) for index in indices], shape)
 
 
@@ -47,32 +47,36 @@ def _standard_normal(generators: Sequence[np.random.Generator], shape: Sequence[
     return torch.from_numpy(np.stack(draws))
 
 
-def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    """Spherical interpolation between noises a and b (B, ...), each one whole vector, at share (B,) in [0, 1].
+def slerp(a: Tensor, b: Tensor, fraction: Tensor) -> Tensor:
+    """Spherical interpolation between noises a and b (B, ...), each one whole vector, at fraction (B,) in [0, 1].
 
-    From a at 0 to b at 1, bit for bit, on the great circle between their directions (Shoemake 1985); lengths go
-    linearly from |a| to |b|. So what is between two noises is as long as noise is, while (1 - share) a + share b loses
-    up to 29 % of the length (White 2016, arXiv 1609.04468). It is that line where the directions agree, and where an
-    end is zero, which has no direction. If they are opposite, every great circle through a leads to b: taken is the one
-    through a fixed direction, drawn once from a normal distribution. (In one dimension there is none: it leads through
-    0.) Computed in float64; returns (B, ...) in a's dtype.
+    It runs from a at 0 to b at 1, bit for bit, on the great circle between their directions (Shoemake 1985); the length
+    changes linearly from |a| to |b|. So a point between two noises is as long as noise is, while
+    (1 - fraction) a + fraction b is up to 29 % shorter (White 2016, arXiv 1609.04468).
+
+    The result is that straight line if the directions agree, or if an end is zero and has no direction. If they are
+    opposite, every great circle through a leads to b; the one through a fixed direction is taken, drawn once from a
+    normal distribution. (In one dimension there is none, and the path leads through 0.) Computed in float64; returns
+    (B, ...) in a's dtype.
     """
     first, second = a.flatten(1).double(), b.flatten(1).double()
     lengths = [end.norm(dim=1, keepdim=True) for end in (first, second)]
     start, end = unit(first), unit(second)
     cosine = dot(start, end)
     side = end - cosine * start
-    # acos is blind near 0 and pi. And plain floats, because torch's functions round with a number's place in a tensor.
+    # atan2, since acos is inaccurate near 0 and pi. And in plain floats, since the rounding of torch's functions
+    # depends on an element's position in the tensor.
     angles = [math.atan2(*pair) for pair in zip(side.norm(dim=1).tolist(), cosine.flatten().tolist())]
-    angle = column(angles, start)
+    angle = start.new_tensor(angles)[:, None]
     if max(angles) > math.pi - ALIGNED:
         turn = torch.from_numpy(generator(0, 0, TURN).standard_normal(start.shape[1])).to(start)
         side = torch.where(angle > math.pi - ALIGNED, turn, side)
     side = unit(side)
-    side = unit(side - dot(side, start) * start)  # again, since a short rest is mostly rounding, hence not orthogonal
-    turned = [part * angle for part, angle in zip(share.tolist(), angles)]
-    circle = column(map(math.cos, turned), start) * start + column(map(math.sin, turned), start) * side
-    part = share.double()[:, None]
+    side = unit(side - dot(side, start) * start)  # again: a short rest is mostly rounding, and not yet orthogonal
+    turned = [part * angle for part, angle in zip(fraction.tolist(), angles)]
+    cosines, sines = (start.new_tensor(list(map(function, turned)))[:, None] for function in (math.cos, math.sin))
+    circle = cosines * start + sines * side
+    part = fraction.double()[:, None]
     curved = ((1 - part) * lengths[0] + part * lengths[1]) * circle
     straight = first + part * (second - first)
     between = torch.where((angle > ALIGNED) & (lengths[0] > 0), curved, straight)
@@ -85,9 +89,5 @@ def unit(vectors: Tensor) -> Tensor:
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """(B, D) -> (B, 1)."""
+    """The scalar product of each pair of rows: (B, D) -> (B, 1)."""
     return (a * b).sum(1, keepdim=True)
-
-
-def column(values: Iterable[float], like: Tensor) -> Tensor:
-    return like.new_tensor(list(values))[:, None]

@@ -58,6 +58,11 @@ class Outputs:
     def comparison(self, name: str) -> Path:
         return self.root / "cache" / name
 
+    @classmethod
+    def of_result(cls, path: Path) -> Outputs:
+        """The outputs folder that a file in `results` belongs to."""
+        return cls(path.absolute().parents[1])
+
     def sample_set(self, id: str) -> Path:
         return self.samples / id
 

@@ -12,6 +12,13 @@ from ditexp.files.records import read_record
 
 Status = Literal["done", "failed", "incomplete"]
 
+# The names in Result.settings: the chosen option of each group, whose own settings are <group>.<setting>, and values.
+SETTING_GROUPS = (
+    *("model", "solver", "schedule", "guidance", "condition", "task", "data"),
+    *("feature", "reference", "protocol"),
+)
+SETTING_VALUES = ("steps", "num_samples", "batch_size", "seed", "precision", "compile")
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepCounts:
@@ -150,6 +157,11 @@ class Result:
     def network(self) -> str:
         """The name of the feature network that the metrics rest on."""
         return self.measurement.network if self.measurement else "unknown"
+
+    @property
+    def requested_samples(self) -> int | None:
+        """How many samples the cell has, or would have if it were done."""
+        return self.config.get("num_samples") if self.num_samples is None else self.num_samples
 
     @property
     def error_along_t(self) -> list[list[float]]:

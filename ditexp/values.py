@@ -46,6 +46,13 @@ class Condition:
         return Condition(*(None if one is None or two is None else torch.cat([one, two]) for one, two in pairs))
 
 
+def required(part: Tensor | None) -> Tensor:
+    """A part of a condition that the model cannot do without."""
+    if part is None:
+        raise ValueError("the condition lacks a part that this model needs: choose another condition")
+    return part
+
+
 @dataclass(frozen=True)
 class LabelMeaning:
     """What the labels of samples stand for, so that no label is scored as a class that it is not.

@@ -150,7 +150,7 @@ def test_data_of_fewer_classes_than_the_model_are_noticed(tmp_path, caplog):
     edit = Edit(data=data, source=Unconditional(), direction={0: 1})
     edit.check(sampler(three, edit, Unconditional(), solver=Heun()))
     assert not caplog.text
-    notice = "the images have 3 classes and the model 10: the images' labels 0 to 2 are taken for the model's first 3"
+    notice = "the images have 3 classes and the model 10: labels 0 to 2 of the images become the model's first 3"
     edit.check(sampler(ten, edit, Unconditional(), solver=Heun()))
     assert notice in caplog.text
     with refused(["the images have 3 classes, this model 2"]):

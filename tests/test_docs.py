@@ -26,8 +26,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ditexp.cli.command import instantiate, register_with_hydra
-from ditexp.evaluate import __main__ as evaluate
-from ditexp.evaluate.evaluator import Evaluator, protocol_of
+from ditexp.evaluate.evaluator import Evaluator
+from ditexp.evaluate.images import open_images
+from ditexp.evaluate.protocol import protocol_of
 from ditexp.model.dit import DiT
 from ditexp.optimize import __main__ as optimize
 from ditexp.run import cell
@@ -122,7 +123,7 @@ def values_of(override: str) -> list[str]:
 def check_evaluate(cfg: DictConfig) -> None:
     metrics = {name: instantiate(metric) for name, metric in cfg.metric.items()}
     evaluator = Evaluator(instantiate(cfg.feature), instantiate(cfg.reference), metrics, protocol_of(cfg))
-    images = evaluate.open_images(cfg, channels=evaluator.feature.channels)
+    images = open_images(cfg, channels=evaluator.feature.channels)
     assert list(evaluator.mistakes(images, len(images))) == []
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ditexp.condition.base import Conditioner
-from ditexp.core import FlowModel, class_names
+from ditexp.core import FlowModel, TextModel
 from ditexp.noise import LABEL, generator
 from ditexp.terminal.notices import notice
 from ditexp.values import Condition, LabelMeaning
@@ -20,16 +21,16 @@ class Labels(Conditioner):
 
     classes: Sequence[int] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.classes is not None:
             if not isinstance(self.classes, Sequence) or isinstance(self.classes, str):
                 raise ValueError(f"condition.classes={self.classes}: give a list of labels, as [0,7], or null for all")
-            object.__setattr__(self, "classes", tuple(self.classes))  # a list of Hydra's cannot enter the set's id
+            object.__setattr__(self, "classes", tuple(self.classes))  # Hydra's lists cannot enter the set's id
 
     def check(self, model: FlowModel) -> None:
-        if hasattr(model, "encode"):
+        if isinstance(model, TextModel):
             raise ValueError("this model takes text, not labels: choose condition=prompts or condition=unconditional")
-        self.tell_of_untrained(model)
+        self.notice_untrained(model)
         if self.classes is None:
             return
         if not model.num_classes:
@@ -41,37 +42,39 @@ class Labels(Conditioner):
                 f"condition.classes={list(self.classes)}: labels of this model run from 0 to {model.num_classes - 1}"
             )
 
-    def tell_of_untrained(self, model: FlowModel) -> None:
-        """A notice of classes that the training data did not have."""
-        named = len(class_names(model)) or model.num_classes
-        chosen = range(model.num_classes) if self.classes is None else self.classes
-        if any(type(label) is int and named <= label < model.num_classes for label in chosen):
+    def notice_untrained(self, model: FlowModel) -> None:
+        """Print a notice if classes are chosen that the training data did not have."""
+        named = len(model.class_names) or model.num_classes
+        if any(type(label) is int and named <= label < model.num_classes for label in self.chosen(model)):
             notice(
                 f"this model was trained on {named} of its {model.num_classes} classes: those from {named} on are noise"
             )
 
+    def chosen(self, model: FlowModel) -> Sequence[int]:
+        return range(model.num_classes) if self.classes is None else self.classes
+
     def label_meaning(self, model: FlowModel) -> LabelMeaning:
         if not model.num_classes:
             return LabelMeaning(None, why_not="this model has no classes")
-        classes = range(model.num_classes) if self.classes is None else sorted(set(self.classes))
-        return LabelMeaning(tuple(classes), model.num_classes, class_names(model))
+        return LabelMeaning(tuple(sorted(set(self.chosen(model)))), model.num_classes, tuple(model.class_names))
 
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
-        """Labels (B,) int64 of the samples with these indices; none for an unconditional model."""
+        """Labels (B,) int64; none for an unconditional model."""
         if not model.num_classes:
             return Condition()
-        classes = range(model.num_classes) if self.classes is None else self.classes
-        chosen = [classes[self.choose(seed, index, len(classes))] for index in indices]
-        return Condition(torch.tensor(chosen, dtype=torch.int64))
+        classes = self.chosen(model)
+        labels = [classes[self.choose(seed, index, len(classes))] for index in indices]
+        return Condition(torch.tensor(labels, dtype=torch.int64))
 
+    @abstractmethod
     def choose(self, seed: int, index: int, count: int) -> int:
-        """A number in [0, count) for sample `index`."""
-        raise NotImplementedError
+        """The place of sample `index`'s label in the list of classes, in [0, count)."""
+        ...
 
 
 @dataclass(frozen=True)
 class Balanced(Labels):
-    """The classes in turn: every prefix of the set is balanced to within one sample a class."""
+    """The classes in turn: in the first N samples, for any N, class counts differ by one at most."""
 
     def choose(self, seed: int, index: int, count: int) -> int:
         return index % count
@@ -79,7 +82,7 @@ class Balanced(Labels):
 
 @dataclass(frozen=True)
 class Random(Labels):
-    """A class drawn independently for each sample, as SiT's and DiT's scripts do."""
+    """A class drawn independently for each sample, as in the scripts of SiT and DiT."""
 
     def choose(self, seed: int, index: int, count: int) -> int:
         return int(generator(seed, index, LABEL).integers(count))

@@ -7,14 +7,15 @@ from itertools import zip_longest
 import torch
 
 from ditexp.condition.base import Conditioner
-from ditexp.core import FlowModel
+from ditexp.core import FlowModel, TextModel
 from ditexp.files.content import digest
 from ditexp.files.reading import read_text, unfit
 from ditexp.terminal.notices import in_line
 from ditexp.values import Condition, LabelMeaning
 
 FILE_BYTES = 2**28
-LONGEST = 10_000  # characters of a prompt; the longest contexts are some 500 tokens
+MAX_CHARACTERS = 10_000  # of a prompt; the longest contexts are some 500 tokens
+MAX_IN_ID = 100  # prompts that a set's id spells out; more are hashed
 CHOICES = (
     "give a list of texts, as ['a seven','a one'], or those of each class, as {0: [a zero, the digit 0], 1: a one}"
 )
@@ -24,57 +25,61 @@ CHOICES = (
 class Prompts(Conditioner):
     """A prompt for each sample, in turn.
 
-    prompts: a list, whose numbers from 0 are the samples' labels; or one or several for each class, which then are the
-    labels: first the first prompt of every class, then the second, and so on. file: instead of them, a text file in
-    UTF-8 with a prompt a line; empty lines don't count. Afterwards, prompts are (label, text) in the order of samples.
-    Raises ValueError if there is not exactly one of both, or no prompt in it.
+    prompts: a list, whose numbers from 0 are the samples' labels; or one or several for each class, which are then the
+    labels: first the first prompt of every class, then the second, and so on. file: a text file in UTF-8 in place of
+    the list, with one prompt a line; empty lines are skipped.
+    pairs: (label, text) in the order of the samples, from either.
+    Raises ValueError unless exactly one of the two is given and has a prompt.
     """
 
     prompts: Sequence[str] | Mapping[int, str | Sequence[str]] | None = None
     file: str | None = None
-    of_classes: bool = field(init=False, default=False, repr=False)  # whether the labels are classes
+    pairs: Sequence[tuple[int, str]] = field(init=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.prompts is None) == (self.file is None):
             both = "neither is given" if self.file is None else "both are given"
-            raise ValueError(f"condition=prompts takes condition.prompts or condition.file, and {both}: {CHOICES}")
-        object.__setattr__(self, "of_classes", isinstance(self.prompts, Mapping))
-        prompts = in_order(self.prompts) if self.file is None else list(enumerate(read_lines(self.file)))
-        # What enters the set's id is what the prompts are, not where they came from.
-        object.__setattr__(self, "prompts", prompts)
-        object.__setattr__(self, "file", None)
+            raise ValueError(f"condition=prompts needs condition.prompts or condition.file, and {both}: {CHOICES}")
+        pairs = in_order(self.prompts) if self.file is None else list(enumerate(read_lines(self.file)))
+        object.__setattr__(self, "pairs", pairs)
 
     @property
     def identity(self) -> dict:
-        """All prompts, or where they are many, what tells them from others."""
-        many = len(self.prompts) > 100
-        return {"class": "Prompts", "prompts": digest({"prompts": self.prompts}) if many else self.prompts}
+        """The prompts, wherever they came from; the hash of them if there are many."""
+        many = len(self.pairs) > MAX_IN_ID
+        return {"class": "Prompts", "prompts": digest({"prompts": self.pairs}) if many else self.pairs}
 
     def check(self, model: FlowModel) -> None:
-        if not hasattr(model, "encode"):
+        if not isinstance(model, TextModel):
             raise ValueError(
                 "condition=prompts: this model takes no text: choose model=digits_text, or condition=balanced"
             )
-        model.tell_of_truncation(text for _, text in self.prompts)
+        model.notice_truncation([text for _, text in self.pairs])
 
     def label_meaning(self, model: FlowModel) -> LabelMeaning:
-        if not self.of_classes:
-            why_not = (
-                "labels of a list of prompts are their numbers and no classes: give the prompts of each class, as "
+        if not isinstance(self.prompts, Mapping):
+            return LabelMeaning(
+                None,
+                why_not="labels of a list of prompts are their numbers and no classes: give the prompts of each class, "
+                "as condition.prompts={7: a seven, 1: a one}",
             )
-            return LabelMeaning(None, why_not=f"{why_not}condition.prompts={{7: a seven, 1: a one}}")
-        return LabelMeaning(tuple(sorted({label for label, _ in self.prompts})))
+        return LabelMeaning(tuple(sorted({label for label, _ in self.pairs})))
 
     def captions(self, indices: Sequence[int]) -> list[str]:
-        return [self.prompts[index % len(self.prompts)][1] for index in indices]
+        return [text for _, text in self.pairs_of(indices)]
 
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
-        """Hidden states of the prompts, and labels (B,) int64."""
-        labels, texts = zip(*(self.prompts[index % len(self.prompts)] for index in indices))
+        """The model's encoding of the prompts, and labels (B,) int64."""
+        assert isinstance(model, TextModel), "check refuses other models"
+        labels, texts = zip(*self.pairs_of(indices))
         return replace(model.encode(texts), labels=torch.tensor(labels, dtype=torch.int64))
 
+    def pairs_of(self, indices: Sequence[int]) -> list[tuple[int, str]]:
+        return [self.pairs[index % len(self.pairs)] for index in indices]
 
-def in_order(prompts) -> list[tuple[int, str]]:
+
+def in_order(prompts: object) -> list[tuple[int, str]]:
+    """(label, text) in the order of the samples. Raises ValueError if these are no prompts."""
     if isinstance(prompts, Mapping):
         check_classes(prompts)
         by_class = [[(label, text) for text in as_list(texts)] for label, texts in prompts.items()]
@@ -86,13 +91,13 @@ def in_order(prompts) -> list[tuple[int, str]]:
     return pairs
 
 
-def given(prompts) -> str:
-    """The setting as it was given, in short."""
+def given(prompts: object) -> str:
+    """The setting as it was given, shortened."""
     return in_line(f"condition.prompts={prompts}", 120)
 
 
 def check_classes(prompts: Mapping) -> None:
-    """Raise ValueError naming a key that is no class, or a class without a prompt."""
+    """Raise ValueError for a key that is no class, or a class without a prompt."""
     for label, texts in prompts.items():
         if not is_label(label):
             wrong = in_line(f"{label!r} is no class, a whole number from 0 on", 120)
@@ -101,22 +106,23 @@ def check_classes(prompts: Mapping) -> None:
             raise ValueError(f"{given(prompts)}: class {label} has no prompt, or an empty one; {CHOICES}")
 
 
-def as_list(texts) -> list:
+def as_list(texts: object) -> list:
     return list(texts) if isinstance(texts, Sequence) and not isinstance(texts, str) else [texts]
 
 
-def is_label(label) -> bool:
+def is_label(label: object) -> bool:
     return isinstance(label, int) and not isinstance(label, bool) and label >= 0
 
 
 def read_lines(path: str) -> list[str]:
-    """What ends a line is a line feed, or a carriage return and a line feed; all else belongs to the prompt."""
+    """The prompts of a file. A line ends at LF or CR LF; all other characters belong to the prompt."""
     name = f"condition.file={path}"
     lines = read_text(path, "a text file with a prompt a line", most=FILE_BYTES, name=name).split("\n")
     for number, line in enumerate(lines, 1):
-        if len(line) > LONGEST or "\0" in line:
-            wrong = f"of {len(line):,} characters" if len(line) > LONGEST else "with a null character"
-            raise unfit(name, f"has a line {wrong}, number {number}", f"give a prompt of up to {LONGEST:,} a line")
+        if len(line) > MAX_CHARACTERS or "\0" in line:
+            wrong = f"of {len(line):,} characters" if len(line) > MAX_CHARACTERS else "with a null character"
+            remedy = f"give a prompt of up to {MAX_CHARACTERS:,} characters a line"
+            raise unfit(name, f"has a line {wrong}, number {number}", remedy)
     if not (prompts := [line.removesuffix("\r").strip(" \t") for line in lines if line.strip()]):
         raise unfit(name, "holds no prompt", "write one a line")
     return prompts

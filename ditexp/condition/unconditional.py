@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from ditexp.condition.base import Conditioner
-from ditexp.core import FlowModel
+from ditexp.core import FlowModel, TextModel
 from ditexp.values import Condition, LabelMeaning
 
 
 @dataclass(frozen=True)
 class Unconditional(Conditioner):
-    """Every sample under the model's null condition: no class, the empty prompt."""
+    """The model's null condition for every sample: no class, or the empty prompt."""
 
     def check(self, model: FlowModel) -> None:
         if model.num_classes and not model.has_null:
@@ -25,7 +25,7 @@ class Unconditional(Conditioner):
         return LabelMeaning(None, why_not="samples of condition=unconditional have no class: choose condition=balanced")
 
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
-        """Of a model of classes, labels (B,) int64 that all are num_classes."""
-        if hasattr(model, "encode"):
+        """The empty prompt for a text model, the null class for a model of classes, else nothing."""
+        if isinstance(model, TextModel):
             return model.encode([""] * len(indices))
         return model.null(Condition(torch.zeros(len(indices), dtype=torch.int64))) if model.num_classes else Condition()

@@ -1,4 +1,4 @@
-"""What turns images into numbers: a feature network, a reference, metrics, and whose protocol they follow."""
+"""The evaluator scores images by a feature network, a reference and metrics, and records the protocol."""
 
 from __future__ import annotations
 
@@ -11,139 +11,65 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from torch import Tensor
 
 from ditexp.core import Feature
-from ditexp.evaluate.extraction import are_kept, check_channels, extract, folder_of
+from ditexp.evaluate.checks import find_mistakes, needed
+from ditexp.evaluate.extraction import are_kept, extract, folder_of
+from ditexp.evaluate.protocol import Protocol
 from ditexp.evaluate.uncertainty import deviations
 from ditexp.images.source import ImageSource
 from ditexp.metric.base import Metric
-from ditexp.reference import Reference, StatisticsFile, gaussians_of, reference_features, to_extract
+from ditexp.reference import Reference, StatisticsFile, images_of, reference_features, to_extract
+from ditexp.result import Deviations, Measurement, ReferenceRecord
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
-from ditexp.terminal.progress import progress_bar
+from ditexp.terminal.progress import Bar, progress_bar
+from ditexp.values import Features
 
-POLL = 1.0  # seconds between looks at whether another process has extracted features
+POLL = 1.0  # seconds between looks at whether another process has extracted the features
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """metrics: by their names in the configuration. protocol: what `protocol_of` tells of it."""
+    """What images are scored with. metrics: by their names in the configuration. feature: None if nothing needs it."""
 
     feature: Feature | None
     reference: Reference | None
     metrics: dict[str, Metric]
-    protocol: dict
-
-    @property
-    def outputs(self) -> set[str]:
-        """Of the network's outputs, those that the metrics are taken of."""
-        return {metric.uses for metric in self.metrics.values()}
-
-    def needed(self, of_reference: str) -> set[str]:
-        """The outputs that "images", or "statistics", of the reference are needed of."""
-        return {metric.uses for metric in self.metrics.values() if metric.reference == of_reference}
-
-    @property
-    def needs(self) -> dict[str, set[str]]:
-        """What `reference_features` has to give."""
-        return {"outputs": self.needed("images"), "statistics": self.needed("statistics")}
+    protocol: Protocol
 
     def mistakes(self, images: ImageSource, count: int) -> Iterator[str]:
-        """What keeps `count` of these images from being judged, a line each; found before any work."""
-        if not self.metrics:
-            return
-        if self.feature is None:
-            yield f"{', '.join(self.metrics)}: no network to judge by: choose feature=inception, dinov2 or digits"
-            return
-        for name, metric in self.metrics.items():
-            if metric.needs_labels:
-                try:
-                    check_labels(images, self.feature)
-                except ValueError as error:
-                    yield f"{name}: {error}; or leave {name} out"
-        needy = [name for name, metric in self.metrics.items() if metric.reference]
-        if self.reference is None and needy:
-            choices = "reference=digits, folder, npz, torchvision or statistics"
-            yield f"{', '.join(needy)} {'needs' if len(needy) == 1 else 'need'} a reference: choose {choices}"
-            return
-        unreadable = [error for source in (images, self.reference) if (error := error_of(source))]
-        yield from unreadable
-        if unreadable:
-            return
-        try:
-            check_channels(images, self.feature)
-            self._check_reference(images)
-        except ValueError as error:
-            yield str(error)
-        for name, metric in self.metrics.items():
-            try:
-                self._check_metric(name, metric, count)
-            except ValueError as error:
-                yield str(error)
-
-    def _check_reference(self, images: ImageSource) -> None:
-        reference = self.reference
-        if reference is None:
-            return
-        if isinstance(reference, StatisticsFile):
-            reference.check(self.feature)
-        if reference.image_shape and reference.image_shape != images.image_shape:
-            theirs, ours = ("{} x {} x {}".format(*shape) for shape in (reference.image_shape, images.image_shape))
-            raise ValueError(
-                f"the reference {reference.name} is of {theirs} images, {images.name} of {ours}: choose a reference of "
-                "that size"
-            )
-        for output, gaussian in gaussians_of(reference).items():
-            size = self.feature.outputs.get(output, 0)
-            if output in self.needed("statistics") and len(gaussian.mean) != size:
-                raise ValueError(
-                    f"the reference {reference.name} has statistics of {len(gaussian.mean)} {output} features, but "
-                    f"feature={self.feature.name} gives {size}: choose a reference made with the same network"
-                )
-
-    def _check_metric(self, name: str, metric: Metric, count: int) -> None:
-        reference, images = self.reference, 0 if self.reference is None else len(self.reference)
-        if metric.uses not in self.feature.outputs:
-            raise ValueError(
-                f"{name} is taken of {metric.uses}, which feature={self.feature.name} does not give: "
-                "choose feature=inception, or leave it out"
-            )
-        if metric.reference == "images" and not images:
-            raise ValueError(
-                f"{name} needs images of the reference, but {reference.name} holds statistics alone: choose another, "
-                "or leave it out"
-            )
-        known = metric.reference == "statistics" and metric.uses in gaussians_of(reference)
-        if metric.reference == "statistics" and not images and not known:
-            raise ValueError(f"{name} needs statistics of {metric.uses} features, which {reference.name} lacks")
-        metric.check(fake=count, real=None if known else images or None)
+        """What keeps the first `count` images from being scored, one line each; found before any work."""
+        return find_mistakes(images, count, feature=self.feature, reference=self.reference, metrics=self.metrics)
 
     def prepare(self, *, cache: Path, device: torch.device, title: str) -> None:
-        """Find whatever is wrong with the reference before samples are made; its features are kept in the cache.
+        """Extract and cache the features of the reference before samples are made.
 
-        Of processes that need the same features, one extracts them, and the others wait. Raises ValueError for images
-        that cannot be read and for statistics that are damaged.
+        This finds images that cannot be read, and statistics that are damaged: both raise ValueError. If several
+        processes need the same features, one extracts them and the others wait.
         """
-        if self.reference is None or not any(self.needs.values()):
+        outputs, statistics = needed(self.metrics, "images"), needed(self.metrics, "statistics")
+        if self.feature is None or self.reference is None or not outputs | statistics:
             return
-        if not to_extract(self.reference, **self.needs):
-            reference_features(self.reference, self.feature, cache, **self.needs)
+        images = images_of(self.reference)
+        if images is None or not to_extract(self.reference, outputs=outputs, statistics=statistics):
+            self._reference_features(cache)
             return
-        if are_kept(self.reference, self.feature, cache):
+        if are_kept(images, self.feature, cache):
             return
-        folder, what = folder_of(self.reference.fingerprint(), self.feature, cache), "features of the reference"
+        folder = folder_of(images.fingerprint(), self.feature, cache)
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):  # nothing would be kept: `score` extracts them, and says so
+        if not os.access(folder, os.W_OK):  # nothing can be cached: `score` extracts the features, and says so
             return
-        with progress_bar(f"{title}, {what}", total=len(self.reference)) as bar, Claims(folder) as claims:
+        with progress_bar(f"{title}, features of the reference", total=len(images)) as bar, Claims(folder) as claims:
             while not claims.take("features"):
                 bar.note("waiting for another process that extracts them")
                 time.sleep(POLL)
-            if not are_kept(self.reference, self.feature, cache):
+            if not are_kept(images, self.feature, cache):
                 self.feature.to(device)
-                reference_features(self.reference, self.feature, cache, progress=bar, **self.needs)
+                self._reference_features(cache, progress=bar)
         if device.type == "cuda":
             torch.cuda.empty_cache()  # sampling may need all of the memory
 
@@ -157,23 +83,17 @@ class Evaluator:
         device: torch.device,
         title: str,
         units: Sequence[int] | None = None,
-    ) -> tuple[dict[str, float], dict[str, dict]]:
-        """All metrics of the first `count` images, from features extracted once and cached block by block.
+    ) -> tuple[dict[str, float], dict[str, Deviations]]:
+        """The scores of the first `count` images, and how they differ between random halves of the images.
 
-        And how they differ between random halves of the images, see `uncertainty.deviations`. units: of each image,
-        where images of one unit are not independent.
+        Features are extracted once and cached block by block. resamples: the number of halves, see
+        `uncertainty.deviations`. units: the unit of each image; images of one unit are not independent.
         """
         if not self.metrics:
             return {}, {}
-        self.feature.to(device)
-        total = count + (0 if self.reference is None else len(self.reference))
-        with progress_bar(f"{title}, {self.feature.name} features", total=total) as bar:
-            real = None
-            if self.reference is not None:
-                real = reference_features(self.reference, self.feature, cache, progress=bar, **self.needs)
-            fake = extract(images, self.feature, cache, outputs=self.outputs, progress=bar, limit=count)
-            if resamples or any(metric.needs_labels for metric in self.metrics.values()):  # else, no set need be read
-                fake = dataclasses.replace(fake, labels=self._labels(images, count))
+        fake, real = self._features(images, count, cache=cache, device=device, title=title)
+        if resamples or any(metric.needs_labels for metric in self.metrics.values()):
+            fake = dataclasses.replace(fake, labels=self._labels(images, count))
         scores: dict[str, float] = {}
         for metric in self.metrics.values():
             scores |= metric(fake, real)
@@ -183,67 +103,49 @@ class Evaluator:
             )
         return scores, found
 
-    def _labels(self, images: ImageSource, count: int) -> torch.Tensor | None:
+    def _features(
+        self, images: ImageSource, count: int, *, cache: Path, device: torch.device, title: str
+    ) -> tuple[Features, Features | None]:
+        """Of the first `count` images, and of the reference."""
+        assert self.feature is not None  # see `mistakes`
+        feature = self.feature.to(device)
+        total = count + (0 if self.reference is None else len(self.reference))
+        with progress_bar(f"{title}, {feature.name} features", total=total) as bar:
+            real = None if self.reference is None else self._reference_features(cache, progress=bar)
+            fake = extract(images, feature, cache, outputs=needed(self.metrics), progress=bar, limit=count)
+        return fake, real
+
+    def _reference_features(self, cache: Path, progress: Bar | None = None) -> Features:
+        assert self.feature is not None and self.reference is not None  # the callers have looked
+        outputs, statistics = needed(self.metrics, "images"), needed(self.metrics, "statistics")
+        return reference_features(
+            self.reference, self.feature, cache, outputs=outputs, statistics=statistics, progress=progress
+        )
+
+    def _labels(self, images: ImageSource, count: int) -> Tensor | None:
+        """The labels that the images were made with, (count,) int64. Raises ValueError if a metric lacks them."""
         labels = images.labels() if isinstance(images, SampleStore) else None
-        if labels is None and (needy := [name for name, metric in self.metrics.items() if metric.needs_labels]):
+        if labels is not None:
+            return torch.from_numpy(labels[:count])
+        if needy := [name for name, metric in self.metrics.items() if metric.needs_labels]:
             raise ValueError(f"{images.name} have no labels: leave out {', '.join(needy)}")
-        return None if labels is None else torch.from_numpy(labels[:count])
+        return None
 
-    def record(self) -> dict:
-        """What a number needs beside it to be compared with another."""
-        reference = self.reference
-        if reference is not None:
-            facts = {"name": reference.name, "count": len(reference), "fingerprint": reference.fingerprint()}
-            if isinstance(reference, StatisticsFile):
-                facts["statistics"] = reference.contents
-        return {
+    def record(self) -> Measurement:
+        """How scores are measured: whatever must be equal for two scores to be comparable."""
+        feature, reference = self.feature, self.reference
+        return Measurement(
             **self.protocol,
-            "feature": self.feature and {"name": self.feature.name, **self.feature.identity},
-            "reference": None if reference is None else facts,
-            "metrics": {name: dataclasses.asdict(metric) for name, metric in self.metrics.items()},
-        }
-
-
-def error_of(source: ImageSource | Reference | None) -> str | None:
-    """Why a set of images cannot be read, as far as headers tell; None if it can."""
-    try:
-        _ = source and source.image_shape
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def check_labels(images: ImageSource, feature: Feature) -> None:
-    """Raise ValueError unless the images have labels, and these are of the network's classes."""
-    if not isinstance(images, SampleStore) or not feature.judges_labels:
-        raise ValueError("it takes a sample set with labels and a network of these labels, feature=digits")
-    meaning, count, judge = images.label_meaning, feature.outputs["logits"], f"feature={feature.name}"
-    if meaning.classes is None:
-        raise ValueError(meaning.why_not)
-    if wrong := [label for label in meaning.classes if not 0 <= label < count]:
-        raise ValueError(f"there are samples of class {wrong[0]}, but {judge} knows classes 0 to {count - 1}")
-    names, known = dict(enumerate(meaning.names)), feature.class_names
-    if known and names:
-        if others := [label for label in meaning.classes if names.get(label) != known[label]]:
-            name = names.get(others[0], "without a name")
-            raise ValueError(f"class {others[0]} is {name} to the model, but {known[others[0]]} to {judge}")
-    elif meaning.count not in (None, count):
-        raise ValueError(
-            f"the model has {meaning.count:,} classes, {judge} {count:,}, and nothing tells which is which"
+            feature=None if feature is None else {"name": feature.name, **feature.identity},
+            reference=None if reference is None else record_of(reference),
+            metrics={name: dataclasses.asdict(metric) for name, metric in self.metrics.items()},
         )
 
 
-def protocol_of(cfg: DictConfig) -> dict:
-    """{"protocol": its name, "changed": settings that differ from it, "beyond": metrics that its evaluator lacks}."""
-    protocol = cfg.protocol
-    pairs = [("feature", protocol.feature, cfg.feature or {})]
-    metrics = cfg.get("metric") or {}
-    pairs += [(f"metric.{name}", protocol.metric.get(name, {}), metric) for name, metric in metrics.items()]
-    changed = [
-        f"{where}.{key}={chosen[key]}"
-        for where, meant, chosen in pairs
-        for key, value in meant.items()
-        if key in chosen and chosen[key] != value
-    ]
-    beyond = [name for name in metrics if name not in protocol.offers]
-    return {"protocol": protocol.name, "changed": changed, "beyond": beyond}
+def record_of(reference: Reference) -> ReferenceRecord:
+    return ReferenceRecord(
+        name=reference.name,
+        count=len(reference),
+        fingerprint=reference.fingerprint(),
+        statistics=reference.contents if isinstance(reference, StatisticsFile) else None,
+    )

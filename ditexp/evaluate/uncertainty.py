@@ -1,4 +1,4 @@
-"""How far a score would be off with other samples, seen on random halves of those that there are."""
+"""How much a score would vary between sample sets, estimated from random halves of one set."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ditexp.metric.base import Metric
+from ditexp.result import Deviations
 from ditexp.terminal.notices import without_notices
 from ditexp.values import Features, PerSample
 
-VERSION = 2  # of how halves are drawn and recorded; part of a result's id, so that older ones are scored again
+VERSION = 2  # of how halves are drawn and recorded; part of a result's id, so older results are computed again
 
 
 def deviations(
@@ -26,15 +27,15 @@ def deviations(
     resamples: int,
     advance: Callable[[], None],
     units: Sequence[int] | None = None,
-) -> dict[str, dict]:
-    """By the scores' names, what random halves of the samples tell of their noise, see `resampled`.
+) -> dict[str, Deviations]:
+    """The deviations of each score between random halves of the samples, see `resampled`.
 
-    resamples: how many halves; 0: none. advance: called after each. units: see `halves`. Metrics that refuse half of
-    the samples are left out.
+    resamples: the number of halves; 0: none. advance: called after each half. units: see `halves`. Metrics that need
+    more than half of the samples are left out.
     """
     design = Design.of(fake.count, labels=fake.labels, units=units)
-    least = min(map(len, design.halves(resamples)), default=0)
-    able = [metric for metric in metrics if takes(metric, least, real)]
+    smallest = min(map(len, design.halves(resamples)), default=0)
+    able = [metric for metric in metrics if accepts(metric, smallest, real)]
 
     def score(rows: Tensor) -> dict[str, float]:
         part = fake.take(rows)
@@ -50,20 +51,28 @@ def deviations_per_sample(
     resamples: int,
     labels: Tensor | None = None,
     units: Sequence[int] | None = None,
-) -> dict[str, dict]:
-    """The same of scores that are made of the samples' own values; of others nothing is known.
+) -> dict[str, Deviations]:
+    """The deviations of scores that are made of one value per sample; other scores have none.
 
-    labels, units: of as many samples as the longest values, or more.
+    labels, units: of at least as many samples as any score has values.
     """
-    found = {}
+    found: dict[str, Deviations] = {}
     for name, score in scores.items():
-        if not isinstance(score, PerSample):
-            continue
-        count = len(score.values)
-        ours = (None if given is None else given[:count] for given in (labels, units))
-        design = Design.of(count, **dict(zip(("labels", "units"), ours)))
-        found |= resampled(lambda rows: {name: score.of(rows)}, design, resamples)  # noqa: B023
+        if isinstance(score, PerSample):
+            found |= deviations_of_score(name, score, resamples, labels=labels, units=units)
     return found
+
+
+def deviations_of_score(
+    name: str, score: PerSample, resamples: int, *, labels: Tensor | None, units: Sequence[int] | None
+) -> dict[str, Deviations]:
+    count = len(score.values)
+    design = Design.of(
+        count,
+        labels=None if labels is None else labels[:count],
+        units=None if units is None else units[:count],
+    )
+    return resampled(lambda rows: {name: score.of(rows)}, design, resamples)
 
 
 def resampled(
@@ -72,19 +81,20 @@ def resampled(
     resamples: int,
     *,
     advance: Callable[[], None] = lambda: None,
-) -> dict[str, dict]:
-    """By the scores' names {"units", "mean", "halves"}: how many units there are; of each half the deviation.
+) -> dict[str, Deviations]:
+    """The deviations of each score on random halves of the samples. score: rows -> scores by their names.
 
-    Of N independent samples, scores of halves drawn without replacement differ from each other's mean as much as scores
-    of N new samples would from theirs: sigma^2 (2 / N - 1 / N) is sigma^2 / N (Politis, Romano and Wolf 1999,
-    Subsampling, section 2); what odd numbers change of that, `Design.scale` makes up for. No sample is there twice, as
-    a bootstrap would have it, so that this holds for neighbours' distances, too; and a bias that depends on N, such as
-    FID's, is the same for all halves. What depends on squares of errors, as FID does where samples are as good as the
-    reference, varies between halves up to 3^(1/2) times as much as it would between sets. The reference's own error is
-    left out.
+    The scores of random halves of N independent samples vary as much as the scores of sets of N new samples: drawing
+    without replacement gives the variance sigma^2 (2 / N - 1 / N) = sigma^2 / N (Politis, Romano and Wolf 1999,
+    Subsampling, section 2). `Design.scale` corrects this for odd numbers. Unlike in a bootstrap no sample occurs twice,
+    so this also holds for distances to neighbours; and a bias that depends on N, such as FID's, is the same for all
+    halves.
 
-    The halves are the same for all sets of one design. So the difference of two sets' deviations, one by one, has the
-    spread of the difference of their scores, what they share by starting from the same noise included.
+    If the samples are as good as the reference, FID is a square of errors and varies between halves up to 3^(1/2)
+    times as much as between sets. The error of the reference is not included.
+
+    All sets of one design get the same halves. So the spread of the difference between two sets' deviations, half by
+    half, is the spread of the difference of their scores; it includes what they share by starting from the same noise.
 
     A score that is not finite on every half is left out.
     """
@@ -94,7 +104,7 @@ def resampled(
             values.setdefault(name, []).append(value)
         advance()
     return {
-        name: {"units": design.units, "mean": rounded(fmean(each)), "halves": design.deviations(each)}
+        name: Deviations(units=design.units, mean=rounded(fmean(each)), halves=design.deviations(each))
         for name, each in values.items()
         if len(each) > 1 and all(map(math.isfinite, each))
     }
@@ -106,10 +116,10 @@ def rounded(value: float) -> float:
 
 @dataclass(frozen=True)
 class Design:
-    """How samples fall into units, which are independent of each other, and units into strata.
+    """The units of samples, which are independent of each other, and the strata of units.
 
-    members: (N,) int64, the unit of each sample, from 0. strata: (U,) int64, the stratum of each unit. Every set has as
-    many units of each stratum, so that every other half has, too.
+    members: (N,) int64, the unit of each sample, from 0. strata: (U,) int64, the stratum of each unit. Every sample set
+    has the same number of units of each stratum, and so has every other half.
     """
 
     members: Tensor
@@ -117,10 +127,10 @@ class Design:
 
     @classmethod
     def of(cls, count: int, *, labels: Tensor | None = None, units: Sequence[int] | None = None) -> Design:
-        """A stratum is a label that occurs more than once; units whose label does not, are one together.
+        """The design of `count` samples. The units of one label are a stratum if the label occurs more than once.
 
-        Without labels, or where another seed would give them in other numbers, all units are one stratum. The label of
-        a unit is that of its first sample.
+        All other units are one more stratum. Without labels, or if another seed would give another number of samples
+        per label, all units are one stratum. A unit's label is the label of its first sample.
         """
         members, first = np.arange(count), np.arange(count)
         if units is not None:
@@ -136,9 +146,9 @@ class Design:
         return len(self.strata)
 
     def halves(self, number: int) -> Iterator[Tensor]:
-        """Random halves of the samples, all or none of a unit, as rising rows; nothing of fewer than two units.
+        """Random halves of the samples as increasing rows; none if there are fewer than two units.
 
-        Where a stratum has an odd number of units, the one more is in every other half.
+        A half has all samples of a unit or none. The extra unit of a stratum with an odd number is in every other half.
         """
         if self.units < 2:
             return
@@ -151,20 +161,20 @@ class Design:
             yield chosen[self.members].nonzero().squeeze(1)
 
     def deviations(self, values: Sequence[float]) -> list[float]:
-        """Of the halves' values, one each, from their mean, with the spread that values of whole new sets would have.
+        """The deviation of each half's value from the mean, scaled to the spread of values of whole new sets.
 
-        Every other half has the same number of units of each stratum, so that even and odd halves have a mean each.
+        Even and odd halves have a mean each, since only every other half has the same number of units of each stratum.
         """
         groups = 2 if len(values) >= 4 else 1
         means = [fmean(values[group::groups]) for group in range(groups)]
-        lost = math.sqrt((len(values) - 1) / (len(values) - groups))  # by the second mean, of degrees of freedom
-        scales = [lost * self.scale(half) for half in range(2)]
+        correction = math.sqrt((len(values) - 1) / (len(values) - groups))  # the second mean takes a degree of freedom
+        scales = [correction * self.scale(half) for half in range(2)]
         return [rounded(scales[i % 2] * (value - means[i % groups])) for i, value in enumerate(values)]
 
     def scale(self, half: int) -> float:
-        """How many times as much as this half's a new set's mean would vary, if strata vary alike.
+        """The spread of a new set's mean, relative to the spread of this half's mean, for strata of equal variance.
 
-        k of n units of a stratum, drawn without replacement, have a sum whose variance is sigma^2 k (n - k) / n.
+        The sum over k of n units, drawn without replacement from a stratum, has the variance sigma^2 k (n - k) / n.
         """
         sizes = self.strata.bincount()
         taken = self.strata.sort().values[half % 2 :: 2][: self.units // 2].bincount(minlength=len(sizes))
@@ -175,21 +185,23 @@ class Design:
 def halves(
     count: int, number: int, *, labels: Tensor | None = None, units: Sequence[int] | None = None
 ) -> Iterator[Tensor]:
-    """`number` random halves of `count` samples, rising int64 rows; nothing where there are fewer than two units.
+    """`number` random halves of `count` samples, as increasing int64 rows; none if there are fewer than two units.
 
-    labels: (count,); where they are balanced, every other half has as many samples of each label. units: the unit of
-    each sample; samples of one unit are not independent, so that a half has all of them or none. None: each is one.
+    labels: (count,); if they are balanced, every other half has the same number of samples of each label. units: the
+    unit of each sample; samples of one unit are not independent, so a half has all of them or none. None: each sample
+    is a unit.
     """
     return Design.of(count, labels=labels, units=units).halves(number)
 
 
 def is_balanced(labels: Tensor) -> bool:
-    """Whether another seed would give each label as many samples, too."""
+    """Whether labels occur equally often, up to 1, as they do under any seed of balanced labels."""
     counts = labels.unique(return_counts=True)[1]
     return bool(counts.max() - counts.min() <= 1)
 
 
-def takes(metric: Metric, count: int, real: Features | None) -> bool:
+def accepts(metric: Metric, count: int, real: Features | None) -> bool:
+    """Whether `count` samples are enough for a metric."""
     try:
         metric.check(fake=count, real=real.count or None if real else None)
     except ValueError:

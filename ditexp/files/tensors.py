@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ditexp.files.reading import UnfitFile, opened, unfit
+from ditexp.files.atomic import atomic
+from ditexp.files.reading import UnfitFile, opened, parse_json, unfit
 
 HEADER_BYTES = 2**24  # enough for 100,000 tensors
 
@@ -57,3 +59,31 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     with open(path, "wb") as file:
         for part in (data[:8], ordered.ljust(end - 8), data[end:]):
             file.write(part)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file atomically, with the sha256 of each tensor in its metadata."""
+    hashes = {name: _sha256(tensor) for name, tensor in tensors.items()}
+    with atomic(path) as temporary:
+        write_tensors(temporary, tensors, {**(metadata or {}), "sha256": json.dumps(hashes)})
+
+
+def load_tensors(path: Path, names: Collection[str] | None = None) -> dict[str, Tensor]:
+    """The tensors of a file that `save_tensors` wrote. names: which; None: all.
+
+    Raises ValueError if the file or a tensor is missing or damaged.
+    """
+    with opened_tensors(path, "a file of tensors", remedy="make it again") as file:
+        try:
+            hashes = parse_json((file.metadata() or {})["sha256"])
+            tensors = {name: file.get_tensor(name) for name in (hashes if names is None else names)}
+            wrong = [name for name, tensor in tensors.items() if hashes[name] != _sha256(tensor)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise unfit(path, f"is damaged ({error})", "make it again") from None
+    if wrong:
+        raise unfit(path, f"is damaged (wrong checksum of {wrong[0]})", "make it again")
+    return tensors
+
+
+def _sha256(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.numpy()).hexdigest()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from ditexp.core import FlowModel, VelocityField
+from ditexp.checks import choice, number, whole
+from ditexp.core import EvaluatedModel, FlowModel, VelocityField
+from ditexp.guidance.none import ModelField
 from ditexp.terminal.notices import notice
-from ditexp.values import Condition
+from ditexp.values import Condition, append_dims
 
 # w(t) / w of each profile, t in [0, 1].
 PROFILES: dict[str, Callable[[float], float]] = {
@@ -24,36 +27,36 @@ PROFILES: dict[str, Callable[[float], float]] = {
 
 UNITS = ("t", "sigma", "steps")
 
-# A time this close to an end of the interval is at it: float32 rounds times by up to 3e-8.
+# A time this close to an end of the interval is at that end: float32 rounds times by up to 3e-8.
 CLOSE = 1e-7
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guided:
-    """Moves a model's velocity c away from that of a worse one, u: v = (1 + w) c - w u where nothing else is said.
+class Guided(ABC):
+    """Moves a model's velocity c away from a worse velocity u: v = (1 + w) c - w u, unless a kind overrides `combine`.
 
-    A kind is what u is (`velocities`) and how the two are combined (`combine`). Where w = 0, u is not evaluated.
+    A kind defines u (`velocities`) and how the two are combined (`combine`). u is not evaluated where w = 0.
 
-    weight, scale: exactly one of w (off at 0) and s = 1 + w (off at 1, as papers print it); afterwards both are set.
+    weight, scale: exactly one of w (off at 0) and s = 1 + w (off at 1, as papers print it). Afterwards both are set.
 
     profile: how w depends on t. "constant"; "linear", 2 t w, and "cosine", (1 - cos(pi t)) w, whose mean over t is w
     (Wang et al. 2024, arXiv 2404.13040, section 4, in our t); "power_cosine", (1 - cos(pi t^4)) w / 2, which rises to w
-    (Gao et al. 2023, "Masked Diffusion Transformer", arXiv 2303.14389, with its code's power).
+    (Gao et al. 2023, "Masked Diffusion Transformer", arXiv 2303.14389, with the power of its code).
 
-    interval: [low, high], outside of which w = 0; None: everywhere. interval_in: what its ends are.
-    "t": low <= t < high, and t = 1 too if high is 1. Where time runs from data to noise an interval is mirrored: REPA's
+    interval: [low, high], outside of which w = 0; None: everywhere. interval_in: the unit of its ends.
+    "t": low <= t < high, and t = 1 too if high is 1. If time runs from data to noise, an interval is mirrored: REPA's
     t <= 0.7 is [0.3, 1] here.
     "sigma": low < sigma <= high with sigma = (1 - t) / t, the noise per unit of data, as in Kynkaanniemi et al. 2024
-    (arXiv 2404.07724); 0 and inf are the ends. The same half-open interval of t.
-    "steps": low <= step < high, counted from 0, which stands for the times from the start of step `low` to that of step
-    `high`: what counts is the time of an evaluation. So Heun's second one is guided in step low - 1, and not in step
-    high - 1; REPA's Heun decides once a step.
+    (arXiv 2404.07724); 0 and inf are the ends. It is the same half-open interval of t.
+    "steps": low <= step < high, counted from 0: the times from the start of step `low` to the start of step `high`.
+    Guidance is decided per evaluation. Heun's second evaluation is at the end of its step and counts as that later
+    time: it is guided in step low - 1, and not in step high - 1. REPA's Heun decides once per step.
 
-    guided_channels: only so many channels, from the first on, are guided; the others stay conditional. None: all. DiT,
-    SiT and LightningDiT guide 3.
+    guided_channels: the number of channels that are guided, from the first on; the others stay conditional. None: all.
+    DiT, SiT and LightningDiT guide 3.
     """
 
-    worse: ClassVar[str] = "the unconditional velocity"  # what u is, in words
+    worse: ClassVar[str] = "the unconditional velocity"  # u, in words
 
     weight: float | None = None
     scale: float | None = None
@@ -64,33 +67,43 @@ class Guided:
 
     def __post_init__(self):
         self.set_strength()
-        for name, choices in (("profile", PROFILES), ("interval_in", UNITS)):
-            if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"guidance.{name}={value}: choose from {', '.join(choices)}")
+        choice("guidance.profile", self.profile, PROFILES)
+        choice("guidance.interval_in", self.interval_in, UNITS)
         if self.interval is not None:
             object.__setattr__(self, "interval", ends(self.interval, self.interval_in))
-        channels = self.guided_channels
-        if channels is not None and (not isinstance(channels, int) or isinstance(channels, bool) or channels < 1):
-            raise ValueError(f"guidance.guided_channels={channels}: give a whole number of at least 1, or null for all")
+        if self.guided_channels is not None:
+            whole("guidance.guided_channels", self.guided_channels, minimum=1)
 
     def set_strength(self) -> None:
-        if (self.weight is None) == (self.scale is None):
+        if self.scale is None and self.weight is not None:
+            weight = number("guidance.weight", self.weight)
+        elif self.weight is None and self.scale is not None:
+            # Rounded, so that scale=1.4 is weight=0.4 and not 0.3999999999999999.
+            weight = round(number("guidance.scale", self.scale) - 1, 12)
+        else:
             given = "both are given" if self.weight is not None else "neither is given"
             raise ValueError(
-                "guidance takes exactly one of guidance.weight (w, off at 0) and guidance.scale (s = 1 + w, off at 1); "
+                "guidance needs exactly one of guidance.weight (w, off at 0) and guidance.scale (s = 1 + w, off at 1); "
                 f"{given}"
             )
-        name = "scale" if self.weight is None else "weight"
-        value = number(f"guidance.{name}", getattr(self, name))
-        # Rounded, so that scale=1.4 is weight=0.4 and not 0.3999999999999999.
-        weight = value if name == "weight" else round(value - 1, 12)
         object.__setattr__(self, "weight", weight)
         object.__setattr__(self, "scale", 1 + weight)
 
-    def on(self, grid: Sequence[float] | None) -> Guided:
-        """The same with its interval in t, so that one interval has one sample set, however it was spelled.
+    @property
+    def w(self) -> float:
+        """The weight, whether it or the scale was given."""
+        assert self.weight is not None, "set_strength comes first"
+        return self.weight
 
-        grid: where the steps lie, or None if the solver chooses them. Raises ValueError for steps that don't exist.
+    @property
+    def start(self) -> float:
+        """The time at which samples begin to move."""
+        return 0.0
+
+    def on(self, grid: Sequence[float] | None) -> Self:
+        """The same guidance with its interval in t, so that one interval has one sample set in whatever unit.
+
+        grid: the times of the steps, or None if the solver is adaptive. Raises ValueError for steps that don't exist.
         """
         if self.interval is None:
             return replace(self, scale=None, interval_in="t")
@@ -98,17 +111,17 @@ class Guided:
         if self.interval_in == "sigma":
             low, high = 1 / (1 + high), 1 / (1 + low)
         elif self.interval_in == "steps":
-            low, high = (start_of_step(end, grid, "guidance.interval") for end in (low, high))
-        interval = (settled(low), settled(high))
+            low, high = (start_of_step(int(end), grid, "guidance.interval") for end in (low, high))
+        interval = (rounded(low), rounded(high))
         return replace(self, scale=None, interval=None if interval == (0, 1) else interval, interval_in="t")
 
     def check(self, model: FlowModel) -> None:
-        """Raise ValueError if the model cannot be guided so; a notice where it would be guided the other way round."""
-        if self.weight < 0:
-            effect = "draws the velocity towards" if self.weight >= -1 else "drives the velocity past"
+        """Raise ValueError if the model cannot be guided in this way. Print a notice for a weight below 0."""
+        if self.w < 0:
+            effect = "draws the velocity towards" if self.w >= -1 else "drives the velocity past"
             notice(
-                f"guidance.scale={self.scale:g} (guidance.weight={self.weight:g}) {effect} {self.worse}, and away from "
-                "the model's own under its condition: guidance begins above scale 1 (weight 0)"
+                f"guidance.scale={self.scale:g} (guidance.weight={self.weight:g}) {effect} {self.worse}, away from "
+                "the model's conditional velocity: guidance begins above scale 1 (weight 0)"
             )
         if self.guided_channels is not None and self.guided_channels > model.sample_shape[0]:
             raise ValueError(
@@ -116,99 +129,104 @@ class Guided:
                 "most that, or null for all"
             )
 
-    def bind(self, model: FlowModel, condition: Condition) -> VelocityField:
+    def bind(self, model: EvaluatedModel, condition: Condition) -> VelocityField:
         if self.weight == 0:
-            return lambda x, t: model(x, t, condition)
+            return ModelField(model, condition)
         assert self.interval is None or self.interval_in == "t", "on(grid) comes first"
+        return GuidedField(self, model, condition)
 
-        def field(x: Tensor, t: Tensor) -> Tensor:
-            rows, w = self.guided(t, x)
-            if rows is None:
-                return model(x, t, condition)
-            conditional, unconditional = self.velocities(model, condition, x, t, rows)
-            part, velocity = (rows, slice(self.guided_channels)), conditional.clone()
-            velocity[part] = self.combine(
-                conditional[part], unconditional[:, part[1]], w, x=x[part], t=per_sample(t[rows], x)
-            )
-            return velocity
-
-        return field
+    def velocity(self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor) -> Tensor:
+        """The guided velocity at x (B, ...) and t (B,)."""
+        rows, w = self.guided(t, x)
+        if rows is None:
+            return model(x, t, condition)
+        c, u = self.velocities(model, condition, x, t, rows)
+        channels = slice(self.guided_channels)
+        part, velocity = (rows, channels), c.clone()
+        times = append_dims(t[rows], x).to(x.dtype)
+        velocity[part] = self.combine(c[part], u[:, channels], w, x=x[part], t=times)
+        return velocity
 
     def guided(self, t: Tensor, x: Tensor) -> tuple[Tensor | slice | None, Tensor | float]:
         """Which rows of x (B, ...) at times t (B,) have a w other than 0 (None: not one), and that w.
 
-        Found on the CPU where it depends on t. A GPU must be waited for in any case, since the size of the network's
-        batch depends on it; and torch's functions round with a number's place in a tensor, so that a sample would
-        depend on its batch.
+        Computed on the CPU if it depends on t. A GPU must be waited for in any case, since the size of the network's
+        batch depends on it; and the rounding of torch's functions depends on an element's position in the tensor, so a
+        sample would depend on its batch.
         """
         if self.interval is None and self.profile == "constant":
-            return slice(None), self.weight
+            return slice(None), self.w
         weights = [self.weight_at(time) for time in t.tolist()]
         rows = [row for row, w in enumerate(weights) if w]
         if not rows:
             return None, 0.0
-        w = self.weight if self.profile == "constant" else per_sample(x.new_tensor([weights[row] for row in rows]), x)
-        return torch.tensor(rows, device=x.device), w
+        if self.profile == "constant":
+            return torch.tensor(rows, device=x.device), self.w
+        return torch.tensor(rows, device=x.device), append_dims(x.new_tensor([weights[row] for row in rows]), x)
 
     def weight_at(self, t: float) -> float:
         low, high = self.interval or (0, 1)
         inside = low - CLOSE <= t and (t < high - CLOSE or high == 1)
-        return self.weight * PROFILES[self.profile](t) if inside else 0.0
+        return self.w * PROFILES[self.profile](t) if inside else 0.0
 
+    @abstractmethod
     def velocities(
-        self, model: FlowModel, condition: Condition, x: Tensor, t: Tensor, rows: Tensor | slice
+        self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor, rows: Tensor | slice
     ) -> tuple[Tensor, Tensor]:
-        """c of all samples (B, ...) and u of those in `rows` (R, ...)."""
-        raise NotImplementedError
+        """c of all samples (B, ...), and u of the samples in `rows` (R, ...)."""
 
     def combine(self, c: Tensor, u: Tensor, w: Tensor | float, *, x: Tensor, t: Tensor) -> Tensor:
         """The guided velocity. c, u and x: (R, ...), the guided channels of guided samples; w and t: (R, 1, ...)."""
         return (1 + w) * c - w * u
 
 
+@dataclass(frozen=True)
+class GuidedField:
+    """The guided velocity of a batch with one condition."""
+
+    guidance: Guided
+    model: EvaluatedModel
+    condition: Condition
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.guidance.velocity(self.model, self.condition, x, t)
+
+    def take(self, rows: Tensor) -> GuidedField:
+        return replace(self, condition=self.condition.take(rows))
+
+
 def ends(interval: Sequence[float], unit: str) -> tuple[float, float]:
-    """The interval as two numbers. Raises ValueError unless it is [low, high] within what its unit has."""
-    most = {"t": 1, "sigma": math.inf, "steps": math.inf}[unit]
+    """The interval as two numbers. Raises ValueError unless it is [low, high] within the bounds of its unit."""
+    maximum = {"t": 1, "sigma": math.inf, "steps": math.inf}[unit]
     try:
         low, high = (float(end) for end in interval)
     except (TypeError, ValueError):
         low, high = math.nan, math.nan
-    if unit == "steps" and low.is_integer() and high.is_integer():
-        low, high = int(low), int(high)
-    if not 0 <= low < high <= most or (unit == "steps" and not isinstance(high, int)):
+    are_whole = low % 1 == 0 and high % 1 == 0
+    if not 0 <= low < high <= maximum or (unit == "steps" and not are_whole):
         what = "whole numbers" if unit == "steps" else "numbers"
         given = list(interval) if isinstance(interval, Sequence) and not isinstance(interval, str) else interval
         raise ValueError(
             f"guidance.interval={given}: give [low, high], {what} with 0 <= low < high"
-            f"{' <= 1' if most == 1 else ''} (guidance.interval_in={unit}), or null for everywhere"
+            f"{' <= 1' if maximum == 1 else ''} (guidance.interval_in={unit}), or null for everywhere"
         )
     return low, high
 
 
 def start_of_step(step: int, grid: Sequence[float] | None, setting: str) -> float:
-    """t where a step of the grid starts; the step after the last one starts at 1."""
+    """The time at which a step of the grid starts; the step after the last one starts at 1."""
     if grid is None:
-        raise ValueError(f"{setting} is in steps, which an adaptive solver has not: give it in t ({setting}_in=t)")
+        raise ValueError(
+            f"{setting} is in steps, but an adaptive solver has no fixed steps: give it in t ({setting}_in=t)"
+        )
     if step >= len(grid):
         raise ValueError(f"{setting} goes to step {step}, but there are {len(grid) - 1}, counted from 0")
     return grid[step]
 
 
-def settled(t: float) -> float:
-    """Without the last digits, in which spellings of the same time differ."""
+def rounded(t: float) -> float:
+    """The time without its last digits, which depend on the unit that it was given in."""
     return round(float(t), 9)
-
-
-def number(setting: str, value: float) -> float:
-    """The value of a setting. Raises ValueError unless it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{setting}={value}: give a number")
-    return float(value)
-
-
-def per_sample(values: Tensor, x: Tensor) -> Tensor:
-    """(B,) -> (B, 1, ...) in x's dtype, to go with x (B, ...)."""
-    return values.view(-1, *[1] * (x.dim() - 1)).to(x.dtype)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

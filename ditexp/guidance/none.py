@@ -1,17 +1,41 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from ditexp.core import FlowModel, VelocityField
+from torch import Tensor
+
+from ditexp.core import EvaluatedModel, FlowModel
 from ditexp.values import Condition
+
+
+@dataclass(frozen=True)
+class ModelField:
+    """A model's own velocity for a batch with one condition."""
+
+    model: EvaluatedModel
+    condition: Condition
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.model(x, t, self.condition)
+
+    def take(self, rows: Tensor) -> ModelField:
+        return replace(self, condition=self.condition.take(rows))
 
 
 @dataclass(frozen=True)
 class NoGuidance:
     """The model's own velocity: one network evaluation per velocity."""
 
+    start = 0.0
+    interval = None
+    weak = None
+
+    def on(self, grid: Sequence[float] | None) -> NoGuidance:
+        return self
+
     def check(self, model: FlowModel) -> None:
         pass
 
-    def bind(self, model: FlowModel, condition: Condition) -> VelocityField:
-        return lambda x, t: model(x, t, condition)
+    def bind(self, model: EvaluatedModel, condition: Condition) -> ModelField:
+        return ModelField(model, condition)

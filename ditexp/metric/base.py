@@ -84,8 +84,9 @@ class Comparison(ABC):
 
 
 def by_kind(chosen: Mapping[str, object]) -> tuple[dict[str, Metric], dict[str, Comparison]]:
-    """The metrics of images and the comparisons among objects by their names. Raises ValueError for anything else."""
-    metrics, comparisons = {}, {}
+    """The metrics of images and the comparisons among objects, by their names. Raises ValueError for anything else."""
+    metrics: dict[str, Metric] = {}
+    comparisons: dict[str, Comparison] = {}
     for name, metric in chosen.items():
         if isinstance(metric, Metric):
             metrics[name] = metric
@@ -93,7 +94,7 @@ def by_kind(chosen: Mapping[str, object]) -> tuple[dict[str, Metric], dict[str, 
             comparisons[name] = metric
         else:
             kind = type(metric).__qualname__
-            raise ValueError(f"metric {name}: {kind} is no metric: inherit Metric or Comparison of ditexp.metric.base")
+            raise ValueError(f"metric {name}: {kind} is not a metric: inherit Metric or Comparison of metric.base")
     return metrics, comparisons
 
 

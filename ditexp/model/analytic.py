@@ -1,11 +1,11 @@
-"""A model whose exact velocity is known: the ground truth of every solver test."""
+"""A model whose exact velocity is known: the ground truth of all solver tests."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ditexp.values import Condition
+from ditexp.values import Condition, required
 
 
 class GaussianMixture:
@@ -16,13 +16,12 @@ class GaussianMixture:
         E[x_1 - x_0 | x_t, m] = m + (t s^2 - (1 - t)) / (t^2 s^2 + (1 - t)^2) (x_t - t m),
 
     averaged over components with their posterior weights. The null condition is the mixture over all classes.
-    Any floating dtype; x decides. Each sample's result is the same alone and in any batch.
+    The dtype is that of x. The velocity of a sample does not depend on its batch.
 
-    means: (classes, components, C, H, W), drawn with a fixed seed, of standard deviation `spread`; std: s.
+    means: (classes, components, C, H, W), drawn with a fixed seed and the standard deviation `spread`. std: s.
     """
 
     has_null = True
-
     class_names: tuple[str, ...] = ()
 
     def __init__(
@@ -35,7 +34,8 @@ class GaussianMixture:
         std: float = 0.25,
         seed: int = 0,
     ):
-        self.sample_shape, self.image_shape = tuple(shape), (shape[1], shape[2], shape[0])
+        channels, height, width = shape
+        self.sample_shape, self.image_shape = (channels, height, width), (height, width, channels)
         self.num_classes, self.std = num_classes, std
         draw = torch.Generator().manual_seed(seed)
         size = (num_classes, components, *self.sample_shape)
@@ -55,7 +55,7 @@ class GaussianMixture:
         return self
 
     def null(self, condition: Condition) -> Condition:
-        return Condition(torch.full_like(condition.labels, self.num_classes))
+        return Condition(torch.full_like(required(condition.labels), self.num_classes))
 
     def decode(self, x: Tensor) -> Tensor:
         return (127.5 * x + 128).clamp(0, 255).to(torch.uint8)
@@ -66,11 +66,11 @@ class GaussianMixture:
         means = self.means.to(x.dtype).flatten(2).flatten(0, 1)  # (K, D), K = classes x components
         offset = x.flatten(1).unsqueeze(1) - t * means  # (B, K, D)
         log_weight = -offset.square().sum(-1) / (2 * variance.squeeze(-1))
-        log_weight = log_weight.masked_fill(~self.belongs(condition.labels), -torch.inf)
+        log_weight = log_weight.masked_fill(~self.belongs(required(condition.labels)), -torch.inf)
         velocity = means + (t * self.std**2 - (1 - t)) / variance * offset
         return (log_weight.softmax(1).unsqueeze(-1) * velocity).sum(1).view_as(x)
 
     def belongs(self, labels: Tensor) -> Tensor:
-        """(B, K): whether a component is of the sample's class; all are, for the null class."""
+        """(B, K): whether a component belongs to the sample's class; all belong to the null class."""
         classes = torch.arange(self.num_classes, device=labels.device).repeat_interleave(self.means.shape[1])
         return (labels[:, None] == classes) | (labels[:, None] == self.num_classes)

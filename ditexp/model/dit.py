@@ -1,20 +1,23 @@
 """The Diffusion Transformer (Peebles & Xie 2023, arXiv 2212.09748) as SiT uses it for velocities.
 
-State-dict keys and arithmetic follow the official checkpoints, so that theirs load unchanged.
+State-dict keys and arithmetic are those of the official checkpoints, which therefore load unchanged.
 """
 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ditexp.values import required
+
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x (B, N, D) scaled and shifted per sample by (B, D)."""
+    """x (B, N, D), scaled and shifted for each sample by (B, D)."""
     return x * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
 
 
@@ -48,7 +51,7 @@ class TimestepEmbedder(nn.Module):
 
 
 class LabelEmbedder(nn.Module):
-    """labels (B,) int64 -> (B, D). With a null class, row `num_classes` is the empty condition."""
+    """labels (B,) int64 -> (B, D). If there is a null class, row `num_classes` is the empty condition."""
 
     def __init__(self, num_classes: int, hidden_size: int, has_null: bool):
         super().__init__()
@@ -82,8 +85,11 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
-class Block(nn.Module):
-    """A transformer block with adaLN-Zero conditioning: shift, scale, gate for attention, then for the MLP."""
+class BlockLayers(nn.Module):
+    """The layers of a transformer block with adaLN-Zero conditioning.
+
+    adaLN_modulation: (B, D) -> shift, scale and gate for the attention, then for the MLP.
+    """
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float):
         super().__init__()
@@ -92,6 +98,10 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
         self.mlp = Mlp(hidden_size, mlp_ratio)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
+
+
+class Block(BlockLayers):
+    """The block of DiT: self-attention and MLP on tokens x (B, N, D), modulated by c (B, D)."""
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)
@@ -111,15 +121,15 @@ class FinalLayer(nn.Module):
         return self.linear(modulate(self.norm_final(x), shift, scale))
 
 
-class DiT(nn.Module):
-    """Velocity v(x, t, label). DiT-S/B/L/XL have width 384/768/1024/1152, depth 12/12/24/28, heads 6/12/16/16.
+class Transformer(nn.Module):
+    """What the networks share, whatever their condition.
 
-    input_size: height = width of x. num_classes: 0 for an unconditional network. has_null: keep an embedding for
-    "no class", which label dropout trains and classifier-free guidance needs. learn_sigma: the checkpoint has
-    twice the output channels (DiT's variance head); the second half is dropped, as SiT does.
+    input_size: height = width of x. num_classes: 0 if there are no labels. has_null: keep an embedding for "no class",
+    which label dropout trains and classifier-free guidance needs. learn_sigma: the checkpoint has twice as many output
+    channels (DiT's variance head); the second half is dropped, as in SiT.
     """
 
-    block = Block
+    block: ClassVar[type[BlockLayers]]
 
     def __init__(
         self,
@@ -156,38 +166,25 @@ class DiT(nn.Module):
 
     def initialize_weights(self) -> None:
         """Xavier for linear layers, N(0, 0.02) for embeddings, zero for every gate and for the output."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-        nn.init.xavier_uniform_(self.x_embedder.proj.weight.view(self.x_embedder.proj.weight.shape[0], -1))
-        nn.init.zeros_(self.x_embedder.proj.bias)
-        for layer in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
+        for layer in linear_layers(self):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        patches = self.x_embedder.proj
+        nn.init.xavier_uniform_(patches.weight.view(patches.weight.shape[0], -1))
+        assert patches.bias is not None
+        nn.init.zeros_(patches.bias)
+        for layer in linear_layers(self.t_embedder):
             nn.init.normal_(layer.weight, std=0.02)
         if self.num_classes:
             nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        for block in self.blocks:
-            nn.init.zeros_(block.adaLN_modulation[1].weight)
-        nn.init.zeros_(self.final_layer.adaLN_modulation[1].weight)
+        for module in self.modules():
+            if isinstance(module, BlockLayers | FinalLayer):
+                for layer in linear_layers(module.adaLN_modulation):
+                    nn.init.zeros_(layer.weight)
         nn.init.zeros_(self.final_layer.linear.weight)
 
-    def drop(self, labels: Tensor, dropped: Tensor) -> Tensor:
-        """The labels (B,) of a training batch, the null class where dropped (B,) is true."""
-        return torch.where(dropped, self.num_classes, labels)
-
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W), t (B,) in [0, 1] with 1 = data, labels (B,) int64 -> velocity (B, C, H, W).
-
-        H and W are input_size, or other multiples of patch_size: then the position embedding is interpolated.
-        labels may also be embeddings (B, D), of the table or between its rows.
-        """
-        c = self.t_embedder(t)
-        if self.num_classes:
-            c = c + (labels if labels.is_floating_point() else self.y_embedder(labels))
-        return self.transform(x, c)
-
     def transform(self, x: Tensor, c: Tensor, **given: Tensor) -> Tensor:
-        """x (B, C, H, W) through all blocks, modulated by c (B, D); given: what each block takes besides."""
+        """x (B, C, H, W) through all blocks, modulated by c (B, D). given: further inputs of each block."""
         height, width = (side // self.patch_size for side in x.shape[2:])
         tokens = self.x_embedder(x) + self.positions(height, width)
         for block in self.blocks:
@@ -195,7 +192,7 @@ class DiT(nn.Module):
         return self.unpatchify(self.final_layer(tokens, c), height, width)[:, : self.in_channels]
 
     def positions(self, height: int, width: int) -> Tensor:
-        """The position embedding (1, height width, D) of a grid of patches, interpolated where it isn't the trained."""
+        """The position embedding (1, height width, D) of a grid of patches, interpolated from the trained grid."""
         side = self.input_size // self.patch_size
         if (height, width) == (side, side):
             return self.pos_embed
@@ -207,6 +204,32 @@ class DiT(nn.Module):
         p = self.patch_size
         x = tokens.view(tokens.shape[0], height, width, p, p, -1)
         return x.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], -1, height * p, width * p)
+
+
+class DiT(Transformer):
+    """Velocity v(x, t, label). DiT-S/B/L/XL have width 384/768/1024/1152, depth 12/12/24/28, heads 6/12/16/16."""
+
+    block = Block
+
+    def drop(self, labels: Tensor, dropped: Tensor) -> Tensor:
+        """The labels (B,) of a training batch, replaced by the null class where dropped (B,) is true."""
+        return torch.where(dropped, self.num_classes, labels)
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """x (B, C, H, W), t (B,) in [0, 1] with 1 = data, labels (B,) int64 -> velocity (B, C, H, W).
+
+        H and W are input_size, or other multiples of patch_size: then the position embedding is interpolated.
+        labels may also be embeddings (B, D), rows of the table or between them.
+        """
+        c = self.t_embedder(t)
+        if self.num_classes:
+            labels = required(labels)
+            c = c + (labels if labels.is_floating_point() else self.y_embedder(labels))
+        return self.transform(x, c)
+
+
+def linear_layers(module: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
 
 
 def sincos_position_embedding(width: int, side: int) -> Tensor:

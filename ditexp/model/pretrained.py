@@ -1,12 +1,15 @@
-"""A trained DiT / SiT from its checkpoint: read safely, architecture inferred, weights hashed."""
+"""A trained DiT / SiT from its checkpoint: read safely, its architecture inferred, its weights hashed."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,22 +19,22 @@ from torch.overrides import TorchFunctionMode
 from ditexp.files.content import unchanged
 from ditexp.files.state_dict import misfit, state_dict_of
 from ditexp.model.dit import DiT
-from ditexp.values import Condition
+from ditexp.values import Condition, required
 
-PATCHES = "x_embedder.proj.weight"  # which every DiT has
-METADATA = (("architecture", "{}"), ("class_names", "[]"))  # of ditexp.train's files, and where there is none
-HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # DiT-S, B, L, XL; the one thing that no weight's shape tells
+PATCHES = "x_embedder.proj.weight"  # every DiT has it
+METADATA = (("architecture", "{}"), ("class_names", "[]"))  # in files of ditexp.train; with the defaults for others
+HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # DiT-S, B, L, XL: no shape of a weight gives the number of heads
 
 
 class PretrainedDiT:
-    """The velocity of a checkpoint with the official DiT / SiT keys; everything but the heads is read off it.
+    """The velocity of a checkpoint with the official DiT / SiT keys. All but the number of heads is inferred from it.
 
-    checkpoint: .safetensors, or .pt / .pth holding a state dict, wrapped in dictionaries and prefixes or not; never
-    unpickles code. Weights of other precisions are converted to float32.
-    ema: take the averaged weights where a file has both. num_heads: needed for widths other than DiT's own.
-    num_classes: needed only where training had no label dropout; by default the last row of the label table is
-    the null class, as in all released DiTs. `class_names` are those of ditexp.train's files, else empty.
-    Raises ValueError for a file that is missing, truncated, holds code, or is not a DiT.
+    checkpoint: .safetensors, or .pt / .pth with a state dict, which may be wrapped in dictionaries and prefixes; code
+    in a pickle is never run. Weights of other precisions are converted to float32.
+    ema: use the averaged weights if the file has both. num_heads: needed for widths other than those of DiT-S to XL.
+    num_classes: needed only if the model was trained without label dropout; by default the last row of the label table
+    is the null class, as in all released DiTs. class_names: from files of ditexp.train, else empty.
+    Raises ValueError for a file that is missing, truncated, contains code, or is not a DiT.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class PretrainedDiT:
         )
         if (channels := architecture["in_channels"]) not in (1, 3):
             raise ValueError(
-                f"model.checkpoint={checkpoint} makes latents of {channels} channels; decoding them takes a VAE, which "
+                f"model.checkpoint={checkpoint} makes latents of {channels} channels; decoding them needs a VAE, which "
                 "ditexp does not have yet: give a model of grey or RGB pixels"
             )
         with torch.device("meta"), SkipInitialization():
@@ -74,16 +77,16 @@ class PretrainedDiT:
         return self.network(x, t, condition.labels if condition.vector is None else condition.vector)
 
     def null(self, condition: Condition) -> Condition:
-        labels = torch.full_like(condition.labels, self.num_classes)
+        labels = torch.full_like(required(condition.labels), self.num_classes)
         return Condition(labels, None if condition.vector is None else self.embed(labels))
 
-    def between(self, first: Condition, second: Condition, share: Tensor) -> Condition:
-        """Label embeddings (B, D) on the straight line between two labels'; the labels are the nearer end's."""
-        ends = [self.embed(condition.labels) for condition in (first, second)]
-        return Condition(torch.where(share < 0.5, first.labels, second.labels), torch.lerp(*ends, share[:, None]))
+    def between(self, first: Condition, second: Condition, fraction: Tensor) -> Condition:
+        """Label embeddings (B, D) on the straight line between two; the labels are those of the nearer end."""
+        start, end = (self.embed(required(condition.labels)) for condition in (first, second))
+        return Condition(nearer_labels(first, second, fraction), torch.lerp(start, end, fraction[:, None]))
 
     def embed(self, labels: Tensor) -> Tensor:
-        """The rows (B, D) of the label table, on the labels' device, wherever the table is."""
+        """The rows (B, D) of the label table, on the device of the labels, wherever the table is."""
         table = self.network.y_embedder.embedding_table.weight
         return table[labels.to(table.device)].to(labels.device)
 
@@ -91,22 +94,30 @@ class PretrainedDiT:
         return to_pixels(x)
 
 
+def nearer_labels(first: Condition, second: Condition, fraction: Tensor) -> Tensor | None:
+    """The labels (B,) of the nearer of two conditions, at `fraction` (B,) of the way; None if they have no labels."""
+    if first.labels is None or second.labels is None:
+        return None
+    return torch.where(fraction < 0.5, first.labels, second.labels)
+
+
 def to_pixels(x: Tensor) -> Tensor:
-    """x in [-1, 1] -> 127.5 x + 128 truncated, which rounds: DiT's, SiT's and EDM's convention."""
+    """x in [-1, 1] -> uint8: 127.5 x + 128, truncated, which rounds. The convention of DiT, SiT and EDM."""
     return (127.5 * x.float() + 128).clamp(0, 255).to(torch.uint8)
 
 
 class SkipInitialization(TorchFunctionMode):
-    """Leaves new parameters as they are, since a checkpoint is about to replace them."""
+    """Leaves new parameters uninitialized, since a checkpoint is about to replace them."""
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if getattr(function, "__module__", None) == "torch.nn.init":
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if inspect.isfunction(func) and func.__module__ == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
-        return function(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def read_checkpoint(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict, tuple[str, ...], str]:
-    """The state dict of a file; from ditexp.train, its architecture and the names of its classes; the file's sha256."""
+    """The state dict of a file, the architecture and class names that ditexp.train wrote, and the file's sha256."""
     if not path.is_file():
         raise ValueError(f"model.checkpoint={path} is not a file")
     with unchanged(path) as sha256:
@@ -114,7 +125,7 @@ def read_checkpoint(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict, 
 
 
 def read_weights(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict, tuple[str, ...]]:
-    """What `read_checkpoint` gives but the hash; float32 is memory-mapped where the format allows."""
+    """What `read_checkpoint` returns, without the hash. float32 is memory-mapped if the format allows it."""
     state, metadata = read_state(path)
     weights = state_dict_of(state, name=f"model.checkpoint={path}", kind="a DiT", anchor=PATCHES, ema=ema)
     if not metadata and isinstance(state.get("data"), str):
@@ -122,30 +133,30 @@ def read_weights(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict, tup
     try:
         architecture, names = (json.loads(metadata.get(*key)) for key in METADATA)
     except ValueError:
-        raise ValueError(f"model.checkpoint={path} has metadata that ditexp.train did not write: remove them") from None
+        raise ValueError(f"model.checkpoint={path} has metadata that ditexp.train did not write: remove it") from None
     return weights, architecture, tuple(names)
 
 
 def read_state(path: Path) -> tuple[dict, dict]:
-    """What is in a file, and its metadata."""
+    """The contents of a file, and its metadata."""
     name = f"model.checkpoint={path}"
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         is_mappable = zipfile.is_zipfile(path)  # since torch 1.6
-        with warnings.catch_warnings(action="ignore"):  # of sparse tensors, which are refused
+        with warnings.catch_warnings(action="ignore"):  # about sparse tensors, which are refused
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_mappable), {}
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower():
-            raise ValueError(f"{name} holds pickled code, which is never run: save its state dict alone") from None
+            raise ValueError(f"{name} contains pickled code, which is never run: save only its state dict") from None
         raise ValueError(f"{name} is truncated or damaged ({type(error).__name__})") from None
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{name} is truncated or damaged ({' '.join(str(error).split())[:120]})") from None
 
 
 def names_in(state: dict) -> tuple[str, ...]:
-    """The names of the classes in a checkpoint of ditexp.train."""
+    """The class names in a checkpoint of ditexp.train."""
     return tuple(json.loads(state["data"])["class_names"]) if {"settings", "data"} <= state.keys() else ()
 
 

@@ -1,4 +1,4 @@
-"""A trained text-conditional DiT from its folder, with a text encoder of transformers'."""
+"""A trained text-conditional DiT from its folder, with a text encoder of transformers."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 
 from ditexp.files.state_dict import misfit
-from ditexp.model.pretrained import SkipInitialization, infer_architecture, read_checkpoint, to_pixels
+from ditexp.model.pretrained import SkipInitialization, infer_architecture, nearer_labels, read_checkpoint, to_pixels
 from ditexp.model.text_dit import TextDiT
 from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
-from ditexp.values import Condition
+from ditexp.values import Condition, required
 
 
 class PretrainedTextDiT:
-    """The velocity of a TextDiT that ditexp.train made, under prompts.
+    """The velocity of a TextDiT that ditexp.train made, conditioned on prompts.
 
     folder: with model.safetensors, tokenizer/ and text_encoder/. tokenizer, text_encoder: other folders, or names on
-    the Hugging Face hub; None: those of the folder. max_length: tokens of a prompt; None: the tokenizer's limit.
-    Each prompt is encoded once, alone, so that its states don't depend on what else is sampled; the empty prompt is the
-    null condition. Raises ValueError for files that are missing, damaged, or don't fit one another.
+    the Hugging Face hub; None: those in the folder. max_length: tokens per prompt; None: the limit of the tokenizer.
+    Each prompt is encoded once and alone, so that its states do not depend on what else is sampled. The empty prompt is
+    the null condition. Raises ValueError for files that are missing, damaged, or do not fit one another.
     """
 
-    has_null, num_classes = True, 0
+    has_null, num_classes, class_names = True, 0, ()
 
     class_names: tuple[str, ...] = ()
 
@@ -74,28 +74,31 @@ class PretrainedTextDiT:
         for prompt in dict.fromkeys(prompts):
             if prompt not in self.encoded:
                 with torch.inference_mode():
-                    self.encoded[prompt] = tuple(part[0].cpu() for part in self.encoder([prompt]))
+                    states, mask = self.encoder([prompt])
+                    self.encoded[prompt] = states[0].cpu(), mask[0].cpu()
         states, masks = zip(*(self.encoded[prompt] for prompt in prompts))
         return Condition(states=torch.stack(states), mask=torch.stack(masks))
 
-    def tell_of_truncation(self, prompts: Iterable[str]) -> None:
-        """A notice for each prompt that has more tokens than the model takes."""
-        self.encoder.tell_of_truncation(prompts)
+    def notice_truncation(self, prompts: Iterable[str]) -> None:
+        """Print a notice for each prompt that has more tokens than the model reads."""
+        self.encoder.notice_truncation(prompts)
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        return self.network(x, t, (condition.states, condition.mask))
+        return self.network.velocity(x, t, required(condition.states), required(condition.mask))
 
     def null(self, condition: Condition) -> Condition:
-        empty = self.encode([""] * len(condition.states)).to(condition.states.device)
-        return replace(empty, labels=condition.labels)
+        states = required(condition.states)
+        return replace(self.encode([""] * len(states)).to(states.device), labels=condition.labels)
 
-    def between(self, first: Condition, second: Condition, share: Tensor) -> Condition:
-        """States on the straight line between those of two prompts; what is padding in one of them is 0 there."""
-        share = share[:, None]
-        ends = [condition.states * condition.mask.unsqueeze(-1) for condition in (first, second)]
-        mask = (first.mask & (share < 1)) | (second.mask & (share > 0))
-        labels = None if first.labels is None else torch.where(share[:, 0] < 0.5, first.labels, second.labels)
-        return Condition(labels, states=torch.lerp(*ends, share[..., None]), mask=mask)
+    def between(self, first: Condition, second: Condition, fraction: Tensor) -> Condition:
+        """States on the straight line between those of two prompts; the padding of either counts as 0."""
+        masks = [required(condition.mask) for condition in (first, second)]
+        start, end = (
+            required(condition.states) * mask.unsqueeze(-1) for condition, mask in zip((first, second), masks)
+        )
+        mask = (masks[0] & (fraction[:, None] < 1)) | (masks[1] & (fraction[:, None] > 0))
+        states = torch.lerp(start, end, fraction[:, None, None])
+        return Condition(nearer_labels(first, second, fraction), states=states, mask=mask)
 
     def decode(self, x: Tensor) -> Tensor:
         return to_pixels(x)

@@ -1,44 +1,47 @@
-"""Stable Diffusion 3 and 3.5 (Esser et al. 2024, arXiv 2403.03206) from diffusers' files of a pipeline."""
+"""Stable Diffusion 3 and 3.5 (Esser et al. 2024, arXiv 2403.03206) from the files of a diffusers pipeline."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ditexp.checks import choice, whole
 from ditexp.files.content import changed
-from ditexp.model.pretrained import SkipInitialization, to_pixels
+from ditexp.model.pretrained import SkipInitialization, nearer_labels, to_pixels
 from ditexp.model.text_encoder import contents, import_transformers
 from ditexp.terminal.notices import notice
-from ditexp.values import Condition
+from ditexp.values import Condition, required
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 T5 = ("text_encoder_3", "tokenizer_3")
-LIBRARIES = (None, "diffusers", "transformers")  # None: a part that is left out
+LIBRARIES = (None, "diffusers", "transformers")  # None: a part that the pipeline does without
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
-MOST_TOKENS = 512  # of T5 in diffusers' pipeline
+MAX_TOKENS = 512  # of T5 in diffusers' pipeline
 
 
 class StableDiffusion3:
-    """The velocity of an SD3Transformer2DModel on its VAE's latents, under prompts that two CLIPs and a T5 encode.
+    """The velocity of an SD3Transformer2DModel on the latents of its VAE, for prompts that two CLIPs and a T5 encode.
 
-    diffusers' time runs from data to noise: its sigma is 1 - t, its timestep 1000 sigma, and its velocity is noise -
-    data, minus ours. Its scheduler is not used: `schedule` is in its place.
+    In diffusers time runs from data to noise: its sigma is 1 - t, its timestep 1000 sigma, and its velocity, noise -
+    data, is the negative of ours. Its scheduler is not used; `schedule` takes its place.
 
     path: a folder that StableDiffusion3Pipeline.save_pretrained wrote, with weights in safetensors, or a name on the
-    Hugging Face hub. size: of the square images, in pixels; None: what the transformer was made for. dtype: of the
-    weights (of T5's in float16, some stay float32, or they would overflow). max_length: tokens of a prompt that T5 sees
-    (CLIP sees 77). t5: false leaves T5, the largest part, out and takes zeros for its states, as diffusers does.
-    A condition has states (B, L, D), CLIP's followed by T5's, and a vector (B, P), CLIP's pooled embeddings; padding is
-    not masked, as in diffusers. Each prompt is encoded once and alone; the empty prompt is the null condition.
-    Raises ValueError for what is missing, damaged, or not such a pipeline.
+    Hugging Face hub. size: the side of the square images, in pixels; None: that of the transformer's training.
+    dtype: of the weights (in float16 some of T5's stay float32, or they would overflow). max_length: the tokens of a
+    prompt that T5 reads (CLIP reads 77). t5: false omits T5, the largest part, and uses zeros for its states, as
+    diffusers does.
+    A condition has states (B, L, D), CLIP's followed by T5's, and a vector (B, P), CLIP's pooled embeddings. Padding is
+    not masked, as in diffusers. Each prompt is encoded once and alone. The empty prompt is the null condition.
+    Raises ValueError for a pipeline that is missing, damaged, or of another kind.
     """
 
-    has_null, num_classes = True, 0
+    has_null, num_classes, class_names = True, 0, ()
 
     class_names: tuple[str, ...] = ()
 
@@ -51,13 +54,11 @@ class StableDiffusion3:
         max_length: int = 256,
         t5: bool = True,
     ):
-        if dtype not in DTYPES:
-            raise ValueError(f"model.dtype={dtype}: choose from {', '.join(DTYPES)}")
-        if not isinstance(max_length, int) or isinstance(max_length, bool) or not 1 <= max_length <= MOST_TOKENS:
-            raise ValueError(f"model.max_length={max_length}: give a whole number from 1 to {MOST_TOKENS}")
+        choice("model.dtype", dtype, DTYPES)
+        whole("model.max_length", max_length, minimum=1, maximum=MAX_TOKENS)
         self.pipeline, loaded = load(path, DTYPES[dtype], t5)
         self.transformer, self.vae, self.max_length = self.pipeline.transformer, self.pipeline.vae, max_length
-        self.vae.enable_slicing()  # the images of a batch one after the other: they take more memory than the network
+        self.vae.enable_slicing()  # decodes image by image: a batch of images would need more memory than the network
         self.sample_shape, self.image_shape = self.shapes(size)
         self.size_multiple = self.transformer.config.patch_size
         self.device = torch.device("cpu")
@@ -75,9 +76,9 @@ class StableDiffusion3:
         """(C, H, W) of the latents and (H, W, C) of the images."""
         config, scale = self.transformer.config, self.pipeline.vae_scale_factor
         unit, own = scale * config.patch_size, scale * config.sample_size
-        side, most = own if size is None else size, unit * config.pos_embed_max_size
-        if not isinstance(side, int) or isinstance(side, bool) or not 0 < side <= most or side % unit:
-            raise ValueError(f"model.size={size}: give a multiple of {unit} up to {most}, or null for {own}")
+        side, maximum = own if size is None else size, unit * config.pos_embed_max_size
+        if not isinstance(side, int) or isinstance(side, bool) or not 0 < side <= maximum or side % unit:
+            raise ValueError(f"model.size={size}: give a multiple of {unit} up to {maximum}, or null for {own}")
         return (config.in_channels, side // scale, side // scale), (side, side, self.vae.config.out_channels)
 
     def to(self, device: torch.device | str) -> StableDiffusion3:
@@ -106,8 +107,8 @@ class StableDiffusion3:
         states, vectors = zip(*(self.encoded[prompt] for prompt in prompts))
         return Condition(states=torch.stack(states), vector=torch.stack(vectors))
 
-    def tell_of_truncation(self, prompts: Iterable[str]) -> None:
-        """A notice for each prompt that has more tokens than CLIP, or T5, takes."""
+    def notice_truncation(self, prompts: Iterable[str]) -> None:
+        """Print a notice for each prompt that has more tokens than CLIP or T5 reads."""
         pipeline = self.pipeline
         limits = [("CLIP", pipeline.tokenizer, pipeline.tokenizer_max_length)]
         if pipeline.tokenizer_3 is not None:
@@ -122,22 +123,25 @@ class StableDiffusion3:
         velocity = self.transformer(
             hidden_states=x.to(dtype),
             timestep=1000 * (1 - t),
-            encoder_hidden_states=condition.states.to(dtype),
-            pooled_projections=condition.vector.to(dtype),
+            encoder_hidden_states=required(condition.states).to(dtype),
+            pooled_projections=required(condition.vector).to(dtype),
             return_dict=False,
         )[0]
         return -velocity.to(x.dtype)
 
     def null(self, condition: Condition) -> Condition:
-        empty = self.encode([""] * len(condition.states)).to(condition.states.device)
-        return replace(empty, labels=condition.labels)
+        states = required(condition.states)
+        return replace(self.encode([""] * len(states)).to(states.device), labels=condition.labels)
 
-    def between(self, first: Condition, second: Condition, share: Tensor) -> Condition:
-        """States and vectors on the straight lines between those of two prompts, float32 whatever the weights are."""
-        pairs = (first.states, second.states, share[:, None, None]), (first.vector, second.vector, share[:, None])
-        states, vector = (torch.lerp(one.float(), other.float(), at.float()) for one, other, at in pairs)
-        labels = None if first.labels is None else torch.where(share < 0.5, first.labels, second.labels)
-        return Condition(labels, vector, states)
+    def between(self, first: Condition, second: Condition, fraction: Tensor) -> Condition:
+        """States and vectors on the straight lines between those of two prompts, in float32 whatever the weights."""
+
+        def line(start: Tensor | None, end: Tensor | None, at: Tensor) -> Tensor:
+            return torch.lerp(required(start).float(), required(end).float(), at.float())
+
+        states = line(first.states, second.states, fraction[:, None, None])
+        vector = line(first.vector, second.vector, fraction[:, None])
+        return Condition(nearer_labels(first, second, fraction), vector, states)
 
     def decode(self, x: Tensor) -> Tensor:
         config = self.vae.config
@@ -145,8 +149,8 @@ class StableDiffusion3:
         return to_pixels(self.vae.decode(latents, return_dict=False)[0])
 
 
-def load(path: str, dtype: torch.dtype, t5: bool) -> tuple:
-    """The pipeline, and JSON-able facts that determine its contents. Raises ValueError if there is none."""
+def load(path: str, dtype: torch.dtype, t5: bool) -> tuple[Any, dict]:
+    """The pipeline, and JSON-able facts that determine its contents. Raises ValueError if there is no pipeline."""
     transformers, diffusers = import_transformers(), import_diffusers()
     pipeline, clip = diffusers.StableDiffusion3Pipeline, transformers.CLIPTextModelWithProjection
     networks = {
@@ -156,7 +160,7 @@ def load(path: str, dtype: torch.dtype, t5: bool) -> tuple:
         "text_encoder_2": clip,
         "text_encoder_3": transformers.T5EncoderModel,
     }
-    parts = {} if t5 else dict.fromkeys(T5)
+    parts: dict[str, Any] = {} if t5 else dict.fromkeys(T5)
     local = Path(path).is_dir()
     try:
         folder = Path(path if local else pipeline.download(path, use_safetensors=True, **parts))
@@ -164,19 +168,19 @@ def load(path: str, dtype: torch.dtype, t5: bool) -> tuple:
         if not str(name := index["_class_name"]).startswith("StableDiffusion3"):
             raise ValueError(f"it is a {name}")
         if own := [name for name, kind in index.items() if isinstance(kind, list) and kind[0] not in LIBRARIES]:
-            raise ValueError(f"its {own[0]} has code of its own, which is never run")
+            raise ValueError(f"its {own[0]} comes with its own code, which is never run")
         read = [name for name in (*networks, *TOKENIZERS) if t5 or name not in T5]
         before = {name: contents(f"{folder}/{name}") for name in read} if local else {}
         for name, kind in networks.items():
             if name not in parts:
                 parts[name] = load_network(kind, folder / name, dtype)
         for name in ("transformer", "vae"):
-            parts[name].to(dtype)  # which diffusers, without accelerate, may leave as they are in the file
+            parts[name].to(dtype)  # without accelerate, diffusers may keep the dtype of the file
         whole = pipeline.from_pretrained(folder, **parts)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"model.path={path} holds no Stable Diffusion 3 pipeline ({reason}): give a folder that save_pretrained "
+            f"model.path={path} is no Stable Diffusion 3 pipeline ({reason}): give a folder that save_pretrained "
             "wrote, with safetensors, or a name on the Hugging Face hub"
         ) from None
     if not local:
@@ -186,8 +190,8 @@ def load(path: str, dtype: torch.dtype, t5: bool) -> tuple:
     return whole, before
 
 
-def load_network(kind: type, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """For inference. Raises ValueError if weights are missing, which both libraries would leave to chance."""
+def load_network(kind: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """A network for inference. Raises ValueError if weights are missing: both libraries would use random ones."""
     with SkipInitialization():
         network, report = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
     if missing := sorted(report["missing_keys"]):
@@ -195,11 +199,11 @@ def load_network(kind: type, folder: Path, dtype: torch.dtype) -> torch.nn.Modul
     return network.eval().requires_grad_(False)
 
 
-def import_diffusers():
+def import_diffusers() -> Any:
     try:
         import diffusers
     except ImportError:
-        raise ValueError("model=sd3 takes diffusers: pip install 'ditexp[text]'") from None
-    diffusers.utils.logging.set_verbosity(diffusers.utils.logging.CRITICAL)  # errors are told in a line of our own
+        raise ValueError("model=sd3 needs diffusers: pip install 'ditexp[text]'") from None
+    diffusers.utils.logging.set_verbosity(diffusers.utils.logging.CRITICAL)  # ditexp prints one line for an error
     diffusers.utils.logging.disable_progress_bar()
     return diffusers

@@ -1,4 +1,4 @@
-"""A DiT conditioned on text by cross-attention, as PixArt is (Chen et al. 2023, arXiv 2310.00426, section 2.3)."""
+"""A DiT conditioned on text by cross-attention, like PixArt (Chen et al. 2023, arXiv 2310.00426, section 2.3)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ditexp.model.dit import Block, DiT, modulate
+from ditexp.model.dit import BlockLayers, Transformer, modulate
 from ditexp.model.text_encoder import TextEncoder
 
 
 class CrossAttention(nn.Module):
-    """Queries of x (B, N, D), keys and values of text (B, L, D) where mask (B, L) is true."""
+    """Queries from x (B, N, D); keys and values from text (B, L, D) where mask (B, L) is true."""
 
     def __init__(self, hidden_size: int, num_heads: int):
         super().__init__()
@@ -30,8 +30,8 @@ class CrossAttention(nn.Module):
         return self.proj(attended.transpose(1, 2).flatten(2))
 
 
-class TextBlock(Block):
-    """A DiT block with cross-attention to the text between self-attention and MLP; time alone modulates it."""
+class TextBlock(BlockLayers):
+    """A block with cross-attention to the text between self-attention and MLP; only time modulates it."""
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float):
         super().__init__(hidden_size, num_heads, mlp_ratio)
@@ -44,10 +44,11 @@ class TextBlock(Block):
         return x + gate2.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift2, scale2))
 
 
-class TextDiT(DiT):
-    """Velocity v(x, t, text). text_width: of the encoder's hidden states; the rest as in DiT.
+class TextDiT(Transformer):
+    """Velocity v(x, t, text). text_width: the width of the encoder's hidden states. The rest as in Transformer.
 
-    text_encoder: what is trained together with it; None where states come from elsewhere.
+    text_encoder: trained together with the network; None if the states come from elsewhere. Raises ValueError if
+    neither it nor text_width is given.
     """
 
     block = TextBlock
@@ -78,25 +79,31 @@ class TextDiT(DiT):
             learn_sigma=learn_sigma,
         )
         self.has_null = True  # the empty prompt
-        self.text_embedder = nn.Linear(text_width or text_encoder.width, hidden_size)
+        width = text_width or (text_encoder.width if text_encoder else None)
+        if width is None:
+            raise ValueError("TextDiT needs text_width or text_encoder: give one of them")
+        self.text_embedder = nn.Linear(width, hidden_size)
         nn.init.xavier_uniform_(self.text_embedder.weight)
         nn.init.zeros_(self.text_embedder.bias)
         for block in self.blocks:
-            nn.init.zeros_(block.cross_attn.proj.weight)
+            if isinstance(block, TextBlock):
+                nn.init.zeros_(block.cross_attn.proj.weight)
         self.text_encoder = text_encoder
 
     def drop(self, captions: Sequence[str], dropped: Tensor) -> list[str]:
-        """The captions of a training batch, the empty one where dropped (B,) is true."""
+        """The captions of a training batch, replaced by the empty one where dropped (B,) is true."""
         return ["" if is_dropped else caption for caption, is_dropped in zip(captions, dropped.tolist())]
 
-    def forward(self, x: Tensor, t: Tensor, text: Sequence[str] | tuple[Tensor, Tensor]) -> Tensor:
-        """x (B, C, H, W), t (B,) in [0, 1] with 1 = data -> velocity (B, C, H, W).
+    def forward(self, x: Tensor, t: Tensor, captions: Sequence[str]) -> Tensor:
+        """x (B, C, H, W), t (B,) in [0, 1] with 1 = data, B captions -> velocity (B, C, H, W)."""
+        if self.text_encoder is None:
+            raise ValueError("this TextDiT has no text encoder: give `velocity` the states of one")
+        return self.velocity(x, t, *self.text_encoder(captions))
 
-        text: B captions, or their hidden states (B, L, text_width) and mask (B, L) bool.
-        """
-        states, mask = text if isinstance(text[0], Tensor) else self.text_encoder(text)
+    def velocity(self, x: Tensor, t: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+        """As `forward`, for captions that are encoded: states (B, L, text_width) and mask (B, L) bool."""
         return self.transform(x, self.t_embedder(t), text=self.text_embedder(states), mask=mask)
 
     def weights(self) -> dict[str, Tensor]:
-        """All but the text encoder's."""
+        """All weights but those of the text encoder."""
         return {key: value for key, value in self.state_dict().items() if not key.startswith("text_encoder.")}

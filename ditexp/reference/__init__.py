@@ -1,9 +1,9 @@
-"""What samples are judged against: images, prepared features, or statistics alone."""
+"""What samples are compared with: images, prepared features, or only statistics."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ditexp.core import Feature
@@ -26,32 +26,46 @@ def reference_features(
     statistics: Collection[str],
     progress: Bar | None = None,
 ) -> Features:
-    """These outputs of the network for each image, and the statistics of those, where they are known already.
+    """The features of a reference. outputs: the network's outputs that are needed for each image. statistics: those
+    of which the statistics are enough.
 
-    Statistics that are not known need the outputs themselves, which are then given.
+    Known statistics are used as they are; for others the outputs themselves are returned. Raises ValueError if there
+    are no images to extract them from.
     """
     if isinstance(reference, StatisticsFile):
         return reference.features(outputs=outputs, statistics=statistics)
     known = {name: gaussian for name, gaussian in gaussians_of(reference).items() if name in statistics}
     names = to_extract(reference, outputs=outputs, statistics=statistics)
-    features = extract(reference, feature, cache, outputs=names, progress=progress) if names else Features(count=0)
+    if not names:
+        return Features(count=0, gaussians=known)
+    images = images_of(reference)
+    if images is None:
+        raise ValueError(f"{reference.name} holds only statistics, and none of {', '.join(sorted(names))} features")
+    features = extract(images, feature, cache, outputs=names, progress=progress)
     return dataclasses.replace(features, gaussians=known)
 
 
 def to_extract(reference: Reference, *, outputs: Collection[str], statistics: Collection[str]) -> set[str]:
-    """The outputs of the network that these need and no file has."""
+    """The network's outputs that no file has, so that they must be extracted from the images."""
     if isinstance(reference, StatisticsFile):
         return set()
     return {*outputs, *(name for name in statistics if name not in gaussians_of(reference))}
 
 
 def contents_of(reference: Reference | None) -> str | None:
-    """What tells a reference from all that give other numbers."""
+    """A hash of everything in a reference that changes scores."""
     if reference is None:
         return None
     return reference.contents if isinstance(reference, StatisticsFile) else reference.fingerprint()
 
 
-def gaussians_of(reference: Reference) -> dict[str, Gaussian]:
-    """The statistics that a file gives beside its images or instead of them, by the network's output."""
+def images_of(reference: Reference) -> ImageSource | None:
+    """The images of a reference; None if it holds only features or statistics."""
+    if isinstance(reference, StatisticsFile):
+        return None
+    return reference.images if isinstance(reference, NpzReference) else reference
+
+
+def gaussians_of(reference: Reference) -> Mapping[str, Gaussian]:
+    """The statistics that an npz file holds, by the network's output."""
     return reference.gaussians if isinstance(reference, NpzReference) else {}

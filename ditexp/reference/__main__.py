@@ -1,6 +1,6 @@
 """Prepare a reference once: python -m ditexp.reference reference=folder reference.path=... feature=inception.
 
-Writes one statistics file, which `reference=statistics reference.path=<file>` then uses in its place.
+It writes one statistics file, for reference=statistics reference.path=<file>.
 """
 
 from __future__ import annotations
@@ -11,29 +11,36 @@ import torch
 from omegaconf import DictConfig
 
 from ditexp.cli.command import command, instantiate
-from ditexp.evaluate.extraction import extract, feature_cache
+from ditexp.evaluate.extraction import extract
 from ditexp.files.atomic import check_writable
 from ditexp.metric.fid import mean_and_covariance
-from ditexp.reference.statistics import StatisticsFile, save_statistics
+from ditexp.outputs import Outputs
+from ditexp.reference import images_of
+from ditexp.reference.statistics import save_statistics
 from ditexp.terminal.progress import progress_bar
 
 
 @command("prepare_reference")
 def main(cfg: DictConfig) -> None:
     feature, reference = instantiate(cfg.feature), instantiate(cfg.reference)
-    if isinstance(reference, StatisticsFile) or not reference:
-        raise ValueError("this reference holds no images to prepare: choose reference=digits, folder, npz, torchvision")
-    name = f"{reference.name}-{feature.name}-{reference.fingerprint()[:8]}"
-    out = Path(cfg.out or f"{cfg.outputs}/cache/references/{name}.safetensors")
+    images = None if reference is None else images_of(reference)
+    if images is None:
+        raise ValueError("this reference has no images to prepare: choose reference=digits, folder, npz, torchvision")
+    outputs = Outputs(cfg.outputs)
+    name = f"{images.name}-{feature.name}-{images.fingerprint()[:8]}"
+    out = Path(cfg.out or outputs.references / f"{name}.safetensors")
     if out.suffix != ".safetensors":
         raise ValueError(f"out={out} must end in .safetensors")
     check_writable(out)
     feature.to("cuda" if torch.cuda.is_available() else "cpu")
-    with progress_bar(f"{feature.name} features", total=len(reference)) as bar:
-        outputs = [output for output in feature.outputs if output != "logits"]
-        features = extract(reference, feature, feature_cache(cfg.outputs), outputs=outputs, progress=bar)
-    gaussians = {output: mean_and_covariance(getattr(features, output)) for output in outputs}
-    save_statistics(out, reference, feature, features.pool, gaussians)
+    with progress_bar(f"{feature.name} features", total=len(images)) as bar:
+        names = [output for output in feature.outputs if output != "logits"]
+        features = extract(images, feature, outputs.features, outputs=names, progress=bar)
+    extracted = {name: features.output(name) for name in names}
+    gaussians = {name: mean_and_covariance(x) for name, x in extracted.items() if x is not None}
+    if features.pool is None:
+        raise ValueError(f"feature={feature.name} has no pooled features: choose feature=inception, dinov2 or digits")
+    save_statistics(out, images, feature, features.pool, gaussians)
     print(f"{features.count} images: {out}")
 
 

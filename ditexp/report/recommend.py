@@ -1,90 +1,106 @@
-"""What to use, said in a sentence: of the cells that were measured, the best for a budget, and how sure that is."""
+"""Advice in sentences: the best cell overall and within each budget, and how certain that is."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from ditexp.report.columns import Column, is_finite
-from ditexp.report.plots import pareto_front
-from ditexp.report.seeds import compared_with_best, difference
-from ditexp.report.table import Table
+from ditexp.report.pareto import front_of
+from ditexp.report.tables.column import Column, is_finite
+from ditexp.report.tables.names import Goal
+from ditexp.report.tables.significance import difference, worse_than_best
+from ditexp.report.tables.table import Table
 
-CHEAPER = 2  # cells of the Pareto front that are named beside the one to take, with what they give up
+MAX_CHEAPER = 2  # cheaper cells of the Pareto front that are named
 UNITS = {"forwards": "forwards", "seconds_per_image": "s/image"}
 
 
 def recommend(table: Table, budgets: Mapping[str, float | None]) -> list[str]:
-    """A sentence on the best cell of all, then one for each budget, a most of the cost column of that name.
+    """A sentence on the best cell overall, then one for each budget.
 
-    Empty where nothing is to be compared: fewer than two cells with the table's first metric, or metrics that were
-    taken by different protocols.
+    budgets: by the name of a cost, the maximum cost of an image. Empty if fewer than two cells have the table's first
+    metric, or if their values are not comparable.
     """
     quality = next((column for column in table.columns if column.kind == "metric"), None)
     if quality is None or quality.goal is None or not quality.best:
         return []
     limits = [("forwards", None), *((name, limit) for name, limit in budgets.items() if limit is not None)]
-    return [sentence for name, limit in limits if (sentence := best_within(table, quality, name, limit))]
+    sentences = []
+    for name, limit in limits:
+        if cost := table.column(name):
+            sentences.append(Adviser(table, quality, quality.goal, cost).best_within(limit))
+    return [sentence for sentence in sentences if sentence]
 
 
-def best_within(table: Table, quality: Column, cost_name: str, limit: float | None) -> str | None:
-    cost = table.column(cost_name)
-    if cost is None:
-        return None
-    measured = [row for row, value in enumerate(quality.values) if is_finite(value) and is_finite(cost.values[row])]
-    within = [row for row in measured if limit is None or cost.values[row] <= limit]
-    budget = "Of all cells" if limit is None else f"At most {limit:g} {UNITS[cost_name]}"
-    if not within:
-        least = min((cost.values[row] for row in measured), default=None)
-        return f"{budget}: no cell is that cheap; the cheapest takes {least:.4g}." if least is not None else None
-    # Of equally good cells the cheapest.
-    best = quality.goal(sorted(within, key=cost.values.__getitem__), key=quality.values.__getitem__)
-    said = functools.partial(described, table, quality, cost)
-    text = f"{budget}: {said(best)}"
-    if len(within) == 1:
-        return f"{text}, the only one."
-    metric = quality.name.rpartition("/")[2]
-    worse = dict(zip(within, compared_with_best([table.results[row] for row in within], within.index(best), metric)))
-    tied = sorted((row for row in within if row != best and worse[row] is False), key=cost.values.__getitem__)
-    front = front_of(within, quality, cost)
-    unbeaten = {(cost.values[row], quality.values[row]) for row in front}
-    chosen = next((row for row in tied if (cost.values[row], quality.values[row]) in unbeaten), best)
-    if cost.values[chosen] >= cost.values[best]:
-        chosen = best
-    if tied:
-        text += f"; {len(tied)} other cell{' is' if len(tied) == 1 else 's are'} statistically tied"
-        if chosen != best:
-            passed_over = cost.values[tied[0]] < cost.values[chosen]
-            which = "the cheapest that no other beats in cost and quality" if passed_over else "the cheapest"
-            text += f"; {which} is {said(chosen)}"
-        elif cost.values[tied[0]] < cost.values[best]:
-            text += ", but others beat the cheaper ones in cost and quality"
-        else:
-            text += ", none of them cheaper"
-    else:
-        rival = quality.goal((row for row in within if row != best), key=quality.values.__getitem__)
-        text += f"; ahead of the next, {said(rival)}, by {gap(table, quality, rival, best)}, which "
-        text += "is beyond noise" if worse[rival] else "may be noise: resamples or seeds would tell"
-    cheaper = [row for row in reversed(front) if cost.values[row] < cost.values[chosen]][:CHEAPER]
-    gives = [f"{said(row)}, worse by {gap(table, quality, row, best)}" for row in cheaper]
-    return f"{text}. For less: {'; '.join(gives)}." if gives else f"{text}."
+@dataclass(frozen=True)
+class Adviser:
+    """Compares the rows of a table by one metric and one cost. goal: the metric's, min or max."""
 
+    table: Table
+    quality: Column
+    goal: Goal
+    cost: Column
 
-def front_of(rows: Sequence[int], quality: Column, cost: Column) -> list[int]:
-    """Those that no other one beats in both cost and quality, cheapest first."""
-    sign = -1 if quality.goal is max else 1
-    return pareto_front({row: (cost.values[row], sign * quality.values[row]) for row in rows})
+    def best_within(self, limit: float | None) -> str | None:
+        """limit: the maximum cost; None for any. None if no row has both numbers."""
+        measured = [row for row in self.quality.finite if row in self.cost.finite]
+        if not measured:
+            return None
+        costs = self.cost.finite
+        within = [row for row in measured if limit is None or costs[row] <= limit]
+        budget = "Best of all cells" if limit is None else f"Best within {limit:g} {UNITS[self.cost.name]}"
+        if not within:
+            minimum = min(costs[row] for row in measured)
+            return f"{budget}: no cell is that cheap; the cheapest needs {minimum:.4g}."
+        best = self.best_of(within)
+        text = f"{budget}: {self.describe(best)}"
+        if len(within) == 1:
+            return f"{text}, the only one."
+        chosen, comparison = self.compare(best, within)
+        text += comparison
+        cheaper = [row for row in reversed(self.front(within)) if costs[row] < costs[chosen]][:MAX_CHEAPER]
+        gives = [f"{self.describe(row)}, worse by {self.gap(row, best)}" for row in cheaper]
+        return f"{text}. Cheaper: {'; '.join(gives)}." if gives else f"{text}."
 
+    def compare(self, best: int, within: Sequence[int]) -> tuple[int, str]:
+        """(The row to use, a text that compares the best row with the others): the cheapest that is as good."""
+        costs = self.cost.finite
+        rows = [self.table.rows[row] for row in within]
+        worse = dict(zip(within, worse_than_best(rows, within.index(best), self.quality.metric)))
+        tied = sorted((row for row in within if row != best and worse[row] is False), key=costs.__getitem__)
+        if not tied:
+            rival = self.best_of([row for row in within if row != best])
+            verdict = "is significant" if worse[rival] else "may be noise: more resamples or seeds would show"
+            return best, f"; ahead of the next, {self.describe(rival)}, by {self.gap(rival, best)}, which {verdict}"
+        unbeaten = {self.point(row) for row in self.front(within)}
+        chosen = next((row for row in tied if self.point(row) in unbeaten), best)
+        text = f"; {len(tied)} other cell{' is' if len(tied) == 1 else 's are'} statistically tied"
+        if costs[chosen] < costs[best]:
+            which = "the cheapest" if costs[tied[0]] == costs[chosen] else "the cheapest on the Pareto front"
+            return chosen, f"{text}; {which} is {self.describe(chosen)}"
+        if costs[tied[0]] < costs[best]:
+            return best, f"{text}, but the cheaper ones are not on the Pareto front"
+        return best, f"{text}, none of them cheaper"
 
-def gap(table: Table, quality: Column, row: int, best: int) -> str:
-    """By how much a row is worse than the best, ± the standard error of that."""
-    found = difference(table.results[row], table.results[best], quality.name.rpartition("/")[2])
-    size = f"{abs(quality.values[row] - quality.values[best]):.3g}"
-    return f"{size} ± ?" if found is None else f"{size} ± {found.error:.2g}"
+    def best_of(self, rows: Sequence[int]) -> int:
+        """The best row; of equally good ones the cheapest."""
+        return self.goal(sorted(rows, key=self.cost.finite.__getitem__), key=self.quality.finite.__getitem__)
 
+    def front(self, rows: Sequence[int]) -> list[int]:
+        return front_of(rows, self.quality, self.cost)
 
-def described(table: Table, quality: Column, cost: Column, row: int) -> str:
-    steps = table.column("steps").values[row]
-    name = f"{table.label(row)} with {steps:g} steps" if is_finite(steps) else table.label(row)
-    value = quality.texts[row].removesuffix(quality.mark(row))
-    return f"{name} ({quality.header} {value}, {cost.values[row]:.4g} {UNITS[cost.name]})"
+    def point(self, row: int) -> tuple[float, float]:
+        return self.cost.finite[row], self.quality.finite[row]
+
+    def gap(self, row: int, best: int) -> str:
+        """How much worse a row is than the best, ± standard error."""
+        found = difference(self.table.rows[row], self.table.rows[best], self.quality.metric)
+        size = f"{abs(self.quality.finite[row] - self.quality.finite[best]):.3g}"
+        return f"{size} ± ?" if found is None else f"{size} ± {found.error:.2g}"
+
+    def describe(self, row: int) -> str:
+        steps = self.table.steps[row]
+        label = self.table.label(row)
+        name = f"{label} with {steps:g} steps" if is_finite(steps) else label
+        value = self.quality.texts[row].removesuffix(self.quality.mark(row))
+        return f"{name} ({self.quality.header} {value}, {self.cost.finite[row]:.4g} {UNITS[self.cost.name]})"

@@ -11,13 +11,15 @@ from ditexp.checks import ConfigError
 from ditexp.cli.command import command
 from ditexp.cli.settings import options_of
 from ditexp.run import sweep
+from ditexp.run.checking import check
 
-LOCAL = "hydra_plugins.ditexp_launchers.LocalLauncher"  # whose kin check all cells first; Hydra's path leads to it
+# Launchers that inherit from it check all cells before the first one runs. Hydra's plugin path leads to it.
+LOCAL = "hydra_plugins.ditexp_launchers.LocalLauncher"
 
 
 @command("config", finish=sweep.finish)
 def main(cfg: DictConfig) -> None:
-    hydra_cfg = HydraConfig.get()
+    hydra_cfg = DictConfig(HydraConfig.get())
     launcher = hydra_cfg.runtime.choices["hydra/launcher"]
     if hydra_cfg.mode == RunMode.RUN:  # a sweep's launcher has done this for all cells
         given = {override.lstrip("+").partition("=")[0] for override in hydra_cfg.overrides.task}
@@ -27,11 +29,11 @@ def main(cfg: DictConfig) -> None:
         if launcher == "plan":
             return sweep.plan(cell)
         if launcher != "local":
-            raise ConfigError(f"hydra/launcher={launcher} acts on a sweep: add -m")
-        sweep.check(cell)
+            raise ConfigError(f"hydra/launcher={launcher} needs a sweep: add -m")
+        check(cell)
     elif not issubclass(get_class(hydra_cfg.launcher._target_), get_class(LOCAL)):
         choices = ", ".join(options_of("hydra/launcher"))
-        raise ConfigError(f"hydra/launcher={launcher} runs cells that nothing has checked: choose {choices}")
+        raise ConfigError(f"hydra/launcher={launcher} does not check cells before it runs them: choose {choices}")
     sweep.run_cell(cfg, hydra_cfg)
 
 

@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli.command import instantiate
 from ditexp.evaluate import uncertainty
-from ditexp.evaluate.evaluator import Evaluator, protocol_of
+from ditexp.evaluate.evaluator import Evaluator
+from ditexp.evaluate.protocol import protocol_of
 from ditexp.files.content import digest
 from ditexp.metric.base import Comparison, Metric, by_kind
 from ditexp.outputs import Outputs

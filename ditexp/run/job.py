@@ -15,7 +15,7 @@ from ditexp.files.atomic import atomic, check_writable, make_way, remove_abandon
 from ditexp.files.json_values import decode
 from ditexp.provenance import command as typed_command
 from ditexp.provenance import provenance
-from ditexp.result import CostPerImage, Measurement, Result
+from ditexp.result import CostPerImage, Result
 from ditexp.run.blocks import SetSpec
 from ditexp.run.cell import Cell
 from ditexp.run.judge import Scores, judge
@@ -164,7 +164,7 @@ def result_of(cell: Cell, scores: Scores, facts: dict[str, Any]) -> Result:
         deviations=scores.deviations,
         details=scores.details,
         class_names=list(cell.sampler.model.class_names),
-        measurement=decode(Measurement, cell.evaluator.record()),
+        measurement=cell.evaluator.record(),
         config=cell.config,
         provenance=made_by["provenance"],
         **facts,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ditexp.core import Feature
-from ditexp.evaluate.evaluator import check_labels
+from ditexp.evaluate.checks import check_labels
 from ditexp.evaluate.extraction import extract
 from ditexp.evaluate.uncertainty import deviations_per_sample
 from ditexp.result import Deviations
@@ -50,7 +50,7 @@ def score_images(cell: Cell, title: str) -> Scores:
         title=title,
         units=cell.sampler.task.units(range(cell.num_samples)),
     )
-    return Scores(metrics, as_deviations(deviations))
+    return Scores(metrics, deviations)
 
 
 def compare(cell: Cell, title: str) -> Scores:
@@ -70,7 +70,7 @@ def compare(cell: Cell, title: str) -> Scores:
         with torch.inference_mode():
             labels = cell.sampler.condition(range(comparison.samples)).to("cpu").labels
         deviations = deviations_per_sample(found, resamples=cell.resamples, labels=labels)
-        scores |= Scores(as_numbers(found), as_deviations(deviations), {name: details})
+        scores |= Scores(as_numbers(found), deviations, {name: details})
     return scores
 
 
@@ -89,7 +89,7 @@ def score_task(cell: Cell) -> Scores:
         labels=None if labels is None else torch.from_numpy(labels),
         units=sampler.task.units(range(store.num_samples)),
     )
-    return Scores(as_numbers(found), as_deviations(deviations))
+    return Scores(as_numbers(found), deviations)
 
 
 def predicted_classes(cell: Cell) -> tuple[Tensor | None, Callable[[Tensor], Tensor] | None]:
@@ -121,7 +121,3 @@ def knows_classes(cell: Cell, feature: Feature) -> bool:
 
 def as_numbers(scores: Mapping[str, float | PerSample]) -> dict[str, float]:
     return {name: score.score if isinstance(score, PerSample) else score for name, score in scores.items()}
-
-
-def as_deviations(found: Mapping[str, dict[str, Any]]) -> dict[str, Deviations]:
-    return {name: Deviations(**each) for name, each in found.items()}

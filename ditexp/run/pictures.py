@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ditexp.cli.command import describe
 from ditexp.files.atomic import atomic, make_way
-from ditexp.report.grids import by_caption, draw, film, flaw_of, image_grid
+from ditexp.report.grids import by_caption, draw, film, image_grid
+from ditexp.report.picture_files import flaw_of
 from ditexp.result import Result
 from ditexp.run.cell import Cell
 from ditexp.samples.store import BLOCK_IMAGES

@@ -8,12 +8,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ditexp.schedule.base import AnySchedule
 from ditexp.terminal.notices import notice
 
 
 @dataclass(frozen=True)
-class Explicit:
-    """The times themselves. points: strictly increasing from exactly 0 (noise) to exactly 1 (data)."""
+class Explicit(AnySchedule):
+    """A grid given point by point. points: strictly increasing from exactly 0 (noise) to exactly 1 (data)."""
 
     points: Sequence[float]
 
@@ -25,7 +26,7 @@ class Explicit:
             raise ValueError(
                 f"schedule.points={list(points)}: give times that rise from 0 (noise) to 1 (data), as [0,0.3,0.7,1]"
             )
-        notice(f"schedule=explicit has {len(points) - 1} steps of its own: steps doesn't act on it")
+        notice(f"schedule=explicit has {len(points) - 1} steps of its own: steps does not act on it")
 
     def tuned_to(self, flow: dict) -> Explicit:
         return self

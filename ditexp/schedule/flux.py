@@ -5,23 +5,24 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ditexp.schedule.base import Warped, positive
+from ditexp.checks import number
+from ditexp.schedule.base import Warped
 from ditexp.schedule.shift import Shift
 
 
 @dataclass(frozen=True)
 class Flux(Warped):
-    """`shift` by e^mu, where mu grows with the number of tokens, as FLUX.1 does ("dynamic shifting" in diffusers).
+    """`shift` by e^mu, where mu grows with the number of tokens, as in FLUX.1 ("dynamic shifting" in diffusers).
 
     mu is linear in the tokens: 0.5 at 256 (256 px), 1.15 at 4,096 (1024 px); a token is 16 x 16 pixels.
-    resolution: of the square image, in pixels.
+    resolution: the side of the square image, in pixels.
     """
 
     resolution: int = 1024
 
     def __post_init__(self):
         super().__post_init__()
-        positive(self, "resolution")
+        number("schedule.resolution", self.resolution, above=0)
 
     def warp(self, u: Tensor) -> Tensor:
         tokens = (self.resolution / 16) ** 2

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ditexp.schedule.base import Warped, positive, to_unit_interval
+from ditexp.checks import number
+from ditexp.schedule.base import Warped, to_unit_interval
 
 
 @dataclass(frozen=True)
@@ -12,8 +13,8 @@ class Karras(Warped):
     """EDM's noise levels (Karras et al. 2022, arXiv 2206.00364, equation 5), read on the rectified-flow path.
 
     sigma = (sigma_max^(1/rho) + u (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho is the noise per unit of data, which
-    at time t is (1 - t) / t; hence t = 1 / (1 + sigma). EDM steps from sigma_min to 0 in the end; here the ends are
-    brought to exactly 0 and 1.
+    at time t is (1 - t) / t; hence t = 1 / (1 + sigma). EDM adds a last step from sigma_min to 0; here the ends are
+    moved to exactly 0 and 1.
     """
 
     rho: float = 7.0
@@ -22,11 +23,12 @@ class Karras(Warped):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("rho", "sigma_min", "sigma_max"):
-            positive(self, name)
+        number("schedule.rho", self.rho, above=0)
+        number("schedule.sigma_min", self.sigma_min, above=0)
+        number("schedule.sigma_max", self.sigma_max, above=0)
         if self.sigma_min >= self.sigma_max:
             raise ValueError(
-                f"schedule.sigma_min={self.sigma_min} is not below schedule.sigma_max={self.sigma_max}: EDM takes "
+                f"schedule.sigma_min={self.sigma_min} is not below schedule.sigma_max={self.sigma_max}: EDM uses "
                 "0.002 and 80"
             )
 

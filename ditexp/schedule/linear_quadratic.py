@@ -5,24 +5,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ditexp.checks import number
 from ditexp.schedule.base import Warped, to_unit_interval
 
 
 @dataclass(frozen=True)
 class LinearQuadratic(Warped):
-    """Equal short steps over the first half, then ever longer ones (Polyak et al. 2024, "Movie Gen", 2410.13720).
+    """Equal short steps in the first half, then ever longer ones (Polyak et al. 2024, "Movie Gen", 2410.13720).
 
-    The first half of the steps covers [0, threshold]; the second is the parabola that goes on at their speed and ends
-    at 1. threshold: 0.025 is Movie Gen's at 50 steps, whose first 25 are the first 25 of a uniform grid of 1,000. At N
-    steps that is N / 2000. LTX-Video, Mochi and ComfyUI keep 0.025, so that their first steps are 1 / (20 N) long.
+    The first half of the steps covers [0, threshold]. The second half is a parabola that continues at their speed and
+    ends at 1. threshold: Movie Gen uses 0.025 at 50 steps, so that its first 25 are the first 25 of a uniform grid of
+    1,000; at N steps this would be N / 2000. LTX-Video, Mochi and ComfyUI use 0.025 at any N, so that their first steps
+    are 1 / (20 N) long.
     """
 
     threshold: float = 0.025
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 < self.threshold < 0.5:
-            raise ValueError(f"schedule.threshold={self.threshold}: give a number in (0, 0.5)")
+        number("schedule.threshold", self.threshold, above=0, below=0.5)
 
     def warp(self, u: Tensor) -> Tensor:
         middle = (self.steps // 2) / self.steps

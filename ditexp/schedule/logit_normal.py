@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ditexp.schedule.base import Warped, positive, to_unit_interval
+from ditexp.checks import number
+from ditexp.schedule.base import Warped, to_unit_interval
 
 
 @dataclass(frozen=True)
@@ -13,10 +14,10 @@ class LogitNormal(Warped):
     """Quantiles of the logit-normal distribution that Stable Diffusion 3 draws its training times from.
 
     t = sigmoid(mean + std z(u)), z the standard normal's quantiles (Esser et al. 2024, arXiv 2403.03206, section 3.1):
-    as many steps where the model was trained most. mean above 0 moves them towards the data.
+    steps lie as densely as the training times. A mean above 0 moves them towards the data.
 
-    tail: the share of u that is cut off at either end before the rest is stretched to [0, 1]. With 0 the quantiles are
-    exact, but the first and the last step hardly get shorter as steps get more, and solvers lose their order.
+    tail: the fraction of u that is cut off at either end before the rest is stretched to [0, 1]. With 0 the quantiles
+    are exact, but more steps hardly shorten the first and the last one, and solvers lose their order.
     """
 
     mean: float = 0.0
@@ -25,9 +26,8 @@ class LogitNormal(Warped):
 
     def __post_init__(self):
         super().__post_init__()
-        positive(self, "std")
-        if not 0 <= self.tail < 0.5:
-            raise ValueError(f"schedule.tail={self.tail}: give a number in [0, 0.5)")
+        number("schedule.std", self.std, above=0)
+        number("schedule.tail", self.tail, minimum=0, below=0.5)
 
     def warp(self, u: Tensor) -> Tensor:
         z = torch.special.ndtri(self.tail + (1 - 2 * self.tail) * u)

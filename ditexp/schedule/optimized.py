@@ -13,15 +13,18 @@ from ditexp.files.reading import read_facts, unfit
 from ditexp.schedule.base import Steps
 from ditexp.terminal.notices import in_line
 
+REMEDY = "find them by `python -m ditexp.optimize`"
+
 
 @dataclass(frozen=True)
 class Optimized(Steps):
-    """The grid of least error that `python -m ditexp.optimize` found for this model, solver and guidance.
+    """The best grid that `python -m ditexp.optimize` found for this model, solver and guidance.
 
-    Of the grids that it tried, by the RMSE at t = 1 of a few paths (32 by default); a better one may exist.
+    It has the smallest RMSE at t = 1, over a few paths (32 by default), of the grids that were tried; a better one may
+    exist.
 
-    found: the folder where it leaves what it finds, or one such file, which then acts whatever it was found for.
-    points: of the grid, once it is known. An adaptive solver needs none but the ends.
+    found: the folder in which ditexp.optimize saves its grids, or one of its files, which is then used for any flow.
+    points: the grid, once it is known; an adaptive solver only needs its ends.
     """
 
     found: str
@@ -29,13 +32,13 @@ class Optimized(Steps):
 
     @property
     def identity(self) -> dict:
-        """The points alone: where they were found doesn't matter."""
+        """Only the points: the file that they come from does not matter."""
         return {"class": type(self).__qualname__, "points": list(self.points)}
 
     def tuned_to(self, flow: dict) -> Optimized:
-        """With the points found for a model, a solver and guidance; flow: JSON-able facts that determine them.
+        """The schedule with the points for a model, solver and guidance. flow: JSON-able facts that determine these.
 
-        Raises ValueError if there are none for them, or none of so many steps.
+        Raises ValueError if there is no grid for them, or none with this number of steps.
         """
         file = Path(self.found)
         if file.is_dir() or (file.suffix != ".json" and not file.is_file()):
@@ -44,16 +47,18 @@ class Optimized(Steps):
             raise unfit(
                 f"schedule=optimized has no grids, {file},",
                 "for this model, solver and guidance",
-                "find them by `python -m ditexp.optimize`",
+                REMEDY,
             )
-        kind, remedy = "a file of grids", "find them by `python -m ditexp.optimize`"
-        grids = read_facts(file, kind, remedy=remedy, needed={"grids": dict})["grids"]
+        kind = "a file of grids"
+        grids = read_facts(file, kind, remedy=REMEDY, needed={"grids": dict})["grids"]
         if str(self.steps) not in grids:
             known = in_line(", ".join(grids), 60)
-            raise ValueError(f"steps={self.steps}: {file} has grids of {known} steps; max_steps of ditexp.optimize")
+            raise ValueError(
+                f"steps={self.steps}: {file} has grids of {known} steps: find more with max_steps of ditexp.optimize"
+            )
         points = grids[str(self.steps)]
         if not is_grid(points) or len(points) != self.steps + 1:
-            raise unfit(file, f"is not {kind}: of {self.steps} steps it has {points}", remedy)
+            raise unfit(file, f"is not {kind}: for {self.steps} steps it has {points}", REMEDY)
         return replace(self, points=tuple(points))
 
     def grid(self) -> Tensor:
@@ -61,7 +66,7 @@ class Optimized(Steps):
 
 
 def is_grid(points: object) -> bool:
-    """Whether a value from JSON is a list of times that rise to 1."""
+    """Whether a value from JSON is a list of times that increase to 1."""
     if not isinstance(points, list) or not all(type(t) in (int, float) and math.isfinite(t) for t in points):
         return False
     return points[-1:] == [1] and points[0] >= 0 and all(t0 < t1 for t0, t1 in pairwise(points))

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ditexp.schedule.base import Warped, positive
+from ditexp.checks import number
+from ditexp.schedule.base import Warped
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Power(Warped):
 
     def __post_init__(self):
         super().__post_init__()
-        positive(self, "exponent")
+        number("schedule.exponent", self.exponent, above=0)
 
     def warp(self, u: Tensor) -> Tensor:
         return u**self.exponent

@@ -1,4 +1,4 @@
 """ODE solvers, one small file each.
 
-A fixed-step method is its mathematics (`step`) and its `order`, an adaptive one its tableau.
+A fixed-step method is its formula (`step`) and its `order`; an adaptive one is its tableau.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -10,35 +11,44 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import StepNoise, VelocityField
+from ditexp.core import Projection, StepNoise, VelocityField
 from ditexp.values import Solution
 
+# x (B, ...) at t0, t0, t1 -> x at t1.
+Step = Callable[[Tensor, float, float], Tensor]
 
-class FixedStep:
-    """A solver that takes one step per interval of the grid.
 
-    order: p such that the error at t = 1 falls as steps^-p on smooth fields and grids.
-    stochastic: whether it adds noise, so that its order is a weak one.
+class FixedStep(ABC):
+    """A solver that makes one step per interval of the grid.
+
+    order: p such that the error at t = 1 falls as steps^-p on smooth fields and grids; of the SDE, the weak order.
+    stochastic: whether it adds noise. history: the number of earlier steps that a step looks back at.
     """
 
     adaptive: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
-    order: ClassVar[int]
 
-    def step(self, field: VelocityField, x: Tensor, t0: float, t1: float) -> Tensor:
-        """x (B, ...) at t0 -> x at t1; the times are numbers, or tensors (B, 1, ...) like x with a time for each."""
+    @property
+    def order(self) -> int:
         raise NotImplementedError
 
-    def begin(self, field: VelocityField, noise: StepNoise | None) -> Callable[[Tensor, float, float], Tensor]:
-        """What takes the steps of one integration, in turn; a multistep method keeps its past there."""
-        return partial(self.step, field)
+    @property
+    def history(self) -> int:
+        return 0
+
+    @abstractmethod
+    def begin(self, field: VelocityField, noise: StepNoise | None) -> Step:
+        """The function that makes the steps of one integration, called once per step and in their order.
+
+        A multistep method keeps its history in it.
+        """
 
     def integrate(
         self,
         field: VelocityField,
         x: Tensor,
         grid: Sequence[float],
-        project: Callable[[Tensor, float], Tensor] | None = None,
+        project: Projection | None = None,
         noise: StepNoise | None = None,
     ) -> Solution:
         step, finite = self.begin(field, noise), []
@@ -47,7 +57,7 @@ class FixedStep:
             if project is not None:
                 x = project(x, t1)
             finite.append(torch.isfinite(x).all())
-        # Looked at once, at the end: asking after every step would make a GPU wait for the CPU.
+        # Read once, at the end: reading after every step would make a GPU wait for the CPU.
         bad = torch.stack(finite).logical_not().nonzero()
         if len(bad):
             number = int(bad[0]) + 1
@@ -58,6 +68,17 @@ class FixedStep:
         return Solution(x)
 
 
+class OneStep(FixedStep):
+    """A fixed-step method of the ODE whose steps depend on nothing but their start: `step` is the method."""
+
+    @abstractmethod
+    def step(self, field: VelocityField, x: Tensor, t0: float | Tensor, t1: float | Tensor) -> Tensor:
+        """x (B, ...) at t0 -> x at t1. The times are numbers, or tensors (B, 1, ...) with the time of each sample."""
+
+    def begin(self, field: VelocityField, noise: StepNoise | None) -> Step:
+        return partial(self.step, field)
+
+
 def at(x: Tensor, t: float | Tensor) -> Tensor:
-    """The time of each of a batch, (B,): all t, or where t has a time for each, (B, 1, ...), these."""
+    """The time of each sample of x, (B,): t for all of them, or the times in t (B, 1, ...)."""
     return t.flatten() if isinstance(t, Tensor) else x.new_full((len(x),), t)

@@ -8,7 +8,7 @@ from ditexp.solver.runge_kutta import RungeKutta
 
 @dataclass(frozen=True)
 class Bosh3(EmbeddedPair):
-    """Bogacki & Shampine's 3(2) pair (1989): three evaluations a step, good or bad, and one before the first."""
+    """Bogacki & Shampine's 3(2) pair (1989): three evaluations per step, accepted or rejected, and one at the start."""
 
     order = 3
     c = (1 / 2, 3 / 4, 1)
@@ -18,6 +18,6 @@ class Bosh3(EmbeddedPair):
 
 @dataclass(frozen=True)
 class Bosh3Fixed(RungeKutta):
-    """The solution of that pair over the steps of the grid: three evaluations a step, order 3."""
+    """The higher-order solution of that pair, on the steps of the grid: three evaluations per step, order 3."""
 
     order, c, a, b = Bosh3.order, Bosh3.c[:-1], Bosh3.a[:-1], Bosh3.a[-1]

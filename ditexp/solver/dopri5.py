@@ -10,7 +10,7 @@ from ditexp.solver.runge_kutta import RungeKutta
 class Dopri5(EmbeddedPair):
     """Dormand & Prince's 5(4) pair (1980; Hairer, Norsett & Wanner I, table II.5.2).
 
-    Six evaluations a step, good or bad, and one before the first.
+    Six evaluations per step, accepted or rejected, and one at the start.
     """
 
     order = 5
@@ -28,6 +28,6 @@ class Dopri5(EmbeddedPair):
 
 @dataclass(frozen=True)
 class Dopri5Fixed(RungeKutta):
-    """The solution of that pair over the steps of the grid: six evaluations a step, order 5."""
+    """The higher-order solution of that pair, on the steps of the grid: six evaluations per step, order 5."""
 
     order, c, a, b = Dopri5.order, Dopri5.c[:-1], Dopri5.a[:-1], Dopri5.a[-1]

@@ -11,10 +11,12 @@ from ditexp.solver.sde import SDE
 
 @dataclass(frozen=True)
 class EulerMaruyama(SDE):
-    """Euler and Maruyama's method (Maruyama 1955): one evaluation a step, weak order 1.
+    """The Euler-Maruyama method (Maruyama 1955): one evaluation per step, weak order 1.
 
-    Kloeden & Platen, "Numerical Solution of Stochastic Differential Equations", section 14.1. SiT's sampling method
-    "Euler", with which it reports its best numbers.
+        x <- x + h b(x, t) + sqrt(h w_t) noise,    b = v + w_t s / 2
+
+    Kloeden & Platen, "Numerical Solution of Stochastic Differential Equations", section 14.1. It is SiT's sampling
+    method "Euler", which gives SiT's best published numbers.
     """
 
     order = 1

@@ -7,7 +7,7 @@ from ditexp.solver.runge_kutta import RungeKutta
 
 @dataclass(frozen=True)
 class Heun3(RungeKutta):
-    """Heun's method of order 3 (1900): three evaluations a step."""
+    """Heun's method of order 3 (1900): three evaluations per step."""
 
     order = 3
     c = (1 / 3, 2 / 3)

@@ -7,7 +7,7 @@ from ditexp.solver.runge_kutta import RungeKutta
 
 @dataclass(frozen=True)
 class Kutta3(RungeKutta):
-    """Kutta's method of order 3 (1901), Simpson's rule where v depends on t alone: three evaluations a step."""
+    """Kutta's method of order 3 (1901), Simpson's rule if v depends on t only: three evaluations per step."""
 
     order = 3
     c = (1 / 2, 1)

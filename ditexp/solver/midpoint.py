@@ -7,7 +7,7 @@ from ditexp.solver.runge_kutta import RungeKutta
 
 @dataclass(frozen=True)
 class Midpoint(RungeKutta):
-    """The explicit midpoint method (Runge 1895): two evaluations a step, order 2."""
+    """The explicit midpoint method (Runge 1895): two evaluations per step, order 2."""
 
     order = 2
     c = (1 / 2,)

@@ -7,7 +7,7 @@ from ditexp.solver.runge_kutta import RungeKutta
 
 @dataclass(frozen=True)
 class Ralston(RungeKutta):
-    """Ralston's method of order 2 (1962), whose error bound is the least: two evaluations a step."""
+    """Ralston's method of order 2 (1962), the one with the smallest error bound: two evaluations per step."""
 
     order = 2
     c = (2 / 3,)

@@ -7,9 +7,9 @@ from ditexp.solver.runge_kutta import RungeKutta
 
 @dataclass(frozen=True)
 class RK4(RungeKutta):
-    """The classic Runge-Kutta method (Kutta 1901): four evaluations a step, order 4.
+    """The classic Runge-Kutta method (Kutta 1901): four evaluations per step, order 4.
 
-    torchdiffeq's "rk4" is Kutta's other one, `rk4_38`: equal in order, not in digits.
+    torchdiffeq's "rk4" is Kutta's 3/8 rule, `rk4_38`: the same order, but other digits.
     """
 
     order = 4

@@ -7,7 +7,7 @@ from ditexp.solver.runge_kutta import RungeKutta
 
 @dataclass(frozen=True)
 class RK4ThreeEighths(RungeKutta):
-    """Kutta's 3/8 rule (1901), which torchdiffeq and SiT's scripts call rk4: four evaluations a step, order 4."""
+    """Kutta's 3/8 rule (1901), which torchdiffeq and SiT's scripts call rk4: four evaluations per step, order 4."""
 
     order = 4
     c = (1 / 3, 2 / 3, 1)

@@ -12,20 +12,20 @@ from ditexp.solver.sde import SDE
 
 @dataclass(frozen=True)
 class StochasticHeun(SDE):
-    """Heun's method with the same noise in prediction and correction: two evaluations a step, weak order 2.
+    """Heun's method with the same noise in prediction and correction: two evaluations per step, weak order 2.
 
     With drift b and k = sqrt(h w(t0 + h/2)) noise,
 
         y = x + h b(x, t0) + k,    x <- x + h/2 [b(x, t0) + b(y, t1)] + k,
 
-    which is the explicit order 2.0 weak scheme of Kloeden & Platen (section 15.1) for noise that doesn't depend on x,
-    w taken at the middle for its change within the step; so taken, sbdm's singular part at norm 1, dx = -x / t dt +
-    sqrt(2 / t) dW, comes out exactly.
-    The step that ends at t = 1 and sbdm's and kl's first evaluate once. With the constant form the order needs
-    last=tweedie: last=mean leaves out noise of variance h w.
+    which is the explicit order 2.0 weak scheme of Kloeden & Platen (section 15.1) for noise that does not depend on x.
+    w is that of the middle of the step, to account for its change; with it, the singular part of sbdm at norm 1,
+    dx = -x / t dt + sqrt(2 / t) dW, is integrated exactly.
+    The step that ends at t = 1, and the first step of sbdm and kl, evaluate once. With the constant form the order
+    needs last=tweedie: last=mean omits noise of variance h w.
 
-    SiT's "Heun" is another method: it adds all noise of the step to x first and takes Heun's step of the drift from
-    there, both evaluations at the noisier x; this splitting is of weak order 1.
+    SiT's "Heun" is another method: it first adds all noise of the step to x and then makes Heun's step of the drift,
+    with both evaluations at the noisier x. That splitting has weak order 1.
     """
 
     order = 2

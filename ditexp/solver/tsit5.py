@@ -9,7 +9,8 @@ from ditexp.solver.embedded import EmbeddedPair
 class Tsit5(EmbeddedPair):
     """Tsitouras' 5(4) pair (2011, Computers & Mathematics with Applications 62, table 1).
 
-    Six evaluations a step, good or bad, and one before the first; its error is a bit smaller than Dormand & Prince's.
+    Six evaluations per step, accepted or rejected, and one at the start. Its error is slightly smaller than that of
+    Dormand & Prince's pair.
     """
 
     order = 5

@@ -1,70 +1,90 @@
-"""Directions that noise can be moved along: between classes, between prompts, or given in a file."""
+"""Directions to move noise along: between two classes, between two prompts, or from a file."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.checks import tell_of_fewer_classes
-from ditexp.core import Data
-from ditexp.files.content import unchanged
-from ditexp.files.npz import npy_header
-from ditexp.files.pickles import read_pickled
-from ditexp.files.reading import opened, unfit
-from ditexp.files.tensors import opened_tensors
+from ditexp.checks import notice_fewer_classes
+from ditexp.core import Data, TextModel
 from ditexp.task.pixels import by
+from ditexp.task.tensor_file import READERS, read_tensor
 from ditexp.values import Condition
 
-FILE_BYTES = 2**28
-KIND, REMEDY = "a file of one tensor", "save one tensor of real, finite numbers"
-BATCH = 64  # whatever the run's own batches are, so that their size doesn't change a direction's last bits
+if TYPE_CHECKING:
+    from ditexp.sampler import Sampler
+
+BATCH = 64  # fixed, so that the last bits of a direction do not depend on the batch size of the run
 
 
-class Direction(Protocol):
-    def check(self, sampler, edit) -> None:
-        """Raise ValueError if there is no such direction for this model and these images."""
+class Inversion(Protocol):
+    """The part of an edit that its direction uses; see ditexp/task/edit.py."""
+
+    @property
+    def data(self) -> Data: ...
+    @property
+    def count(self) -> int: ...
+
+    def originals(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]: ...
+
+    def source_condition(self, sampler: Sampler, indices: Sequence[int]) -> Condition: ...
+
+    def to_noise(self, sampler: Sampler, x: Tensor, indices: Sequence[int]) -> Tensor: ...
+
+
+class Direction(ABC):
+    """Where an edit moves the noise of its images."""
+
+    @abstractmethod
+    def check(self, sampler: Sampler, edit: Inversion) -> None:
+        """Raise ValueError if the direction does not exist for this model and these images."""
         ...
 
-    def find(self, sampler, edit) -> Tensor:
-        """(classes of the data, at least 1; *sample_shape): where the noise of images of each label goes."""
+    @abstractmethod
+    def find(self, sampler: Sampler, edit: Inversion) -> Tensor:
+        """(classes of the data, at least 1; *sample_shape): what is added to the noise of an image of each class."""
         ...
 
     def targets(self, labels: Tensor) -> Tensor | None:
-        """What class images of these labels (B,) are to become; None if it doesn't say."""
-        ...
+        """The classes (B,) that images of these classes become. None: the direction does not say."""
+        return None
 
 
 @dataclass(frozen=True)
-class BetweenClasses:
-    """From the mean noise of images of one class to that of another's. pairs: (from, to); other classes stay."""
+class BetweenClasses(Direction):
+    """From the mean noise of the images of one class to the mean of another. pairs: (from, to); other classes stay."""
 
     pairs: tuple[tuple[int, int], ...]
 
     def __str__(self) -> str:
         return f"{{{', '.join(f'{start}: {end}' for start, end in self.pairs)}}}"
 
-    def check(self, sampler, edit) -> None:
-        tell_of_fewer_classes(edit.data, sampler.model)
+    @property
+    def classes(self) -> list[int]:
+        return sorted({label for pair in self.pairs for label in pair})
+
+    def check(self, sampler: Sampler, edit: Inversion) -> None:
+        notice_fewer_classes(edit.data, sampler.model)
         labels = edit.data.labels
-        if missing := sorted({label for pair in self.pairs for label in pair} - set(labels.tolist())):
+        if missing := sorted(set(self.classes) - set(labels.tolist())):
             known = f"labels run from {labels.min()} to {labels.max()}" if edit.data.num_classes else "have no labels"
             raise ValueError(f"task.direction={self}: no image is of class {missing[0]}; the images' {known}")
-        firsts = [images_of(edit.data, label, 1)[0] for pair in self.pairs for label in pair]
-        if not one_for_all(edit.source_condition(sampler, firsts), sampler.condition(firsts)):
+        firsts = [images_of(edit.data, label, 1)[0] for label in self.classes]
+        if not are_the_same(edit.source_condition(sampler, firsts), sampler.condition(firsts)):
             raise ValueError(
-                f"task.direction={self} is between classes that the condition of one of the ways tells apart already: "
-                "choose task=edit_direction, where both are under the null condition"
+                f"task.direction={self} is between classes, but one of the two conditions depends on the class "
+                "already: choose task=edit_direction, where both are the null condition"
             )
 
-    def find(self, sampler, edit) -> Tensor:
+    def find(self, sampler: Sampler, edit: Inversion) -> Tensor:
         means = {}
-        for label in sorted({label for pair in self.pairs for label in pair}):
+        for label in self.classes:
             indices = images_of(edit.data, label, edit.count)
             means[label] = mean_noise(sampler, edit, edit.originals(indices)[0].to(sampler.device), indices)
         moves = torch.zeros(edit.data.num_classes, *sampler.model.sample_shape, device=sampler.device)
@@ -78,8 +98,8 @@ class BetweenClasses:
 
 
 @dataclass(frozen=True)
-class BetweenPrompts:
-    """From the mean noise of images drawn under one prompt to that under another, from the same noises."""
+class BetweenPrompts(Direction):
+    """From the mean noise of images drawn with one prompt to the mean with another, from the same noises."""
 
     start: str
     end: str
@@ -87,14 +107,15 @@ class BetweenPrompts:
     def __str__(self) -> str:
         return f"{{{self.start}: {self.end}}}"
 
-    def check(self, sampler, edit) -> None:
-        if not hasattr(sampler.model, "encode"):
+    def check(self, sampler: Sampler, edit: Inversion) -> None:
+        if not isinstance(sampler.model, TextModel):
             raise ValueError(
                 f"task.direction={self} is between prompts, but this model takes no text: give labels, as {{3: 8}}"
             )
-        sampler.model.tell_of_truncation([self.start, self.end])
+        sampler.model.notice_truncation([self.start, self.end])
 
-    def find(self, sampler, edit) -> Tensor:
+    def find(self, sampler: Sampler, edit: Inversion) -> Tensor:
+        assert isinstance(sampler.model, TextModel), "check refuses other models"
         indices, means = range(edit.count), []
         for prompt in (self.start, self.end):
             parts = []
@@ -104,68 +125,26 @@ class BetweenPrompts:
             means.append(mean_noise(sampler, edit, torch.cat(parts), indices))
         return for_every_class(means[1] - means[0], edit.data)
 
-    def targets(self, labels: Tensor) -> None:
-        return None
 
+class Given(Direction):
+    """The tensor of a file, see ditexp/task/tensor_file.py. Raises ValueError for a file without one."""
 
-class Given:
-    """The one tensor of a file: .npy, .safetensors, or .pt, which is never unpickled as code.
-
-    Raises ValueError if it is missing or unreadable, holds no single tensor of numbers, or NaN or Inf.
-    """
-
-    def __init__(self, path: str):
-        self.path, name = path, f"task.direction={path}"
-        opened(path, KIND, most=FILE_BYTES, name=name).close()  # before it is hashed
-        with unchanged(path) as sha256:
-            found = READERS[Path(path).suffix](path, name)
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.tensor, sha256 = read_tensor(path, f"task.direction={path}")
         self.identity = {"sha256": sha256}
-        tensors = list(found.values()) if isinstance(found, dict) else [found]
-        if len(tensors) != 1 or not isinstance(tensors[0], Tensor) or tensors[0].is_complex():
-            raise unfit(name, "holds no single tensor of real numbers", REMEDY)
-        self.tensor = tensors[0].float()
-        if not self.tensor.isfinite().all():
-            raise unfit(name, "holds NaN or Inf", REMEDY)
 
-    def check(self, sampler, edit) -> None:
+    def check(self, sampler: Sampler, edit: Inversion) -> None:
         if self.tensor.shape != sampler.model.sample_shape:
             theirs, ours = (by(shape) for shape in (self.tensor.shape, sampler.model.sample_shape))
             raise ValueError(f"task.direction={self.path} is {theirs}, this model's samples {ours}: give that shape")
 
-    def find(self, sampler, edit) -> Tensor:
+    def find(self, sampler: Sampler, edit: Inversion) -> Tensor:
         return for_every_class(self.tensor.to(sampler.device), edit.data)
-
-    def targets(self, labels: Tensor) -> None:
-        return None
-
-
-def read_npy(path: str, name: str) -> Tensor:
-    try:
-        with opened(path, KIND, name=name) as file:
-            header = npy_header(file)
-            content = file.read(min(header.bytes, FILE_BYTES) + 1)
-        if len(content) != header.bytes or header.dtype.hasobject:
-            raise ValueError(f"it has {len(content):,} bytes for {header.shape} of {header.dtype}")
-        array = np.frombuffer(content, header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
-        return torch.from_numpy(np.array(array, dtype=header.dtype.newbyteorder("=")))
-    except (TypeError, ValueError) as error:  # types that torch lacks
-        raise unfit(name, f"is damaged, or holds code ({error})", REMEDY) from None
-
-
-def read_safetensors(path: str, name: str) -> dict[str, Tensor]:
-    with opened_tensors(path, KIND, remedy=REMEDY, name=name) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-
-
-READERS = {
-    ".npy": read_npy,
-    ".safetensors": read_safetensors,
-    ".pt": lambda path, name: read_pickled(path, KIND, remedy=REMEDY, name=name),
-}
 
 
 def read_direction(given: Mapping | str) -> Direction:
-    """What task.direction stands for. Raises ValueError if it is nothing that is known."""
+    """The direction that task.direction stands for. Raises ValueError if it is none."""
     if isinstance(given, str) and Path(given).suffix in READERS:
         return Given(given)
     pairs = tuple(given.items()) if isinstance(given, Mapping) else ()
@@ -179,8 +158,8 @@ def read_direction(given: Mapping | str) -> Direction:
     )
 
 
-def mean_noise(sampler, edit, images: Tensor, indices: Sequence[int]) -> Tensor:
-    """Of images (N, *sample_shape), taken back under the source condition of the samples of these indices."""
+def mean_noise(sampler: Sampler, edit: Inversion, images: Tensor, indices: Sequence[int]) -> Tensor:
+    """The mean noise that leads to images (N, *sample_shape), under the source condition of these indices."""
     parts = zip(images.split(BATCH), batches(indices))
     return torch.cat([edit.to_noise(sampler, part, batch) for part, batch in parts]).mean(0)
 
@@ -198,8 +177,9 @@ def images_of(data: Data, label: int, count: int) -> list[int]:
     return (data.labels == label).nonzero()[:count, 0].tolist()
 
 
-def one_for_all(*conditions: Condition) -> bool:
-    """Whether all samples of these conditions are under the same."""
-    kinds = {tuple(part is None for part in condition.parts) for condition in conditions}
-    parts = filter(lambda part: part is not None, Condition.cat(*conditions).parts) if len(kinds) == 1 else ()
-    return len(kinds) == 1 and all((part == part[:1]).all() for part in parts)
+def are_the_same(first: Condition, second: Condition) -> bool:
+    """Whether all samples of these two conditions have one and the same condition."""
+    if [part is None for part in first.parts] != [part is None for part in second.parts]:
+        return False
+    parts = [part for part in Condition.cat(first, second).parts if part is not None]
+    return all(torch.equal(part, part[:1].expand_as(part)) for part in parts)

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
-from ditexp.core import Conditioner, Data, FlowModel, Labelled, class_names
-from ditexp.task.base import Task
+from ditexp.checks import flag, number, whole
+from ditexp.core import Conditioner, Data, FlowModel
+from ditexp.task.base import Classify, Samples, Task, blocks_of
 from ditexp.task.direction import BetweenClasses, Direction, batches, read_direction
 from ditexp.task.pixels import check_pixels
 from ditexp.values import Condition, LabelMeaning, PerSample, Sheet, root_mean
 
-RECONSTRUCTED = 256  # originals that the round trip is measured on, at most
+if TYPE_CHECKING:
+    from ditexp.sampler import Sampler
+
+MAX_RECONSTRUCTED = 256  # originals that the round trip is measured on
 SHOWN = 10
 
 
@@ -22,17 +26,17 @@ SHOWN = 10
 class Edit(Task):
     """Takes images to noise, changes something, and brings them back.
 
-    Sample i begins with image i of the data, which go round. Its noise is where the sampler's own solver comes to from
-    t = 1 to t = 0 (`Sampler.invert`), under the condition of `source`; then the solver runs from t = 0 to t = 1 under
-    the run's own condition. What changes is the condition, or the noise, or both.
+    Sample i starts from image i of the data, modulo their number. The sampler's own solver takes it from t = 1 to its
+    noise at t = 0 (`Sampler.invert`), under the condition of `source`; then from t = 0 to t = 1 under the condition of
+    the run. What changes is the condition, or the noise, or both.
 
-    direction: of the noise: {3: 8} moves images of class 3 by the mean noise of 8s minus that of 3s; {a three: an
-    eight} all images, by the mean noise of images drawn under these prompts; a path, by the tensor of that file. None:
-    the noise stays. strength: how many times the direction is added. count: how many images a mean is taken of.
-    It is found once a process, in `prepare`, and is no sample's cost.
+    direction: moves the noise. {3: 8} moves images of class 3 by the mean noise of 8s minus the mean noise of 3s;
+    {a three: an eight} moves all images, by the mean noises of images drawn with these prompts; a path, by the tensor
+    of that file. None: the noise stays. strength: how many times the direction is added. count: the number of images
+    in a mean. The direction is computed once a process, in `prepare`, and is no sample's cost.
 
-    guided: whether guidance acts on the way to the noise, too. It doesn't act there by default, since what is sampled
-    with guidance starts at standard normal noise, and a guided flow runs back to something else.
+    guided: whether guidance acts on the way to the noise, too. By default it does not, because guided sampling starts
+    at standard normal noise, and the guided flow taken backwards ends at something else.
     """
 
     data: Data
@@ -43,23 +47,25 @@ class Edit(Task):
     guided: bool = False
 
     class_scores: ClassVar[tuple[str, ...]] = ("target_share",)
-    moves: ClassVar[Tensor | None] = None  # of each class, once `prepare` has found them
+    moves: ClassVar[Tensor | None] = None  # of each class, set by `prepare`; no setting, hence not in the set's id
 
-    def __post_init__(self):
-        is_number = isinstance(self.strength, int | float) and not isinstance(self.strength, bool)
-        if not is_number or not math.isfinite(self.strength):
-            raise ValueError(f"task.strength={self.strength}: give a finite number")
-        if not isinstance(self.count, int) or isinstance(self.count, bool) or self.count < 1:
-            raise ValueError(f"task.count={self.count}: give a whole number of at least 1")
-        if not isinstance(self.guided, bool):
-            raise ValueError(f"task.guided={self.guided}: choose true or false")
-        if self.direction is not None:
+    def __post_init__(self) -> None:
+        number("task.strength", self.strength)
+        whole("task.count", self.count, minimum=1)
+        flag("task.guided", self.guided)
+        if self.direction is None and self.strength != 1:
+            raise ValueError(f"task.strength={self.strength} multiplies a direction: give task.direction, too")
+        if isinstance(self.direction, Mapping | str):
             object.__setattr__(self, "direction", read_direction(self.direction))
-        elif self.strength != 1:
-            raise ValueError(f"task.strength={self.strength} is that of a direction: give task.direction, too")
 
-    def check(self, sampler) -> None:
-        if getattr(sampler.solver, "stochastic", False):
+    @property
+    def chosen_direction(self) -> Direction | None:
+        """`direction`, after __post_init__ has read it."""
+        assert not isinstance(self.direction, Mapping | str)
+        return self.direction
+
+    def check(self, sampler: Sampler) -> None:
+        if sampler.solver.stochastic:
             raise ValueError(
                 f"task=edit goes to noise and back by one path, but {type(sampler.solver).__name__} adds noise to it: "
                 "choose a solver of the ODE, such as solver=heun"
@@ -67,21 +73,19 @@ class Edit(Task):
         image, label = self.data[0]
         check_pixels(image.shape, sampler.model, task="edit")
         if not isinstance(label, Tensor):
-            raise ValueError(
-                "task=edit takes images with labels, or with none; these have captions: choose data=digits"
-            )
+            raise ValueError("task=edit needs images with labels or none; these have captions: choose data=digits")
         try:
             self.source.check(sampler.model)
         except ValueError as error:
             raise ValueError(f"task.source: {error}") from None
-        if self.direction is not None:
-            self.direction.check(sampler, self)
+        if self.chosen_direction is not None:
+            self.chosen_direction.check(sampler, self)
 
-    def prepare(self, sampler) -> None:
-        if self.direction is not None:
-            object.__setattr__(self, "moves", self.strength * self.direction.find(sampler, self))
+    def prepare(self, sampler: Sampler) -> None:
+        if self.chosen_direction is not None:
+            object.__setattr__(self, "moves", self.strength * self.chosen_direction.find(sampler, self))
 
-    def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, sampler: Sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         with sampler.preparation():
             images, labels = self.originals(indices)
         x = self.to_noise(sampler, images.to(sampler.device), indices)
@@ -90,125 +94,132 @@ class Edit(Task):
         condition = sampler.condition(indices)
         return sampler.integrate(x, condition, indices), self.targets(condition, labels)
 
-    def units(self, indices: Sequence[int]) -> list[int]:
-        """Results of one image are not independent."""
-        return [index % len(self.data) for index in indices]
-
     def originals(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) in [-1, 1] and labels (B,), on the CPU."""
         images, labels = zip(*(self.data[index % len(self.data)] for index in indices))
         return torch.stack(images), torch.stack(labels)
 
-    def source_condition(self, sampler, indices: Sequence[int]) -> Condition:
+    def source_condition(self, sampler: Sampler, indices: Sequence[int]) -> Condition:
         return sampler.condition(indices, self.source)
 
-    def to_noise(self, sampler, x: Tensor, indices: Sequence[int]) -> Tensor:
-        """x (B, *sample_shape) at t = 1 -> what leads there under the source condition."""
-        return self.on_the_way_in(sampler).invert(x, self.source_condition(sampler, indices))
+    def to_noise(self, sampler: Sampler, x: Tensor, indices: Sequence[int]) -> Tensor:
+        """x (B, *sample_shape) at t = 1 -> the noise that leads there under the source condition."""
+        return self.inward(sampler).invert(x, self.source_condition(sampler, indices))
 
-    def reconstructed(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The originals' noise, and x at t = 1 when nothing is changed: (B, *sample_shape) both."""
+    def reconstructed(self, sampler: Sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The noise of the originals, and x at t = 1 if nothing is changed: (B, *sample_shape) both."""
         noise = self.to_noise(sampler, self.originals(indices)[0].to(sampler.device), indices)
         condition = self.source_condition(sampler, indices)
-        return noise, self.on_the_way_in(sampler).integrate(noise, condition, indices)
+        return noise, self.inward(sampler).integrate(noise, condition, indices)
 
-    def on_the_way_in(self, sampler):
+    def inward(self, sampler: Sampler) -> Sampler:
+        """The sampler of the way to the noise."""
         return sampler if self.guided else sampler.unguided()
 
+    def units(self, indices: Sequence[int]) -> list[int]:
+        """The image that each sample starts from: results of one image are not independent."""
+        return [index % len(self.data) for index in indices]
+
     def label_meaning(self, model: FlowModel) -> LabelMeaning | None:
-        """Of a direction between classes: labels are the data's."""
+        """With a direction between classes, labels are classes of the data."""
         if not isinstance(self.direction, BetweenClasses):
             return None
         classes = self.direction.targets(self.data.labels.unique()).unique().tolist()
-        return LabelMeaning(classes, self.data.num_classes, class_names(self.data))
+        return LabelMeaning(classes, self.data.num_classes, tuple(self.data.class_names))
 
     def targets(self, condition: Condition, labels: Tensor) -> Tensor | None:
-        """The classes (B,) that images of these labels are to be of; None if nothing says."""
-        of_direction = None if self.direction is None else self.direction.targets(labels)
+        """The classes (B,) that images with these labels should become. None: nothing says."""
+        of_direction = None if self.chosen_direction is None else self.chosen_direction.targets(labels)
         return condition.labels if of_direction is None else of_direction
 
-    def in_classes_of_data(self, sampler, targets: Tensor | None) -> Tensor | None:
-        """The targets if they can be compared with the data's labels, else None."""
-        if self.label_meaning(sampler.model):
-            return targets
-        conditioner, pairs = sampler.conditioner, zip(class_names(self.data), class_names(sampler.model))
-        of_classes = (
-            not isinstance(conditioner, Labelled) or conditioner.label_meaning(sampler.model).classes is not None
-        )
-        return targets if of_classes and all(ours == theirs for ours, theirs in pairs) else None
+    def changing(self, sampler: Sampler, labels: Tensor, targets: Tensor | None) -> Tensor:
+        """(B,) bool: which images should change class. All of them if their labels cannot be compared with targets."""
+        if targets is not None and not self.label_meaning(sampler.model):
+            names = zip(self.data.class_names, sampler.model.class_names)
+            are_classes = sampler.conditioner.label_meaning(sampler.model).classes is not None
+            if not are_classes or any(ours != theirs for ours, theirs in names):
+                targets = None
+        return to_change(labels, targets)
 
     def scores(
-        self, sampler, samples, classes: Tensor | None, classify: Callable[[Tensor], Tensor] | None
-    ) -> dict[str, PerSample]:
-        """Beside each other, since little change is no merit where the target isn't reached, and the other way round.
+        self, sampler: Sampler, samples: Samples, classes: Tensor | None, classify: Classify | None
+    ) -> dict[str, float | PerSample]:
+        """Three scores to read together: little change is no merit if the target is missed, and vice versa.
 
-        reconstruction_rmse: of the round trip of the first originals, 256 at most, under the source condition with
-        nothing changed: the error of the inversion. change_rmse: of results to originals, as pixels. Both in [-1, 1].
-        target_share: of the images that are to change class (of all, if none is), those that the feature network takes
-        for one of the target class; where targets and network tell.
+        reconstruction_rmse: of the round trip of the first 256 originals, under the source condition with nothing
+        changed: the error of the inversion. change_rmse: from originals to results, as pixels. Both in [-1, 1].
+        target_share: the fraction of the images that should change class (of all, if none should) that the feature
+        network takes for the target class; only if both are known.
         """
         sampler.model.to(sampler.device)
-        squares = []
-        for batch in batches(range(min(RECONSTRUCTED, len(samples), len(self.data)))):
-            _, back = self.reconstructed(sampler, batch)
-            difference = back - self.originals(batch)[0].to(back)
-            squares.append(difference.double().square().flatten(1).mean(1).cpu())
-        scores = {"reconstruction_rmse": PerSample(torch.cat(squares), root_mean)}
-        sampler.take_cost()
-
-        changes, count, labels = [], 0, []
-        for block in samples.blocks():
-            indices = range(count, min(count + len(block), len(samples)))
-            images, own = self.originals(indices)
-            results = torch.from_numpy(block[: len(indices)]).permute(0, 3, 1, 2).double()
-            difference = (results - sampler.model.decode(images).double()) / 127.5
-            changes.append(difference.square().flatten(1).mean(1))
-            count += len(indices)
-            labels.append(own)
-        scores["change_rmse"] = PerSample(torch.cat(changes), root_mean)
-        if classes is not None and (reached := self.reached(sampler, torch.cat(labels), classes)) is not None:
+        scores: dict[str, float | PerSample] = {
+            "reconstruction_rmse": PerSample(self.reconstruction_errors(sampler, len(samples)), root_mean)
+        }
+        changes, labels = self.changes(sampler, samples)
+        scores["change_rmse"] = PerSample(changes, root_mean)
+        if classes is not None and (reached := self.reached(sampler, labels, classes)) is not None:
             scores["target_share"] = reached
         return scores
 
-    def reached(self, sampler, labels: Tensor, classes: Tensor) -> PerSample | None:
-        """The share of results, of these classes (N,), that are what the originals, of these labels, were to become."""
+    def reconstruction_errors(self, sampler: Sampler, count: int) -> Tensor:
+        """(N,) float64: the mean square error of the round trip of each of the first originals, N <= count."""
+        squares = []
+        for batch in batches(range(min(MAX_RECONSTRUCTED, count, len(self.data)))):
+            _, back = self.reconstructed(sampler, batch)
+            difference = back - self.originals(batch)[0].to(back)
+            squares.append(difference.double().square().flatten(1).mean(1).cpu())
+        sampler.take_cost()  # it is no sample's
+        return torch.cat(squares)
+
+    def changes(self, sampler: Sampler, samples: Samples) -> tuple[Tensor, Tensor]:
+        """(N,) float64: the mean square change of each result; and the labels (N,) of the originals."""
+        squares, labels = [], []
+        for indices, block in blocks_of(samples):
+            images, own = self.originals(indices)
+            results = block.permute(0, 3, 1, 2).double()
+            difference = (results - sampler.model.decode(images).double()) / 127.5
+            squares.append(difference.square().flatten(1).mean(1))
+            labels.append(own)
+        return torch.cat(squares), torch.cat(labels)
+
+    def reached(self, sampler: Sampler, labels: Tensor, classes: Tensor) -> PerSample | None:
+        """The fraction of results that have become what they should. labels, classes (N,): of originals and results."""
         targets = self.targets(sampler.condition(range(len(labels))).to("cpu"), labels)
         if targets is None or is_null(sampler.model, targets).any():
             return None
-        changing = to_change(labels, self.in_classes_of_data(sampler, targets))
+        changing = self.changing(sampler, labels, targets)
         return PerSample((classes == targets).double().masked_fill(~changing, math.nan))
 
-    def sheet(self, sampler, images: Tensor) -> Sheet:
+    def sheet(self, sampler: Sampler, images: Tensor) -> Sheet:
+        """The first images that should change: the original, its noise, the round trip, and the result."""
         sampler.model.to(sampler.device)
         indices = range(len(images))
         originals, labels = self.originals(indices)
         targets = self.targets(sampler.condition(indices).to("cpu"), labels)
-        shown = to_change(labels, self.in_classes_of_data(sampler, targets)).nonzero()[:SHOWN, 0].tolist()
+        shown = self.changing(sampler, labels, targets).nonzero()[:SHOWN, 0].tolist()
         noise, back = (sampler.model.decode(x).cpu() for x in self.reconstructed(sampler, shown))
         sampler.take_cost()
         columns = [sampler.model.decode(originals[shown]), noise, back, images[shown]]
-        if hasattr(sampler.conditioner, "captions"):
-            rows = sampler.conditioner.captions(shown)
-        else:
+        if (rows := sampler.conditioner.captions(shown)) is None:
             ends = labels, *(() if targets is None else (targets,))
-            rows = [caption(sampler.model, *(end[i].item() for end in ends)) for i in shown]
+            rows = [caption(sampler.model, *(int(end[i]) for end in ends)) for i in shown]
         names = ("image", "noise", "nothing changed", "edited")
         return Sheet(torch.stack(columns, dim=1), columns=names, rows=rows)
 
 
 def to_change(labels: Tensor, targets: Tensor | None) -> Tensor:
-    """(B,) bool: which images are to change class; all, if none is, or nothing says."""
+    """(B,) bool: which images should change class; all of them, if none should or there are no targets."""
     changing = torch.ones_like(labels, dtype=torch.bool) if targets is None else targets != labels
     return changing if changing.any() else ~changing
 
 
 def is_null(model: FlowModel, labels: Tensor) -> Tensor:
-    """(B,) bool: which labels are that of the null condition."""
+    """(B,) bool: which labels stand for the null condition."""
     return labels == model.num_classes if model.num_classes else torch.zeros_like(labels, dtype=torch.bool)
 
 
 def caption(model: FlowModel, *labels: int) -> str:
-    """What an image was and what it is to be: "2 -> 3", or by the names of the classes."""
-    names = dict(enumerate(class_names(model)))
+    """What an image was and what it should become: "2 -> 3", or the names of the classes."""
+    names = dict(enumerate(model.class_names))
     known = [str(names.get(label, label)) for label in labels if label in range(model.num_classes)]
     return " -> ".join(dict.fromkeys(known))

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,21 +11,26 @@ from torch import Tensor
 from ditexp.task.base import Task
 from ditexp.values import Sheet
 
+if TYPE_CHECKING:
+    from ditexp.sampler import Sampler
+
+STATES_SHOWN = 9
+
 
 @dataclass(frozen=True)
 class Generate(Task):
     """Plain sampling: each sample's own noise, integrated under its own condition."""
 
-    def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, sampler: Sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         condition = sampler.condition(indices)
         return sampler.integrate(sampler.noise(indices), condition, indices), condition.labels
 
-    def trajectory(self, sampler, indices: Sequence[int], columns: int = 9) -> Sheet:
-        """The samples' x on the way from noise to data, decoded: at the points of the grid nearest to equal steps in t.
+    def trajectory(self, sampler: Sampler, indices: Sequence[int]) -> Sheet:
+        """x on its way from noise to data, decoded at the points of the grid that are closest to equal steps in t.
 
-        An adaptive solver, which has steps of its own, stops at equal steps.
+        An adaptive solver chooses its own steps; here it stops at the equal steps.
         """
-        wanted = torch.linspace(sampler.grid[0], 1, columns, dtype=torch.float64).tolist()
+        wanted = torch.linspace(sampler.grid[0], 1, STATES_SHOWN, dtype=torch.float64).tolist()
         x, condition = sampler.noise(indices), sampler.condition(indices)
         states = {sampler.grid[0]: x}
 

@@ -2,95 +2,97 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ditexp.checks import choice, whole
 from ditexp.core import Data
-from ditexp.task.base import Task
-from ditexp.task.mask import Box, Half, ImageMask, RandomPixels
+from ditexp.task.base import Classify, Samples, Task, blocks_of
+from ditexp.task.mask import Mask, mask_of
 from ditexp.task.pixels import check_pixels
 from ditexp.terminal.notices import notice
 from ditexp.values import PerSample, Sheet
 
-KINDS = {"half": ("side", Half), "box": ("box", Box), "random": ("share", RandomPixels)}
+if TYPE_CHECKING:
+    from ditexp.sampler import Sampler
+
 KNOWN = ("renoised", "naive")
-TO_BE_FILLED = (255, 150, 60)  # the colour of what is not given, which no grey image has
+TO_BE_FILLED = (255, 150, 60)  # a colour that no grey image has
 
 
 @dataclass(frozen=True)
 class Inpaint(Task):
-    """Fills what a mask hides of images: sample i begins with image i of the data, which go round.
+    """Fills the masked pixels of images: sample i starts from image i of the data, modulo their number.
 
-    x starts as the sample's own noise x_0, and after every step the known pixels are put where the path to the image
-    has them at that time, (1 - t) x_0 + t image, so that the network sees known and unknown parts of one noise level.
-    At t = 1 that is the image itself.
+    x starts as the sample's own noise x_0. After every step, the known pixels are set to where the path to the image is
+    at that time, (1 - t) x_0 + t image, so that the network sees known and unknown parts at the same noise level. At
+    t = 1 they are the image itself.
 
     mask: half, box, random, or the path of a black and white image, white to be filled; see ditexp/task/mask.py.
-    side, box, share: of half, box and random alone; None for their defaults.
+    side, box, share: the setting of half, box and random; None for the default.
     known: renoised, as above; or naive, which pastes the clean image at every t, for comparison.
-    passes: how often each step is taken. Above 1 this is RePaint's resampling (Lugmayr et al. 2022, arXiv 2201.09865,
-    algorithm 1) with jumps of one step: from t1 back to t0 by fresh noise, see `diffused`, and the step again, so that
-    the filled part adapts to the known. The known pixels take the same fresh noise for their x_0: every pass shows them
-    under another one, and what they tell adds up. The step from t = 0 is taken once, since nothing of x_t1 would be
-    left there; the last is repeated as the others are, where RePaint takes it once.
+    passes: how many times each step is taken. Above 1 this is RePaint's resampling (Lugmayr et al. 2022, arXiv
+    2201.09865, algorithm 1) with jumps of one step: from t1 back to t0 with fresh noise, see `diffused`, and the step
+    again, so that the filled part adapts to the known part. The known pixels get the same fresh noise as their x_0:
+    every pass shows them under different noise, and the information adds up. The step from t = 0 is taken once, because
+    nothing of x_t1 is left there. The last step is repeated like the others, while RePaint takes it once.
     """
 
     data: Data
-    mask: str = "half"
+    mask: str | Mask = "half"
     side: str | None = None
     box: Sequence[int] | None = None
     share: float | None = None
     known: str = "renoised"
     passes: int = 1
 
-    def __post_init__(self):
-        if self.known not in KNOWN:
-            raise ValueError(f"task.known={self.known}: choose from {', '.join(KNOWN)}")
-        if not isinstance(self.passes, int) or isinstance(self.passes, bool) or self.passes < 1:
-            raise ValueError(f"task.passes={self.passes}: give a whole number of at least 1")
-        own, kind = KINDS.get(self.mask, (None, None))
-        if kind and Path(self.mask).is_file():
-            notice(f"task.mask={self.mask} is the kind of mask; for the file of that name give task.mask=./{self.mask}")
-        for mask, (name, _) in KINDS.items():
-            if name != own and getattr(self, name) is not None:
-                raise ValueError(f"task.{name}={getattr(self, name)} acts on task.mask={mask} alone: leave it out")
-        given = {} if own is None or getattr(self, own) is None else {own: getattr(self, own)}
+    def __post_init__(self) -> None:
+        choice("task.known", self.known, KNOWN)
+        whole("task.passes", self.passes, minimum=1)
+        mask, settings = str(self.mask), {"side": self.side, "box": self.box, "share": self.share}
+        mask_with = {"side": "half", "box": "box", "share": "random"}
+        if mask in mask_with.values() and Path(mask).is_file():
+            notice(f"task.mask={mask} is the kind of mask; for the file of that name give task.mask=./{mask}")
+        for name, value in settings.items():
+            if value is not None and mask != mask_with[name]:
+                raise ValueError(f"task.{name}={value} acts on task.mask={mask_with[name]} alone: leave it out")
         # What enters the set's id is the mask itself, with the defaults filled in.
-        object.__setattr__(self, "mask", kind(**given) if kind else ImageMask(str(self.mask)))
-        if own:
-            object.__setattr__(self, own, None)
+        object.__setattr__(self, "mask", mask_of(mask, side=self.side, box=self.box, share=self.share))
+        for name in settings:
+            object.__setattr__(self, name, None)
 
-    def check(self, sampler) -> None:
+    def check(self, sampler: Sampler) -> None:
         name = type(sampler.solver).__name__
         if sampler.solver.adaptive:
             raise ValueError(
-                f"task=inpaint puts known pixels in their place after every step of the batch, but {name} has other "
-                "steps for each sample: choose a solver of fixed steps, such as solver=heun"
+                f"task=inpaint sets the known pixels after every step of the batch, but {name} takes different steps "
+                "for each sample: choose a solver of fixed steps, such as solver=heun"
             )
-        if self.passes > 1 and looks_back(sampler.solver):
+        if self.passes > 1 and sampler.solver.history:
             raise ValueError(
                 f"task.passes={self.passes} goes back after every step, so that {name} has no past to look back on: "
                 "choose a one-step solver, such as solver=heun, or task.passes=1"
             )
         self.originals(sampler, [0])
-        fill = self.mask(sampler, [0])
+        fill = self.fill(sampler, [0])
         if fill.all() or not fill.any():
             raise ValueError(
                 f"the mask of task=inpaint leaves nothing {'known' if fill.all() else 'to be filled'} of "
                 f"{fill.shape[2]} x {fill.shape[3]} pixels: choose another"
             )
 
-    def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, sampler: Sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         condition, noise = sampler.condition(indices), sampler.noise(indices)
-        images, fill = self.originals(sampler, indices), self.mask(sampler, indices)
+        images, fill = self.originals(sampler, indices), self.fill(sampler, indices)
         numbers = itertools.count()
 
         def project(x: Tensor, t: float) -> Tensor:
-            known = images if self.known == "naive" else (1 - t) * noise + t * images  # of the noise of this pass
+            known = images if self.known == "naive" else (1 - t) * noise + t * images  # with the noise of this pass
             return torch.where(fill, x, known)
 
         x = project(noise, sampler.grid[0])
@@ -100,75 +102,65 @@ class Inpaint(Task):
             for again in range(self.passes if t0 else 1):
                 number = next(numbers)
                 if again:
-                    noise = sampler.more_noise(indices, number)
+                    noise = sampler.extra_noise(indices, number)
                     x = project(diffused(x, t1, t0, noise), t0)
                 x = sampler.integrate(x, condition, indices, grid=[t0, t1], project=project, first_step=number)
         return x, condition.labels
 
     def units(self, indices: Sequence[int]) -> list[int]:
-        """Completions of one image are not independent."""
+        """The image that each sample starts from: completions of one image are not independent."""
         return [index % len(self.data) for index in indices]
 
-    def originals(self, sampler, indices: Sequence[int]) -> Tensor:
-        """The images (B, C, H, W) in [-1, 1]. Raises ValueError if they are not of the model's shape."""
+    def fill(self, sampler: Sampler, indices: Sequence[int]) -> Tensor:
+        """(B or 1, 1, H, W) bool: which pixels are to be filled."""
+        assert not isinstance(self.mask, str), "__post_init__ has replaced it"
+        return self.mask(sampler, indices)
+
+    def originals(self, sampler: Sampler, indices: Sequence[int]) -> Tensor:
+        """The images (B, C, H, W) in [-1, 1]. Raises ValueError if the model has another shape."""
         with sampler.preparation():
             images = torch.stack([self.data[index % len(self.data)][0] for index in indices])
         check_pixels(images.shape[1:], sampler.model, task="inpaint")
         return images.to(sampler.device)
 
-    def scores(
-        self, sampler, samples, classes: Tensor | None, classify: Callable | None
-    ) -> dict[str, float | PerSample]:
-        """known_error: the largest difference of a known pixel, in grey levels, between a sample and its image.
-
-        agreement: the share of samples that are taken for the same class as their image; where there is a classifier.
-        """
-        worst, alike, start, count = 0, [], 0, len(samples)
-        for block in samples.blocks():
-            indices = range(start, min(start + len(block), count))  # the last block may hold more
-            originals = self.pixels(sampler, indices)
-            completed = torch.tensor(block[: len(indices)]).permute(0, 3, 1, 2)
-            difference = (completed.int() - originals.int()).abs()
-            worst = max(worst, int(difference.masked_fill(self.mask(sampler, indices).cpu(), 0).max()))
-            if classify:
-                alike.append(classify(originals) == classify(completed))
-            start = indices.stop
-        return {"known_error": float(worst)} | ({"agreement": PerSample(torch.cat(alike).double())} if classify else {})
-
-    def pixels(self, sampler, indices: Sequence[int]) -> Tensor:
-        """The images (B, C, H, W) uint8, as the model would decode them."""
+    def pixels(self, sampler: Sampler, indices: Sequence[int]) -> Tensor:
+        """The images (B, C, H, W) uint8, as the model decodes them."""
         return sampler.model.decode(self.originals(sampler, indices)).cpu()
 
-    def sheet(self, sampler, images: Tensor) -> Sheet:
-        """Up to ten images, below each other the original, what is given of it, and how it was completed."""
+    def scores(
+        self, sampler: Sampler, samples: Samples, classes: Tensor | None, classify: Classify | None
+    ) -> dict[str, float | PerSample]:
+        """known_error: the largest difference of a known pixel between a sample and its image, in grey levels.
+
+        agreement: the fraction of samples that are classified as their image is; only with a classifier.
+        """
+        worst, alike = 0, []
+        for indices, block in blocks_of(samples):
+            originals, completed = self.pixels(sampler, indices), block.permute(0, 3, 1, 2)
+            difference = (completed.int() - originals.int()).abs()
+            worst = max(worst, int(difference.masked_fill(self.fill(sampler, indices).cpu(), 0).max()))
+            if classify:
+                alike.append(classify(originals) == classify(completed))
+        scores: dict[str, float | PerSample] = {"known_error": float(worst)}
+        return scores | ({"agreement": PerSample(torch.cat(alike).double())} if classify else {})
+
+    def sheet(self, sampler: Sampler, images: Tensor) -> Sheet:
+        """Up to ten images: the original, what is given of it and the result, in rows below each other."""
         indices = range(min(len(images), max(1, min(10, 1280 // images.shape[3]))))
         originals, completed = (
             pixels.expand(-1, 3, -1, -1) for pixels in (self.pixels(sampler, indices), images[: len(indices)])
         )
         colour = torch.tensor(TO_BE_FILLED, dtype=torch.uint8).view(3, 1, 1)
-        given = torch.where(self.mask(sampler, indices).cpu(), colour, originals)
+        given = torch.where(self.fill(sampler, indices).cpu(), colour, originals)
         return Sheet(torch.stack([originals, given, completed]), rows=("original", "given", "completed"))
 
 
 def diffused(x: Tensor, t1: float, t0: float, noise: Tensor) -> Tensor:
-    """x at t1 taken back to t0 < t1: what the path has at t0, given x at t1. noise: standard normal, independent of x.
+    """x at t1 taken back to t0 < t1, distributed as the path is at t0. noise: standard normal, independent of x.
 
-    At t1 there is x = t1 data + (1 - t1) z with z standard normal. a x + b noise has t0 data in it for a = t0 / t1,
-    and noise of variance a^2 (1 - t1)^2 + b^2, which is the path's (1 - t0)^2 for b^2 = (1 - t0)^2 - a^2 (1 - t1)^2.
-    That is positive, since (1 - t) / t falls with t; at t1 = 1 it is (1 - t0)^2.
+    At t1, x = t1 data + (1 - t1) z with z standard normal. Then a x + b noise contains t0 data for a = t0 / t1, and
+    noise of variance a^2 (1 - t1)^2 + b^2, which is the path's (1 - t0)^2 for b^2 = (1 - t0)^2 - a^2 (1 - t1)^2. This
+    is positive, since (1 - t) / t falls with t; at t1 = 1 it is (1 - t0)^2.
     """
     a = t0 / t1
     return a * x + math.sqrt((1 - t0) ** 2 - (a * (1 - t1)) ** 2) * noise
-
-
-def looks_back(solver) -> bool:
-    """Whether a step depends on those before it: seen on dx/dt = e^t, in one integration and step by step."""
-    grid, start = [step / 8 for step in range(9)], torch.zeros(1, 1, dtype=torch.float64)
-
-    def integrate(x: Tensor, grid: Sequence[float]) -> Tensor:
-        return solver.integrate(lambda x, t, rows=None: t[:, None].exp(), x, grid, None, lambda step: 0 * start).x
-
-    x = start
-    for step in itertools.pairwise(grid):
-        x = integrate(x, step)
-    return not torch.equal(x, integrate(start, grid))

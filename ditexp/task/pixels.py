@@ -1,4 +1,4 @@
-"""What tasks share that begin with images."""
+"""What the tasks that start from images share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ditexp.core import FlowModel
 
 
 def check_pixels(shape: Sequence[int], model: FlowModel, *, task: str) -> None:
-    """Raise ValueError if images of this shape, (C, H, W), are no samples of the model's."""
+    """Raise ValueError unless images of this shape, (C, H, W), are samples of the model."""
     height, width, channels = model.image_shape
     if tuple(model.sample_shape) != (channels, height, width):
         raise ValueError(
-            f"task={task} begins with pixels, but this model's samples are latents of {by(model.sample_shape)}, of "
+            f"task={task} starts from pixels, but this model's samples are latents of {by(model.sample_shape)} for "
             f"images of {channels} x {height} x {width}: choose a model of pixels"
         )
     if tuple(shape) != tuple(model.sample_shape):

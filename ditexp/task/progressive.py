@@ -5,103 +5,112 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ditexp.core import ResizableModel
 from ditexp.task.base import Task
 from ditexp.values import Condition, Sheet
 
-SHOWN = 10  # samples in the picture: one of each digit
+if TYPE_CHECKING:
+    from ditexp.sampler import Sampler
+
+SHOWN = 10  # samples in the sheet: one of each digit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progressive(Task):
     """A sample of low resolution, enlarged, re-noised to t = s and integrated on from there; any number of times.
 
-    The first stage integrates [0, 1] at the smallest size. Each later one takes x at t = 1 of the one before, in the
-    model's own space, makes of it x_s = (1 - s) noise + s enlarged(x), and integrates [s, 1] at its own size (SDEdit's
-    way to begin with an image: Meng et al. 2022, arXiv 2108.01073). Enlarged: bicubic, each pixel at its centre.
+    The first stage integrates [0, 1] at the smallest size. Each later stage takes x at t = 1 of the stage before, in
+    the model's own space, and integrates x_s = (1 - s) noise + s enlarged(x) over [s, 1] at its own size, as SDEdit
+    starts from an image (Meng et al. 2022, arXiv 2108.01073). Enlarged: bicubic, each pixel at its centre.
 
-    sizes: sides in pixels of the stages before the last, which has the model's own size; with none, this is
-    task=generate. restart: s of the later stages, in (0, 1): one for all, or a list of one each.
+    sizes: sides in pixels of all stages but the last, which has the model's own size; empty: the same as task=generate.
+    restart: s of the later stages, in (0, 1): one number for all, or a list with one for each.
 
     Every stage takes the points of the schedule's grid from its start on, so that N uniform steps come to about
-    N (1 + sum of 1 - s), all of one length. An adaptive solver has [s, 1]. An SDE's steps are numbered through all
-    stages, so that each has noise of its own.
+    N (1 + sum of 1 - s), all of the same length. An adaptive solver integrates [s, 1]. The steps of an SDE are numbered
+    through all stages, so that each has noise of its own.
 
-    The last stage has the sample's own noise, so that it resembles the one drawn directly: the more, the smaller s.
-    The stages before have other noise: x_s is on the path only if noise and x are independent.
+    The last stage has the sample's own noise, so that it resembles the sample drawn directly: the more, the smaller s.
+    The stages before it have other noise: x_s is on the path only if noise and x are independent.
     """
 
     sizes: Sequence[int]
     restart: float | Sequence[float]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.sizes, Sequence) or not all(type(side) is int and side > 0 for side in self.sizes):
             raise ValueError(f"task.sizes={self.sizes}: give a list of sides in whole pixels, such as [4]")
         if any(side >= larger for side, larger in pairwise(self.sizes)):
             raise ValueError(f"task.sizes={self.sizes}: give sides that increase from stage to stage")
-        restart = self.restart if isinstance(self.restart, Sequence) else [self.restart]
-        if not all(type(s) in (int, float) and 0 < s < 1 for s in restart):
+        given = self.restart if isinstance(self.restart, Sequence) else [self.restart]
+        if not all(type(s) in (int, float) and 0 < s < 1 for s in given):
             raise ValueError(f"task.restart={self.restart}: give a time between 0 and 1, or a list of them")
-        if restart is not self.restart:
-            restart = restart * len(self.sizes)
-        if len(restart) != len(self.sizes):
+        if len(self.restarts) != len(self.sizes):
             raise ValueError(
-                f"task.restart={self.restart}: task.sizes={self.sizes} take {len(self.sizes)} of them, or one for all"
+                f"task.restart={self.restart}: give {len(self.sizes)} times for task.sizes={self.sizes}, or one for all"
             )
         object.__setattr__(self, "sizes", tuple(self.sizes))
-        object.__setattr__(self, "restart", tuple(restart))
+        object.__setattr__(self, "restart", tuple(self.restarts))
 
-    def check(self, sampler) -> None:
+    @property
+    def restarts(self) -> Sequence[float]:
+        """s of each stage after the first."""
+        return self.restart if isinstance(self.restart, Sequence) else [self.restart] * len(self.sizes)
+
+    def check(self, sampler: Sampler) -> None:
         full = min(sampler.model.sample_shape[1:])
-        for model in (sampler.model, getattr(sampler.guidance, "weak", sampler.model)):
-            multiple = getattr(model, "size_multiple", None)
-            if multiple is None:
+        weak = sampler.guidance.weak
+        for model in [sampler.model] if weak is None else [sampler.model, weak]:
+            if not isinstance(model, ResizableModel):
                 raise ValueError(
                     f"task=progressive needs a model of several sizes, but {type(model).__name__} is of {full} pixels "
                     "alone: choose a DiT, such as model=digits_sizes"
                 )
-            if any(side % multiple or side >= full for side in self.sizes):
+            if any(side % model.size_multiple or side >= full for side in self.sizes):
                 raise ValueError(
-                    f"task.sizes={list(self.sizes)}: give multiples of {multiple} below this model's {full} pixels"
+                    f"task.sizes={list(self.sizes)}: give multiples of {model.size_multiple} below this model's {full} "
+                    "pixels"
                 )
-        if any(s < sampler.grid[0] for s in self.restart):
+        if any(s < sampler.grid[0] for s in self.restarts):
             raise ValueError(
-                f"task.restart={list(self.restart)}: guidance holds samples still up to t = {sampler.grid[0]:g}; "
+                f"task.restart={list(self.restarts)}: guidance holds samples still until t = {sampler.grid[0]:g}; "
                 "restart no earlier"
             )
 
-    def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, sampler: Sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         condition = sampler.condition(indices)
         *_, (_, x) = self.stages(sampler, condition, indices)
         return x, condition.labels
 
-    def stages(self, sampler, condition: Condition, indices: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """x of each stage where it begins, and at t = 1: (B, C, side, side) both."""
+    def stages(self, sampler: Sampler, condition: Condition, indices: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """x at the start of each stage, and at t = 1: (B, C, side, side) both."""
         channels = sampler.model.sample_shape[0]
-        others = (sampler.more_noise(indices, i, (channels, side, side)) for i, side in enumerate(self.sizes))
+        others = (sampler.extra_noise(indices, i, (channels, side, side)) for i, side in enumerate(self.sizes))
         start, *noises = *others, sampler.noise(indices)
         end = sampler.integrate(start, condition, indices)
         yield start, end
         done = len(sampler.grid) - 1
-        for noise, s in zip(noises, self.restart):
+        for noise, s in zip(noises, self.restarts):
             start = (1 - s) * noise + s * F.interpolate(end, noise.shape[2:], mode="bicubic")
             grid = sampler.since(s)
             end = sampler.integrate(start, condition, indices, grid=grid, first_step=done)
             yield start, end
             done += len(grid) - 1
 
-    def sheet(self, sampler, images: Tensor) -> Sheet:
-        """Of each sample: every stage, and what it makes of the one before; the result; the sample drawn directly."""
+    def sheet(self, sampler: Sampler, images: Tensor) -> Sheet:
+        """Each sample's stages, start and end of each; the result; and the sample drawn directly."""
         images = images[:SHOWN]
         indices = range(len(images))
         sampler.load(len(images))
         condition = sampler.condition(indices)
         states, columns = [], []
-        for (start, end), t in zip(self.stages(sampler, condition, indices), (0, *self.restart)):
+        for (start, end), t in zip(self.stages(sampler, condition, indices), (0, *self.restarts)):
             states += [start, end]
             columns += [f"t = {t:g}", "{} x {}".format(*end.shape[2:])]
         states[-1] = sampler.integrate(sampler.noise(indices), condition, indices)

@@ -1,4 +1,4 @@
-"""Where results are shown besides our own files: nowhere (`null`) or Weights & Biases (`wandb`)."""
+"""Where results are shown in addition to files: nowhere (`null`) or on Weights & Biases (`wandb`)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ditexp.report.table import Table
+from ditexp.report.tables.table import Table
+from ditexp.result import Result
 
 
 class Tracker(Protocol):
-    """Shows results that are on disk already, so that it may lose nothing and must never raise."""
+    """Shows results, which are already on disk. Its methods must not raise, apart from `check`."""
 
     def check(self) -> None:
-        """Before any work: say where results will be shown. Raises ValueError for settings that can't be used."""
+        """Called before any work: print where results will be shown. Raises ValueError for settings that are wrong."""
         ...
 
-    def log_cell(self, result: dict) -> None:
-        """Show the result of one cell, done or failed."""
+    def log_cell(self, result: Result) -> None:
+        """Show the result of a cell, done or failed."""
         ...
 
-    def log_report(self, study: str, results: Sequence[dict], table: Table, paths: Mapping[str, Path | None]) -> None:
-        """Show the table and the pictures of a sweep (`ditexp.report.Report`)."""
+    def log_report(self, study: str, results: Sequence[Result], table: Table, paths: Mapping[str, Path | None]) -> None:
+        """Show the report of a sweep. table, paths: see `ditexp.report.writing.Report`."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Called after the last report."""
+        ...

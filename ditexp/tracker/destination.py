@@ -1,22 +1,28 @@
-"""Where W&B's runs go: what the tracker's settings, W&B's environment variables and its settings files say together.
+"""Where W&B's runs go, by the tracker's settings, then W&B's environment variables, then W&B's settings files.
 
-The tracker's settings come first, then variables, then files, as docs/wandb.md lists them.
+docs/wandb.md lists them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 
 from ditexp.files.content import digest
 from ditexp.terminal.notices import in_line
 from ditexp.tracker import service
 
-# Variables that name one run, where ditexp makes many, and the settings that wandb reads from them and its files.
+if TYPE_CHECKING:
+    import wandb
+
+Mode = Literal["online", "offline", "disabled"]
+
+# Variables that are meant for one run, but ditexp makes many; and the settings that wandb reads from them.
 OF_ONE_RUN = {
     "WANDB_RUN_ID": "run_id",
     "WANDB_NAME": "run_name",
@@ -27,18 +33,22 @@ OF_ONE_RUN = {
     "WANDB_SWEEP_ID": "sweep_id",
     "WANDB_SWEEP_PARAM_PATH": "sweep_param_path",
 }
-VARIABLES = {"run_tags": "WANDB_TAGS", "run_notes": "WANDB_NOTES", "root_dir": "WANDB_DIR"}  # others: by their setting
+VARIABLES = {
+    "run_tags": "WANDB_TAGS",
+    "run_notes": "WANDB_NOTES",
+    "root_dir": "WANDB_DIR",
+}  # others have the name of their setting
 
 
 @dataclass(frozen=True)
 class Destination:
-    """mode: online, offline or disabled. server: the address by which a server is remembered. page: that of its pages.
+    """server: the URL that identifies a server. page: the URL of its web pages.
 
-    entity: "" for the account's default one. account: a digest of the credentials, "" if there are none. folder: where
-    wandb writes its files. group, tags: given for all runs. problem: why nothing can be online, "" if that is chosen.
+    problem: why runs cannot be online; empty if they can, or need not be. entity: empty for the account's default.
+    account: a digest of the credentials, empty without any. folder: for wandb's files. group, tags: of all runs.
     """
 
-    mode: str
+    mode: Mode
     problem: str
     server: str
     page: str
@@ -50,38 +60,41 @@ class Destination:
     tags: tuple[str, ...]
 
     def place(self, entity: str) -> dict[str, str]:
+        """What identifies the project on its server."""
         return {"server": self.server, "entity": entity, "project": self.project}
 
     def url(self, entity: str) -> str:
+        """The web page of the project."""
         return f"{self.page}/{quote(entity)}/{quote(self.project)}"
 
 
 def find(*, project: str | None, entity: str | None, mode: str, folder: Path) -> Destination:
-    """Ask nobody and nothing on the network. Raises ValueError for values that W&B takes in no run."""
-    import wandb
+    """Find the destination without using the network. Raises ValueError for values that W&B does not accept."""
+    import wandb.util
 
-    # WANDB_DISABLED is read by other libraries, and by wandb itself no longer.
+    # Other libraries read WANDB_DISABLED; wandb itself no longer does.
     given = {"mode": mode} if mode != "auto" else {"mode": "disabled"} if is_set("WANDB_DISABLED") else {}
     given |= {name: value for name, value in {"project": project, "entity": entity}.items() if value}
     try:
         with reading_settings():
             settings = wandb.setup(service.settings_of_process(**given)).settings
-    except (ValueError, wandb.UsageError) as error:
-        service.stop_service()  # half of its settings are read
+    except (ValueError, wandb.errors.UsageError) as error:
+        service.stop_service()  # it has read only some of its settings
         raise ValueError(in_one_line(error)) from None
     for name in OF_ONE_RUN.values():  # of a settings file
         setattr(settings, name, None)
     if wrong := sorted({*"/\\#?%:"} & {*(settings.entity or "")}):
         raise ValueError(
-            f"W&B: an entity's name has no {' '.join(wrong)}, got '{settings.entity}'; correct tracker.entity or "
-            "WANDB_ENTITY"
+            f"W&B: an entity's name cannot contain {' '.join(wrong)}, got '{settings.entity}'; correct tracker.entity "
+            "or WANDB_ENTITY"
         )
-    mode = {"dryrun": "offline", "offline": "offline", "disabled": "disabled"}.get(settings.mode, "online")
-    problem = login_problem(settings) if mode == "online" else ""
+    modes: dict[str, Mode] = {"dryrun": "offline", "offline": "offline", "disabled": "disabled"}
+    settled = modes.get(settings.mode, "online")
+    problem = login_problem(settings) if settled == "online" else ""
     server = without_user(wandb.util.api_to_app_url(settings.base_url))
     credentials = settings.api_key or settings.identity_token_file
     return Destination(
-        mode="offline" if problem else mode,
+        mode="offline" if problem else settled,
         problem=problem,
         server=server,
         page=without_user(settings.app_url),
@@ -95,8 +108,8 @@ def find(*, project: str | None, entity: str | None, mode: str, folder: Path) ->
 
 
 @contextmanager
-def reading_settings() -> Iterator[None]:
-    """Without variables that name one run or are empty, and without a line of wandb's on each settings file."""
+def reading_settings() -> Generator[None]:
+    """Hide variables that are empty or meant for one run, and the line that wandb prints for each settings file."""
     ours = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
     for name, value in ours.items():
         if name in OF_ONE_RUN or not value:
@@ -113,8 +126,8 @@ def is_set(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("1", "t", "true", "y", "yes", "on")
 
 
-def login_problem(settings) -> str:
-    """Why wandb has no credentials for its server, or ""."""
+def login_problem(settings: wandb.Settings) -> str:
+    """Why wandb has no credentials for its server; empty if it has."""
     import wandb
 
     try:
@@ -125,13 +138,13 @@ def login_problem(settings) -> str:
 
 
 def without_user(url: str) -> str:
-    """A server's address in one spelling, without a name and password."""
+    """A server's URL in lower case, without user name, password and final slash."""
     parts = urlsplit(url.rstrip("/"))
     return parts._replace(netloc=parts.netloc.rpartition("@")[2].lower()).geturl()
 
 
 def in_one_line(error: Exception) -> str:
-    """What wandb says of a value that it doesn't take."""
+    """Wandb's message about a value that it does not accept."""
     import pydantic
 
     if isinstance(error, pydantic.ValidationError) and (first := error.errors()[0])["loc"]:

@@ -1,16 +1,22 @@
-"""No tracker: our own files are enough."""
+"""No tracker: results are in files only."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ditexp.report.tables.table import Table
+from ditexp.result import Result
 
 
 class NullTracker:
     def check(self) -> None:
         pass
 
-    def log_cell(self, result: dict) -> None:
+    def log_cell(self, result: Result) -> None:
         pass
 
-    def log_report(self, study, results, table, paths) -> None:
+    def log_report(self, study: str, results: Sequence[Result], table: Table, paths: Mapping[str, Path | None]) -> None:
         pass
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""W&B's service and server, which may be unreachable, die or hang: nothing of it reaches the caller.
+"""Calls W&B's service and server, which may be unreachable, die or hang, without an error for the caller.
 
-wandb tries for hours by itself. Here each step has a limit, and the first that fails ends what is online: what comes
-after is written offline, in files that `wandb sync` uploads. What W&B refuses of one run is that run's alone.
+Wandb itself retries for hours. Here each step has a time limit. If the server fails, all later runs are written
+offline, to files that `wandb sync` uploads. If W&B refuses one run, others are not affected.
 """
 
 from __future__ import annotations
@@ -15,24 +15,28 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import wandb
 
 log = logging.getLogger(__name__)
 
-# Seconds: to begin a run, for a request beside it, and to upload what a finished run has left.
+# Seconds: to begin a run, for other requests, and to upload the rest of a run that is finished.
 INIT_TIMEOUT, REQUEST_TIMEOUT, FINISH_TIMEOUT = 20, 5, 30
-TIME_LIMIT = INIT_TIMEOUT + FINISH_TIMEOUT + 20  # of everything together
+TIME_LIMIT = INIT_TIMEOUT + FINISH_TIMEOUT + 20  # for all of a run
 KILL_TIMEOUT = 5
 WANDB_THREADS = ("NetStatThr", "ChkStopThr", "IntMsgThr")
 
-# What is left to try, for the whole process: each failure takes one away. A second offline attempt is worth
-# making, since a new wandb service succeeds where the old one was killed.
+# The attempts that remain for this process; each failure removes the first. Offline is tried twice, because a new wandb
+# service may succeed after the old one was killed.
 _attempts = ["online", "offline", "offline"]
 
-# Runs that W&B refused one after another. After this many it is taken to refuse all.
+# Runs that W&B refused in a row. After MAX_REFUSALS, no more are sent to it.
 _refused: list[str] = []
-REFUSALS = 5
+MAX_REFUSALS = 5
 
-# How wandb's service logs what it has given up to upload.
+# How messages in the log of wandb's service begin when it has given up an upload.
 GIVEN_UP = (
     "filestream: fatal error",
     "file transfer: upload",
@@ -42,77 +46,82 @@ GIVEN_UP = (
 
 
 class Stuck(Exception):
-    """W&B keeps the thread that it was called from for ever."""
+    """W&B does not return, even after its service was killed."""
 
 
 class Refused(Exception):
-    """W&B doesn't take this run, or a part of it; others may be welcome."""
+    """W&B does not accept this run, or a part of it; it may accept others."""
 
 
 @functools.cache
 def silence_threads() -> None:
-    """Keep the tracebacks of wandb's own threads from the terminal: they ask a service that we have stopped."""
-    tell = threading.excepthook
+    """Hide the tracebacks of wandb's own threads, which fail once the service has stopped."""
+    original = threading.excepthook
 
-    def hook(arguments) -> None:
+    def hook(arguments: threading.ExceptHookArgs) -> None:
         if arguments.thread is None or arguments.thread.name not in WANDB_THREADS:
-            tell(arguments)
+            original(arguments)
 
     threading.excepthook = hook
 
 
 def works() -> bool:
+    """Whether anything can still be written, online or offline."""
     return bool(_attempts)
 
 
 def survive(write: Callable[[bool], None], name: str) -> None:
-    """Call write(is_online) the best way that still works; the first failure of the process costs one warning.
+    """Call write(is_online), online or offline, whichever still works; warns only once per process.
 
-    name: the run's, for the warning that it costs if it alone is refused.
+    name: of the run, for a warning if W&B refuses this run.
     """
     silence_threads()
     while _attempts:
         is_online = _attempts[0] == "online"
         try:
             in_time(lambda: write(is_online), TIME_LIMIT)  # noqa: B023
-            return _refused.clear()
+            _refused.clear()
+            return
         except Refused as error:
-            return keep(write, name, error, is_online=is_online)
+            write_refused(write, name, error, is_online=is_online)
+            return
         except Exception as error:
             if len(_attempts) == 3:
-                log.warning("W&B: going on offline or without it, no result is lost: %s", reason_of(error))
+                log.warning("W&B: continuing offline or without it, no result is lost: %s", summary_of(error))
             if isinstance(error, Stuck):
-                _attempts.clear()  # it may hold its locks: never touch it again
+                _attempts.clear()  # it may hold locks, so it is never called again
             else:
                 _attempts.pop(0)
                 stop_service()
 
 
-def keep(write: Callable[[bool], None], name: str, reason: Refused, *, is_online: bool) -> None:
-    """Write a run that W&B refuses offline, and say so; too many one after another end what is online."""
+def write_refused(write: Callable[[bool], None], name: str, reason: Refused, *, is_online: bool) -> None:
+    """Write a refused run offline, with a warning. After too many in a row, all later runs are written offline."""
     if not is_online:
-        return log.warning("W&B: %s was not written offline: %s", name, reason_of(reason))
-    log.warning("W&B: %s stays offline, and the same command tries it again: %s", name, reason_of(reason))
-    stop_service()  # to it the run has begun, and cannot begin again
+        log.warning("W&B: %s was not written offline: %s", name, summary_of(reason))
+        return
+    log.warning("W&B: %s stays offline, and the same command tries it again: %s", name, summary_of(reason))
+    stop_service()  # the run has begun there, and cannot begin again
     try:
         in_time(lambda: write(False), TIME_LIMIT)
     except Exception as error:
-        log.warning("W&B: %s was not written offline either: %s", name, reason_of(error))
+        log.warning("W&B: %s was not written offline either: %s", name, summary_of(error))
     _refused.append(name)
-    if len(_refused) >= REFUSALS:
+    if len(_refused) >= MAX_REFUSALS:
         _attempts.pop(0)
-        log.warning("W&B: going on offline, %d runs were refused one after another", len(_refused))
+        log.warning("W&B: continuing offline, since %d runs in a row were refused", len(_refused))
 
 
-def reason_of(error: Exception) -> str:
+def summary_of(error: Exception) -> str:
+    """The error's message in one short line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def in_time(function: Callable[[], None], limit: float) -> None:
-    """Run what may hang, and kill W&B's service if it does, which ends the wait for it.
+    """Call a function that may hang; after `limit` seconds, kill W&B's service, which usually makes it return.
 
-    Raises what the function raises; TimeoutError after `limit` seconds; Stuck if it doesn't end even then: wandb 0.31
-    deadlocks on a lock of its own when its service dies while it starts.
+    Raises the function's errors, TimeoutError after the limit, or Stuck if it does not return even then: wandb 0.31
+    deadlocks if its service dies during start-up.
     """
     errors: list[BaseException] = []
 
@@ -141,25 +150,32 @@ def service_processes() -> list[int]:
 
 
 def stop_service() -> None:
+    """Stop wandb's service, if it runs."""
+
     def teardown() -> None:
         import wandb
 
-        wandb.teardown(exit_code=1)  # of runs that are still open: those that failed half-way
+        wandb.teardown(exit_code=1)  # for runs that are still open, which have failed
 
-    with suppress(Exception, SystemExit):  # it exits with the code of a service that was killed
+    with suppress(Exception, SystemExit):  # wandb exits with the code of a service that was killed
         in_time(teardown, FINISH_TIMEOUT + 10)
 
 
-def settings_of_process(**more):
-    """What wandb asks beside a run, such as an artifact's type, holds us up, so that it shall give up soon."""
+def settings_of_process(**more: Any) -> wandb.Settings:
+    """For requests that belong to no run, such as for an artifact's type: they block, so they give up early."""
     import wandb
 
-    limits = {"x_graphql_timeout_seconds": REQUEST_TIMEOUT, "x_graphql_retry_max": 1}
-    return wandb.Settings(silent=True, x_graphql_retry_wait_max_seconds=1, **limits, **more)
+    return wandb.Settings(
+        silent=True,
+        x_graphql_timeout_seconds=REQUEST_TIMEOUT,
+        x_graphql_retry_max=1,
+        x_graphql_retry_wait_max_seconds=1,
+        **more,
+    )
 
 
-def errors_of(folder: Path) -> Iterator[dict]:
-    """What wandb's service has logged as errors in a run's folder: {"msg", "status" (of HTTP, if it is one), ...}."""
+def errors_of(folder: Path) -> Iterator[dict[str, Any]]:
+    """The errors in the log of a run's folder: {"msg", "status" (of HTTP, if it is an answer), ...}."""
     with suppress(OSError), open(folder / "logs" / "debug-internal.log", errors="replace") as file:
         for line in file:
             if '"level":"ERROR' in line:
@@ -168,13 +184,13 @@ def errors_of(folder: Path) -> Iterator[dict]:
 
 
 def given_up(folder: Path) -> str:
-    """The first thing of a run that wandb could not upload, about which it says nothing else, or ""."""
+    """The log message of the first failed upload of a run; empty if all succeeded. Wandb reports it nowhere else."""
     found = (message for entry in errors_of(folder) if (message := entry.get("msg", "")).startswith(GIVEN_UP))
     return " ".join(next(found, "").split())[:150]
 
 
-def settings_of_run(init_timeout: float):
-    """A run's own requests are tried as often as there is time for: wandb says nothing of one that it gave up."""
+def settings_of_run(init_timeout: float) -> wandb.Settings:
+    """For a run's own requests, which are tried until the time is up: wandb does not report those that it gives up."""
     import wandb
 
     return wandb.Settings(

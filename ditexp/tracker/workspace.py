@@ -1,13 +1,14 @@
-"""A W&B workspace: the view of a project that shows what each sampler costs and what it buys.
+"""A W&B workspace: a view of a project that shows quality against cost.
 
-Saved where the package wandb-workspaces is installed (`pip install 'ditexp[workspace]'`).
+It needs the package wandb-workspaces (`pip install 'ditexp[workspace]'`).
 """
 
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
-from ditexp.report.table import Table
+from ditexp.report.tables.table import Table
 from ditexp.tracker.views import PICTURES, charted
 
 NAME = "ditexp: quality against cost"
@@ -18,7 +19,7 @@ def can_save_workspace() -> bool:
 
 
 def save_workspace(entity: str, project: str, table: Table) -> str:
-    """Save panels on the costs and the metrics of a report's table; where they can be seen. Raises as wandb does."""
+    """Save panels for the costs and metrics of a report's table, and return their URL. Raises wandb's errors."""
     import wandb_workspaces.reports.v2 as panels
     import wandb_workspaces.workspaces as workspaces
 
@@ -43,7 +44,7 @@ def save_workspace(entity: str, project: str, table: Table) -> str:
         )
         for metric in metrics[:1]
     ]
-    sections = {
+    sections: dict[str, list[Any]] = {
         "Quality against cost": [*scatters, *bars],
         "Samples": [panels.MediaBrowser(media_keys=["samples"])],
         "Report": [

@@ -1,6 +1,6 @@
-"""Writes runs to W&B or to files for it, each once to each place.
+"""Writes runs to W&B, or to files for it, once per place.
 
-A run that is at a place already, by our own memory (`ditexp.tracker.memory`) or by what W&B answers, is left alone.
+A run is not written again to a place that has it, according to our records (`ditexp.tracker.memory`) or to W&B.
 """
 
 from __future__ import annotations
@@ -11,39 +11,47 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ditexp.tracker import service
-from ditexp.tracker.destination import Destination
+from ditexp.tracker.destination import Destination, Mode
 from ditexp.tracker.memory import Record, opened
+
+if TYPE_CHECKING:
+    import wandb
+
+Show = Callable[[Any], None]  # fills in a run of wandb
 
 log = logging.getLogger(__name__)
 
-DELETED = (409, 410)  # what W&B answers for the id of a run that was deleted there
-OF_THE_SERVER = (401, 407, 408, 425, 429)  # it doesn't know us or has too much to do; the others below 500 are of a run
-PROBE_TIMEOUT = 8  # seconds: to begin a run where others were deleted, for which wandb asks again and again
+# HTTP statuses of W&B's answers. Others from 400 to 499 concern one run.
+DELETED = (409, 410)  # the run was deleted there
+OF_THE_SERVER = (401, 407, 408, 425, 429)  # the login is wrong, or the server is too busy
+PROBE_TIMEOUT = 8  # seconds: to begin a run after others were deleted, for which wandb retries
 REMEDIES = {
-    400: "W&B doesn't take a value of it",
-    403: "W&B lets nobody write it: unlock it there, or check tracker.entity and tracker.project",
-    404: "W&B doesn't know its entity or project: check tracker.entity and tracker.project",
+    400: "W&B does not accept one of its values",
+    403: "W&B does not allow writing it: unlock it there, or check tracker.entity and tracker.project",
+    404: "W&B does not know its entity or project: check tracker.entity and tracker.project",
     413: "it is too large for W&B",
 }
 
 
 class Writer:
-    """folder: where it remembers what is where. before: what earlier versions left, by mode and for no server."""
+    """folder: for our records. before: records of earlier versions, by mode."""
 
-    def __init__(self, folder: Path, before: Path):
+    def __init__(self, folder: Path, before: Path) -> None:
         self.folder = folder
         self.before = before
         self._has_deleted = False
 
     def record(self, name: str) -> AbstractContextManager[Record | None]:
+        """See `ditexp.tracker.memory.opened`."""
         return opened(self.folder / f"{name}.jsonl")
 
     def online(
-        self, show: Callable, where: Destination, record: Record, *, id: str, status: str, **run
+        self, show: Show, where: Destination, record: Record, *, id: str, status: str, **run: Any
     ) -> tuple[str, bool]:
-        """(the entity that has the run, whether it was sent now). Raises service.Refused, or as wandb does."""
+        """(The entity that has the run, whether the run was sent now). Raises service.Refused or wandb's errors."""
         known = where.entity or self.entity_of(where)
         if known and record.find(**where.place(known)):
             return known, False
@@ -59,9 +67,9 @@ class Writer:
         return entity, not is_there
 
     def offline(
-        self, show: Callable, where: Destination, record: Record, *, id: str, status: str, **run
+        self, show: Show, where: Destination, record: Record, *, id: str, status: str, **run: Any
     ) -> tuple[str, Path | None]:
-        """(the entity, the folder of offline runs that has the run, or None if it is known to be online)."""
+        """(The entity, the folder of offline runs that has this run; None if the run is online)."""
         entity = where.entity or self.entity_of(where)
         if entity and record.find(**where.place(entity)):
             return entity, None
@@ -74,46 +82,50 @@ class Writer:
         return entity, folders[0].parent
 
     def entity_of(self, where: Destination) -> str:
-        """The default entity of an account, as W&B last said, or ""; of the latest account if nobody is logged in."""
+        """The default entity of the account, or of the last one if nobody is logged in; empty if our records lack it."""
         facts = {"account": where.account} if where.account else {}
         with self.record("accounts") as accounts:
-            known = accounts and accounts.find(server=where.server, **facts)
+            known = accounts.find(server=where.server, **facts) if accounts else None
         return known["entity"] if known else ""
 
-    def _note(self, name: str, **facts) -> None:
+    def _note(self, name: str, **facts: str) -> None:
         with self.record(name) as record:
             if record and record.find() != facts:
                 record.add(**facts)
 
     def _offline_folders(self, where: Destination, record: Record, id: str, status: str) -> list[Path] | None:
-        """Those that were written of a run, without what was removed since; None if there were none."""
+        """The offline folders of a run that are still there; None if none was ever written."""
         known = record.find(server="", entity=where.entity, project=where.project)
         if not known and not (self.before / "offline" / f"{id}.{status}").exists():
             return None
         name = glob.escape(known["folder"]) if known else f"offline-run-*-{glob.escape(id)}"
         return sorted(where.folder.glob(f"*wandb/{name}"))
 
-    def _has_arrived(self, session, where: Destination, record: Record, id: str, status: str) -> bool:
-        """Whether W&B had all of a run before it was begun again.
+    def _has_arrived(self, session: wandb.Run, where: Destination, record: Record, id: str, status: str) -> bool:
+        """Whether W&B already has all of a run that begins again.
 
-        It is asked only about a run that an earlier version or `wandb sync` has sent: of others, which end half-way,
-        it may have a part.
+        Only runs that an earlier version or `wandb sync` has sent count: of others, W&B may have a part.
         """
         folders = self._offline_folders(where, record, id, status)
         is_synced = folders is not None and all(any(folder.glob("*.wandb.synced")) for folder in folders)
         was_sent = is_synced or (self.before / "online" / f"{id}.{status}").exists()
         return was_sent and session.resumed and session.summary.get("status", status) == status
 
-    def _begin(self, where: Destination, *, id: str, name: str, **run):
-        """wandb's run. W&B takes the id of a deleted run never again: the run then has `<id>-2`, and so on."""
+    def _begin(self, where: Destination, *, id: str, name: str, **run: Any) -> wandb.Run:
+        """Begin a run. W&B never accepts the id of a deleted run again: the id becomes `<id>-2`, and so on."""
         for new in (id, *(f"{id}-{number}" for number in range(2, 6))):
             if session := self._begin_unless_deleted(where, id=new, name=name, **run):
                 if new != id:
-                    log.info("W&B: run %s was deleted there, which ends its id: %s is now run %s", id, name, new)
+                    log.info(
+                        "W&B: run %s was deleted there, and its id cannot be used again: %s is now run %s",
+                        id,
+                        name,
+                        new,
+                    )
                 return session
         raise service.Refused(f"runs {id} to {new} were all deleted there")
 
-    def _begin_unless_deleted(self, where: Destination, *, id: str, **run):
+    def _begin_unless_deleted(self, where: Destination, *, id: str, **run: Any) -> wandb.Run | None:
         import wandb
 
         limit = min(PROBE_TIMEOUT, service.INIT_TIMEOUT) if self._has_deleted else service.INIT_TIMEOUT
@@ -125,13 +137,13 @@ class Writer:
                 self._has_deleted = True
                 return None
             if is_of_run(status):
-                said = f"{status}: {service.reason_of(error)}" if status else service.reason_of(error)
+                said = f"{status}: {service.summary_of(error)}" if status else service.summary_of(error)
                 raise service.Refused(f"{REMEDIES.get(status, 'W&B refuses it')} ({said})") from None
             raise
 
 
-def begin(where: Destination, *, mode: str, limit: float, **run):
-    """A run of wandb's, new or going on. Not for a `with` block: it would print the traceback of what fails inside."""
+def begin(where: Destination, *, mode: Mode, limit: float, **run: Any) -> wandb.Run:
+    """Begin a run, or continue it. In a `with` block, it would print the tracebacks of errors inside."""
     import wandb
 
     return wandb.init(
@@ -146,27 +158,27 @@ def begin(where: Destination, *, mode: str, limit: float, **run):
     )
 
 
-def finish(session, show: Callable | None, status: str) -> None:
-    """Show what there is to show in a run, and end it. Raises service.Refused if W&B did not take all of it."""
+def finish(session: wandb.Run, show: Show | None, status: str) -> None:
+    """Fill in a run with `show`, and end it. Raises service.Refused if W&B did not accept all of it."""
     try:
         if show:
             show(session)
-    except (ValueError, TypeError, KeyError) as error:  # of what is shown
+    except (ValueError, TypeError, KeyError) as error:  # W&B does not accept a value
         session.finish(exit_code=1)
         raise service.Refused(f"{type(error).__name__}: {error}") from error
     session.finish(exit_code=0 if status == "done" else 1)
     if lost := service.given_up(Path(session.settings.sync_dir)):
         failure = service.Refused if is_of_run(status_in(lost)) else ConnectionError
-        raise failure(f"W&B did not take all of it ({lost})")
+        raise failure(f"W&B did not accept all of it ({lost})")
 
 
 def is_of_run(status: int | None) -> bool:
-    """Whether W&B's answer is about one run; others from 400 on, and none at all, are about the server."""
+    """Whether an answer of W&B is about one run, not about the server."""
     return status == 0 or (status is not None and 400 <= status < 500 and status not in OF_THE_SERVER)
 
 
 def status_of(error: Exception, folder: Path, id: str) -> int | None:
-    """`status_in` of the error with which wandb did not begin a run, or of what its service logged of the run."""
+    """The status in an error with which wandb failed to begin a run, or else in the log of its service."""
     if (status := status_in(str(error))) is not None:
         return status
     runs = sorted(folder.glob(f"*wandb/run-*-{glob.escape(id)}"), key=lambda run: run.stat().st_mtime)
@@ -175,7 +187,7 @@ def status_of(error: Exception, folder: Path, id: str) -> int | None:
 
 
 def status_in(text: str) -> int | None:
-    """The HTTP status of a server's answer, as wandb words it; 0: one of GraphQL's errors; None: no answer."""
+    """The HTTP status in a message of wandb; 0 for an error of GraphQL; None if there was no answer."""
     if "previously created and deleted" in text:
         return DELETED[0]
     if found := re.search(r"(?:HTTP|error|status:|upload:) (\d{3})\b", text):

@@ -122,7 +122,7 @@ def test_numbers_beyond_what_other_commands_can_hold():
     with refused(["devices=1000000000000: this machine has"]):
         choose_devices(10**12)
     for make in (lambda: KernelDistance(subsets=1, seed=2**32), lambda: InceptionScore(splits=1, shuffle_seed=2**32)):
-        with refused(["seed=4294967296: choose 4,294,967,295 or less"]):
+        with refused(["seed=4294967296: give a whole number of at most 4,294,967,295"]):
             make()
 
 

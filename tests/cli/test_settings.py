@@ -19,8 +19,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ditexp.checks import ConfigError
 from ditexp.cli.command import describe, not_whole_numbers, register_with_hydra
 from ditexp.cli.settings import packaged, settle
-from ditexp.run import job, sweep
+from ditexp.result import Result
+from ditexp.run import job, summary, sweep
 from ditexp.run.__main__ import main
+from ditexp.run.cell import Cell, build
 
 FILES = {
     "preset/typo.yaml": "# @package _global_\nnum_sample: 32\nstep: 7\n",
@@ -196,7 +198,7 @@ def test_a_number_in_quotes_is_told_so():
 class Ended:
     cells: list[dict]  # what each was made of
     folders: list[str]  # where each was
-    results: list[dict]  # in the report
+    results: list[Result]  # in the report
     code: int
     complaints: list[str]
 
@@ -209,18 +211,18 @@ def run(monkeypatch, tmp_path, capsys):
     def start(*arguments: str) -> Ended:
         cells, folders, results = [], [], []
 
-        def stop(cfg: DictConfig, **kwargs) -> dict:
-            cells.append(OmegaConf.to_container(cfg, resolve=True))
+        def stop(cell: Cell, **kwargs) -> Result:
+            cells.append(cell.config)
             folders.append(os.getcwd())
             raise RuntimeError("on purpose")
 
-        def report(found: list[dict], *args, **kwargs) -> SimpleNamespace:
+        def report(found: list[Result], *args, **kwargs) -> SimpleNamespace:
             results.extend(found)
             return SimpleNamespace(table=None, paths={}, failed=[])
 
         monkeypatch.setattr(sweep.job, "run", stop)
-        monkeypatch.setattr(sweep, "write_report", report)
-        monkeypatch.setattr(sweep, "show", lambda report: None)
+        monkeypatch.setattr(summary, "write_report", report)
+        monkeypatch.setattr(summary, "show", lambda report: None)
         flags = [argument for argument in arguments if argument.startswith("-")]
         rest = [argument for argument in arguments if not argument.startswith("-")]
         monkeypatch.setattr(sys, "argv", ["ditexp.run", *flags, "tracker=none", "metric=[]", *rest])
@@ -245,7 +247,7 @@ def test_what_was_checked_is_what_runs(run, own, monkeypatch):
     monkeypatch.setattr(sweep, "expect", change)
     ended = run(f"--config-dir={own}", "-m", "preset=helper", "solver=euler,heun", "num_samples=${oc.env:COUNT}")
     assert [(cell["steps"], cell["num_samples"], cell["precision"]) for cell in ended.cells] == [(40, 64, "fp32")] * 2
-    assert ended.code == 1 and [result["settings"]["solver"] for result in ended.results] == ["euler", "heun"]
+    assert ended.code == 1 and [result.settings["solver"] for result in ended.results] == ["euler", "heun"]
 
 
 def test_a_job_runs_the_config_that_it_was_given(run, own, monkeypatch, tmp_path):
@@ -280,27 +282,27 @@ def test_relative_paths_are_of_the_folder_where_one_types(run, tmp_path):
 
 
 def test_a_cell_that_leaves_nothing_is_a_failure(run, monkeypatch):
-    monkeypatch.setattr(sweep, "leave", lambda *args: None)
+    monkeypatch.setattr(sweep, "save_result", lambda *args: None)
     ended = run("-m", "solver=euler,heun")
     assert ended.code == 1 and ended.complaints == ["2 of 2 cells failed; the same command tries them again"]
-    assert [result["error"] for result in ended.results] == ["it ended without a result"] * 2
+    assert [result.error for result in ended.results] == ["it ended without a result"] * 2
 
 
 def test_cells_of_an_earlier_sweep_in_the_same_folder_do_not_count(run, tmp_path):
     run("-m", "seed=1,2,3", "hydra.sweep.dir=mine")
     ended = run("-m", "seed=4", "hydra.sweep.dir=mine")
-    assert [result["settings"]["seed"] for result in ended.results] == [4]
+    assert [result.settings["seed"] for result in ended.results] == [4]
     assert ended.complaints == ["1 of 1 cells failed; the same command tries them again"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["-m", "seed=range(0,0)"], "the sweep has no cells, since a key has no values: give it one, as steps=10"),
+        (["-m", "seed=range(0,0)"], "the sweep has no cells, because a key has no values: give it one"),
         (["-m", "seed=1,2", "hydra.sweep.subdir=x"], "hydra.sweep.subdir=x: cells would share this folder: "),
         (
             ["-m", "seed=1,2", "hydra/launcher=basic"],
-            "hydra/launcher=basic runs cells that nothing has checked: choose",
+            "hydra/launcher=basic does not check cells before it runs them: choose",
         ),
         (["-m", "seed=1,2", "+num_sample=1"], "unknown key 'num_sample'; did you mean num_samples?"),
         (["experiment=digits_steps"], "this is a sweep over solver, steps, seed: add -m, or give each a value"),
@@ -335,9 +337,9 @@ def test_blocks_that_are_missing_without_a_slice_are_a_failure(monkeypatch, tmp_
         with open_dict(cfg):
             del cfg["hydra"]
         with pytest.raises(RuntimeError, match=f"{missing} missing in .*; the same command makes them again"):
-            job.run(cfg, settings={}, title="", command="")
+            job.run(build(cfg), settings={}, title="", command="")
     cfg.slice = "5/5"  # no block is this one's: it is not its fault that some are missing
-    assert job.run(cfg, settings={}, title="", command="")["status"] == "incomplete"
+    assert job.run(build(cfg), settings={}, title="", command="").status == "incomplete"
 
 
 def test_a_result_that_cannot_be_written_is_told_before_sampling(monkeypatch, tmp_path):
@@ -349,4 +351,4 @@ def test_a_result_that_cannot_be_written_is_told_before_sampling(monkeypatch, tm
     with open_dict(cfg):
         del cfg["hydra"]
     with pytest.raises(FileExistsError, match="results"):
-        job.run(cfg, settings={}, title="", command="")
+        job.run(build(cfg), settings={}, title="", command="")

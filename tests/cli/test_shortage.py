@@ -21,12 +21,12 @@ from torch import nn
 from ditexp.cli.command import describe, is_wrong_input
 from ditexp.cli.shortage import shortage
 from ditexp.evaluate import __main__ as evaluate
-from ditexp.evaluate import extraction as features
 from ditexp.evaluate.extraction import extract
 from ditexp.feature.digits import DigitsFeature
 from ditexp.feature.weights import Weights
 from ditexp.files.atomic import atomic
 from ditexp.files.image import read_image
+from ditexp.files.tensors import save_tensors
 from ditexp.images.digits import DigitsImages
 from ditexp.metric import trajectory
 from ditexp.metric.trajectory import Paths, kept
@@ -115,7 +115,7 @@ def test_a_file_that_grows_too_large_is_named_and_the_last_one_kept(tmp_path):
     checkpoint.save(step=1, loss=1.0, **state)
     for write in (
         lambda: checkpoint.save(step=2, loss=1.0, **state),
-        lambda: features.save_tensors(path, {"x": torch.ones(10_000)}),
+        lambda: save_tensors(path, {"x": torch.ones(10_000)}),
     ):
         with pytest.raises(OSError) as error, limit(resource.RLIMIT_FSIZE, 5000):
             write()
@@ -188,11 +188,11 @@ def no_room(*_, **__):
 
 def test_features_that_cannot_be_kept_are_used_all_the_same(tmp_path, monkeypatch, caplog):
     expected = extract(DigitsImages(), DigitsFeature(), tmp_path / "roomy").pool
-    monkeypatch.setattr(features, "write_tensors", no_room)
+    monkeypatch.setattr("ditexp.files.tensors.write_tensors", no_room)
     found = extract(DigitsImages(), DigitsFeature(), tmp_path / "full").pool
     assert torch.equal(found, expected)
     (notice,) = caplog.messages
-    assert f"features are not kept in {tmp_path / 'full'}" in notice and "No space left on device" in notice
+    assert f"features cannot be cached in {tmp_path / 'full'}" in notice and "No space left on device" in notice
     assert not [path for path in (tmp_path / "full").rglob("*") if path.is_file()]
 
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from ditexp.evaluate import __main__ as evaluate
+from ditexp.evaluate.units import units_of
 from ditexp.feature.digits import DigitsFeature
 from ditexp.images.digits import DigitsImages
 from ditexp.reference import __main__ as reference
@@ -124,7 +125,7 @@ def test_a_strangers_set_builds_nothing_but_ditexps_own_tasks(task, tmp_path, mo
     Path("ran.py").write_text("open('ran', 'w')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="none of ditexp's own"):
-        evaluate.units_of(sample_set(task), 8)
+        units_of(sample_set(task), 8)
     assert not Path("ran").exists()
 
 
@@ -246,7 +247,7 @@ def test_a_prepared_reference_has_a_name_of_its_own(ditexp):
         (
             evaluate,
             ["images=x.npz", "reference=npz", "reference.path=mu.npz", "metric=[precision_recall]"],
-            ["precision_recall", "mu.npz holds statistics alone"],
+            ["precision_recall", "mu.npz holds only statistics"],
         ),
         (
             evaluate,
@@ -256,11 +257,11 @@ def test_a_prepared_reference_has_a_name_of_its_own(ditexp):
         (evaluate, ["images=x.npz", "num_samples=31"], ["31", "1 to 30"]),
         (evaluate, ["images=x.npz", "num_samples=3", "metric=[precision_recall]"], ["k=3", "got 3"]),
         (evaluate, ["images=x.npz", "protocol=torch_fidelity", "num_samples=9"], ["splits=10", "got 9"]),
-        (evaluate, ["images=rgb.npz"], ["rgb.npz", "3 channel", "takes 1", "feature=inception"]),
+        (evaluate, ["images=rgb.npz"], ["rgb.npz", "3 channel", "needs 1", "feature=inception"]),
         (
             evaluate,
             ["images=x.npz", "feature=inception", "reference=none", "metric=[inception_score]"],
-            ["x.npz", "1 channel", "takes 3", "feature=digits"],
+            ["x.npz", "1 channel", "needs 3", "feature=digits"],
         ),
         (evaluate, ["images=x.npz", "feature.weights=no.safetensors"], ["feature.weights=no.safetensors"]),
         (reference, ["reference=none"], ["reference=digits, folder, npz, torchvision"]),
@@ -310,7 +311,7 @@ def test_grey_images_before_a_colour_network_are_given_remedies_that_exist(ditex
     assert code == 2 and "grey/a.jpg is of mode L, not RGB: convert it to RGB\n" in complaint
     np.savez("grey.npz", np.zeros((4, 9, 9, 1), np.uint8))
     code, _, complaint = ditexp(evaluate, "images=grey.npz", *colour)
-    assert code == 2 and "feature=inception takes 3: give images with the grey channel three times" in complaint
+    assert code == 2 and "feature=inception needs 3: give images with the grey channel three times" in complaint
 
 
 def save_digits(folder: str, first: int, count: int = 64) -> None:

@@ -13,6 +13,8 @@ class Projection:
 
     name = "projection"
     channels = 1
+    judges_labels = False
+    class_names = ()
 
     def __init__(self, *, seed=0, logits=True):
         self.weights = torch.randn(64, 16, generator=torch.Generator().manual_seed(seed))
@@ -185,7 +187,7 @@ class Short(Images):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda t: extract(Images(), Colour(), t), ["images has 1 channel", "takes 3", "feature=digits"]),
+        (lambda t: extract(Images(), Colour(), t), ["images has 1 channel", "needs 3", "feature=digits"]),
         (lambda t: extract(Images(), Projection(), t, limit=601), ["601", "choose 1 to 600"]),
         (lambda t: extract(Images(), Projection(), t, limit=0), ["0", "choose 1 to 600"]),
         (lambda t: extract(Short(), Projection(), t), ["images ended after 600 of 601"]),

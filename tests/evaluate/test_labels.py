@@ -17,10 +17,10 @@ from ditexp.condition.labels import Balanced
 from ditexp.condition.original import Original
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
-from ditexp.core import class_names
 from ditexp.data import Digits
 from ditexp.evaluate import __main__ as evaluate
-from ditexp.evaluate.evaluator import Evaluator, check_labels
+from ditexp.evaluate.checks import check_labels
+from ditexp.evaluate.evaluator import Evaluator
 from ditexp.feature.digits import DigitsFeature
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.metric.label_accuracy import LabelAccuracy
@@ -114,7 +114,7 @@ def store_of(meaning: LabelMeaning | None, root: Path = Path("nowhere")) -> Samp
         (LabelMeaning((0, 1), 10, DIGITS), None),
         (LabelMeaning((0, 4), 5, DIGITS[:5]), None),  # a part of the classes, under their own numbers
         (LabelMeaning((0, 1), 10), None),
-        (LabelMeaning((0, 1), 2), ["the model has 2 classes, feature=digits 10"]),
+        (LabelMeaning((0, 1), 2), ["the model has 2 classes and feature=digits 10"]),
         (LabelMeaning((0, 1), 2, ("3", "8")), ["class 0 is 3 to the model, but 0 to feature=digits"]),
         (LabelMeaning((0, 2), 3, ("0", "1", "10")), ["class 2 is 10 to the model, but 2 to feature=digits"]),
         (LabelMeaning((0, 4), 10, DIGITS[:4]), ["class 4 is without a name to the model"]),
@@ -131,7 +131,7 @@ def test_classes_are_compared_by_their_names_where_these_are_known(meaning, word
 
 def test_the_bundled_judge_knows_the_digits():
     assert tuple(DigitsFeature().class_names) == tuple(Digits.class_names) == DIGITS
-    assert class_names(GaussianMixture()) == ()
+    assert GaussianMixture().class_names == ()
 
 
 def test_labels_of_images_are_those_of_a_model_of_the_same_classes():

@@ -17,7 +17,9 @@ from ditexp.evaluate.uncertainty import Design, deviations, deviations_per_sampl
 from ditexp.metric.fid import FrechetDistance
 from ditexp.metric.inception_score import InceptionScore
 from ditexp.metric.precision_recall import PrecisionRecall
-from ditexp.report.seeds import compared_with_best
+from ditexp.report.tables.rows import Row
+from ditexp.report.tables.significance import worse_than_best
+from ditexp.result import Deviations, Result
 from ditexp.run.cell import build
 from ditexp.task.edit import Edit
 from ditexp.task.generate import Generate
@@ -51,7 +53,7 @@ def moved(features: Features, shift: float) -> Features:
 
 def resampled(fake: Features, metrics=METRICS, resamples: int = 10, **options) -> dict[str, list[float]]:
     found = deviations(metrics, fake, REAL, resamples=resamples, advance=lambda: None, **options)
-    return {name: each["halves"] for name, each in found.items()}
+    return {name: each.halves for name, each in found.items()}
 
 
 def resampled_fid(fake: Features) -> list[float]:
@@ -149,16 +151,16 @@ def test_of_two_equal_cells_one_in_twenty_counts_as_worse(classes):
     for _ in range(400):
         pair = offsets + torch.randn(2, count, generator=draw)
         rows = [row_of(values.mean().item(), design.deviations(values[parts].mean(1).tolist())) for values in pair]
-        best = min((0, 1), key=lambda row: rows[row]["metrics"]["x"])
-        wrong += compared_with_best(rows, best, "x")[1 - best]
+        best = min((0, 1), key=lambda row: rows[row].metrics["x"])
+        wrong += worse_than_best(rows, best, "x")[1 - best]
     assert 7 <= wrong <= 34
 
 
-def row_of(value: float, deviations: list[float]) -> dict:
+def row_of(value: float, deviations: list[float]) -> Row:
     """A row of a table with one seed."""
-    noise = {"units": 512, "mean": value, "halves": deviations}
-    metrics = {"x": value}
-    return {"metrics": metrics, "members": [{"settings": {}, "metrics": metrics, "deviations": {"x": noise}}]}
+    noise = {"x": Deviations(units=512, mean=value, halves=deviations)}
+    result = Result(id="0", status="done", settings={"seed": 0}, metrics={"x": value}, deviations=noise)
+    return Row(members=[result], settings=result.settings, metrics=result.metrics)
 
 
 def test_samples_of_one_unit_are_drawn_together():
@@ -184,9 +186,9 @@ def test_what_frames_of_a_path_share_is_not_taken_for_more_samples():
         score = {"x": PerSample(values.flatten().double())}
         means.append(score["x"].score)
         noise = deviations_per_sample(score, resamples=40, units=units)["x"]
-        assert noise["units"] == 40
-        found.append(stdev(noise["halves"]))
-        naive.append(stdev(deviations_per_sample(score, resamples=40)["x"]["halves"]))
+        assert noise.units == 40
+        found.append(stdev(noise.halves))
+        naive.append(stdev(deviations_per_sample(score, resamples=40)["x"].halves))
     assert root_mean_square(found) / stdev(means) == pytest.approx(1, abs=0.15)
     assert root_mean_square(naive) / stdev(means) < 0.5
 
@@ -215,7 +217,7 @@ def test_what_labels_share_is_no_noise(classes):
     found = []
     for _ in range(30):
         score = {"x": PerSample((offsets + torch.randn(count, generator=draw)).double())}
-        found.append(stdev(deviations_per_sample(score, resamples=40, labels=labels)["x"]["halves"]))
+        found.append(stdev(deviations_per_sample(score, resamples=40, labels=labels)["x"].halves))
     ratio = root_mean_square(found) * count**0.5
     assert ratio == pytest.approx(1, abs=0.1) if classes < count else ratio > 8
 
@@ -226,12 +228,12 @@ def test_scores_of_single_samples_have_deviations(count):
     draw = torch.Generator().manual_seed(0)
     values = torch.randn(count, generator=draw).double()
     found = deviations_per_sample({"x": PerSample(values)}, resamples=4000)["x"]
-    assert stdev(found["halves"]) == pytest.approx(values.std().item() / count**0.5, rel=0.05)
+    assert stdev(found.halves) == pytest.approx(values.std().item() / count**0.5, rel=0.05)
     squares = deviations_per_sample({"x": PerSample(values**2 + 9, root_mean)}, resamples=4000)["x"]
     mean = (values**2 + 9).mean().item()
-    assert squares["mean"] == pytest.approx(mean**0.5, rel=0.02)
+    assert squares.mean == pytest.approx(mean**0.5, rel=0.02)
     linear = (values**2).std().item() / count**0.5 / (2 * mean**0.5)
-    assert stdev(squares["halves"]) == pytest.approx(linear, rel=0.1)
+    assert stdev(squares.halves) == pytest.approx(linear, rel=0.1)
 
 
 def test_samples_without_a_part_in_a_score_are_left_out():

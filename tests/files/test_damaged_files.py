@@ -37,16 +37,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ditexp.condition.prompts import Prompts
-from ditexp.evaluate.extraction import load_tensors, save_tensors
 from ditexp.files.image import read_image
 from ditexp.files.reading import read_yaml
+from ditexp.files.tensors import load_tensors, save_tensors
 from ditexp.images.npz import NpzImages
 from ditexp.metric.fid import mean_and_covariance
 from ditexp.reference import StatisticsFile
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import save_statistics
-from ditexp.report import read_result
-from ditexp.report.published import load
+from ditexp.report.studies.published import load
+from ditexp.result import Result, read_result
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.optimized import Optimized
 from ditexp.task.direction import Given
@@ -548,7 +548,7 @@ def a_result(path: Path) -> None:
     path.write_text(json.dumps(facts | {"cost": cost, "metrics": {"fid": 1.0}, "deviations": {}, "protocol": {}}))
 
 
-def read_cell(path: Path) -> dict | None:
+def read_cell(path: Path) -> Result | None:
     with suppress(FileNotFoundError):
         return read_result(path)
     return None

@@ -23,8 +23,8 @@ from ditexp.images.npz import NpzImages
 from ditexp.model.pretrained import read_checkpoint
 from ditexp.model.text_encoder import TextEncoder
 from ditexp.reference.npz import NpzReference
-from ditexp.report import read_result
-from ditexp.report.published import load
+from ditexp.report.studies.published import load
+from ditexp.result import read_result
 from ditexp.samples.block_format import decode
 from ditexp.samples.store import SampleStore
 from ditexp.task.direction import Given

@@ -8,16 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ditexp.condition.labels import Balanced
 from ditexp.feature.digits import BUNDLED, DigitsFeature
 from ditexp.files.state_dict import state_dict_of
-from ditexp.guidance.none import NoGuidance
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.sampler import Sampler
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.heun import Heun
-from ditexp.task.generate import Generate
 from tests.conftest import refused
+from tests.helpers.samplers import sampler_of
 from tests.model.test_dit import network
 
 WEIGHTS = network().state_dict()
@@ -43,9 +39,7 @@ def has(found: PretrainedDiT, weights: dict) -> bool:
 
 
 def samples(found: PretrainedDiT) -> torch.Tensor:
-    facts = {"seed": 0, "device": torch.device("cpu")}
-    sampler = Sampler(found, Heun(), Uniform(steps=2), NoGuidance(), Balanced(), Generate(), **facts)
-    return sampler.images(range(3))[0]
+    return sampler_of(found, Heun(), steps=2).images(range(3))[0]
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])

@@ -22,11 +22,13 @@ from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
+from ditexp.meter import Meter
 from ditexp.model.analytic import GaussianMixture
+from ditexp.network import Network, Still
 from ditexp.noise import noise
 from ditexp.run.components import build_component
 from ditexp.run.identity import identify
-from ditexp.sampler import CountedModel, Sampler
+from ditexp.sampler import Sampler, bind
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
@@ -73,7 +75,7 @@ class Recording:
 
 
 def sampler(guidance, solver=Euler(), *, model=MODEL, schedule=Uniform(10), **options) -> Sampler:  # noqa: B008
-    return Sampler(
+    return bind(
         model=model,
         solver=solver,
         schedule=schedule,
@@ -90,8 +92,8 @@ def start(indices) -> tuple[torch.Tensor, Condition, list[int]]:
     return noise(0, indices, SHAPE).double(), Condition(torch.tensor(indices) % 3), list(indices)
 
 
-def counted(model=MODEL) -> CountedModel:
-    return CountedModel(model, Cost(), torch.device("cpu"))
+def counted(model=MODEL) -> Network:
+    return Network(model, Meter(torch.device("cpu")))
 
 
 def evaluate(guidance, x, t, condition):
@@ -266,7 +268,7 @@ def test_an_adaptive_solver_pays_for_the_samples_within(interval):
     unconditional = sorted(time for time, label in rows if label == 3)
     assert unconditional == [time for time in conditional if 0.3 <= time < 0.7]
     assert 0 < len(unconditional) < len(conditional)
-    assert len(conditional) == s.cost.velocity_rows and len(rows) == s.cost.network_rows
+    assert len(conditional) == s.meter.cost.velocity_rows and len(rows) == s.meter.cost.network_rows
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -279,8 +281,7 @@ def test_steps_are_the_steps_of_any_grid(schedule, dtype):
         for low, high in ((0, 1), (1, 2), (steps // 3, steps // 2 + 1), (steps - 2, steps), (0, steps)):
             guidance = ClassifierFree(weight=1.0, interval=[low, high], interval_in="steps")
             s = sampler(guidance, schedule=grid)
-            still = lambda model: lambda x, t, condition: torch.zeros_like(x)  # noqa: E731
-            s.counted_model = replace(s.counted_model, forward_of=still)
+            s = replace(s, network=Still(s.model, s.meter))
             s.integrate(x, Condition(torch.zeros(1, dtype=torch.int64)), [0])
             assert s.take_cost().network_rows == steps + high - low
 
@@ -310,7 +311,7 @@ def test_the_cost_is_known_beforehand_without_the_network(kind, solver):
     expected.integrate(*start([0]))
     model = Forbidden(num_classes=3, shape=SHAPE)
     evaluations = sampler(KINDS[kind](**settings), solver, model=model).evaluations()
-    assert evaluations == (expected.cost.velocity_rows, expected.cost.network_rows)
+    assert evaluations == (expected.meter.cost.velocity_rows, expected.meter.cost.network_rows)
 
 
 # Zero-init
@@ -423,8 +424,8 @@ def test_both_models_are_counted(solver):
     model, weak = Recording(), Recording(WEAK)
     s = sampler(Autoguidance(weight=1.0, weak=weak, interval=[0.3, 0.7]), solver, model=model)
     s.integrate(*start(range(3)))
-    assert len(model.times) == s.cost.velocity_rows
-    assert len(weak.times) == s.cost.network_rows - s.cost.velocity_rows
+    assert len(model.times) == s.meter.cost.velocity_rows
+    assert len(weak.times) == s.meter.cost.network_rows - s.meter.cost.velocity_rows
     assert sorted(weak.times) == sorted(time for time in model.times if 0.3 <= time < 0.7)
     assert 3 not in weak.labels
 
@@ -444,7 +445,7 @@ def test_both_models_are_moved_and_run_at_the_precision():
     s.prepare(4)
     assert model.device == weak.device == s.device
     assert model.low and weak.low
-    assert replace(s.cost, preparation_seconds=0.0) == Cost()  # the first use is not counted as sampling
+    assert replace(s.meter.cost, preparation_seconds=0.0) == Cost()  # the first use is not counted as sampling
 
 
 def test_the_weak_model_is_loaded_once_a_process():
@@ -488,11 +489,11 @@ def test_the_command_is_guided_by_any_model(ditexp, tmp_path):
         (["guidance=autoguidance", "guidance.weight=1"], "guidance.weak.checkpoint has no default"),
         (
             [*WEAK_ANALYTIC, "guidance.weak.shape=[1,4,4]"],
-            "guidance.weak has sample_shape (1, 4, 4) and the model (1, 8, 8)",
+            "guidance.weak has sample_shape (1, 4, 4), the model (1, 8, 8)",
         ),
         (
             [*IN_STEPS, "guidance.interval=[0,2]", "solver=dopri5"],
-            "guidance.interval is in steps, which an adaptive solver has not",
+            "guidance.interval is in steps, but an adaptive solver has no fixed steps",
         ),
     ],
 )
@@ -510,7 +511,7 @@ class Unconditional:
 
 
 class WithoutNull:
-    num_classes, has_null, sample_shape = 10, False, SHAPE
+    num_classes, class_names, has_null, sample_shape = 10, (), False, SHAPE
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "autoguidance"])
@@ -526,7 +527,7 @@ def test_autoguidance_needs_no_null_condition():
         num_classes = 3
 
     Autoguidance(weight=1.0, weak=WEAK).check(Blind)
-    with refused(["guidance.weak has num_classes 3 and the model 10"]):
+    with refused(["guidance.weak has num_classes 3, the model 10"]):
         Autoguidance(weight=1.0, weak=WEAK).check(WithoutNull)
 
 
@@ -558,9 +559,9 @@ def test_settings_that_cannot_be(kind, settings, words):
 @pytest.mark.parametrize(
     ("kind", "settings", "words"),
     [
-        (Rescaled, {"phi": 1.5}, ["guidance.phi=1.5", "[0, 1]", "guidance=cfg"]),
+        (Rescaled, {"phi": 1.5}, ["guidance.phi=1.5: give a number of at least 0 and of at most 1"]),
         (AdaptiveProjected, {"eta": None}, ["guidance.eta=None: give a number"]),
-        (AdaptiveProjected, {"norm_threshold": 0}, ["guidance.norm_threshold=0", "above 0", "null"]),
+        (AdaptiveProjected, {"norm_threshold": 0}, ["guidance.norm_threshold=0: give a number above 0"]),
         (CFGZero, {"zero_init": 1.5}, ["guidance.zero_init=1.5", "whole number of steps"]),
         (CFGZero, {"zero_init": -1}, ["guidance.zero_init=-1"]),
         (CFGZero, {"zero_init": 1, "zero_init_in": "t"}, ["guidance.zero_init=1", "[0, 1)"]),
@@ -581,7 +582,7 @@ def test_settings_of_a_kind_that_cannot_be(kind, settings, words):
             ["guidance.interval is in steps", "guidance.interval_in=t"],
         ),
         (CFGZero(weight=1.0), Dopri5(), ["guidance.zero_init is in steps", "guidance.zero_init_in=t"]),
-        (CFGZero(weight=1.0, zero_init=10), Euler(), ["guidance.zero_init=10: no step is left of 10"]),
+        (CFGZero(weight=1.0, zero_init=10), Euler(), ["guidance.zero_init=10 leaves no step to make", "fewer"]),
         (
             ClassifierFree(weight=1.0, interval=[2, 11], interval_in="steps"),
             Euler(),
@@ -600,7 +601,7 @@ def test_steps_that_are_not_there(guidance, solver, words):
 )
 def test_guidance_the_other_way_round_is_told(kind, scale, effect, caplog):
     KINDS[kind](scale=scale).check(MODEL)
-    worse = "the weaker model's" if kind == "autoguidance" else "the unconditional velocity"
+    worse = "the velocity of the weaker model" if kind == "autoguidance" else "the unconditional velocity"
     (message,) = caplog.messages
     assert f"guidance.scale={scale:g} (guidance.weight={scale - 1:g}) {effect}" in message and worse in message
 
@@ -618,12 +619,9 @@ def test_channels_that_are_not_there():
         ClassifierFree(weight=1.0, guided_channels=5).check(MODEL)
 
 
-def test_a_guidance_of_ones_own_needs_check_and_bind_only():
+def test_a_guidance_of_ones_own_needs_bind_only():
     @dataclass(frozen=True)
-    class Half:
-        def check(self, model):
-            pass
-
+    class Half(NoGuidance):
         def bind(self, model, condition):
             return lambda x, t: 0.5 * model(x, t, condition)
 
@@ -631,4 +629,4 @@ def test_a_guidance_of_ones_own_needs_check_and_bind_only():
     s.prepare(2)
     x, condition, indices = start(range(3))
     s.integrate(x, condition, indices)
-    assert s.cost.network_rows == s.cost.velocity_rows == 30
+    assert s.meter.cost.network_rows == s.meter.cost.velocity_rows == 30

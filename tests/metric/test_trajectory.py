@@ -1,4 +1,4 @@
-"""Solvers beside the exact flow, and taken back to the noise."""
+"""Solvers compared with the exact flow, and taken back to the noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from ditexp.condition.labels import Balanced
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
 from ditexp.metric.trajectory import POINTS, Trajectory, exact_paths, rms
@@ -20,10 +19,10 @@ from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
 from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
-from ditexp.task.generate import Generate
+from tests.helpers.samplers import in_float64, sampler_of
 from tests.solver.test_sampling import SOLVERS
 
-ODE = [solver for solver in SOLVERS if not getattr(solver, "stochastic", False)]
+ODE = [solver for solver in SOLVERS if not solver.stochastic]
 SMALL = ("num_samples=16", "batch_size=16", "metric=trajectory", "metric.trajectory.samples=16")
 
 
@@ -33,18 +32,7 @@ def model() -> GaussianMixture:
 
 
 def sampler(model, solver, *, steps: int = 64, guidance=NoGuidance()) -> Sampler:  # noqa: B008
-    made = Sampler(
-        model=model,
-        solver=solver,
-        schedule=Uniform(steps),
-        guidance=guidance,
-        conditioner=Balanced(),
-        task=Generate(),
-        seed=0,
-        device=torch.device("cpu"),
-    )
-    made.noise = lambda indices: Sampler.noise(made, indices).double()  # so that errors are the solver's
-    return made
+    return in_float64(sampler_of(model, solver, steps=steps, guidance=guidance))
 
 
 def compare(made: Sampler, cache: Path, *, tolerance: float = 1e-10) -> tuple[dict, dict]:
@@ -56,7 +44,7 @@ def compare(made: Sampler, cache: Path, *, tolerance: float = 1e-10) -> tuple[di
 
 @pytest.mark.parametrize("guidance", [NoGuidance(), ClassifierFree(weight=1)])
 def test_the_error_is_that_beside_the_exact_flow(guidance, model, tmp_path):
-    """Euler's, beside 500 steps of order 5; it halves with the steps, and is the last of those along t."""
+    """Euler compared with 500 steps of order 5. The error halves with the steps; the last one along t is the score."""
     made = sampler(model, Euler(), guidance=guidance)
     scores, details = compare(made, tmp_path)
     x, condition = made.noise(range(12)), made.condition(range(12))
@@ -86,7 +74,7 @@ def test_between_their_points_the_exact_paths_are_exact():
 
 
 def test_the_exact_flow_is_found_once(model, tmp_path):
-    """Every solver and schedule is held beside the same; another flow has another."""
+    """All solvers and schedules share it; another flow has another."""
     costs = []
     for solver in (Euler(), Euler(), Heun()):
         made = sampler(model, solver)
@@ -123,7 +111,7 @@ def test_curvature_is_that_of_the_closed_form(tmp_path):
 
 @pytest.mark.parametrize("solver", ODE, ids=lambda solver: repr(solver)[:40])
 def test_round_trip(solver, model):
-    """From noise to data and back by the same solver; what is missing falls as fast as its error.
+    """From noise to data and back by the same solver; the difference falls as fast as the solver's error.
 
     By 0.4 less for those in log-SNR, whose error has a factor of log N; down to what float64 leaves.
     """

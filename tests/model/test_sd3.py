@@ -25,9 +25,9 @@ from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.compat import DiffusersFlow
 from ditexp.solver.euler import Euler
-from ditexp.task.generate import Generate
 from ditexp.values import Condition
 from tests.conftest import refused
+from tests.helpers.samplers import sampler_of as sampler_of_parts
 
 PROMPTS = ["a red seven", "two", "a handwritten one"]
 TOKENS = 12  # of T5
@@ -132,8 +132,8 @@ def both(request, folder) -> tuple[StableDiffusion3, Callable]:
 
 def sampler_of(model: StableDiffusion3, *, steps: int = 2, scale: float = 4.0) -> Sampler:
     schedule = DiffusersFlow(steps=steps, shift=3.0)
-    parts = (model, Euler(), schedule, ClassifierFree(scale=scale), Prompts(prompts=PROMPTS), Generate())
-    return Sampler(*parts, seed=0, device=torch.device("cpu"))
+    guidance, conditioner = ClassifierFree(scale=scale), Prompts(prompts=PROMPTS)
+    return sampler_of_parts(model, Euler(), schedule=schedule, guidance=guidance, conditioner=conditioner)
 
 
 # ---- The same as diffusers' pipeline
@@ -251,7 +251,7 @@ def test_between_two_prompts(model):
 
 def test_prompts_that_are_too_long_are_named(model, caplog):
     with caplog.at_level(logging.WARNING, "ditexp"):
-        model.tell_of_truncation(["two", "a red one " * 4, "seven " * 16])
+        model.notice_truncation(["two", "a red one " * 4, "seven " * 16])
     t5, both_of_clip, both_of_t5 = (record.message for record in caplog.records)
     assert t5 == f"a prompt of 13 tokens is cut off at T5's 12: {'a red one ' * 4!r}"
     assert both_of_clip == f"a prompt of 82 tokens is cut off at CLIP's 77: {'seven ' * 16!r}"
@@ -284,7 +284,7 @@ def test_without_t5(folder, model):
     assert torch.equal(without.states[:, clip], with_t5.states[:, clip]) and with_t5.states[:, 77:].any()
     assert without.states.shape == with_t5.states.shape and not without.states[:, 77:].any()
     assert small.pipeline.text_encoder_3 is None and "text_encoder_3" not in small.identity
-    small.tell_of_truncation(["a red one " * 4])
+    small.notice_truncation(["a red one " * 4])
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -319,8 +319,8 @@ def test_the_identity_is_that_of_the_contents(folder, tmp_path, model):
         ({"size": 104}, ["model.size=104", "up to 96"]),
         ({"size": 0}, ["model.size=0"]),
         ({"dtype": "int8"}, ["model.dtype=int8", "float32, bfloat16, float16"]),
-        ({"max_length": 0}, ["model.max_length=0", "from 1 to 512"]),
-        ({"max_length": 513}, ["model.max_length=513"]),
+        ({"max_length": 0}, ["model.max_length=0: give a whole number of at least 1"]),
+        ({"max_length": 513}, ["model.max_length=513: give a whole number of at most 512"]),
     ],
 )
 def test_settings_that_cannot_be(settings, words, folder):
@@ -361,7 +361,7 @@ def be_code(file: Path) -> None:
     ("file", "damage", "words"),
     [
         ("model_index.json", become_another, ["it is a FluxPipeline"]),
-        ("model_index.json", bring_code, ["its scheduler has code of its own, which is never run"]),
+        ("model_index.json", bring_code, ["its scheduler comes with its own code, which is never run"]),
         ("model_index.json", be_code, ["mine"]),
         ("model_index.json", Path.unlink, ["no file named model_index.json"]),
         ("transformer/diffusion_pytorch_model.safetensors", truncate, ["Unable to load weights"]),
@@ -374,7 +374,7 @@ def be_code(file: Path) -> None:
 )
 def test_a_damaged_pipeline_is_refused(file, damage, words, folder, tmp_path):
     damage(shutil.copytree(folder, tmp_path / "damaged") / file)
-    with refused(["damaged holds no Stable Diffusion 3 pipeline", "save_pretrained", *words]):
+    with refused(["damaged is no Stable Diffusion 3 pipeline", "save_pretrained", *words]):
         load(tmp_path / "damaged")
 
 

@@ -24,11 +24,10 @@ from ditexp.model.pretrained_text import PretrainedTextDiT
 from ditexp.model.text_encoder import TextEncoder
 from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.heun import Heun
-from ditexp.task.generate import Generate
 from ditexp.values import Condition
 from tests.conftest import refused
+from tests.helpers.samplers import sampler_of as sampler_of_parts
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "ditexp" / "weights" / "digits_text"
@@ -41,8 +40,7 @@ def model() -> PretrainedTextDiT:
 
 
 def sampler_of(model, conditioner, guidance=None, steps=10) -> Sampler:
-    parts = (model, Heun(), Uniform(steps=steps), guidance or NoGuidance(), conditioner, Generate())
-    return Sampler(*parts, seed=0, device=torch.device("cpu"))
+    return sampler_of_parts(model, Heun(), steps=steps, guidance=guidance or NoGuidance(), conditioner=conditioner)
 
 
 def drawn(sampler: Sampler, count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -185,7 +183,7 @@ def test_a_model_without_text_takes_no_prompts():
 
 def test_a_prompt_that_is_too_long_is_cut_off_with_a_notice(model, caplog):
     long = "a seven " * 20
-    model.tell_of_truncation([long, "a one"])
+    model.notice_truncation([long, "a one"])
     (record,) = caplog.records
     assert all(words in record.getMessage() for words in ("41 tokens", "cut off at the model's 16", repr(long)))
     assert torch.equal(model.encode([long]).mask, torch.ones(1, 16, dtype=torch.bool))

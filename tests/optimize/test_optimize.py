@@ -1,4 +1,4 @@
-"""The best grids for a model: what finds them, and the schedule that takes them."""
+"""The search for the best grids of a model, and the schedule that uses them."""
 
 from __future__ import annotations
 
@@ -9,38 +9,27 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 
-from ditexp.condition.labels import Balanced
-from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
-from ditexp.optimize.__main__ import Flow, fitted, local_errors, shortest_paths
-from ditexp.sampler import Sampler
+from ditexp.optimize.search import Flow, fitted, local_errors, search, shortest_paths
 from ditexp.schedule.cosine import Cosine
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.adams import AdamsBashforth
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
+from tests.helpers.samplers import in_float64, sampler_of
 
 QUICK = ("max_steps=3", "candidates=8", "trajectories=4")
 
 
 def flow(solver, *, candidates: int = 16, first: int = 0) -> Flow:
-    made = Sampler(
-        model=GaussianMixture(num_classes=3, components=2, shape=(1, 2, 2), std=0.1),
-        solver=solver,
-        schedule=Cosine(candidates),
-        guidance=NoGuidance(),
-        conditioner=Balanced(),
-        task=None,
-        seed=0,
-        device=torch.device("cpu"),
-    )
-    made.noise = lambda indices: Sampler.noise(made, indices).double()
-    return Flow(made, Dopri5(rtol=1e-9, atol=1e-9), first, 16)
+    model = GaussianMixture(num_classes=3, components=2, shape=(1, 2, 2), std=0.1)
+    made = in_float64(sampler_of(model, solver, schedule=Cosine(candidates)))
+    return Flow(made, Dopri5(rtol=1e-9, atol=1e-9), first=first, count=16)
 
 
 def test_shortest_paths_are_the_shortest():
-    """Beside all paths there are."""
+    """Compared with all possible paths."""
     torch.manual_seed(0)
     costs = torch.rand(9, 9, dtype=torch.float64).triu(1)
     costs[costs == 0] = math.inf
@@ -63,7 +52,7 @@ def test_local_errors_are_those_of_single_steps():
 
 
 def test_a_multistep_solver_is_given_a_past():
-    """A step of Adams and Bashforth's then is of order 2, whose local error falls as h^3; without, it is Euler's."""
+    """A step of Adams-Bashforth then has order 2, and its local error falls as h^3; without a past it is Euler's."""
     tried, i = flow(AdamsBashforth(2), candidates=64), 32
     wide, narrow = (
         (tried.step(i, tried.times[i] + h) - tried.paths.at(tried.times[i] + h)).square().mean().sqrt().item()
@@ -74,10 +63,11 @@ def test_a_multistep_solver_is_given_a_past():
 
 @pytest.mark.parametrize("solver", [Euler(), Heun()])
 def test_a_grid_fitted_to_some_samples_is_better_for_others(solver):
-    """Than the uniform grid, and than that of the least sum of local errors."""
+    """Better than the uniform grid, and than the grid with the least sum of local errors."""
     seen, unseen = flow(solver), flow(solver, first=1000)
     *_, shortest = shortest_paths(seen.times, local_errors(seen, lambda count: None), 5)
     best = fitted(shortest, seen.residuals)
+    assert best == dict(search(seen, 5))[5]
     assert best[0] == 0 and best[-1] == 1 and all(a < b for a, b in pairwise(best)) and len(best) == 6
     assert seen.error(best) <= seen.error(shortest)
     assert unseen.error(best) < unseen.error(shortest) * 1.05

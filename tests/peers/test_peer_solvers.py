@@ -24,6 +24,7 @@ import pytest
 import torch
 
 import ditexp
+from ditexp.guidance.none import NoGuidance
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise
 from ditexp.solver.dopri5 import Dopri5
@@ -47,7 +48,7 @@ def model() -> PretrainedDiT:
 
 @pytest.fixture(scope="module")
 def field(model):
-    return lambda x, t, rows=None: model(x, t, Condition(torch.arange(len(x))))
+    return NoGuidance().bind(model, Condition(torch.arange(2)))
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from PIL import Image
 import ditexp.reference.npz
 from ditexp.checks import ConfigError
 from ditexp.evaluate.evaluator import Evaluator
-from ditexp.evaluate.extraction import extract, folder_of, save_tensors
+from ditexp.evaluate.extraction import extract, folder_of
 from ditexp.files.npz import read_array
+from ditexp.files.tensors import save_tensors
 from ditexp.images.folder import FolderImages
 from ditexp.metric.fid import FrechetDistance, mean_and_covariance
 from ditexp.reference import StatisticsFile, contents_of, reference_features
@@ -81,7 +82,7 @@ def test_of_two_processes_one_extracts_and_the_other_waits(tmp_path, monkeypatch
     assert other.take("features")
 
     def meanwhile(seconds):
-        extract(reference, first, tmp_path / "features")
+        extract(reference.images, first, tmp_path / "features")
         other.release("features")
 
     monkeypatch.setattr(time, "sleep", meanwhile)
@@ -111,7 +112,7 @@ def test_adms_file_has_images_and_statistics_of_others(tmp_path):
     np.savez(tmp_path / "x.npz", arr_0=PICTURES, mu=mu, sigma=sigma, mu_s=mu_s, sigma_s=sigma_s)
     reference = NpzReference(tmp_path / "x.npz")
     assert (len(reference), reference.image_shape) == (20, (8, 8, 1))
-    np.testing.assert_array_equal(np.concatenate(list(reference.blocks())), PICTURES)
+    np.testing.assert_array_equal(np.concatenate(list(reference.images.blocks())), PICTURES)
     np.testing.assert_array_equal(reference.gaussians["pool"].mean, mu)
     np.testing.assert_array_equal(reference.gaussians["spatial"].covariance, sigma_s)
 
@@ -250,10 +251,13 @@ MU, SIGMA = statistics(4)
             lambda t: npz(t, mu=MU, sigma=SIGMA.astype("f2").astype("f8")),
             ["sigma was rounded to float16 or less"],
         ),
-        (lambda t: npz(t, mu=MU + 0j, sigma=SIGMA), ["mu is complex128, no floating point numbers: make", "again"]),
-        (lambda t: npz(t, mu=MU, sigma=SIGMA + 1j), ["sigma is complex128, no floating point numbers"]),
+        (
+            lambda t: npz(t, mu=MU + 0j, sigma=SIGMA),
+            ["mu is complex128, which is no floating point type: make", "again"],
+        ),
+        (lambda t: npz(t, mu=MU, sigma=SIGMA + 1j), ["sigma is complex128, which is no floating point type"]),
         (lambda t: npz(t, mu=MU, sigma=(9 * SIGMA).astype(int)), ["sigma is int64"]),
-        (lambda t: npz(t, mu=MU, sigma=SIGMA.astype(str)), ["sigma is <U", "no floating point numbers"]),
+        (lambda t: npz(t, mu=MU, sigma=SIGMA.astype(str)), ["sigma is <U", "no floating point type"]),
         (lambda t: npz(t, mu=MU, sigma=np.triu(SIGMA)), ["sigma is not symmetric, by up to 0.", "get the file again"]),
         (lambda t: npz(t, mu=MU, sigma=np.tril(SIGMA)), ["sigma is not symmetric"]),
         (lambda t: npz(t, mu=MU, sigma=0 * SIGMA), ["sigma is all zeros"]),

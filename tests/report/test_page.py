@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ditexp.report.columns import Column
-from ditexp.report.html import page as page_module
-from ditexp.report.html.page import PARTS, embed, page
-from ditexp.report.plots import PALETTE
-from ditexp.report.table import Table
+from ditexp.report.html import embedding
+from ditexp.report.html.embedding import embed
+from ditexp.report.html.page import PARTS, html_page
+from ditexp.report.plots.style import PALETTE
+from ditexp.report.tables.column import Column
+from ditexp.report.tables.table import Table
+from tests.helpers.results import table_of
 from tests.report.test_report import cell, failed
 
 HOSTILE = "</script><img src=x onerror='document.title=1'>&<b>\x1b[31m\x00\udcff"
@@ -62,9 +64,9 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attributes)))
 
 
-def test_the_page_tells_what_it_rests_on():
+def test_the_page_names_what_it_is_based_on():
     advice = ["Use heun at 10 steps."]
-    text = page(Table.of(sweep()), title="Six cells", command="python -m x 'a=[b]'", recommendations=advice)
+    text = html_page(table_of(sweep()), title="Six cells", command="python -m x 'a=[b]'", recommendations=advice)
     words = ("<h1>Six cells</h1>", "5 of 6 done", "500", "python -m x &#x27;a=[b]&#x27;", *advice)
     assert all(word in text for word in words)
     assert "Features: inception. Reference: digits (1,797 images)." in text
@@ -72,8 +74,8 @@ def test_the_page_tells_what_it_rests_on():
 
 
 def test_numbers_are_the_tables_own():
-    table = Table.of(sweep())
-    data = data_of(page(table, title="x"))
+    table = table_of(sweep())
+    data = data_of(html_page(table, title="x"))
     columns = {column["name"]: column for column in data["columns"]}
     assert columns["inception/fid"]["values"] == [v if v and math.isfinite(v) else None for v in table.fid.values]
     assert columns["inception/fid"]["texts"] == table.fid.texts and columns["inception/fid"]["goal"] == "min"
@@ -82,8 +84,8 @@ def test_numbers_are_the_tables_own():
 
 
 def test_a_cells_details_hold_its_configuration_protocol_and_command():
-    table = Table.of(sweep())
-    details = data_of(page(table, title="x"))["rows"][0]["details"]
+    table = table_of(sweep())
+    details = data_of(html_page(table, title="x"))["rows"][0]["details"]
     assert details["command"] == "python -m ditexp.run solver=heun steps=10"
     assert "_target_: ditexp.solver.Euler" in details["config"] and "count: 1797" in details["protocol"]
     assert ["FID", "2.4"] in details["numbers"] and ["reference", "digits (1,797 images)"] in details["comparable"]
@@ -92,20 +94,20 @@ def test_a_cells_details_hold_its_configuration_protocol_and_command():
 
 def test_marks_and_their_meaning_are_in_the_page():
     clean = cell()["protocol"] | {"protocol": "clean_fid"}
-    table = Table.of([cell(), cell(steps=50), cell(steps=9, protocol=clean)])
+    table = table_of([cell(), cell(steps=50), cell(steps=9, protocol=clean)])
     columns = [replace(column, spread=(0.25,) * 3) if column is table.fid else column for column in table.columns]
-    text = page(replace(table, columns=columns), title="x")
+    text = html_page(replace(table, columns=columns), title="x")
     assert "1.00<span class='spread'> ± 0.25</span>†</td>" in text
     assert "† not comparable with the others: protocol clean_fid" in text
 
 
-def test_a_study_stands_beside_its_published_numbers():
+def test_published_numbers_are_shown():
     columns = [("row", "SiT <XL>"), ("published", 2.15), ("here", "not run: no checkpoint")]
     study = Table([], [Column(name, name, "setting", (value,)) for name, value in columns], ["SiT: Ma et al."])
-    text = page(Table.of(sweep()), title="x", study=study)
+    text = html_page(table_of(sweep()), title="x", study=study)
     assert "<td class='text'>SiT &lt;XL&gt;</td><td class='number'>2.15</td>" in text
     assert "not run: no checkpoint</td>" in text and "<p>SiT: Ma et al.</p>" in text
-    assert "Published" not in page(Table.of(sweep()), title="x")
+    assert "Published" not in html_page(table_of(sweep()), title="x")
 
 
 def test_texts_of_users_never_become_html():
@@ -113,7 +115,7 @@ def test_texts_of_users_never_become_html():
     results[0]["settings"]["model"] = HOSTILE
     results[0]["config"]["model"] = HOSTILE
     study = Table([], [Column(HOSTILE, HOSTILE, "setting", (HOSTILE,))], [HOSTILE])
-    text = page(Table.of(results), title=HOSTILE, command=HOSTILE, recommendations=[HOSTILE], study=study)
+    text = html_page(table_of(results), title=HOSTILE, command=HOSTILE, recommendations=[HOSTILE], study=study)
     assert all(tag != "img" and "onerror" not in attributes for tag, attributes in Tags(text).found)
     assert text.count("</script>") == 2 and not re.search("[\x00\x1b\udcff]", text)
     assert data_of(text)["rows"][0]["details"]["config"]
@@ -121,7 +123,7 @@ def test_texts_of_users_never_become_html():
 
 
 def test_nothing_is_fetched_from_anywhere():
-    text = page(Table.of(sweep()), title="x")
+    text = html_page(table_of(sweep()), title="x")
     links = [a[name] for _, a in Tags(text).found for name in ("src", "href", "action", "srcset") if name in a]
     assert links == [] and not re.search(r"@import|url\(|https?://(?!www\.w3\.org/2000/svg)", text)
 
@@ -132,7 +134,7 @@ def policy_of(text: str) -> dict[str, list[str]]:
 
 
 def test_its_policy_allows_its_own_style_and_script_by_their_hashes():
-    text = page(Table.of(sweep()), title=HOSTILE)
+    text = html_page(table_of(sweep()), title=HOSTILE)
     policy = policy_of(text)
     assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == ["'none'"]
     assert policy["img-src"] == ["data:"] and "unsafe" not in str(policy)
@@ -146,30 +148,30 @@ def test_its_policy_allows_its_own_style_and_script_by_their_hashes():
 
 
 def test_a_page_without_any_number_or_cell_is_a_page():
-    assert "not finite" in page(Table.of([failed()]), title="x")
+    assert "not finite" in html_page(table_of([failed()]), title="x")
     bare = cell()
     bare["metrics"] = {}
-    assert data_of(page(Table.of([bare]), title="x"))["rows"][0]["pictures"] == {}
+    assert data_of(html_page(table_of([bare]), title="x"))["rows"][0]["pictures"] == {}
 
 
 def test_pictures_that_are_gone_are_absent(tmp_path):
     results = sweep(tmp_path)
     Path(results[0]["grid"]).unlink()
     Path(results[1]["grid"]).write_text("no picture")
-    rows = data_of(page(Table.of(results), title="x"))["rows"]
+    rows = data_of(html_page(table_of(results), title="x"))["rows"]
     assert sorted(len(row["pictures"]) for row in rows) == [0, 1, 1, 2, 2, 2]
 
 
 def test_pictures_share_a_budget(tmp_path, monkeypatch):
-    monkeypatch.setattr(page_module, "BUDGET", 100_000)
+    monkeypatch.setattr(embedding, "BUDGET", 100_000)
     draw = np.random.default_rng(0)
     for name, size in (("small", 40), ("large", 300), ("larger", 1500)):
         Image.fromarray(draw.integers(0, 256, (size, size, 3), np.uint8)).save(tmp_path / f"{name}.png")
-    pictures = embed(str(path) for path in tmp_path.iterdir())
-    small, large, larger = (pictures[str(tmp_path / f"{name}.png")] for name in ("small", "large", "larger"))
-    assert sum(len(picture["uri"]) for picture in pictures.values()) <= 100_000
-    assert small["hard"] and small["width"] == 40 and not large["hard"]
-    assert larger["width"] == larger["height"] <= page_module.WIDEST
+    pictures = embed(tmp_path.iterdir())
+    small, large, larger = (pictures[tmp_path / f"{name}.png"] for name in ("small", "large", "larger"))
+    assert sum(len(picture.uri) for picture in pictures.values()) <= 100_000
+    assert small.hard and small.width == 40 and not large.hard
+    assert larger.width == larger.height <= embedding.MAX_WIDTH
 
 
 def test_colours_are_those_of_the_other_pictures():
@@ -182,7 +184,7 @@ def test_a_page_of_200_cells_is_below_15_mb_whatever_its_pictures():
     for result in results:
         result["config"] = {f"group{i}": {"_target_": "ditexp.solver.euler.Euler", "value": i} for i in range(50)}
         result["trajectory"] = {"error_along_t": [[t / 100, t / 7] for t in range(101)]}
-    assert len(page(Table.of(results), title="200 cells").encode()) + page_module.BUDGET < 15e6
+    assert len(html_page(table_of(results), title="200 cells").encode()) + embedding.BUDGET < 15e6
 
 
 # ---- in a browser
@@ -208,7 +210,7 @@ def file(tmp_path_factory) -> Path:
     for result in results:
         result["settings"]["model"] = "<img src=x onerror='document.title=1'>" if result["id"] == "heun5" else "digits"
     path = folder / "report.html"
-    path.write_text(page(Table.of(results), title="Six cells", command="python -m x"), encoding="utf-8")
+    path.write_text(html_page(table_of(results), title="Six cells", command="python -m x"), encoding="utf-8")
     return path
 
 
@@ -337,7 +339,7 @@ def test_axes_can_be_chosen(tab):
     assert "seconds per image" in tab.locator("#quality-plot").inner_text()
 
 
-def test_a_point_tells_its_cell_and_leads_to_its_row(tab):
+def test_a_point_shows_its_cell_and_leads_to_its_row(tab):
     point = tab.locator("#quality-plot .point[data-row='3']")
     point.hover()
     assert all(word in tab.locator("#tip").inner_text() for word in ("euler", "forwards", "FID", "10.00"))
@@ -352,9 +354,9 @@ def test_pictures_are_chosen_in_the_table(tab):
     tab.locator("#cell-0").get_by_role("checkbox").uncheck()
     assert tab.locator(".gallery[data-kind=grid] img").count() == 4
     tab.get_by_role("searchbox").fill("euler")
-    tab.get_by_role("button", name="Show what the filter leaves").click()
+    tab.get_by_role("button", name="Show filtered cells").click()
     assert tab.locator(".gallery[data-kind=grid] img").count() == 3
-    tab.get_by_role("button", name="Show the first choice").click()
+    tab.get_by_role("button", name="Show default cells").click()
     alts = tab.locator(".gallery[data-kind=grid] img").evaluate_all("all => all.map(x => x.alt)")
     assert len(alts) == 5 and "Samples: euler, digits, 5 steps" in alts
 
@@ -380,7 +382,7 @@ def test_values_that_no_axis_has_are_left_out(tab, tmp_path):
         result["metrics"]["change_rmse"] = 1.0  # of which none is the best
         result["trajectory"] = {"error_along_t": [[0.0, 0.0]]}
     file = tmp_path / "odd.html"
-    file.write_text(page(Table.of(results), title="Odd"))
+    file.write_text(html_page(table_of(results), title="Odd"))
     other = tab.context.new_page()
     errors = []
     other.on("pageerror", lambda error: errors.append(str(error)))

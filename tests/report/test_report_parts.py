@@ -15,33 +15,36 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
 
+from ditexp.cli.arguments import quoted
 from ditexp.report import __main__ as command
-from ditexp.report import plots, write_report
-from ditexp.report.grids import is_picture, opened
-from ditexp.report.html.page import embed
-from ditexp.report.table import Table
-from ditexp.run import sweep
+from ditexp.report import writing
+from ditexp.report.html.embedding import embed
+from ditexp.report.picture_files import is_picture, read_picture
+from ditexp.report.tables.table import Table
+from ditexp.report.writing import write_report
+from ditexp.run import summary, sweep
+from tests.helpers.results import results_of
 from tests.report.test_page import data_of
 from tests.report.test_page import sweep as cells
 from tests.report.test_report import leave
 
 PARTS = {
-    "table.md": "table.Table.markdown",
-    "table.csv": "table.Table.csv",
-    "table.tex": "table.Table.latex",
+    "table.md": "Table.markdown",
+    "table.csv": "Table.csv",
+    "table.tex": "Table.latex",
     "report.html": "html_page",
-    "heat_map.png": "plots.heat_map",
-    "error_along_t.png": "plots.error_along_t",
+    "heat_map.png": "heat_map",
+    "error_along_t.png": "error_along_t",
     "samples.png": "side_by_side",
 }
-FIGURES = ("plots.quality_vs_cost", "plots.heat_map", "plots.error_along_t")
+FIGURES = ("quality_vs_cost", "heat_map", "error_along_t")
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Figures are not drawn, which takes half a second each; a text is written in their place."""
     for name in FIGURES:
-        monkeypatch.setattr(f"ditexp.report.{name}", lambda table, *arguments: "a picture")
+        monkeypatch.setattr(f"ditexp.report.writing.{name}", lambda table, *arguments: "a picture")
 
 
 def fail(*arguments, **options):
@@ -50,10 +53,10 @@ def fail(*arguments, **options):
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_that_fails_is_named_and_the_others_are_written(part, tmp_path, monkeypatch, quick):
-    monkeypatch.setattr("ditexp.report.side_by_side", lambda table: "a picture")
+    monkeypatch.setattr("ditexp.report.writing.side_by_side", lambda table: "a picture")
     (tmp_path / part).write_text("of another sweep")
-    monkeypatch.setattr(f"ditexp.report.{PARTS[part]}", fail)
-    report = write_report(cells(), tmp_path, title="x")
+    monkeypatch.setattr(f"ditexp.report.writing.{PARTS[part]}", fail)
+    report = write_report(results_of(cells()), tmp_path, title="x")
     assert all((tmp_path / name).is_file() == (name != part) for name in PARTS)
     assert len(report.failed) == 1 and report.failed[0].startswith(f"{tmp_path / part} was not written: KeyError:")
     assert report.failed[0].isprintable() and report.paths[part] is None
@@ -63,21 +66,21 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch, quick):
     def full(table):
         raise OSError(errno.ENOSPC, "No space left on device", "/dev/full")
 
-    monkeypatch.setattr(plots, "error_along_t", full)
-    report = write_report(cells(), tmp_path, title="x")
+    monkeypatch.setattr(writing, "error_along_t", full)
+    report = write_report(results_of(cells()), tmp_path, title="x")
     assert report.failed == [f"{tmp_path / 'error_along_t.png'} was not written: No space left on device"]
 
 
 def test_published_numbers_that_cannot_be_read_are_named(tmp_path, quick):
     published = tmp_path / "published.yaml"
     published.write_text("title: [")
-    report = write_report(cells(), tmp_path / "report", title="x", published=published)
+    report = write_report(results_of(cells()), tmp_path / "report", title="x", published=published)
     assert report.study is None and len(report.failed) == 1 and str(published) in report.failed[0]
     assert report.paths["table.md"].is_file()
 
 
 def bomb() -> bytes:
-    """A PNG whose header tells of 50,000 x 50,000 pixels."""
+    """A PNG with 50,000 x 50,000 pixels, according to its header."""
     header = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 
@@ -103,7 +106,7 @@ def test_a_damaged_picture_is_left_out_and_named(tmp_path, caplog, quick):
         Path(result["trajectory_picture"]).unlink()
         os.mkfifo(result["trajectory_picture"])
     Path(results[-1]["grid"]).write_bytes(buffer.getvalue())
-    report = write_report(results, tmp_path / "report", title="x")
+    report = write_report(results_of(results), tmp_path / "report", title="x")
     assert report.failed == [] and report.paths["samples.png"].is_file()
     rows = data_of(report.paths["report.html"].read_text())["rows"]
     assert sorted("grid" in row["pictures"] for row in rows) == [False] * 4 + [True]
@@ -118,7 +121,7 @@ def test_no_damaged_picture_is_an_error(kind, tmp_path):
     Image.effect_noise((100, 100), 50).save(buffer, "png")
     path = tmp_path / "x.png"
     path.write_bytes(damaged_pictures(buffer.getvalue())[kind])
-    assert not is_picture(path) and opened(str(path)) is None and embed([str(path)]) == {}
+    assert not is_picture(path) and read_picture(path) is None and embed([path]) == {}
 
 
 class Broken:
@@ -141,15 +144,14 @@ def ended(tmp_path, monkeypatch, quick):
     leave([result | {"cached": False} for result in results], runs)
     hydra = {"runtime": {"choices": {"hydra/launcher": "local"}}, "overrides": {"task": []}}
     cfg = OmegaConf.create({"hydra": hydra, "outputs": str(tmp_path), "study": "$a_$b^", "tracker": node})
-    monkeypatch.setattr(sweep.Cells, "cfg", cfg, raising=False)
-    monkeypatch.setattr(sweep.Cells, "folder", runs, raising=False)
-    monkeypatch.setattr(sweep.Cells, "expected", dict.fromkeys(sorted(runs.iterdir()), cfg))
+    cells_of_sweep = dict.fromkeys(sorted(runs.iterdir()), cfg)
+    monkeypatch.setattr(sweep, "current", sweep.Sweep(cfg=cfg, folder=runs, cells=cells_of_sweep))
     return runs
 
 
 def test_a_report_that_fails_fails_no_sweep(ended, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plots, "heat_map", fail)
-    monkeypatch.setattr(sweep, "tracker_of", lambda cfg: Broken())
+    monkeypatch.setattr(writing, "heat_map", fail)
+    monkeypatch.setattr(summary, "tracker_of", lambda cfg: Broken())
     sweep.finish()
     first, second, third = capsys.readouterr().err.splitlines()
     assert first.startswith(f"warning {tmp_path / 'reports' / ended.name / 'heat_map.png'} was not written: KeyError")
@@ -164,8 +166,8 @@ def test_a_report_that_fails_fails_no_sweep(ended, tmp_path, monkeypatch, capsys
 
 
 def test_what_the_command_could_not_write_is_named_with_exit_code_1(ended, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plots, "heat_map", fail)
-    monkeypatch.setattr("sys.argv", ["ditexp.report", f"results={sweep.quoted(str(ended))}", f"out={tmp_path / 'out'}"])
+    monkeypatch.setattr(writing, "heat_map", fail)
+    monkeypatch.setattr("sys.argv", ["ditexp.report", f"results={quoted(str(ended))}", f"out={tmp_path / 'out'}"])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         command.main()

@@ -18,12 +18,14 @@ from rich.console import Console
 
 from ditexp.checks import ConfigError
 from ditexp.cli.command import register_with_hydra
-from ditexp.report import study
-from ditexp.report.columns import plain
-from ditexp.report.published import GROUPS, Published, Row, load, parse
-from ditexp.run.cell import build
-from ditexp.run.sweep import settings_of
+from ditexp.report.studies import comparison as study
+from ditexp.report.studies.published import Published, PublishedRow, load, parse
+from ditexp.report.tables.column import plain
+from ditexp.result import SETTING_GROUPS
+from ditexp.run.cell import build, resolved
+from ditexp.run.settings import settings_of
 from tests.conftest import refused
+from tests.helpers.results import results_of
 from tests.model.test_dit import network, saved
 from tests.report.test_report import cell, recorded
 
@@ -67,7 +69,7 @@ def run(*, solver="heun", fid=2.0, precision=0.8, seed=0, checkpoint=None, setti
 
 
 def outcome(results: list[dict], row: dict | None = None, **changes) -> study.Outcome:
-    (found,) = study.compare(published(row or {}, **changes), results)
+    (found,) = study.compare(published(row or {}, **changes), results_of(results))
     return found
 
 
@@ -173,11 +175,11 @@ def test_numbers_may_be_multiples_of_a_rows():
     best = {"name": "best", "settings": {"solver": "rk4"}, "numbers": {"forwards": 10}}
     numbers = published(fast, best, relative_to="fast")
     results = [run(solver="euler", steps=10), run(solver="rk4", steps=400)]
-    one, forty = study.compare(numbers, results)
+    one, forty = study.compare(numbers, results_of(results))
     assert (one.verdict, one.here) == ("reproduced", {"forwards": 1.0})
     assert (forty.verdict, forty.here, forty.difference) == ("not reproduced", {"forwards": 40.0}, {"forwards": 30.0})
-    _, alone = study.compare(numbers, results[1:])
-    assert (alone.verdict, alone.why) == ("not run", "the row it is relative to has no forwards")
+    _, alone = study.compare(numbers, results_of(results[1:]))
+    assert (alone.verdict, alone.why) == ("not run", "the row that it is relative to has no forwards")
     headers = [column.header for column in study.study_table(numbers, [one, forty]).columns]
     assert headers[2:5] == ["forwards / fast published", "forwards / fast here", "forwards / fast difference"]
 
@@ -194,7 +196,9 @@ def test_the_table_shows_published_here_and_difference_as_far_as_there_is_any():
         "verdict",
     ]
     assert table.column("fid/published").texts == ["2.00", "12.34†"]
-    outcomes = study.compare(numbers, [run(fid=2.5, seed=0), run(fid=2.7, seed=1), run(solver="rk4", fid=12.0)])
+    outcomes = study.compare(
+        numbers, results_of([run(fid=2.5, seed=0), run(fid=2.7, seed=1), run(solver="rk4", fid=12.0)])
+    )
     table = study.study_table(numbers, outcomes)
     assert table.column("fid/here").texts == ["2.60", "12.00"]
     assert table.column("fid/difference").texts == ["0.60", "-0.34"]
@@ -216,12 +220,12 @@ def test_footnotes_tell_the_sources_tolerances_needs_and_what_is_second_hand():
         "row 0: by the code's default.",
     ):
         assert words in text, words
-    assert "Needs" not in " ".join(study.study_table(numbers, study.compare(numbers, [run()])).caption)
+    assert "Needs" not in " ".join(study.study_table(numbers, study.compare(numbers, results_of([run()]))).caption)
 
 
 def test_every_format_holds_every_row_and_csv_the_exact_numbers():
     numbers = published({"name": "Heun | 20 % & _more_"}, {"settings": {"solver": "rk4"}})
-    table = study.study_table(numbers, study.compare(numbers, [run(fid=1 / 3)]))
+    table = study.study_table(numbers, study.compare(numbers, results_of([run(fid=1 / 3)])))
     console = Console(width=240, file=io.StringIO())
     console.print(table.rich())
     assert "Heun | 20 % & _more_" in console.file.getvalue() and "no cell has these settings" in console.file.getvalue()
@@ -346,9 +350,9 @@ def cells_of_study() -> dict[str, list]:
         }
 
 
-def is_there(row: Row) -> bool:
+def is_there(row: PublishedRow) -> bool:
     """Whether ditexp has everything that the row's settings name."""
-    options = [(name, value) for name, value in row.settings.items() if name in GROUPS]
+    options = [(name, value) for name, value in row.settings.items() if name in SETTING_GROUPS]
     return all((ROOT / "conf" / name / f"{value}.yaml").exists() for name, value in options)
 
 
@@ -356,15 +360,16 @@ def is_there(row: Row) -> bool:
 def test_the_commands_of_a_study_make_the_cells_of_its_rows(sweep, cells_of_study):
     cells = cells_of_study[sweep.parent.name]
     assert cells and all(cfg.study == sweep.parent.name for cfg in cells)
-    settings = [settings_of(cfg, cfg.hydra) for cfg in cells]
+    settings = [settings_of(resolved(cfg), cfg.hydra) for cfg in cells]
     for row in filter(is_there, load(sweep.with_name("published.yaml")).rows):
         names = [row.checkpoint] if isinstance(row.checkpoint, str) else row.checkpoint or [None]
-        results = [{**run(), "settings": found | {"model.checkpoint": names[0]}} for found in settings]
+        checkpoint = {"model.checkpoint": names[0]}
+        results = results_of({**run(), "settings": found | checkpoint} for found in settings)
         cells, _ = study.chosen(row, results)
         assert len(cells) == 1, row.name
         facts = {"num_samples": 50000, "condition": "random", "precision": ["fp32", "tf32"]}
         for name in row.protocol.keys() & facts.keys():
-            assert plain(cells[0]["settings"][name]) in plain(row.protocol[name]), name
+            assert plain(cells[0].settings[name]) in plain(row.protocol[name]), name
 
 
 @pytest.mark.parametrize(

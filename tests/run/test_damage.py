@@ -18,16 +18,20 @@ from PIL import Image
 from ditexp.cli.command import packaged
 from ditexp.files.records import misfit
 from ditexp.outputs import Outputs
-from ditexp.report import read_results, study_results, write_report
-from ditexp.report.grids import is_picture, side_by_side
-from ditexp.report.html.page import embed
-from ditexp.report.table import Table
+from ditexp.report.html.embedding import embed
+from ditexp.report.picture_files import is_picture
+from ditexp.report.plots.side_by_side import side_by_side
+from ditexp.report.reading import read_results, study_results
+from ditexp.report.writing import write_report
 from ditexp.result import Result
-from ditexp.run import cell, job, sweep
+from ditexp.run import cell, job
+from ditexp.run.outcome import save_result, saved_result
+from ditexp.run.settings import without_hydra
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
 from ditexp.values import Cost
 from tests.conftest import files_of, refused
+from tests.helpers.results import results_of, table_of
 
 FEW = ("num_samples=8", "batch_size=8", "steps=2", "solver=euler", "devices=cpu:1", "resamples=0", "tracker=none")
 
@@ -39,7 +43,7 @@ def composed(*overrides: str) -> DictConfig:
 
 @cache
 def built(outputs: Path, *overrides: str) -> cell.Cell:
-    return cell.build(sweep.without_hydra(composed(f"outputs={outputs}", *(overrides or ["metric=[inception_score]"]))))
+    return cell.build(without_hydra(composed(f"outputs={outputs}", *(overrides or ["metric=[inception_score]"]))))
 
 
 def run(outputs: Path, *overrides: str) -> dict:
@@ -322,7 +326,7 @@ def test_a_picture_whose_samples_were_deleted_is_left_out(outputs, tmp_path, cap
     assert result["cached"] is True
     said = [line for line in caplog.messages if str(grid) in line]
     assert len(said) == 1 and "were deleted: it is left out" in said[0]
-    report = write_report([result], tmp_path / "report", title="x")
+    report = write_report(results_of([result]), tmp_path / "report", title="x")
     assert report.paths["samples.png"] is None and "data:image" in report.paths["report.html"].read_text()
 
 
@@ -334,8 +338,8 @@ def test_a_damaged_picture_is_left_out_of_a_report(damage, original, tmp_path, c
     Image.new("RGB", (40, 40)).save(whole)
     cells = [result | {"id": name, "grid": str(grid)} for name, grid in (("a", path), ("b", whole))]
     cells[1]["settings"] = result["settings"] | {"steps": 9}
-    table = Table.of(cells)
-    assert side_by_side(table) and [Path(name).name for name in embed(cell["grid"] for cell in cells)] == ["whole.png"]
+    table = table_of(cells)
+    assert side_by_side(table) and list(embed([path, whole])) == [whole]
     if damage not in ("missing", "a folder", "a pipe"):  # which are absent
         assert any(f"{path} is damaged" in line for line in caplog.messages)
 
@@ -359,21 +363,21 @@ def test_a_report_leaves_out_what_it_cannot_read(damage, original, tmp_path, cap
         (runs / name).mkdir(parents=True)
         (runs / name / "cell.json").write_text(json.dumps(result | {"id": name, "study": "a"}))
     (DAMAGE | OF_RESULTS)[damage](runs / "1" / "cell.json")
-    left = [result["id"] for result in read_results(runs)]
+    left = [result.id for result in read_results(runs)]
     if damage in ("of another id", "of another set"):  # a folder of runs cannot show that
         return
-    assert left == ["2"] == [result["id"] for result in study_results(tmp_path, "a")]
+    assert left == ["2"] == [result.id for result in study_results(Outputs(tmp_path), "a")]
     assert any("1/cell.json is damaged" in line for line in caplog.messages)
 
 
 def test_a_cell_whose_result_cannot_be_read_has_failed(tmp_path):
     cfg = composed("hydra.sweep.subdir=0")
     (tmp_path / "cell.json").write_text("null")
-    result = sweep.left_by(cfg, tmp_path)
-    assert result["status"] == "failed" and "cell.json is damaged" in result["error"]
+    result = saved_result(cfg, tmp_path)
+    assert result.status == "failed" and "cell.json is damaged" in result.error
     replace_with_folder(tmp_path / "cell.json")
-    sweep.leave(result, sweep.without_hydra(cfg), tmp_path)
-    assert sweep.left_by(cfg, tmp_path) == result
+    save_result(result, without_hydra(cfg), tmp_path)
+    assert saved_result(cfg, tmp_path) == result
 
 
 def test_a_folder_of_another_set_is_moved_aside(outputs, caplog):

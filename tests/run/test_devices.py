@@ -41,7 +41,7 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar
 from ditexp.model.analytic import GaussianMixture
-from ditexp.solver.base import FixedStep, at
+from ditexp.solver.base import OneStep, at
 
 class Noted(GaussianMixture):
     def __init__(self):
@@ -50,7 +50,7 @@ class Noted(GaussianMixture):
             file.write(f"{os.getpid()}\\n")
 
 @dataclass(frozen=True)
-class Stumbling(FixedStep):
+class Stumbling(OneStep):
     order: ClassVar[int] = 1
     times: int
 

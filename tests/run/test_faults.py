@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 
 from ditexp.files.process import host
-from ditexp.files.records import read_result
-from ditexp.report.grids import is_picture
+from ditexp.report.picture_files import is_picture
+from ditexp.result import read_result
 from ditexp.samples import garbage
 from ditexp.samples.store import SampleStore
 from tests.conftest import files_of
@@ -204,7 +204,7 @@ def test_a_disk_that_is_too_small_is_refused_before_work(runs, record_property):
     with small_disk(runs.folder / "small", "100k"):
         command = runs.start("small")
         command.wait()
-        assert command.code == 2 and "the samples take up to 198 kB" in command.complaints[0], command.output
+        assert command.code == 2 and "the samples need up to 198 kB" in command.complaints[0], command.output
         assert not runs.samples("small").exists()
     record_property("fault", ("disk too small from the start", 1, "exit code 2, one line, nothing begun"))
 

@@ -27,7 +27,7 @@ import multiprocessing, os, signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
-from ditexp.solver.base import FixedStep, at
+from ditexp.solver.base import OneStep, at
 
 def hit(number):
     parent = multiprocessing.parent_process()
@@ -35,7 +35,7 @@ def hit(number):
     signal.pause()
 
 @dataclass(frozen=True)
-class Euler(FixedStep):
+class Euler(OneStep):
     order: ClassVar[int] = 1
 
     def step(self, field, x, t0, t1):

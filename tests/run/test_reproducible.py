@@ -15,7 +15,7 @@ from ditexp.condition.labels import Balanced, Random
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.sampler import Sampler
+from ditexp.sampler import Sampler, bind
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
@@ -30,7 +30,7 @@ def model() -> PretrainedDiT:
 
 
 def sampler(model, *, guidance=NoGuidance(), conditioner=Balanced(), steps=20, **options) -> Sampler:  # noqa: B008
-    return Sampler(
+    return bind(
         model=model,
         solver=Heun(),
         schedule=Uniform(steps),
@@ -53,8 +53,8 @@ def test_batch_size_changes_nothing_but_last_bits(model, guidance):
         start = torch.cat([s.noise(batch) for batch in batches])
         images, labels = (torch.cat(parts) for parts in zip(*[s.images(batch) for batch in batches]))
         made[batch_size] = start, labels, images.int()
-        assert s.cost.images == 64 and s.cost.velocity_rows == 64 * 40
-        assert s.cost.network_rows == s.cost.velocity_rows * (1 if guidance == NoGuidance() else 2)
+        assert s.meter.cost.images == 64 and s.meter.cost.velocity_rows == 64 * 40
+        assert s.meter.cost.network_rows == s.meter.cost.velocity_rows * (1 if guidance == NoGuidance() else 2)
     for batch_size in (1, 7):
         assert torch.equal(made[batch_size][0], made[64][0])
         assert torch.equal(made[batch_size][1], made[64][1])
@@ -116,4 +116,4 @@ def test_counted_evaluations_are_those_of_a_real_run(model):
     s = sampler(model, guidance=ClassifierFree(scale=2.5), steps=3)
     assert s.evaluations() == (6.0, 12.0)
     s.images(range(4))
-    assert (s.cost.velocity_rows / 4, s.cost.network_rows / 4) == (6.0, 12.0)
+    assert (s.meter.cost.velocity_rows / 4, s.meter.cost.network_rows / 4) == (6.0, 12.0)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from ditexp.evaluate.extraction import extract, load_tensors
+from ditexp.evaluate.extraction import extract
 from ditexp.feature.digits import DigitsFeature
+from ditexp.files.tensors import load_tensors
 from ditexp.model.dit import DiT
 from ditexp.samples.store import SampleStore
 from tests.conftest import files_of

@@ -17,7 +17,7 @@ from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
-from ditexp.sampler import Sampler
+from ditexp.sampler import Sampler, bind
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.adams import AdamsBashforth
@@ -31,6 +31,7 @@ from ditexp.solver.step_doubling import StepDoubling
 from ditexp.task.generate import Generate
 from ditexp.values import Condition
 from tests.conftest import files_of
+from tests.helpers.fields import Field
 from tests.solver.test_sampling import RESOLVED, SOLVERS, rms
 
 ADAPTIVE = [partial(replace, solver) for solver in SOLVERS if solver.adaptive]
@@ -44,7 +45,7 @@ def model() -> GaussianMixture:
 
 
 def sampler(model, solver, *, guidance=NoGuidance(), steps: int = 4000) -> Sampler:  # noqa: B008
-    return Sampler(
+    return bind(
         model=model,
         solver=solver,
         schedule=Uniform(steps),
@@ -79,8 +80,8 @@ def test_the_error_falls_with_the_tolerance(pair, guidance, model):
     for tolerance in (1e-3, 1e-5, 1e-7, 1e-9):
         s = sampler(model, pair(rtol=tolerance, atol=tolerance), guidance=guidance)
         errors.append(error(s.integrate(x, condition, indices), truth))
-        costs.append(s.cost.velocity_rows)
-        assert s.cost.network_rows == costs[-1] * (1 if guidance == NoGuidance() else 2)
+        costs.append(s.meter.cost.velocity_rows)
+        assert s.meter.cost.network_rows == costs[-1] * (1 if guidance == NoGuidance() else 2)
     print(errors, costs)
     assert all(tight < loose / 10 for loose, tight in itertools.pairwise(errors))
     assert costs == sorted(costs)
@@ -102,15 +103,13 @@ def test_orders_of_the_pair(pair):
     """With steps of one length the solution is of order p and the estimated error of a step falls as h^p."""
     x0, condition, truth = on_the_smooth_one()
 
-    def field(x, t, rows):
-        return SMOOTH(x, t, condition)
-
+    field = NoGuidance().bind(SMOOTH, condition)
     errors, estimates = [], []
     for steps in (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256):  # each is half of the next but one
-        x, k, rows = x0, field(x0, torch.zeros(6), None), torch.arange(6)
+        x, k = x0, field(x0, torch.zeros(6))
         h = torch.full((6,), 1 / steps, dtype=torch.float64)
         for i in range(steps):
-            x, k, estimate = pair().step(field, x, k, i * h, h, rows)
+            x, k, estimate = pair().step(field, x, k, i * h, h)
             if i == steps // 2:
                 middle = rms(estimate)
         if rms(x - truth) < RESOLVED:
@@ -154,17 +153,17 @@ def evaluations_a_step(pair: Adaptive) -> int:
 @every_pair
 def test_bad_steps_are_thrown_away_and_counted(pair):
     """A field that jumps in the middle, where no step is good but a tiny one."""
-    rows_seen = []
+    seen = []
 
-    def field(x, t, rows):
-        rows_seen.extend(rows.tolist())
+    def velocity(x, t):
+        seen.extend(x.tolist())
         return (1 + 9 * (t > 0.5)).view(-1, 1) + 0 * x
 
     x0 = torch.tensor([[1.0], [2.0]], dtype=torch.float64)
-    end = pair(rtol=1e-6, atol=1e-6).integrate(field, x0, ENDS)
+    end = pair(rtol=1e-6, atol=1e-6).integrate(Field(velocity), x0, ENDS)
     assert error(end.x, x0 + 5.5) < 1e-3
     assert sum(end.rejected) > 0 and min(end.accepted) > 0
-    assert len(rows_seen) == len(x0) + evaluations_a_step(pair()) * (sum(end.accepted) + sum(end.rejected))
+    assert len(seen) == len(x0) + evaluations_a_step(pair()) * (sum(end.accepted) + sum(end.rejected))
 
 
 @every_pair
@@ -172,11 +171,11 @@ def test_a_clock_starts_and_ends_where_the_grid_does(pair):
     for first, last in ((0.0, 1.0), (0.3, 0.7)):
         times = []
 
-        def field(x, t, rows, times=times):
+        def velocity(x, t, times=times):
             times.extend(t.tolist())
             return t.view(-1, 1) ** 4 + 0 * x
 
-        end = pair().integrate(field, torch.zeros(3, 1, dtype=torch.float64), [first, 0.5, last])
+        end = pair().integrate(Field(velocity), torch.zeros(3, 1, dtype=torch.float64), [first, 0.5, last])
         assert error(end.x, torch.full((3, 1), (last**5 - first**5) / 5)) < 1e-4
         assert min(times) == first and max(times) == last
 
@@ -184,7 +183,7 @@ def test_a_clock_starts_and_ends_where_the_grid_does(pair):
 @every_pair
 def test_a_velocity_of_zero_leaves_x_where_it_is(pair):
     x = torch.randn(2, 3)
-    end = pair().integrate(lambda x, t, rows: torch.zeros_like(x), x, ENDS)
+    end = pair().integrate(Field(lambda x, t: torch.zeros_like(x)), x, ENDS)
     assert torch.equal(end.x, x) and (end.accepted, end.rejected) == ([2, 2], [0, 0])
 
 
@@ -196,28 +195,28 @@ def test_running_out_of_steps_is_an_error(pair, model):
 
 @every_pair
 def test_a_step_size_of_nothing_is_an_error(pair):
-    def field(x, t, rows):
+    def velocity(x, t):
         return 1e20 * (t > 0.5).view(-1, 1) * torch.ones_like(x)
 
     with pytest.raises(ArithmeticError, match=r"the step size fell to \S+ at t = 0.5, where .* larger solver.rtol"):
-        pair().integrate(field, torch.zeros(2, 1, dtype=torch.float64), ENDS)
+        pair().integrate(Field(velocity), torch.zeros(2, 1, dtype=torch.float64), ENDS)
 
 
 @every_pair
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("since", [0.0, 0.65])
 def test_a_state_that_is_not_finite_is_an_error(pair, bad, since):
-    def field(x, t, rows):
+    def velocity(x, t):
         return torch.where(t.view(-1, 1) >= since, bad, 1.0) + 0 * x
 
     with pytest.raises(FloatingPointError, match=r"NaN or Inf at t = 0"):
-        pair().integrate(field, torch.ones(2, 1), ENDS)
+        pair().integrate(Field(velocity), torch.ones(2, 1), ENDS)
 
 
 @every_pair
 def test_a_projection_is_refused(pair):
-    with pytest.raises(ValueError, match="takes no projection yet: use a fixed-step one"):
-        pair().integrate(lambda x, t, rows: x, torch.ones(2, 1), ENDS, lambda x, t: x)
+    with pytest.raises(ValueError, match="does not support a projection: use a fixed-step one"):
+        pair().integrate(Field(lambda x, t: x), torch.ones(2, 1), ENDS, lambda x, t: x)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +239,7 @@ def test_settings_that_cannot_be(wrong, least):
 @pytest.mark.parametrize("method", [Dopri5(), AdamsBashforth(), None])
 def test_step_doubling_takes_one_step_methods(method):
     name = type(method).__name__
-    with pytest.raises(ValueError, match=f"solver.method={name} is no one-step method .*choose .*solver.method=rk4"):
+    with pytest.raises(ValueError, match=f"solver.method={name} is not a one-step method .*choose .*solver.method=rk4"):
         StepDoubling(method=method)
     with pytest.raises(ValueError, match=r"solver.method.correct_last=false .* leave it true"):
         StepDoubling(method=Heun(correct_last=False))

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
 from ditexp.solver.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
@@ -62,7 +63,7 @@ def x() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def field(model):
-    return lambda x, t, rows=None: model(x, t, Condition(torch.arange(len(x)) % 3))
+    return NoGuidance().bind(model, Condition(torch.arange(12) % 3))
 
 
 def even_in_log_snr(steps: int, start: float = 0.05, end: float = 0.95) -> list[float]:
@@ -148,7 +149,7 @@ def test_the_limit_towards_0_is_what_is_taken_at_0(solver, field, x):
 def polynomial_data(degree: int):
     """The velocity of D = l^degree, l = log-SNR, whatever x is."""
 
-    def field(x, t, rows=None):
+    def field(x, t):
         t = t.view(-1, 1, 1, 1)
         return (torch.log(t / (1 - t)) ** degree - x) / (1 - t)
 

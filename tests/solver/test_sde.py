@@ -15,7 +15,7 @@ from ditexp.condition.labels import Balanced
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
-from ditexp.sampler import Sampler
+from ditexp.sampler import Sampler, bind
 from ditexp.schedule.cosine import Cosine
 from ditexp.schedule.quadratic import Quadratic
 from ditexp.schedule.uniform import Uniform
@@ -311,7 +311,7 @@ def test_a_step_near_the_data_multiplies_by_the_factor_in_the_docs(t):
 
 
 def sampler(solver, steps: int = 10) -> Sampler:
-    return Sampler(
+    return bind(
         model=GaussianMixture(num_classes=3, components=2, shape=(1, 4, 4)),
         solver=solver,
         schedule=Uniform(steps),
@@ -370,7 +370,7 @@ def test_what_ten_steps_evaluate(solver, evaluations):
     s = sampler(solver)
     assert s.evaluations() == (evaluations, evaluations)
     samples(s, range(6))
-    assert s.cost.velocity_rows == s.cost.network_rows == 6 * evaluations
+    assert s.meter.cost.velocity_rows == s.meter.cost.network_rows == 6 * evaluations
 
 
 @pytest.mark.parametrize(("solver", "ode"), [(EulerMaruyama, Euler()), (StochasticHeun, Heun(correct_last=False))])
@@ -398,9 +398,9 @@ def test_with_little_noise_it_is_close_to_the_ode(solver):
         ({"norm": -1.0}, "solver.norm=-1.0: give a number of at least 0"),
         ({"norm": math.nan}, "solver.norm=nan: give a number of at least 0"),
         ({"norm": "much"}, "solver.norm=much: give a number of at least 0"),
-        ({"eta": 0.1}, "solver.eta=0.1 acts on solver.diffusion=kl_eta alone"),
-        ({"diffusion": "kl_eta"}, "solver.eta=None: give solver.diffusion=kl_eta a number above 0"),
-        ({"diffusion": "kl_eta", "eta": 0}, "solver.eta=0: give solver.diffusion=kl_eta a number above 0"),
+        ({"eta": 0.1}, "solver.eta=0.1 acts on solver.diffusion=kl_eta only"),
+        ({"diffusion": "kl_eta"}, "solver.diffusion=kl_eta needs the cost of noise: give solver.eta a number"),
+        ({"diffusion": "kl_eta", "eta": 0}, "solver.eta=0: give a number above 0"),
     ],
 )
 @every_solver

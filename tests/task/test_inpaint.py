@@ -16,21 +16,20 @@ from PIL import Image
 
 from ditexp.cli.command import register_with_hydra
 from ditexp.condition.unconditional import Unconditional
-from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.run.identity import identify
 from ditexp.run.judge import as_numbers
 from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.adams import AdamsBashforth
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.euler_maruyama import EulerMaruyama
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
-from ditexp.task.inpaint import Inpaint, diffused, looks_back
+from ditexp.task.inpaint import Inpaint, diffused
 from tests.conftest import refused
+from tests.helpers.samplers import in_float64, sampler_of
 from tests.solver.test_sampling import CONF, component, options
 
 MODEL = GaussianMixture()  # 10 classes of 2 components each, 1 x 8 x 8
@@ -58,16 +57,7 @@ class Drawn:
 
 
 def sampler(task, solver=Euler(), *, steps: int = 4, model=MODEL) -> Sampler:  # noqa: B008
-    return Sampler(
-        model=model,
-        solver=solver,
-        schedule=Uniform(steps),
-        guidance=NoGuidance(),
-        conditioner=Unconditional(),
-        task=task,
-        seed=0,
-        device=torch.device("cpu"),
-    )
+    return sampler_of(model, solver, steps=steps, conditioner=Unconditional(), task=task)
 
 
 def inpaint(**settings) -> Inpaint:
@@ -112,23 +102,20 @@ def test_known_pixels_end_as_the_images_and_the_others_dont(solver, known, passe
 @pytest.mark.parametrize("start", [0.0, 0.25])  # 0.25: of a guidance that leaves the first steps out
 @pytest.mark.parametrize("known", ["renoised", "naive"])
 def test_the_network_sees_known_pixels_on_their_path(known, passes, start):
-    """At every time that Euler's method asks for: (1 - t) noise + t image, or the image itself.
+    """They are (1 - t) noise + t image at every evaluation of Euler's method, or the image itself.
 
-    The noise is the sample's own, and in every further pass another one, which stays to the next.
+    The noise is the sample's own in the first pass, and fresh in every further one.
     """
     task, seen = inpaint(known=known, passes=passes), []
-    s = sampler(task)
-    s.grid = [start, 0.5, 0.75, 1.0]
-    s.counted_model = replace(
-        s.counted_model, forward_of=lambda model: lambda x, t, c: seen.append((x, t[0].item())) or model(x, t, c)
-    )
+    s = replace(sampler(task), grid=[start, 0.5, 0.75, 1.0])
+    s.network.forward = lambda x, t, c: seen.append((x, t[0].item())) or s.model(x, t, c)
     task(s, range(3))
     image, fill = task.data.images[:3], task.mask(s, [0]).expand(3, -1, -1, -1)
     assert [t for _, t in seen] == [t for t in s.grid[:-1] for _ in range(passes if t else 1)]
     noise = s.noise(range(3))
     for number, (x, t) in enumerate(seen):
         if number and t == seen[number - 1][1]:
-            noise = s.more_noise(range(3), number)
+            noise = s.extra_noise(range(3), number)
         path = image if known == "naive" else (1 - t) * noise + t * image
         assert torch.equal(x[~fill], path[~fill])
     filled = [x[fill] for x, _ in seen]
@@ -138,7 +125,7 @@ def test_the_network_sees_known_pixels_on_their_path(known, passes, start):
 @pytest.mark.parametrize("solver", [Euler(), Heun(), AdamsBashforth(), EulerMaruyama()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("known", ["renoised", "naive"])
 def test_where_pixels_are_independent_known_ones_change_nothing(solver, known):
-    """With one Gaussian the others are exactly those of plain sampling from the same noise, in the SDE's too."""
+    """With one Gaussian, filled pixels are exactly those of plain sampling from the same noise, with an SDE too."""
     task = inpaint(data=Drawn(model=ONE), known=known)
     s = sampler(task, solver, model=ONE)
     fill = task.mask(s, [0]).expand(5, -1, -1, -1)
@@ -146,7 +133,7 @@ def test_where_pixels_are_independent_known_ones_change_nothing(solver, known):
 
 
 def test_orders_under_projection():
-    """A solver that evaluates at the grid's points alone keeps its order; the stages of others see known pixels drift.
+    """A solver that evaluates only at points of the grid keeps its order; in stages between, known pixels drift.
 
     Within a step these go where the network takes them, which is O(h) off their path: so Heun's order is 1.
     """
@@ -154,8 +141,7 @@ def test_orders_under_projection():
     task = inpaint(data=Drawn(model=smooth))
 
     def completed(solver, steps: int) -> torch.Tensor:
-        s = sampler(task, solver, steps=steps, model=smooth)
-        s.noise = lambda indices: Sampler.noise(s, indices).double()
+        s = in_float64(sampler(task, solver, steps=steps, model=smooth))
         return task(s, range(6))[0]
 
     truth = completed(AdamsBashforth(order=3), 300)  # far nearer to it than the others
@@ -201,15 +187,20 @@ def test_resampled_samples_are_distributed_as_the_recursion_tells():
 
 
 def test_every_pass_has_noise_of_its_own():
-    """What is added going back, and in the SDE's steps; nothing is drawn twice, nor is the mask's draw."""
+    """Noise for going back and for the steps of the SDE is never drawn twice, nor shared with the mask."""
+    back, steps = [], []
+
+    class Recording(Sampler):
+        def extra_noise(self, indices, number, *shape):
+            back.append(number)
+            return super().extra_noise(indices, number, *shape)
+
+        def integrate(self, *inputs, first_step, **options):
+            steps.append(first_step)
+            return super().integrate(*inputs, first_step=first_step, **options)
+
     task = inpaint(mask="random", passes=3)
-    s = sampler(task, EulerMaruyama())
-    back, steps, more_noise, integrate = [], [], s.more_noise, s.integrate
-    s.more_noise = lambda indices, number, *shape: back.append(number) or more_noise(indices, number, *shape)
-    s.integrate = lambda *args, first_step, **more: (
-        steps.append(first_step) or integrate(*args, first_step=first_step, **more)
-    )
-    task(s, [0, 1])
+    task(Recording(**vars(sampler(task, EulerMaruyama()))), [0, 1])
     assert steps == list(range(10))  # once from 0, three times from the three other points
     assert len(set(back)) == len(back) == 1 + 2 * 3
 
@@ -257,7 +248,7 @@ def test_resampling_makes_more_of_what_is_known():
 
 
 def filled(task: Inpaint, shape=(1, 4, 5), indices=(0,)) -> list:
-    """1 where a mask is to be filled, of the first sample."""
+    """1 where the mask of the first sample is filled."""
     return task.mask(sampler(task, model=GaussianMixture(num_classes=1, shape=shape)), indices)[0, 0].int().tolist()
 
 
@@ -278,8 +269,7 @@ def test_random_pixels_belong_to_the_sample():
     assert torch.equal(fill[7:8], task.mask(s, [7])) and len(fill.flatten(1).unique(dim=0)) == 500
     # How often a pixel is to be filled in 500 samples has a standard deviation of 0.019; 5 of these for all 64.
     assert (fill.float().mean(0) - 0.25).abs().max() < 5 * math.sqrt(0.25 * 0.75 / 500)
-    s.seed = 1
-    assert not torch.equal(fill, task.mask(s, range(500)))
+    assert not torch.equal(fill, task.mask(replace(s, seed=1), range(500)))
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGB", "RGBA"])
@@ -312,8 +302,8 @@ def test_what_the_mask_is_enters_the_id_and_not_where_it_came_from(tmp_path, pic
         ({"mask": "box", "box": [1, 2, 3]}, ("task.box=[1, 2, 3]", "[top,left,bottom,right]")),
         ({"mask": "box", "box": [0, 0, 2.5, 4]}, ("task.box=[0, 0, 2.5, 4]", "in pixels")),
         ({"mask": "box", "box": 4}, ("task.box=4", "[top,left,bottom,right]")),
-        ({"mask": "random", "share": 0}, ("task.share=0", "between 0 and 1")),
-        ({"mask": "random", "share": "half"}, ("task.share=half", "between 0 and 1")),
+        ({"mask": "random", "share": 0}, ("task.share=0", "give a number above 0 and below 1")),
+        ({"mask": "random", "share": "half"}, ("task.share=half", "give a number above 0 and below 1")),
         ({"share": 0.3}, ("task.share=0.3", "task.mask=random alone")),
         ({"mask": "random", "side": "top"}, ("task.side=top", "task.mask=half alone")),
         ({"mask": "hlaf"}, ("task.mask=hlaf", "half, box or random", "path")),
@@ -385,18 +375,32 @@ def test_solvers_models_and_data_that_cannot_be():
         task.check(sampler(task, AdamsBashforth()))
 
 
+def looks_back(solver) -> bool:
+    """Whether a step depends on the steps before it: on dx/dt = e^t, in one integration and step by step."""
+    grid, start = [step / 8 for step in range(9)], torch.zeros(1, 1, dtype=torch.float64)
+
+    def integrate(x: torch.Tensor, grid: list[float]) -> torch.Tensor:
+        return solver.integrate(lambda x, t: t[:, None].exp(), x, grid, None, lambda step: 0 * start).x
+
+    x = start
+    for step in pairwise(grid):
+        x = integrate(x, list(step))
+    return not torch.equal(x, integrate(start, grid))
+
+
 def test_which_solvers_look_back():
-    """Found by what they do, so that a user's own are, too."""
+    """What they declare is what they do."""
     solvers = {name: component("solver", name) for name in options("solver")}
     found = {name for name, solver in solvers.items() if not solver.adaptive and looks_back(solver)}
     assert found == {"ab2", "ab3", "ab4", "abm", "ipndm", "dpmpp_2m", "dpmpp_3m", "unipc"}
+    assert found == {name for name, solver in solvers.items() if solver.history}
 
 
 # what is told and shown
 
 
 class Samples:
-    """An image source as a store is one: its last block goes beyond its length."""
+    """Images as in a store: the last block goes beyond the set."""
 
     def __init__(self, images: torch.Tensor, count: int):
         self.images, self.count = images.permute(0, 2, 3, 1).numpy(), count

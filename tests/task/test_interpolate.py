@@ -25,17 +25,18 @@ from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise, slerp
 from ditexp.report.grids import film
+from ditexp.result import Result
 from ditexp.run.identity import identify
 from ditexp.run.judge import as_numbers
 from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.euler_maruyama import EulerMaruyama
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
 from ditexp.task.interpolate import Interpolate
 from tests.conftest import refused
 from tests.helpers.offline_wandb import read_runs
+from tests.helpers.samplers import sampler_of
 
 SHARES = torch.linspace(0, 1, 11, dtype=torch.float64)
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53  # the relative error of one rounding
@@ -62,7 +63,7 @@ def ends_at(angle: float, dtype: torch.dtype, size: int = 3072) -> tuple[torch.T
 
 @pytest.mark.parametrize("shape", [(3072,), (3, 32, 32), (4, 16, 16), (1, 8, 8)])
 def test_between_noises_is_as_long_as_noise(shape):
-    """Linear interpolation loses 29 % of the length half-way, since noises are nearly orthogonal."""
+    """Half-way, linear interpolation is 29 % too short, since noises are nearly orthogonal."""
     for pair in range(8):
         a, b = noise(0, [2 * pair, 2 * pair + 1], shape).flatten(1)
         path = along(a, b)
@@ -125,7 +126,7 @@ def test_identical_ends_stay(dtype):
 
 
 def test_ends_of_other_lengths_and_zero():
-    """Lengths go linearly; from zero, which has no direction, on the straight line."""
+    """Lengths change linearly. From zero, which has no direction, the path is straight."""
     a = noise(0, [0], (3072,))[0].double()
     torch.testing.assert_close(along(a, 3 * a), (1 + 2 * SHARES)[:, None] * a, rtol=20 * DOUBLE, atol=0)
     torch.testing.assert_close(along(0 * a, a), SHARES[:, None] * a, rtol=20 * DOUBLE, atol=0)
@@ -136,7 +137,7 @@ def test_ends_of_other_lengths_and_zero():
 
 
 def test_opposite_ends_turn_through_one_direction():
-    """The same for every a, so that the path follows a: what is near a takes nearly the same path to its opposite."""
+    """The plane of the turn is fixed: vectors near a take nearly the same path to its opposite."""
     a, other = noise(0, [0, 1], (3072,)).double()
     path = along(a, -a)
     middle = path[5] / a.norm()
@@ -165,16 +166,7 @@ def test_a_path_does_not_depend_on_its_batch():
 
 
 def sampler(model, task, *, guidance=NoGuidance(), conditioner=Balanced(), solver=Heun(), steps=4) -> Sampler:  # noqa: B008
-    return Sampler(
-        model=model,
-        solver=solver,
-        schedule=Uniform(steps),
-        guidance=guidance,
-        conditioner=conditioner,
-        task=task,
-        seed=0,
-        device=torch.device("cpu"),
-    )
+    return sampler_of(model, solver, steps=steps, guidance=guidance, conditioner=conditioner, task=task)
 
 
 @pytest.fixture(scope="module")
@@ -205,8 +197,13 @@ def text(tmp_path_factory):
 def begun(made: Sampler, indices) -> tuple[torch.Tensor, ditexp.values.Condition, list[int]]:
     """What a task integrates from."""
     given = []
-    made.integrate = lambda x, condition, indices: given.append((x, condition, list(indices))) or x
-    made.task(made, indices)
+
+    class Recording(Sampler):
+        def integrate(self, x, condition, indices):
+            given.append((x, condition, list(indices)))
+            return x
+
+    made.task(Recording(**vars(made)), indices)
     return given[0]
 
 
@@ -299,7 +296,7 @@ def test_from_one_prompt_to_another(guidance, text):
 
 
 def test_frames_of_a_path_share_the_noise_of_an_sde():
-    """So that it begins in the plain set's sample, and frames differ by what x_0 does, and no more."""
+    """The path begins at the plain set's sample, and frames differ only because x_0 does."""
     made = sampler(GaussianMixture(components=1), Interpolate(frames=9), solver=EulerMaruyama(), steps=16)
     path, _ = made.task(made, range(18))
     plain, _ = Generate()(made, range(3))
@@ -319,9 +316,10 @@ def test_frames_of_a_path_share_the_noise_of_an_sde():
     ("settings", "words"),
     [
         *[
-            ({"frames": frames}, [f"task.frames={frames}", "from 2 to 256"])
-            for frames in (1, 0, -3, 257, 2.5, True, "11")
+            ({"frames": frames}, [f"task.frames={frames}", "give a whole number of at least 2"])
+            for frames in (1, 0, -3, 2.5, True, "11")
         ],
+        ({"frames": 257}, ["task.frames=257", "at most 256"]),
         ({"of": "label"}, ["task.of=label", "noise, condition, both"]),
         ({"of": None}, ["task.of=None", "noise, condition, both"]),
     ],
@@ -333,7 +331,7 @@ def test_bad_settings(settings, words):
 
 def test_settings_enter_the_id():
     assert identify(Interpolate()) == {
-        "class": "ditexp.task.interpolate.Interpolate",
+        "class": "Interpolate",
         "frames": 11,
         "of": "noise",
     }
@@ -375,7 +373,7 @@ def without_classes(folder: Path) -> PretrainedDiT:
 
 @dataclass
 class Samples:
-    """An image source; blocks of 4, of which the last may hold more than num_samples."""
+    """An image source in blocks of 4; the last may go beyond num_samples."""
 
     images: np.ndarray
     num_samples: int
@@ -422,11 +420,11 @@ def test_what_is_no_whole_path_is_left_out(told):
     for count in (3, 4, 5):
         scores = as_numbers(task.scores(None, Samples(images, count), None, None))
         assert scores == {"path_ratio": pytest.approx(7 / 5)}
-    assert [line[:43] for line in told] == ["path_ratio is of 1 whole paths of 3 frames;"] * 2
+    assert [line[:43] for line in told] == ["path_ratio covers 1 whole paths of 3 frames"] * 2
 
 
 def test_a_path_that_ends_where_it_began_has_no_ratio(told):
-    """As of=condition's between two samples of the same class."""
+    """This happens with of=condition between two samples of the same class."""
     still = walk((5, 5), (5, 5), (5, 5))
     images = np.stack([*still, *walk((0, 0), (0, 40), (30, 40))])
     task = Interpolate(frames=3)
@@ -434,7 +432,7 @@ def test_a_path_that_ends_where_it_began_has_no_ratio(told):
     assert as_numbers(found) == {"path_ratio": pytest.approx(7 / 5)}
     assert found["path_ratio"].values.isnan().tolist() == [True, True, True, False, True, True]
     assert task.scores(None, Samples(images, 3), None, None) == {}
-    assert told == [f"path_ratio leaves out 1 of {n} paths, whose ends are the same image" for n in (2, 1)]
+    assert told == [f"path_ratio leaves out 1 of {n} paths: both ends are the same image" for n in (2, 1)]
 
 
 @pytest.mark.parametrize("of", ["noise", "both"])
@@ -470,7 +468,7 @@ def test_the_film_goes_there_and_back(digits, tmp_path):
 
 
 def test_a_sweep(ditexp, tmp_path, monkeypatch):
-    """Figures, pictures and films; a block that holds less than a path; and the film at W&B."""
+    """Scores, pictures and films; blocks smaller than a path; and the film at W&B."""
     command = ditexp(
         "-m", "task=interpolate", "task.of=noise,both", "num_samples=11", "batch_size=8", "steps=2", "metric=[]"
     )
@@ -508,7 +506,7 @@ def log_offline(result: dict, folder: Path, monkeypatch) -> bytes:
         monkeypatch.setenv(name, str(folder / name))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     tracker = tracking.WandbTracker(folder=folder, mode="offline")
-    tracker.log_cell(result)
+    tracker.log_cell(Result.from_json(result))
     tracker.close()
     run = read_runs(folder)[result["id"]]
     assert run.summary["digits/path_ratio"] == result["metrics"]["path_ratio"]
@@ -522,8 +520,8 @@ def read(path: Path) -> dict:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["task.frames=1"], "task.frames=1: give a whole number from 2 to 256"),
-        (["num_samples=10"], "num_samples=10: this task takes 11 or more"),
+        (["task.frames=1"], "task.frames=1: give a whole number of at least 2"),
+        (["num_samples=10"], "num_samples=10: this task needs 11 or more"),
         (["task.of=both", "model=analytic"], "task.of=both, but this model has no conditions between two"),
     ],
 )

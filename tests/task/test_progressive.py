@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ditexp.condition.labels import Balanced
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
@@ -22,7 +21,6 @@ from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise, step_noise, task_noise
 from ditexp.run.identity import identify
 from ditexp.sampler import Sampler
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.rk4 import RK4
@@ -31,6 +29,7 @@ from ditexp.task.progressive import Progressive
 from ditexp.train.objective import FlowMatching
 from ditexp.values import Condition, Solution
 from tests.conftest import refused
+from tests.helpers import samplers as helpers
 
 BUNDLED = Path(__file__).parents[2] / "ditexp" / "weights" / "digits_dit.safetensors"
 
@@ -42,7 +41,8 @@ class Pixels:
     """
 
     sample_shape, image_shape, size_multiple = (1, 8, 8), (8, 8, 1), 2
-    num_classes, has_null, m, d = 10, True, 0.25, 0.5
+    num_classes, class_names, has_null, m, d = 10, (), True, 0.25, 0.5
+    identity = {"model": "pixels"}  # noqa: RUF012
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         t = t.view(-1, 1, 1, 1)
@@ -63,15 +63,8 @@ class Pixels:
 
 
 def sampler_of(task, *, model=None, solver=None, steps: int = 10, guidance=None) -> Sampler:
-    return Sampler(
-        model=model or Pixels(),
-        solver=solver or Euler(),
-        schedule=Uniform(steps),
-        guidance=guidance or NoGuidance(),
-        conditioner=Balanced(),
-        task=task,
-        seed=3,
-        device=torch.device("cpu"),
+    return helpers.sampler_of(
+        model or Pixels(), solver or Euler(), steps=steps, guidance=guidance or NoGuidance(), task=task, seed=3
     )
 
 
@@ -88,7 +81,7 @@ def rms(difference: Tensor) -> float:
 
 
 def test_it_is_its_formulas():
-    """Three stages against the exact flow, with the noise that each has: the last one its sample's own."""
+    """Three stages against the exact flow, each with its own noise; the last stage has the sample's."""
     model, indices, (s1, s2) = Pixels(), [4, 0, 9], (0.3, 0.6)
     sampler = sampler_of(Progressive(sizes=[4, 6], restart=[s1, s2]), solver=RK4(), steps=100)
     x, labels = sampler.task(sampler, indices)
@@ -156,7 +149,7 @@ def test_stages_of_the_digits_network_and_resemblance_to_direct_samples(digits):
 
 
 class Recorder:
-    """A solver that notes what it is asked for and moves nothing."""
+    """A solver that records its calls and moves nothing."""
 
     adaptive = False
 
@@ -181,7 +174,7 @@ def test_grids_and_step_noise_go_on_from_stage_to_stage():
 
 
 def test_what_it_costs_is_counted_through_all_stages(digits):
-    """10 + 5 steps of Euler; twice that under guidance; and what is measured is what was predicted."""
+    """10 + 5 steps of Euler, twice the evaluations with guidance; the measured cost is the predicted one."""
     task = Progressive(sizes=[4], restart=0.5)
     for guidance, forwards in ((NoGuidance(), 15), (ClassifierFree(scale=2.0), 30)):
         sampler = sampler_of(task, model=digits, guidance=guidance)
@@ -191,11 +184,11 @@ def test_what_it_costs_is_counted_through_all_stages(digits):
     assert sampler_of(Progressive(sizes=[4, 6], restart=[0.5, 0.7])).evaluations() == (18, 18)
     adaptive = sampler_of(task, model=digits, solver=Dopri5(rtol=0.1, atol=0.1))
     adaptive.images(range(4))
-    assert adaptive.cost.accepted.total() == 2 * 4 and adaptive.evaluations() is None
+    assert adaptive.meter.cost.accepted.total() == 2 * 4 and adaptive.evaluations() is None
 
 
 def test_guidance_that_holds_samples_still(digits):
-    """Before its start the velocity is 0: the first stage begins there, and none may restart earlier."""
+    """Before its start the velocity is 0: the first stage begins there, and no stage may restart earlier."""
     guidance = CFGZero(scale=2.0, zero_init=0.25, zero_init_in="t")
     recorder = Recorder()
     sampler = sampler_of(Progressive(sizes=[4], restart=0.5), solver=recorder, steps=4, guidance=guidance)
@@ -203,7 +196,7 @@ def test_guidance_that_holds_samples_still(digits):
     sampler.task(sampler, [0])
     assert [grid for _, grid, _ in recorder.calls] == [[0.25, 0.5, 0.75, 1], [0.5, 0.75, 1]]
     early = Progressive(sizes=[4], restart=0.2)
-    with refused(["task.restart=[0.2]", "up to t = 0.25"]):
+    with refused(["task.restart=[0.2]", "until t = 0.25"]):
         early.check(sampler_of(early, steps=4, guidance=guidance))
 
 
@@ -218,7 +211,7 @@ def test_the_picture_shows_every_stage_the_result_and_the_direct_sample(digits):
     assert torch.equal(sheet.images[:, 2], images[:10]) and torch.equal(sheet.images[:, 3], direct)
     small = sheet.images[:, 0]
     assert torch.equal(small, small[..., ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3))
-    assert sampler.cost.network_rows == 0  # what it takes is no cost of the samples
+    assert sampler.meter.cost.network_rows == 0  # what it takes is no cost of the samples
     only_one = sampler_of(Progressive(sizes=[], restart=0.5), model=digits)
     with torch.inference_mode():
         assert list(only_one.task.sheet(only_one, images).columns) == ["8 x 8", "direct"]

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import warnings
 from argparse import Namespace
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -20,11 +21,13 @@ from matplotlib.text import Text as FigureText
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ditexp import report as reports
-from ditexp.report import plots
-from ditexp.report.columns import Column
 from ditexp.report.grids import draw
-from ditexp.report.table import Table
+from ditexp.report.html.page import html_page
+from ditexp.report.plots.along_t import error_along_t
+from ditexp.report.plots.quality import quality_vs_cost
+from ditexp.report.plots.style import save
+from ditexp.report.tables.column import Column
+from ditexp.report.tables.table import Table
 from ditexp.samples import __main__ as samples
 from ditexp.samples.card import write_card
 from ditexp.samples.store import SampleStore
@@ -32,6 +35,7 @@ from ditexp.terminal.console import PlainFormatter, Terminal, print_line
 from ditexp.terminal.escape import for_csv, for_latex, for_markdown, for_picture, one_line
 from ditexp.terminal.progress import progress_bar
 from ditexp.values import Sheet
+from tests.helpers.results import table_of
 from tests.report.test_report import failed, sampled
 
 NASTY = {
@@ -61,7 +65,7 @@ def nasty_table() -> Table:
         result["settings"]["data.path"] = text
         result["protocol"]["reference"]["name"] = text
         results += [result, failed(solver=f"{text}!", error=text)]
-    return Table.of(results)
+    return table_of(results)
 
 
 TABLE = nasty_table()
@@ -120,7 +124,7 @@ def test_csv_gives_every_text_back_and_holds_no_formula():
 
 
 def test_the_page_shows_the_text_itself():
-    page = TextOfHtml(reports.html_page(TABLE, title=NASTY["html"], command=NASTY["html"], study=TABLE))
+    page = TextOfHtml(html_page(TABLE, title=NASTY["html"], command=NASTY["html"], study=TABLE))
     cells = [" ".join(text.split()) for text in page.cells]
     assert "img" not in page.tags and all(cells.count(text) >= 3 for text in shown(TEXTS))
 
@@ -160,16 +164,16 @@ def test_pictures_show_the_text_itself():
     """No label is mathematics, hidden, cut off by the window, or worth a warning."""
     along_t = {"trajectory": {"error_along_t": [[0, 0], [0.5, 0.001], [1, 0.2]]}}
     chosen = [NASTY[name] for name in ("mathematics", "underscore", "html", "foreign", "long")]
-    table = Table.of([row | along_t for row in TABLE.results if row["settings"]["solver"] in chosen])
-    figure, along = plots.quality_vs_cost(table, table.fid), plots.error_along_t(table)
+    table = Table.of([replace(row.first, details=along_t) for row in TABLE.rows if row.settings["solver"] in chosen])
+    figure, along = quality_vs_cost(table, table.fid), error_along_t(table)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for drawn in (figure, along):
             drawn.dpi = 50  # a quarter of the time
-            plots.save(drawn, io.BytesIO())
+            save(drawn, io.BytesIO())
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     whole = {"".join(label.split()) for label in labels}
-    for row in range(len(table.results)):
+    for row in range(len(table.rows)):
         if "very/long" not in table.label(row):
             assert "".join(table.label(row).split()) in whole
     texts = [text for drawn in (figure, along) for text in drawn.findobj(FigureText)]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import hydra.utils
@@ -17,16 +18,18 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ditexp.cli.command import register_with_hydra
-from ditexp.report import write_report
-from ditexp.report.columns import Column
-from ditexp.report.table import Table
+from ditexp.report.tables.column import Column
+from ditexp.report.tables.table import Table
+from ditexp.report.writing import write_report
+from ditexp.result import Measurement, ReferenceRecord, Result
 from ditexp.run.cell import build
-from ditexp.run.sweep import failure
+from ditexp.run.outcome import failed_result
 from ditexp.tracker import service
 from ditexp.tracker.null import NullTracker
 from ditexp.tracker.views import references
 from ditexp.tracker.wandb import WandbTracker
 from tests.helpers.offline_wandb import read_runs
+from tests.helpers.results import results_of
 from tests.helpers.wandb_server import ENTITY, WandbServer
 
 CONF = Path(__file__).parents[2] / "conf" / "tracker"
@@ -53,7 +56,7 @@ def lonely_wandb(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def cells(tmp_path):
+def cells(tmp_path) -> list[Result]:
     cells = []
     for i, (solver, steps) in enumerate(zip(SOLVERS, (20, 10, 20))):
         grid = tmp_path / f"grid{i}.png"
@@ -75,7 +78,7 @@ def cells(tmp_path):
                     "steps": steps,
                     "precision": "fp32",
                 },
-                "cost": {"steps": steps, "nfe": 20.0, "forwards": 20.0 + i, "peak_memory_mb": None},
+                "cost": {"steps": steps, "nfe": 20.0, "forwards": 20.0 + i, "seconds_per_image": 0.1},
                 "metrics": {"fid": 1 / 3 + i, "precision": 0.7},
                 "protocol": {
                     "feature": {"name": "digits"},
@@ -90,7 +93,7 @@ def cells(tmp_path):
     kept = ("id", "study", "settings", "config")
     error = "FloatingPointError: not finite at step 3"
     cells.append({name: cells[0][name] for name in kept} | {"id": "bad", "status": "failed", "error": error})
-    return cells
+    return results_of(cells)
 
 
 def warnings(caplog):
@@ -110,23 +113,23 @@ def test_every_cell_and_the_report_are_in_the_offline_log(tmp_path, cells, capfd
     runs = read_runs(tmp_path / "wandb")
     assert len(runs) == len(cells) + 1
     for cell in cells[:3]:
-        logged = runs[cell["id"]]
+        logged = runs[cell.id]
         assert (logged.run.run_group, logged.run.job_type, logged.run.project) == (
             "solvers",
             "sample",
             "ditexp",
         )
-        assert {f"solver:{cell['settings']['solver']}", "model:digits"} <= set(logged.run.tags)
+        assert {f"solver:{cell.settings['solver']}", "model:digits"} <= set(logged.run.tags)
         facts = ("config", "num_samples", "protocol", "provenance", "command", "sample_id", "study")
-        expected = cell["settings"] | {name: cell[name] for name in facts}
+        expected = cell.settings | {name: cell.to_json()[name] for name in facts}
         assert {name: logged.config[name] for name in expected} == expected
-        assert logged.summary["digits/fid"] == cell["metrics"]["fid"]
+        assert logged.summary["digits/fid"] == cell.metrics["fid"]
         assert logged.summary["digits/precision"] == 0.7
-        assert logged.summary["forwards"] == cell["cost"]["forwards"]
-        assert logged.media("samples").read_bytes() == Path(cell["grid"]).read_bytes()
+        assert logged.summary["forwards"] == cell.cost.forwards
+        assert logged.media("samples").read_bytes() == cell.grid.read_bytes()
         assert logged.exit_code == 0
     assert runs["3f2a1"].run.display_name == "heun-10-none"
-    assert runs["bad"].summary["error"] == cells[3]["error"] and runs["bad"].exit_code == 1
+    assert runs["bad"].summary["error"] == cells[3].error and runs["bad"].exit_code == 1
 
     (logged,) = [run for run in runs.values() if run.run.job_type == "report"]
     assert logged.run.run_group == "solvers" and logged.config["cells"] == ["3f2a0", "3f2a1", "3f2a2", "bad"]
@@ -147,16 +150,16 @@ def test_a_cell_is_logged_once(tmp_path, cells):
         tracker.log_cell(cells[0])
         tracker.log_cell(cells[3])
     assert len(list(tmp_path.rglob("*.wandb"))) == 2
-    tracker.log_cell(cells[3] | {"status": "done", "metrics": {}, "cost": {}})  # tried again, with success
+    tracker.log_cell(replace(cells[3], status="done", error=""))  # tried again, with success
     assert len(list(tmp_path.rglob("*.wandb"))) == 3
     WandbTracker(folder=tmp_path / "wandb", project="other").log_cell(cells[0])
     assert len(list(tmp_path.rglob("*.wandb"))) == 4
 
 
 def test_odd_results_are_logged_too(tmp_path, cells, caplog):
-    cells[0]["metrics"]["fid"] = math.nan
-    cells[1]["grid"] = str(tmp_path / "gone.png")
-    cells[2] |= {"metrics": {}, "protocol": {}}
+    cells[0].metrics["fid"] = math.nan
+    cells[1] = replace(cells[1], grid=tmp_path / "gone.png")
+    cells[2] = replace(cells[2], metrics={}, measurement=None)
     tracker = WandbTracker(folder=tmp_path / "wandb")
     for cell in cells:
         tracker.log_cell(cell)
@@ -194,13 +197,12 @@ def server(monkeypatch):
 
 
 def test_a_cell_that_had_failed_goes_on_in_its_own_run(tmp_path, cells, server, caplog):
-    failed = cells[3] | {"id": cells[0]["id"]}
+    failed = replace(cells[3], id=cells[0].id)
     for result in (failed, cells[0], cells[0]):
         WandbTracker(folder=tmp_path / "wandb").log_cell(result)
         (run,) = server.runs.values()
-        is_done = result["status"] == "done"
-        assert run.exit_code == (0 if is_done else 1) and run.summary["error"] == result.get("error", "")
-    assert run.summary["status"] == "done" and run.summary["digits/fid"] == cells[0]["metrics"]["fid"]
+        assert run.exit_code == (0 if result.is_done else 1) and run.summary["error"] == result.error
+    assert run.summary["status"] == "done" and run.summary["digits/fid"] == cells[0].metrics["fid"]
     assert len(run.history) == 1 and not warnings(caplog)
 
 
@@ -208,10 +210,10 @@ def test_a_failed_cell_has_the_id_that_it_will_have_when_it_is_done(tmp_path):
     register_with_hydra()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF.parent)):
         cfg = compose("config", overrides=["num_samples=32", f"outputs={tmp_path}"])
-    settings, error = {"solver": "euler"}, RuntimeError("out of memory")
-    assert failure(cfg, settings, tmp_path / "sweep" / "0", error)["id"] == build(cfg).id
+    settings, error = {"solver": "euler", "steps": 5}, RuntimeError("out of memory")
+    assert failed_result(cfg, settings, tmp_path / "sweep" / "0", error).id == build(cfg).id
     cfg.num_samples = 0
-    assert failure(cfg, settings, tmp_path / "sweep" / "0", error)["id"] == "failed-sweep-0"
+    assert failed_result(cfg, settings, tmp_path / "sweep" / "0", error).id == "failed-sweep-0"
 
 
 @pytest.mark.slow
@@ -229,7 +231,7 @@ def test_what_was_not_uploaded_goes_to_the_same_run_later(tmp_path, cells, serve
         WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
         (run,) = server.runs.values()
         begun = run.begun
-    assert run.media("samples") == Path(cells[0]["grid"]).read_bytes() and run.exit_code == 0
+    assert run.media("samples") == cells[0].grid.read_bytes() and run.exit_code == 0
     assert run.begun == begun and len(warnings(caplog)) == 1
 
 
@@ -240,7 +242,7 @@ def test_the_report_shows_deviations_and_its_page_if_it_is_small(tmp_path, cells
     page.write_text("<p>all of it</p>")
     tracker = WandbTracker(folder=tmp_path / "wandb")
     tracker.log_report("small", cells[:1], table, {"report.html": page})
-    monkeypatch.setattr("ditexp.tracker.views.LARGEST", 10)
+    monkeypatch.setattr("ditexp.tracker.views.MAX_BYTES", 10)
     tracker.log_report("large", cells[:1], table, {"report.html": page, "samples.png": None})
     runs = {run.run.run_group: run for run in read_runs(tmp_path / "wandb").values()}
     assert runs["small"].media("report").read_text() == page.read_text() and not warnings(caplog)
@@ -255,19 +257,22 @@ def test_the_report_shows_deviations_and_its_page_if_it_is_small(tmp_path, cells
 
 @pytest.mark.parametrize("name", ["$a$ [b] 中文 é/../c:d", "x" * 255, "..", ""])
 def test_a_reference_of_any_name_is_an_artifact(name):
-    protocol = {"reference": {"name": name, "fingerprint": "f" * 64}, "feature": {"name": "inception"}}
-    ((artifact, (_, prepared)),) = references([{"protocol": protocol, "grid": "outputs/results/a.png"}]).items()
+    reference = ReferenceRecord(name=name, fingerprint="f" * 64)
+    measurement = Measurement(reference=reference, feature={"name": "inception"})
+    grid, settings = Path("outputs/results/a.png"), {"solver": "euler", "steps": 5}
+    result = Result(id="a", status="done", settings=settings, measurement=measurement, grid=grid)
+    ((artifact, (_, prepared)),) = references([result]).items()
     wandb = importlib.import_module("wandb")
     assert wandb.Artifact(artifact, "reference").name == artifact and artifact.endswith("-inception-ffffffff")
-    assert prepared.parent == Path("outputs/cache/references")
+    assert prepared.parent == Path("outputs/cache/references").absolute()
 
 
 def test_a_small_prepared_reference_is_uploaded(tmp_path, cells, server):
     prepared = tmp_path / "cache" / "references" / "digits-digits-5b8b360f.safetensors"
     prepared.parent.mkdir(parents=True)
     prepared.write_bytes(b"mean and covariance")
-    results = [cell | {"grid": str(tmp_path / "results" / f"{cell['id']}.png")} for cell in cells[:2]]
-    table = Table(results, [Column("solver", "solver", "setting", ("euler", "heun"))], [])
+    results = [replace(cell, grid=tmp_path / "results" / f"{cell.id}.png") for cell in cells[:2]]
+    table = Table([], [Column("solver", "solver", "setting", ("euler", "heun"))], [])
     WandbTracker(folder=tmp_path / "wandb").log_report("solvers", results, table, {})
     (reference,) = server.of_type("reference")
     assert reference.name == "reference-digits-digits-5b8b360f"
@@ -353,7 +358,7 @@ def test_an_error_half_way_is_not_taken_for_done(tmp_path, cells, monkeypatch, c
 
     monkeypatch.setattr("ditexp.tracker.wandb.show_cell", disk_full)
     WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
-    assert warnings(caplog) == ["W&B: going on offline or without it, no result is lost: No space left on device"]
+    assert warnings(caplog) == ["W&B: continuing offline or without it, no result is lost: No space left on device"]
     assert not any(path.read_text() for path in (tmp_path / "wandb" / "logged").iterdir())
 
 
@@ -428,8 +433,8 @@ def test_configs_build_the_trackers(tmp_path):
 
 def test_wandb_is_only_imported_when_used(cells):
     code = (
-        "import sys, ditexp.report, ditexp.tracker.null as null, ditexp.tracker.wandb as wandb\n"
-        "null.NullTracker().log_cell({}); null.NullTracker().close(); wandb.WandbTracker().close()\n"
+        "import sys, ditexp.report.writing, ditexp.tracker.null as null, ditexp.tracker.wandb as wandb\n"
+        "null.NullTracker().log_cell(None); null.NullTracker().close(); wandb.WandbTracker().close()\n"
         "assert 'wandb' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

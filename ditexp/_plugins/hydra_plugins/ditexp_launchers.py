@@ -1,5 +1,7 @@
-"""How a sweep runs: `local` here, cell after cell; submitit_slurm, submitit_local and ray in a job a cell; `plan` not
-at all. Each checks every cell before the first one starts.
+"""Hydra launchers, which run the cells of a sweep.
+
+local: in this process, one after another. submitit_slurm, submitit_local, ray: each cell in its own job. plan: none of
+them; it prints what they would cost. All check every cell before the first one starts.
 """
 
 from __future__ import annotations
@@ -14,17 +16,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.text import Text
 
-FOLDER = ("hydra.sweep.dir", "hydra.sweep.subdir")  # the keys of a cell's own
+FOLDER = ("hydra.sweep.dir", "hydra.sweep.subdir")  # the keys of a cell's folder
 
 
-class LocalLauncher(BasicLauncher):
-    """One cell after another in this process, after all have been checked: what runs is what was checked."""
+class LocalLauncher(Launcher):
+    """Runs one cell after another in this process, with the configurations that were checked."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """What Hydra calls before `launch`. config: the sweep's."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
@@ -37,39 +45,44 @@ class LocalLauncher(BasicLauncher):
         return returns
 
     def checked(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[DictConfig]:
-        """Every cell's config after all have been checked, ready to be run."""
+        """The configuration of every cell, checked and ready to run. first: the number of the first cell."""
         from ditexp.run import sweep
+        from ditexp.run.checking import check
 
         cells = self.compose(job_overrides, first)
-        sweep.check(cells)
+        check(cells)
         sweep.expect(cells.values())
         return list(cells.values())
 
     def compose(self, job_overrides: Sequence[Sequence[str]], first: int) -> dict[str, DictConfig]:
-        """Every cell's settled config, with its number and folder, under a name: the overrides that not all have."""
+        """The configuration of every cell, settled, with its number and folder; by a name, which is its own overrides.
+
+        Overrides that all cells share are not part of the name.
+        """
         from ditexp.checks import ConfigError
-        from ditexp.run import sweep
+        from ditexp.run.checking import settle_all
 
         if "cells" not in self.config.hydra.callbacks:
-            raise ConfigError(f"hydra/launcher={self.config.hydra.runtime.choices['hydra/launcher']} is of ditexp.run")
+            name = self.config.hydra.runtime.choices["hydra/launcher"]
+            raise ConfigError(f"hydra/launcher={name} works only with ditexp.run")
         if not job_overrides:
-            raise ConfigError("the sweep has no cells, since a key has no values: give it one, as steps=10")
+            raise ConfigError("the sweep has no cells, because a key has no values: give it one, such as steps=10")
         load = self.hydra_context.config_loader.load_sweep_config
         common = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
         cells = {
             " ".join(override for override in overrides if override not in common): load(self.config, list(overrides))
             for overrides in job_overrides
         }
-        folder = Path(self.config.hydra.sweep.dir).absolute()  # ${now:} and ${process:} would lead a job to another one
+        folder = Path(self.config.hydra.sweep.dir).absolute()  # jobs would resolve ${now:} and ${process:} differently
         for number, cfg in enumerate(cells.values(), first):
             with open_dict(cfg):
                 cfg.hydra.sweep.dir, cfg.hydra.job.num, cfg.hydra.job.id = str(folder), number, str(number)
-        sweep.settle_all(cells)
+        settle_all(cells)
         return cells
 
 
 class PlanLauncher(LocalLauncher):
-    """Print what every cell would cost, what is cached and what is wrong; run nothing."""
+    """Prints what every cell would cost, what is cached and what is wrong; runs nothing."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from ditexp.run import sweep
@@ -79,9 +92,9 @@ class PlanLauncher(LocalLauncher):
 
 
 class Job:
-    """What a job on a cluster does: run a cell by the very config that was checked, however much later."""
+    """What a job on a cluster does: run a cell with the configuration that was checked, even if files changed since."""
 
-    def __init__(self, launcher: BasicLauncher):
+    def __init__(self, launcher: LocalLauncher):
         self.hydra_context, self.task_function = launcher.hydra_context, launcher.task_function
         self.singletons = Singleton.get_state()
 
@@ -91,17 +104,20 @@ class Job:
         os.chdir(cfg.hydra.runtime.cwd)
         run_job(self.task_function, cfg, *FOLDER, self.hydra_context).return_value  # noqa: B018 raises the job's error
 
-    def checkpoint(self, cfg: DictConfig):
-        """What submitit queues when a job's time is up."""
+    def checkpoint(self, cfg: DictConfig) -> object:
+        """What submitit queues when the job's time is up."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, cfg)
 
 
 class ClusterLauncher(LocalLauncher):
-    """Each cell in a job of its own, after all have been checked here; a job that dies costs its own cell only."""
+    """Runs each cell in its own job. A job that dies loses only its own cell.
 
-    extra: ClassVar[str]  # of ditexp's, that brings `packages`
+    packages: what it needs. extra: the extra of ditexp that installs them.
+    """
+
+    extra: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -114,7 +130,7 @@ class ClusterLauncher(LocalLauncher):
             raise ConfigError(f"hydra/launcher={name} is an extra: pip install 'ditexp[{self.extra}]'")
         setup_globals()
         cells = self.checked(job_overrides, initial_job_idx)
-        # Jobs start afresh, and must find every module that this process finds, the one of this class among them.
+        # Jobs are new processes, and must find every module that this one finds, such as this one.
         self.environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "DITEXP_COMMAND": command()}
         os.environ.update(self.environment)
         logging.basicConfig(format="%(message)s")  # Hydra sets this up only where a job runs
@@ -124,14 +140,14 @@ class ClusterLauncher(LocalLauncher):
         return []
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
-        """Submit the cells, and give each as its job ends, with what can be said if it has left no result."""
+        """Submit the cells; yield each when its job ends, with the reason in case it saved no result."""
         raise NotImplementedError
 
 
 class SubmititLauncher(ClusterLauncher):
-    """Jobs of submitit: on Slurm one array of them; with cluster=local processes here, to see whether it all works.
+    """Runs cells with submitit: in an array of Slurm jobs or, with cluster=local, in processes here, to try it out.
 
-    parameters: submitit's, under the names they have there.
+    parameters: of submitit, by submitit's names.
     """
 
     extra = "slurm"
@@ -142,19 +158,19 @@ class SubmititLauncher(ClusterLauncher):
         self.cluster = cluster
         self.folder = submitit_folder
         self.max_num_timeout = max_num_timeout
-        self.parameters = OmegaConf.to_container(OmegaConf.create(parameters))
+        self.parameters = {name: plain(value) for name, value in parameters.items()}
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
         import submitit
 
-        from ditexp.run.sweep import print_line
+        from ditexp.terminal.console import print_line
 
         executor = submitit.AutoExecutor(
             self.folder, self.cluster, **{f"{self.cluster}_max_num_timeout": self.max_num_timeout}
         )
         executor.update_parameters(**{f"{self.cluster}_{name}": value for name, value in self.parameters.items()})
         jobs = executor.map_array(Job(self), cells)
-        print_line("[green]submitted[/] ", f"{len(jobs)}: jobs {jobs[0].job_id} to {jobs[-1].job_id}")
+        print_line(Text("submitted", "green"), f" {len(jobs)}: jobs {jobs[0].job_id} to {jobs[-1].job_id}")
         running = {job.job_id: (cfg, job) for cfg, job in zip(cells, jobs)}
         while running:
             for name in [name for name, (_, job) in running.items() if job.done()]:
@@ -163,15 +179,16 @@ class SubmititLauncher(ClusterLauncher):
             time.sleep(0.5)
 
 
-def last_words(job) -> str:
+def last_words(job: Any) -> str:
+    """The state of a submitit job that failed, and the last line that it printed."""
     lines = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
     return "; ".join([f"its job {job.job_id} left no result (state {job.state})", *lines[-1:]])
 
 
 class RayLauncher(ClusterLauncher):
-    """Tasks of Ray: of one that runs already, or of one on this machine that lives as long as the sweep.
+    """Runs cells as tasks of Ray: on a cluster that is running, or on this machine, for as long as the sweep runs.
 
-    ray: `init` holds arguments of ray.init, `remote` those of ray.remote, for every cell.
+    ray: `init` has the arguments of ray.init, `remote` those of ray.remote for every cell.
     """
 
     extra = "ray"
@@ -179,20 +196,20 @@ class RayLauncher(ClusterLauncher):
 
     def __init__(self, *, ray: DictConfig):
         super().__init__()
-        self.settings = OmegaConf.to_container(ray, resolve=True)
+        self.init, self.remote = plain(ray["init"]), plain(ray["remote"])
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
         from ditexp.checks import ConfigError
         from ditexp.cli.command import describe
-        from ditexp.run.sweep import print_line
+        from ditexp.terminal.console import print_line
 
-        init, remote = self.settings["init"], self.settings["remote"]
+        init, remote = self.init, self.remote
         is_own = init["address"] == "local"
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if is_own:
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray leaves one in the home directory
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes one to the home directory
             init = {"include_dashboard": False, "object_store_memory": 100_000_000} | init
-        else:  # its workers have an environment of their own
+        else:  # its workers have their own environment
             init = {"runtime_env": {"env_vars": self.environment}} | init
         import ray
 
@@ -202,10 +219,11 @@ class RayLauncher(ClusterLauncher):
                 wanted, there = remote.get(f"num_{kind}", 0), ray.cluster_resources().get(kind.upper()[:-1], 0)
                 if wanted > there:
                     name = f"hydra.launcher.ray.remote.num_{kind}"
-                    raise ConfigError(f"{name}={wanted}: this machine has {there:g}, and the sweep would wait for ever")
+                    raise ConfigError(f"{name}={wanted}: this machine has {there:g}, so the sweep would wait forever")
             job, task = Job(self), ray.remote(**remote)(lambda job, cfg: job(cfg))
             running = {task.remote(job, cfg): cfg for cfg in cells}
-            print_line("[green]submitted[/] ", f"{len(running)}: to Ray at {ray.get_runtime_context().gcs_address}")
+            address = ray.get_runtime_context().gcs_address
+            print_line(Text("submitted", "green"), f" {len(running)}: to Ray at {address}")
             while running:
                 (task,), _ = ray.wait(list(running))
                 try:
@@ -218,7 +236,12 @@ class RayLauncher(ClusterLauncher):
             ray.shutdown()
 
 
-# Hydra's own plugins for submitit and Ray, which it has imported by now, store configs of the names that ours in
-# conf/hydra/launcher have, and Hydra 1.3 would take theirs for schemas of ours.
+def plain(value: Any) -> Any:
+    """A node of a configuration as a dict or a list; other values as they are."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+# Hydra's own plugins for submitit and Ray are imported by now. They store configs by the same names as ours in
+# conf/hydra/launcher, and Hydra 1.3 would use theirs as schemas for ours.
 for name in ("submitit_slurm", "submitit_local", "ray"):
     ConfigStore.instance().repo["hydra"]["launcher"].pop(f"{name}.yaml", None)

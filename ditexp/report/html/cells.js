@@ -1,4 +1,4 @@
-// The cells: filter and table. What comes from results is shown as text, never as HTML.
+// Filter and table. Texts from results are shown as text, never as HTML.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const columns = data.columns;
@@ -8,7 +8,7 @@ const tableRows = data.rows.map((_, row) => document.getElementById(`cell-${row}
 const filter = document.getElementById("filter");
 const PICTURE_NAMES = { grid: "Samples", trajectory_picture: "From noise to data" };
 
-let visible = data.rows.map((_, row) => row); // what the filter leaves, in the table's order
+let visible = data.rows.map((_, row) => row); // the rows that pass the filter, in the table's order
 let selected = null;
 const picked = new Set(data.chosen); // whose pictures are shown
 
@@ -26,14 +26,14 @@ function setUpTheme() {
   const preferred = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : preferred.matches);
   const button = document.getElementById("theme");
-  const tell = () => (button.textContent = isDark() ? "Light" : "Dark");
+  const label = () => (button.textContent = isDark() ? "Light" : "Dark");
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    tell();
+    label();
   });
-  preferred.addEventListener("change", tell);
+  preferred.addEventListener("change", label);
   button.hidden = false;
-  tell();
+  label();
 }
 
 function setUpCopying() {
@@ -44,7 +44,7 @@ function setUpCopying() {
       await navigator.clipboard.writeText(code.textContent);
       event.target.textContent = "Copied";
     } catch {
-      getSelection().selectAllChildren(code); // where copying is refused, Ctrl+C is left
+      getSelection().selectAllChildren(code); // copying is not allowed: select it for Ctrl+C
       event.target.textContent = "Selected";
     }
     setTimeout(() => (event.target.textContent = "Copy"), 2000);
@@ -65,7 +65,7 @@ function setUpFilter() {
   }
   filter.hidden = false;
   filter.addEventListener("input", applyFilter);
-  filter.addEventListener("reset", () => setTimeout(applyFilter)); // once the form is empty
+  filter.addEventListener("reset", () => setTimeout(applyFilter)); // after the form is cleared
   filter.addEventListener("submit", (event) => event.preventDefault());
 }
 
@@ -94,7 +94,7 @@ function passes(row, words, wanted) {
 }
 
 function setUpTable() {
-  const box = document.querySelector(".box.table"); // of its width are the details, however wide the table
+  const box = document.querySelector(".box.table"); // the details are as wide as the box, even if the table is wider
   new ResizeObserver(() => box.style.setProperty("--box", `${box.clientWidth}px`)).observe(box);
   document.querySelectorAll("#cells thead th").forEach((header, index) => {
     header.querySelector("button").addEventListener("click", () => sortBy(header, columns[index]));
@@ -103,14 +103,14 @@ function setUpTable() {
     inHue(line.querySelector(".swatch"), data.rows[row].style);
     line.addEventListener("click", (event) => {
       if (event.target.closest("input")) return;
-      if (!event.target.closest("button") && getSelection().toString()) return; // text was selected
+      if (!event.target.closest("button") && getSelection().toString()) return; // the user selects text
       toggleDetails(row);
       select(row);
     });
   });
 }
 
-/** Best or smallest first, then the other way round, then as it was; what has no value stays last. */
+/** Best or smallest first, then reversed, then the original order; rows without a value stay last. */
 function sortBy(header, column) {
   const first = column.goal === "max" ? "descending" : "ascending";
   const second = first === "ascending" ? "descending" : "ascending";
@@ -139,7 +139,7 @@ function select(row) {
   drawPlots();
 }
 
-/** From a plot to the row of the table. */
+/** Select a row from a plot, and scroll to it. */
 function find(row) {
   select(row);
   tableRows[row].scrollIntoView({ block: "center", inline: "nearest" });
@@ -158,7 +158,7 @@ function toggleDetails(row) {
   line.after(element("tr", { className: "details" }, cell));
 }
 
-/** All that is known of a cell: facts, numbers, what they are comparable with, pictures, command, configuration. */
+/** All details of a cell: facts, numbers, what must be equal to compare them, pictures, command, configuration. */
 function describe(row) {
   const { details, pictures } = data.rows[row];
   const block = (heading, content, wide = false) =>
@@ -173,7 +173,7 @@ function describe(row) {
   const copy = element("button", { type: "button", className: "copy", textContent: "Copy" });
   const parts = [block("Cell", list(details.facts))];
   if (details.numbers.length) parts.push(block("Numbers", list(details.numbers)));
-  if (details.comparable.length) parts.push(block("Comparable with numbers of the same", list(details.comparable)));
+  if (details.comparable.length) parts.push(block("Comparable with results that have the same", list(details.comparable)));
   for (const [kind, picture] of Object.entries(pictures)) {
     parts.push(block(PICTURE_NAMES[kind], image(picture, `${PICTURE_NAMES[kind]}: ${nameOf(row)}`)));
   }

@@ -1,4 +1,4 @@
-// Plots of the cells that the filter leaves.
+// Plots of the cells that pass the filter.
 
 const COSTS = {
   forwards: "network evaluations per image",
@@ -6,8 +6,8 @@ const COSTS = {
   nfe: "velocity evaluations per image (NFE)",
   steps: "steps",
 };
-const MAX_LABELS = 24; // beyond, only points of the Pareto front carry their steps
-const MAX_LINES = 12; // in a legend, and of errors along t
+const MAX_LABELS = 24; // with more points, only those of the Pareto front are labelled
+const MAX_LINES = 12; // in a legend and in the plot of errors along t
 
 function setUpPlots() {
   const metrics = columns.filter((column) => column.kind === "metric" && column.values.some(Number.isFinite));
@@ -25,7 +25,7 @@ function setUpPlots() {
   suggestScales();
 }
 
-/** A logarithmic axis where the values span so much that a linear one would press them together. */
+/** Choose a logarithmic axis for values that span a large range. */
 function suggestScales() {
   const spans = (name, beyond) => {
     const values = byName[name].values.filter(Number.isFinite);
@@ -45,7 +45,7 @@ function drawPlots() {
   drawErrors();
 }
 
-/** The figure's plot, made ready: a caption, and no figure where there is nothing to draw. */
+/** Set a figure's caption, hide it if there are no rows to draw, and return its plot. */
 function figure(id, caption, rows) {
   const plot = document.getElementById(id);
   plot.parentElement.hidden = !rows.length;
@@ -53,25 +53,25 @@ function figure(id, caption, rows) {
   return plot;
 }
 
-/** What is told of a cell where the pointer is: its name, then pairs of texts. */
+/** The tooltip of a row: its name, then pairs of texts. */
 function tip({ row }) {
-  const told = columns.filter((column) => column.values[row] !== null && !["setting", "error"].includes(column.kind));
-  return [data.rows[row].label, ...told.map((column) => [column.header, column.texts[row]])];
+  const shown = columns.filter((column) => column.values[row] !== null && !["setting", "error"].includes(column.kind));
+  return [data.rows[row].label, ...shown.map((column) => [column.header, column.texts[row]])];
 }
 
-/** {label: its rows}, in the order of the table. */
+/** The rows by label, in the table's order. */
 function linesOf(rows) {
   const lines = new Map();
   for (const row of rows) lines.set(data.rows[row].label, [...(lines.get(data.rows[row].label) ?? []), row]);
   return lines;
 }
 
-/** Whether value a beats b in this column, of which lower is better unless it says otherwise. */
+/** Whether value a is better than b in this column; lower is better unless its goal is "max". */
 function beats(column, a, b) {
   return column.goal === "max" ? a > b : a < b;
 }
 
-/** Rows that no other row beats in both cost and quality, cheapest first; none where values are not compared. */
+/** Rows that no other row beats in both cost and quality, cheapest first; empty if no value is better than another. */
 function paretoFront(rows, cost, quality) {
   if (quality.goal === null) return [];
   const front = [];
@@ -92,7 +92,7 @@ function drawQuality(quality, cost) {
     row,
     x: cost.values[row],
     y: quality.values[row],
-    spread: log.y && quality.spread[row] >= quality.values[row] ? null : quality.spread[row], // it would reach below 0
+    spread: log.y && quality.spread[row] >= quality.values[row] ? null : quality.spread[row], // it would extend below 0
     text: rows.length <= MAX_LABELS || front.includes(row) ? stepsOf(row) : "",
     filled: front.includes(row),
   });
@@ -106,11 +106,11 @@ function drawQuality(quality, cost) {
   plot.previousElementSibling.replaceWith(
     legend([...legendOf(rows), ...(front.length ? [["Pareto front (filled)"]] : [])]),
   );
-  const axes = { x: { title: `${COSTS[cost.name]} (at the points: steps)`, log: log.x }, y: { log: log.y } };
+  const axes = { x: { title: `${COSTS[cost.name]} (labels: steps)`, log: log.x }, y: { log: log.y } };
   drawLines(plot, { lines, front: front.map(point), axes, selected, tip, choose: find });
 }
 
-/** [text, style] of each line or, where these would fill the plot, of each solver. */
+/** [text, style] of each line or, if there are too many, of each solver. */
 function legendOf(rows) {
   const lines = linesOf(rows);
   const entries = [...lines].map(([label, [row]]) => [
@@ -124,14 +124,14 @@ function drawMap(quality) {
   const rows = visible.filter((row) => Number.isFinite(quality.values[row]));
   const value = (row) => quality.values[row];
   const lines = linesOf(rows);
-  const distinct = (tell) =>
-    [...new Set(rows.map(tell))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
+  const distinct = (textOf) =>
+    [...new Set(rows.map(textOf))].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
   const forwardsOf = (row) => byName.forwards?.texts[row] ?? "";
-  // Solvers that were given equal forwards share these rather than steps.
+  // Use forwards if more solvers share these than share steps.
   const isByForwards = byName.forwards && distinct(forwardsOf).length < distinct(stepsOf).length;
-  const tell = isByForwards ? forwardsOf : stepsOf;
-  const heads = distinct(tell);
-  const at = [...lines.values()].map((line) => heads.map((head) => line.find((row) => tell(row) === head)));
+  const headOf = isByForwards ? forwardsOf : stepsOf;
+  const heads = distinct(headOf);
+  const at = [...lines.values()].map((line) => heads.map((head) => line.find((row) => headOf(row) === head)));
   const best = (row) =>
     quality.goal && rows.length > 1 && !rows.some((other) => beats(quality, value(other), value(row)));
   document.querySelector(".panels").classList.toggle("tall", lines.size > 14 || heads.length > 7);
@@ -150,7 +150,7 @@ function drawMap(quality) {
   });
 }
 
-/** From 1 for the best value to 0 for the worst tenth, which would press the others together; 0 where none is best. */
+/** 1 for the best value, 0 for the worst tenth (outliers would hide other differences); always 0 without a goal. */
 function shading(values, column) {
   if (column.goal === null) return () => 0;
   const to = Math.min(...values) > 0 ? Math.log : Number;
@@ -166,11 +166,11 @@ function drawErrors() {
   const rows = all.slice(0, MAX_LINES); // the best come first
   const lines = rows.map((row) => ({ style: data.rows[row].style, points: pointsOf(row) }));
   for (const { points } of lines) points.at(-1).text = stepsOf(points[0].row);
-  const which = all.length > rows.length ? `, the ${rows.length} best of ${all.length} cells` : "";
-  const plot = figure("error-plot", `Difference from the exact paths along t (RMS${which})`, rows);
+  const which = all.length > rows.length ? `, best ${rows.length} of ${all.length} cells` : "";
+  const plot = figure("error-plot", `RMS error relative to the exact paths, along t${which}`, rows);
   if (!rows.length) return;
   plot.previousElementSibling.replaceWith(legend(legendOf(rows)));
-  const tell = ({ row, x, y }) => [nameOf(row), ["t", x.toPrecision(3)], ["difference", y.toPrecision(3)]];
-  const axes = { x: { title: "t, from noise (0) to data (1); at the ends, steps" }, y: { log: true } };
-  drawLines(plot, { lines, axes, selected, tip: tell, choose: find });
+  const tooltip = ({ row, x, y }) => [nameOf(row), ["t", x.toPrecision(3)], ["error", y.toPrecision(3)]];
+  const axes = { x: { title: "t, from noise (0) to data (1); labels: steps" }, y: { log: true } };
+  drawLines(plot, { lines, axes, selected, tip: tooltip, choose: find });
 }

@@ -1,17 +1,17 @@
-// Pictures of the cells that are ticked in the table.
+// Pictures of the cells that are selected in the table.
 
 function setUpPictures() {
   if (!data.rows.some((row) => Object.keys(row.pictures).length)) return;
   document
     .querySelector("#cells thead th")
     .after(
-      element("th", { scope: "col", className: "pick", textContent: "Shown", title: "whose pictures are shown below" }),
+      element("th", { scope: "col", className: "pick", textContent: "Shown", title: "Show this cell's pictures below" }),
     );
   tableRows.forEach((line, row) => line.firstElementChild.after(pickCell(row)));
   document.getElementById("pictures").hidden = false;
   document.getElementById("pick-filtered").addEventListener("click", () => pick(visible));
   document.getElementById("pick-chosen").addEventListener("click", () => pick(data.chosen));
-  document.querySelectorAll(".gallery").forEach(enlargeWherePointed);
+  document.querySelectorAll(".gallery").forEach(zoomAtPointer);
   drawPictures();
 }
 
@@ -39,7 +39,7 @@ function pick(rows) {
 function drawPictures() {
   for (const gallery of document.querySelectorAll(".gallery")) {
     const kind = gallery.dataset.kind;
-    // A line of one solver's cells beside each other, from the fewest steps to the most.
+    // Each line has the cells of one solver, from the fewest steps to the most.
     const rows = [...picked].filter((row) => kind in data.rows[row].pictures);
     const order = [...linesOf(rows.sort((a, b) => a - b)).values()].flatMap((line) =>
       line.sort((a, b) => (byName.steps.values[a] ?? 0) - (byName.steps.values[b] ?? 0)),
@@ -70,8 +70,8 @@ function image(number, alt) {
   return element("img", { src: uri, width, height, alt, className: hard ? "hard" : "" });
 }
 
-/** Enlarge all pictures of a gallery at the place that the mouse points at in one of them. */
-function enlargeWherePointed(gallery) {
+/** Zoom all pictures of a gallery at the position of the mouse in one of them. */
+function zoomAtPointer(gallery) {
   gallery.addEventListener("pointermove", (event) => {
     const frame = event.target.closest(".frame");
     gallery.classList.toggle("pointed", Boolean(frame) && event.pointerType === "mouse");

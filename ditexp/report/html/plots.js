@@ -1,7 +1,7 @@
 "use strict";
 
-// Line plots in SVG and heat maps in HTML, of plain data; colours come from the style sheet, so that both themes and
-// print need no drawing anew. A library that does this weighs megabytes and takes seconds to start.
+// Line plots in SVG and heat maps in HTML, from plain data. Colours come from the style sheet, so that changing the
+// theme or printing needs no redrawing. A plotting library would add megabytes and seconds of start-up time.
 
 const MARKERS = {
   o: "M-4.5,0a4.5,4.5 0 1,0 9,0a4.5,4.5 0 1,0 -9,0Z",
@@ -11,7 +11,7 @@ const MARKERS = {
   v: "M0,5L5,-4H-5Z",
   P: "M-1.7,-5H1.7V-1.7H5V1.7H1.7V5H-1.7V1.7H-5V-1.7H-1.7Z",
 };
-const NEAR = 28; // pixels from a point within which the pointer means it
+const NEAR = 28; // pixels: a point this close to the pointer is selected
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -26,13 +26,13 @@ function svg(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** In the colour of a line's style; by a property, since the page's policy forbids style attributes. */
+/** Give an element the colour of a line's style, as a property: the page's policy forbids style attributes. */
 function inHue(made, style) {
   made.style.setProperty("--hue", `var(--hue-${style.hue})`);
   return made;
 }
 
-/** Values to pixels from `start` to `end`, with some room beyond the outermost values. */
+/** A function from values to pixels between `start` and `end`, with some margin. */
 function makeScale(values, { log, start, end }) {
   const to = log ? Math.log10 : (value) => value;
   let [low, high] = [Math.min(...values.map(to)), Math.max(...values.map(to))];
@@ -51,7 +51,7 @@ function linearTicks(low, high) {
   return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => (first + i) * step);
 }
 
-/** Powers of ten and, where there is room, twice and five times these. */
+/** Powers of ten and, if the range is small enough, 2 and 5 times these. */
 function logTicks(low, high) {
   const factors = high / low > 1000 ? [1] : [1, 2, 5];
   const ticks = [];
@@ -69,9 +69,9 @@ function short(number) {
 /**
  * Draw lines through points into `plot`.
  *
- * lines: [{style: {hue, marker, dash}, points: [{x, y, spread, row, text, filled, small}]}]; text: written beside the
- * point where there is room, those of filled points first. front: points of a staircase, or none. axes: {x, y}, each
- * {title, log}. selected: the row that is ringed. tip: tells a row; choose: what a click on one does.
+ * lines: [{style: {hue, marker, dash}, points: [{x, y, spread, row, text, filled, small}]}]; text: a label beside the
+ * point, if there is room; filled points come first. front: the points of a staircase, may be empty. axes: {x, y}, each
+ * {title, log}. selected: the row to mark. tip: makes a point's tooltip. choose: called with a row that is clicked.
  */
 function drawLines(plot, { lines, front = [], axes, selected, tip, choose }) {
   const [width, height] = [plot.clientWidth, plot.clientWidth < 480 ? 300 : 360];
@@ -155,13 +155,13 @@ function drawPoint({ left, top, style, filled, small, row }) {
   return inHue(path, style);
 }
 
-/** The best quality that each budget buys: a staircase, since nothing was measured between the points. */
+/** The best quality for each budget: a staircase, since nothing was measured between the points. */
 function staircase(front, x, y, right) {
   const [first, ...others] = front;
   return `M${x(first.x)},${y(first.y)}${others.map((point) => `H${x(point.x)}V${y(point.y)}`).join("")}H${right}`;
 }
 
-/** The texts of points that have room, those of filled points before the others. */
+/** Labels of the points for which there is room; filled points come first. */
 function stepLabels(points, right) {
   const placed = [];
   const order = [...points.filter((point) => point.filled), ...points.filter((point) => !point.filled)];
@@ -177,7 +177,7 @@ function stepLabels(points, right) {
   return placed.map((place) => place.label);
 }
 
-/** A legend: a list of [text, style]; without a style, the front. */
+/** A legend of [text, style] entries; one without a style is the Pareto front. */
 function legend(entries) {
   return element(
     "ul",
@@ -206,9 +206,10 @@ function legend(entries) {
 }
 
 /**
- * Draw a table into `plot` whose cells are coloured by `shade`, from 0 to 1 (the better, the fuller).
+ * Draw a table into `plot`, whose cells are coloured by `shade`, from 0 to 1 for the best.
  *
- * names: of its lines; heads: of its columns; corner: what these tell; at: for each line, by column a row or undefined.
+ * names: of the lines. heads: of the columns. corner: what the columns are. at: for each line and column, the row of the
+ * data, or undefined.
  */
 function drawHeatMap(plot, { names, corner, heads, at, shade, text, isBest, selected, tip, choose }) {
   const cellOf = (row) => {
@@ -228,7 +229,7 @@ function drawHeatMap(plot, { names, corner, heads, at, shade, text, isBest, sele
   plot.replaceChildren(element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines)));
 }
 
-/** Show lines of text, the first as a heading, beside the pointer and within the window. */
+/** Show a tooltip beside the pointer, within the window: a heading and pairs of texts. */
 function showTip([heading, ...lines], event) {
   const box = document.getElementById("tip");
   box.replaceChildren(

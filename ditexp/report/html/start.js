@@ -5,4 +5,4 @@ setUpPlots();
 setUpTable();
 setUpPictures();
 applyFilter();
-requestAnimationFrame(() => setTimeout(() => performance.mark("ready"))); // once it is painted
+requestAnimationFrame(() => setTimeout(() => performance.mark("ready"))); // after the first paint

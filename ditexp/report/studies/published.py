@@ -1,6 +1,6 @@
-"""What others published of a study: the file experiments/<study>/published.yaml, read strictly.
+"""The published numbers of a study: the file experiments/<study>/published.yaml, read strictly.
 
-docs/studies.md tells its format.
+docs/studies.md describes the format.
 """
 
 from __future__ import annotations
@@ -17,23 +17,21 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ditexp.files.reading import read_yaml
-from ditexp.report.columns import COSTS, METRICS, feature_of, protocol_of
+from ditexp.report.tables.comparability import comparable_facts
+from ditexp.report.tables.names import COSTS, METRICS
+from ditexp.result import SETTING_GROUPS, SETTING_VALUES, Result
 from ditexp.terminal.notices import in_line
 
-# The names of result["settings"]: choices of groups, whose own settings are <group>.<setting>, and plain values.
-GROUPS = ("model", "solver", "schedule", "guidance", "condition", "task", "data", "feature", "reference", "protocol")
-VALUES = ("steps", "num_samples", "batch_size", "seed", "precision", "compile")
-
-# Facts of a result that are recorded beside its numbers; those of any other name are its settings.
-RECORDED: dict[str, Callable[[dict], Any]] = {
-    "protocol": lambda result: protocol_of(result).get("protocol"),
-    "feature": feature_of,
-    "reference": lambda result: ((result.get("protocol") or {}).get("reference") or {}).get("name"),
-    "num_samples": lambda result: result.get("num_samples"),
+# Names in a row's protocol that refer to how a result was measured; all other names refer to its settings.
+RECORDED: dict[str, Callable[[Result], Any]] = {
+    "protocol": lambda result: comparable_facts(result).get("protocol"),
+    "feature": lambda result: result.network,
+    "reference": lambda result: reference_name(result),
+    "num_samples": lambda result: result.num_samples,
 }
 NUMBERS = (*COSTS, *METRICS)
 
-# What a key may be, by its type in the classes below.
+# What the value of a key may be, by the annotated type in the classes below.
 KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "str": (str, "text"),
     "int": (int, "a whole number"),
@@ -46,7 +44,7 @@ KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 
 @dataclass(frozen=True)
 class Source:
-    """read: what was read of it when its numbers were written down: its own text, or who quotes it."""
+    """read: what the numbers were copied from: the source's own text, or another one that quotes it."""
 
     title: str
     read: str
@@ -57,59 +55,63 @@ class Source:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far from the published number is the same: within so much, or so many percent of it; because: why so far."""
+    """The largest difference from a published number that counts as reproduced: `within`, or `percent` of the number.
+
+    because: the reason for this size.
+    """
 
     because: str
     within: float | None = None
     percent: float | None = None
 
     def of(self, published: float) -> float:
-        return self.within if self.percent is None else abs(published) * self.percent / 100
+        """The tolerance of a published number."""
+        return abs(published) * self.percent / 100 if self.percent is not None else self.within or 0.0
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """One row of a published table.
 
-    source, where: a name among the study's sources, and the table or page there. settings: what a cell of this row has,
-    exactly, by the names of result["settings"]; checkpoint: the name of its model's file, or several. protocol: what
-    must hold besides for its numbers to be comparable; of a list, any. numbers: by the names of metrics and costs.
-    unverified: those that weren't read at the source, and where they were found. needs: what it takes to run it, by
-    name; without it, all that the study needs.
+    source, where: the name of one of the study's sources, and the table or page there. settings: a cell belongs to this
+    row if its `Result.settings` have these values, and if its model's file has the name `checkpoint` (or one of these
+    names). protocol: what else must be equal for numbers to be comparable; a list gives several allowed values.
+    numbers: by the names of metrics and costs. unverified: numbers that were not read at the source, and where they
+    were found. needs: what is needed to run it, by name; None for all that the study needs.
     """
 
     name: str
     source: str
     where: str
-    settings: dict
-    numbers: dict
-    checkpoint: str | list | None = None
-    protocol: dict = field(default_factory=dict)
-    tolerance: dict = field(default_factory=dict)
-    unverified: dict = field(default_factory=dict)
-    needs: list | None = None
+    settings: dict[str, Any]
+    numbers: dict[str, float]
+    checkpoint: str | list[str] | None = None
+    protocol: dict[str, Any] = field(default_factory=dict)
+    tolerance: dict[str, Tolerance] = field(default_factory=dict)
+    unverified: dict[str, str] = field(default_factory=dict)
+    needs: list[str] | None = None
     note: str | None = None
 
 
 @dataclass(frozen=True)
 class Published:
-    """A study's published numbers. protocol and tolerance are of all rows that have none of their own by that name.
+    """A study's published numbers.
 
-    needs: by name, what is there neither in ditexp nor with it. relative_to: the row of whose numbers all numbers are
-    multiples.
+    protocol, tolerance: defaults for all rows, by name. needs: what a user has to bring, by name. relative_to: the name
+    of the row that all numbers are given relative to, as ratios.
     """
 
     title: str
-    sources: dict
-    rows: list
-    protocol: dict = field(default_factory=dict)
-    tolerance: dict = field(default_factory=dict)
-    needs: dict = field(default_factory=dict)
+    sources: dict[str, Source]
+    rows: list[PublishedRow]
+    protocol: dict[str, Any] = field(default_factory=dict)
+    tolerance: dict[str, Any] = field(default_factory=dict)
+    needs: dict[str, str] = field(default_factory=dict)
     relative_to: str | None = None
 
 
 def load(path: Path | str) -> Published:
-    """The published numbers of a study. Raises ValueError, one line, for whatever is missing, unknown or mistyped."""
+    """Read a study's file. Raises ValueError, one line, for anything that is missing, unknown or of the wrong type."""
     node = read_yaml(path, "a study's published.yaml", remedy="see docs/studies.md")
     try:
         return parse(OmegaConf.to_container(node))
@@ -118,14 +120,14 @@ def load(path: Path | str) -> Published:
 
 
 def parse(node: Any) -> Published:
-    study = made(Published, node, "the file")
-    sources = {name: made(Source, source, f"sources.{name}") for name, source in study.sources.items()}
+    study: Published = construct(Published, node, "the file")
+    sources = {name: construct(Source, source, f"sources.{name}") for name, source in study.sources.items()}
     rows = []
     for number, given in enumerate(study.rows, 1):
-        row = made(Row, given, f"row {number}")
+        row: PublishedRow = construct(PublishedRow, given, f"row {number}")
         where = f"row '{in_line(row.name, 60)}'"
         tolerances = {
-            name: made(Tolerance, tolerance, f"{where}, tolerance.{name}")
+            name: construct(Tolerance, tolerance, f"{where}, tolerance.{name}")
             for name, tolerance in (study.tolerance | row.tolerance).items()
         }
         needs = list(study.needs) if row.needs is None else row.needs
@@ -145,14 +147,14 @@ def parse(node: Any) -> Published:
     return dataclasses.replace(study, sources=sources, rows=rows)
 
 
-def made(cls: type, node: Any, where: str) -> Any:
-    """An instance of one of the classes above. Raises ValueError for keys it doesn't have, lacks or has mistyped."""
+def construct(cls: Any, node: Any, where: str) -> Any:
+    """An instance of one of the classes above. Raises ValueError for a key that is unknown, missing or mistyped."""
     known = {part.name: part for part in dataclasses.fields(cls)}
     if not isinstance(node, dict):
         raise ValueError(f"{where} is {in_line(repr(node), 60)}: give {', '.join(known)}")
     for key, value in node.items():
         one_of(key, known, f"{where}, key")
-        kinds, words = zip(*(KINDS[name] for name in known[key].type.split(" | ")))
+        kinds, words = zip(*(KINDS[name.partition("[")[0]] for name in str(known[key].type).split(" | ")))
         if isinstance(value, bool) or not any(isinstance(value, kind) for kind in kinds):
             raise ValueError(f"{where}, {key} is {in_line(repr(value), 60)}: give {' or '.join(words)}")
     needed = [name for name, part in known.items() if part.default is part.default_factory is dataclasses.MISSING]
@@ -161,7 +163,13 @@ def made(cls: type, node: Any, where: str) -> Any:
     return cls(**node)
 
 
-def check_row(row: Row, where: str) -> None:
+def reference_name(result: Result) -> str | None:
+    if result.measurement and result.measurement.reference:
+        return result.measurement.reference.name
+    return None
+
+
+def check_row(row: PublishedRow, where: str) -> None:
     if not row.numbers:
         raise ValueError(f"{where} has no numbers")
     for name, number in row.numbers.items():
@@ -177,11 +185,15 @@ def check_row(row: Row, where: str) -> None:
         given = [value for value in (tolerance.within, tolerance.percent) if value is not None]
         if len(given) != 1 or not given[0] >= 0:
             raise ValueError(f"{where}, tolerance.{name}: give either within or percent, at least 0")
-    for part, known in (("settings", ()), ("protocol", RECORDED)):
-        for name in getattr(row, part):
-            group, dot, _ = name.partition(".")
-            if name not in known:
-                one_of(group if dot else name, GROUPS if dot else (*GROUPS, *VALUES), f"{where}, {part}")
+    for name in row.settings:
+        check_setting(name, f"{where}, settings")
+    for name in row.protocol.keys() - RECORDED.keys():
+        check_setting(name, f"{where}, protocol")
+
+
+def check_setting(name: str, where: str) -> None:
+    group, dot, _ = name.partition(".")
+    one_of(group if dot else name, SETTING_GROUPS if dot else (*SETTING_GROUPS, *SETTING_VALUES), where)
 
 
 def one_of(name: Any, known: Iterable[str], where: str) -> None:

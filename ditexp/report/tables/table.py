@@ -1,4 +1,4 @@
-"""The results of a sweep as one table: on the terminal and in Markdown, CSV and LaTeX."""
+"""The results of a sweep as one table, for the terminal and as Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -6,52 +6,63 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ditexp.report.columns import Column, cost_columns, feature_of, metric_columns, plain, rank, setting_columns
-from ditexp.report.footnotes import caption
-from ditexp.report.seeds import merge_seeds
+from ditexp.report.tables.column import Column, plain
+from ditexp.report.tables.columns import cost_columns, metric_columns, rank, setting_columns
+from ditexp.report.tables.footnotes import caption
+from ditexp.report.tables.rows import Row, merge_seeds
+from ditexp.result import Result
 from ditexp.terminal.escape import for_csv, for_latex, for_markdown, one_line
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Table:
-    """results: what `merge_seeds` makes of the cells, in the order of the rows. caption: what the numbers rest on."""
+    """rows: from best to worst. columns: with a value for each row. caption: lines below the table."""
 
-    results: list[dict]
+    rows: list[Row]
     columns: list[Column]
     caption: list[str]
 
     @classmethod
-    def of(cls, results: Sequence[dict]) -> Table:
-        """Cells from best to worst, failed ones last, with the settings in which they differ; a row for all seeds."""
+    def of(cls, results: Sequence[Result]) -> Table:
+        """A row for each cell with all its seeds, best first and failed ones last."""
         if not results:
             return cls([], [], [])
-        results = merge_seeds(results)
-        done = [result for result in results if result["status"] == "done"]
-        metrics = dict.fromkeys((feature_of(result), name) for result in done for name in result["metrics"])
-        metrics = sorted(metrics, key=lambda metric: metric[1] != "fid")
-        rows = sorted(results, key=lambda result: rank(result, metrics))
+        rows = merge_seeds(results)
+        done = [row for row in rows if row.is_done]
+        metrics = list(dict.fromkeys((row.first.network, name) for row in done for name in row.metrics))
+        metrics.sort(key=lambda metric: metric[1] != "fid")
+        rows.sort(key=lambda row: rank(row, metrics))
         columns = [*setting_columns(rows), *cost_columns(rows), *metric_columns(rows, metrics)]
         if len(done) < len(rows):
-            columns.append(Column("error", "error", "error", tuple(row.get("error") for row in rows)))
+            columns.append(Column("error", "error", "error", tuple(row.first.error or None for row in rows)))
         return cls(rows, columns, caption(done, columns))
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
 
     def metric(self, name: str) -> Column | None:
-        """Of the first feature network that it is known for."""
+        """The column of a metric, for the first feature network that has it."""
         return next((column for column in self.columns if column.name.endswith(f"/{name}")), None)
 
     @property
     def fid(self) -> Column | None:
         return self.metric("fid")
 
+    @property
+    def steps(self) -> tuple[float | None, ...]:
+        """Of each row; None for an adaptive solver."""
+        column = self.column("steps")
+        return column.values if column else (None,) * len(self.rows)
+
     def label(self, row: int) -> str:
-        """What sets a row apart but its number of steps, as in `heun, weight 1.5`."""
+        """The settings that set a row apart, without its number of steps, as in `heun, weight 1.5`."""
         parts = [(c.header, c.values[row]) for c in self.columns if c.kind == "setting"]
         return ", ".join(
             plain(value) if isinstance(value, str) else one_line(f"{name} {plain(value)}")
@@ -64,13 +75,13 @@ class Table:
         table = RichTable(caption=caption, caption_justify="left")
         for column in self.columns:
             table.add_column(Text(one_line(column.header)), justify="right" if column.is_number else "left")
-        for texts in self.rows(escape=Text, bold=lambda text: Text(text.plain, style="bold green")):
+        for texts in self.body(escape=Text, bold=lambda text: Text(text.plain, style="bold green")):
             table.add_row(*texts)
         return table
 
     def markdown(self) -> str:
         headers = [for_markdown(column.header) for column in self.columns]
-        rows = [headers, *self.rows(escape=for_markdown, bold="**{}**".format)]
+        rows = [headers, *self.body(escape=for_markdown, bold="**{}**".format)]
         widths = [max(3, *(len(text) for text in texts)) for texts in zip(*rows)]
         sides = [">" if column.is_number else "<" for column in self.columns]
         lines = [[f"{text:{side}{width}}" for text, side, width in zip(row, sides, widths)] for row in rows]
@@ -80,7 +91,7 @@ class Table:
         return f"{table}\n\n{notes}\n"
 
     def csv(self) -> str:
-        """Every number in full: reading it back gives the same float. `escape.for_csv` says what texts are."""
+        """Numbers in full: reading them gives the same floats. For texts see `escape.for_csv`."""
         columns = [(column.name, column.values) for column in self.columns]
         for column in self.columns:
             if column.spread:
@@ -93,10 +104,10 @@ class Table:
         return text.getvalue()
 
     def latex(self) -> str:
-        """A booktabs tabular, the caption in small print below it."""
+        """A booktabs tabular with the caption in small print below."""
         aligned = "".join("r" if column.is_number else "l" for column in self.columns)
         headers = [for_latex(column.header) for column in self.columns]
-        rows = self.rows(escape=for_latex, bold=r"\textbf{{{}}}".format)
+        rows = self.body(escape=for_latex, bold=r"\textbf{{{}}}".format)
         lines = [" & ".join(row) + r" \\" for row in [headers, *rows]]
         notes = [rf"\par\smallskip{{\footnotesize {for_latex(line)}}}" for line in self.caption]
         table = [
@@ -109,8 +120,8 @@ class Table:
         ]
         return "\n".join(["% needs \\usepackage{booktabs}", *table, r"\end{tabular}", *notes, ""])
 
-    def rows(self, *, escape: Callable, bold: Callable) -> list[tuple]:
-        """The body as text, best values passed through `bold`."""
+    def body(self, *, escape: Callable[[str], T], bold: Callable[[T], T]) -> list[tuple[T, ...]]:
+        """The texts of each row, escaped; those of the best values also pass through `bold`."""
         columns = []
         for column in self.columns:
             best = column.best

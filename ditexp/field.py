@@ -1,0 +1,41 @@
+"""Velocity fields as a sampler hands them to its solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ditexp.core import VelocityField
+from ditexp.meter import Meter
+
+
+@dataclass(frozen=True)
+class CountedField:
+    """A field whose evaluations the meter counts, one for each sample."""
+
+    velocity: VelocityField
+    meter: Meter
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.meter.cost.velocity_rows += len(x)
+        return self.velocity(x, t)
+
+    def take(self, rows: Tensor) -> CountedField:
+        return CountedField(self.velocity.take(rows), self.meter)
+
+
+@dataclass(frozen=True)
+class ReversedField:
+    """dx/dt = -v(x, 1 - t), the flow from data at t = 0 to noise at t = 1.
+
+    It is a rectified flow, too, so every solver of the ODE integrates it as it is.
+    """
+
+    velocity: VelocityField
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return -self.velocity(x, 1 - t)
+
+    def take(self, rows: Tensor) -> ReversedField:
+        return ReversedField(self.velocity.take(rows))

@@ -1,0 +1,135 @@
+"""What the page's script works on, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ditexp.files.json_values import encode
+from ditexp.report.html.embedding import embed
+from ditexp.report.plots.side_by_side import choose_samples
+from ditexp.report.plots.style import PALETTE, LineStyle, line_styles
+from ditexp.report.tables.column import Column, is_finite
+from ditexp.report.tables.comparability import comparable_facts
+from ditexp.report.tables.table import Table
+from ditexp.result import Result
+from ditexp.terminal.escape import printable
+
+
+def page_data(table: Table) -> dict[str, Any]:
+    """Columns, rows in the table's order, and pictures, which rows refer to by number."""
+    rows = range(len(table.rows))
+    styles = line_styles(table, rows) if rows else {}
+    shown = [pictures_of(row.first) for row in table.rows]
+    pictures = embed(path for paths in shown for path in paths.values())
+    number = {path: i for i, path in enumerate(pictures)}
+    return {
+        "columns": [column_data(column) for column in table.columns],
+        "rows": [
+            {
+                "label": table.label(row),
+                "style": style_data(styles[table.label(row)]),
+                "details": details(table, row),
+                "pictures": {kind: number[path] for kind, path in shown[row].items() if path in number},
+                "along": table.rows[row].first.error_along_t or None,
+            }
+            for row in rows
+        ],
+        "pictures": [dataclasses.asdict(picture) for picture in pictures.values()],
+        "chosen": choose_samples(table)[0],
+    }
+
+
+def pictures_of(result: Result) -> dict[str, Path]:
+    """The paths of a result's pictures, by their kind on the page."""
+    paths = {"grid": result.grid, "trajectory_picture": result.trajectory_picture}
+    return {kind: path for kind, path in paths.items() if path}
+
+
+def column_data(column: Column) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "header": column.header,
+        "kind": column.kind,
+        "number": column.is_number,
+        "goal": {min: "min", max: "max"}.get(column.goal) if column.goal else None,
+        "values": column.values,
+        "texts": column.texts,
+        "spread": column.spread,
+        "best": sorted(column.best),
+    }
+
+
+def style_data(style: LineStyle) -> dict[str, Any]:
+    return {"hue": PALETTE.index(style.color), "marker": style.marker, "dash": style.dash}
+
+
+def details(table: Table, row: int) -> dict[str, Any]:
+    """All that is known of a row's cells, as texts."""
+    first, members = table.rows[row].first, table.rows[row].members
+    origins = [member.provenance for member in members]
+    known = {
+        "id": various(member.id for member in members),
+        "sample set": various(member.sample_id for member in members),
+        "seed": various(str(member.config.get("seed", "")) for member in members),
+        "samples": various(str(member.requested_samples or "") for member in members),
+        "made": various(origin.get("time") for origin in origins),
+        "device": various(origin.get("device") for origin in origins),
+        "versions": various(map(versions, origins)),
+        "error": first.error,
+    }
+    return {
+        "facts": [[name, text] for name, text in known.items() if text],
+        "numbers": [
+            [column.header, number_in_full(column, row)]
+            for column in table.columns
+            if column.kind in ("cost", "metric") and column.values[row] is not None
+        ],
+        "comparable": list(comparable_facts(first).items()) if first.is_done else [],
+        "protocol": as_yaml(encode(first.measurement)),
+        "config": as_yaml(first.config),
+        "command": "\n".join(dict.fromkeys(member.cell_command for member in members if member.cell_command)),
+    }
+
+
+def versions(provenance: dict[str, Any]) -> str:
+    commit = provenance.get("commit", "")[:10] + " with changes" * bool(provenance.get("dirty"))
+    code = " ".join(filter(None, [provenance.get("ditexp"), commit and f"({commit})"]))
+    named = {"ditexp": code, "torch": provenance.get("torch"), "CUDA": provenance.get("cuda")}
+    return ", ".join(f"{name} {text}" for name, text in named.items() if text)
+
+
+def various(texts: Iterable[str | None]) -> str:
+    return " / ".join(dict.fromkeys(filter(None, texts)))
+
+
+def number_in_full(column: Column, row: int) -> str:
+    spread = column.spread[row] if column.spread else None
+    return f"{column.values[row]:.6g}" + (f" ± {spread:.3g}" if is_finite(spread) else "")
+
+
+def as_yaml(value: dict[str, Any] | None) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000) if value else ""
+
+
+def json_for_html(value: object) -> str:
+    """JSON in which no HTML parser finds the end of its script."""
+    text = json.dumps(plain_values(value), allow_nan=False, separators=(",", ":"))
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+
+
+def plain_values(value: object) -> object:
+    """With null for NaN and infinity, which JSON does not have, and with printable texts."""
+    if isinstance(value, dict):
+        return {name: plain_values(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(item) for item in value]
+    if isinstance(value, str):
+        return printable(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,91 @@
+"""A heat map: the quality of every solver at every cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ditexp.report.plots.style import AXIS_LABELS, INK, house_style
+from ditexp.report.tables.column import Column
+from ditexp.report.tables.table import Table
+from ditexp.terminal.escape import for_picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Grid:
+    """labels: of the lines. costs: of the columns, in terms of the cost `name`. places: the row at (label, cost)."""
+
+    name: str
+    labels: list[str]
+    costs: list[float]
+    places: dict[tuple[str, float], int]
+
+    @property
+    def filled(self) -> float:
+        """The fraction of places that have a row."""
+        return len(self.places) / max(1, len(self.labels) * len(self.costs))
+
+
+def heat_map(table: Table, quality: Column | None) -> Figure | None:
+    """FID or another metric of every solver at every number of steps, or of forwards if more solvers share these.
+
+    None unless there are at least two lines and two columns, and half of the places have a value.
+    """
+    if quality is None:
+        return None
+    grid = max((grid_of(table, quality, name) for name in ("steps", "forwards")), key=lambda grid: grid.filled)
+    if min(len(grid.labels), len(grid.costs)) < 2 or grid.filled < 0.5:
+        return None
+    from matplotlib.figure import Figure
+
+    shown = [for_picture(label, 40) for label in grid.labels]
+    longest = max(len(line) for label in shown for line in label.split("\n"))
+    width = max(2.6, 1 + 0.08 * longest) + 0.95 * len(grid.costs)
+    height = 1.5 + sum(max(0.36, 0.18 * (label.count("\n") + 1)) for label in shown)
+    with house_style():
+        figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
+        ax = figure.subplots()
+        draw_cells(ax, quality, grid)
+        ax.set_xticks(range(len(grid.costs)), [f"{cost:g}" for cost in grid.costs])
+        ax.set_yticks(range(len(grid.labels)), shown)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_xlabel(AXIS_LABELS.get(grid.name, grid.name))
+        ax.set_title(for_picture(quality.header, 40), loc="left", fontsize=11, weight="bold")
+    return figure
+
+
+def grid_of(table: Table, quality: Column, name: str) -> Grid:
+    """The rows that have both the metric and the cost of that name."""
+    cost = table.column(name)
+    rows = {row: value for row, value in cost.finite.items() if row in quality.finite} if cost else {}
+    places = {(table.label(row), value): row for row, value in rows.items()}
+    return Grid(name, sorted({label for label, _ in places}), sorted({value for _, value in places}), places)
+
+
+def draw_cells(ax: Axes, quality: Column, grid: Grid) -> None:
+    from matplotlib.colors import LogNorm, Normalize
+
+    values = {place: quality.values[row] for place, row in grid.places.items()}
+    low, high = min(values.values()), max(values.values())
+    norm = (LogNorm if low > 0 and high > 10 * low else Normalize)(low, high)
+    ax.grid(False)
+    image = [[values.get((label, cost), math.nan) for cost in grid.costs] for label in grid.labels]
+    drawn = ax.imshow(image, norm=norm, cmap="viridis" if quality.goal is max else "viridis_r", aspect="auto")
+    for (label, cost), row in grid.places.items():
+        is_dark = sum(drawn.cmap(norm(quality.values[row]))[:3]) < 1.5
+        ax.text(
+            grid.costs.index(cost),
+            grid.labels.index(label),
+            f"{quality.values[row]:.3g}" + quality.mark(row),
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if is_dark else INK,
+            weight="bold" if row in quality.best else "normal",
+        )

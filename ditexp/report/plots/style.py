@@ -1,0 +1,118 @@
+"""How all figures look: fonts, colours, line styles, axes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ditexp.report.tables.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Dash = tuple[float, ...]  # lengths of lines and gaps, in line widths; empty for a solid line
+
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]  # Okabe and Ito
+MARKERS = ["o", "s", "^", "D", "v", "P"]
+DASHES: list[Dash] = [(), (4, 1.5), (1, 1.2), (6, 1.5, 1, 1.5)]
+INK, GREY, FAINT = "#222222", "#707070", "#e6e6e6"
+AXIS_LABELS = {"forwards": "network evaluations per image", "seconds_per_image": "seconds per image"}
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    color: str
+    marker: str
+    dash: Dash
+
+    @property
+    def linestyle(self) -> str | tuple[float, Dash]:
+        """As matplotlib has it."""
+        return (0, self.dash) if self.dash else "-"
+
+
+@contextmanager
+def house_style() -> Generator[None]:
+    """The look of figures, in which no text is read as mathematics. Needed to draw and to save."""
+    import matplotlib
+
+    style: dict[Any, Any] = {
+        "text.parse_math": False,
+        "text.usetex": False,
+        "axes.formatter.use_mathtext": False,
+        "font.size": 10,
+        "text.color": INK,
+        "axes.edgecolor": GREY,
+        "axes.labelcolor": INK,
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": FAINT,
+        "grid.linewidth": 0.7,
+        "xtick.color": GREY,
+        "ytick.color": GREY,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+    }
+    with matplotlib.rc_context(style):
+        yield
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG. Characters that the font lacks become boxes; the page and the tables have the text itself."""
+    with house_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+        figure.savefig(path, format="png", facecolor="white")
+
+
+def line_styles(table: Table, rows: Sequence[int]) -> dict[str, LineStyle]:
+    """A style for each `table.label`: a colour per solver, or per label if all are of one solver.
+
+    Markers and dashes tell the lines of a solver apart, and solvers that share a colour.
+    """
+    labels = list(dict.fromkeys(table.label(row) for row in rows))
+    solver_of = {table.label(row): table.rows[row].settings["solver"] for row in rows}
+    hues = list(dict.fromkeys(solver_of.values()))
+    if len(hues) == 1:
+        solver_of, hues = {label: label for label in labels}, labels
+    labels = sorted(labels, key=lambda label: hues.index(solver_of[label]))
+    seen = dict.fromkeys(hues, 0)
+    styles = {}
+    for label in labels:
+        hue = solver_of[label]
+        # More hues than colours: the second round of the palette gets the next marker and dash.
+        variant = seen[hue] + hues.index(hue) // len(PALETTE)
+        seen[hue] += 1
+        styles[label] = LineStyle(
+            color=PALETTE[hues.index(hue) % len(PALETTE)],
+            marker=MARKERS[variant % len(MARKERS)],
+            dash=DASHES[variant % len(DASHES)],
+        )
+    return styles
+
+
+def scale_axis(ax: Axes, axis: Literal["x", "y"], values: Sequence[float], *, log_beyond: float) -> None:
+    """Make room for labels; use a logarithmic axis if max(values) > log_beyond * min(values) and all are positive."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = min(values), max(values)
+    limits = {"x": ax.set_xlim, "y": ax.set_ylim}[axis]
+    if low <= 0 or high <= log_beyond * low:
+        room = 0.12 * (high - low) or 0.1 * abs(high) or 1
+        limits(low - room, high + room)
+        return
+    {"x": ax.set_xscale, "y": ax.set_yscale}[axis]("log")
+    room = max((high / low) ** 0.1, 1.3)
+    limits(low / room, high * room)
+    ticks = {"x": ax.xaxis, "y": ax.yaxis}[axis]
+    subs = (1, 2, 5) if high / low < 300 else (1,)
+    ticks.set_major_locator(LogLocator(subs=subs, numticks=12))
+    ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ticks.set_minor_locator(NullLocator())

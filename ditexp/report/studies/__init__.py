@@ -1,0 +1,1 @@
+"""Published numbers of a study, compared with the results here."""

@@ -1,0 +1,1 @@
+"""The tables of a report: rows, columns, statistical comparison, footnotes."""

@@ -1,0 +1,84 @@
+"""The caption below a table: how the numbers were measured, and what the marks mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from ditexp.report.tables.column import TIE, UNKNOWN, Column
+from ditexp.report.tables.comparability import comparable_facts, marks_by_key
+from ditexp.report.tables.rows import MANY_SEEDS, Row
+
+FRECHET = ("fid", "sfid")  # biased by the number of samples
+
+
+def caption(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """Protocol, feature network, reference and number of samples, then the meaning of each mark in the columns."""
+    facts = [comparable_facts(row.first) for row in done]
+    sentences = []
+    names = {"protocol": "Protocol", "feature network": "Features", "reference": "Reference"}
+    for name, header in (names | {"number of samples": "Samples per cell"}).items():
+        if values := dict.fromkeys(each[name] for each in facts if name in each):
+            sentences.append(f"{header}: {' / '.join(values)}.")
+    lines = [" ".join(sentences)] if sentences else []
+    return [*lines, *notes_on_marks(done, facts), *notes_on_spread(done, columns), *notes_on_ties(done, columns)]
+
+
+def notes_on_marks(done: Sequence[Row], facts: Sequence[dict[str, str]]) -> list[str]:
+    marks = marks_by_key(done)
+    usual = next((each for each in facts if not marks[json.dumps(each)]), {})
+    lines = []
+    for key, mark in marks.items():
+        if mark:
+            found = json.loads(key)
+            differ = [name for name in {**usual, **found} if found.get(name) != usual.get(name)]
+            what = "; ".join(f"{name} {found.get(name, 'none')}" for name in differ)
+            lines.append(f"{mark} not comparable with the others: {what}.")
+    return lines
+
+
+def notes_on_spread(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    if not any(column.spread for column in columns):
+        return []
+    few = [row for row in done if len(row.members) < MANY_SEEDS]
+    counts = {len(noise.halves) for row in few for noise in row.first.deviations.values()}
+    ways = [f"from {' or '.join(map(str, sorted(counts)))} random halves of a cell's samples"] if counts else []
+    ways += [f"from the seeds of a row with {MANY_SEEDS} or more"] if len(few) < len(done) else []
+    return [
+        f"±: standard deviation expected between sample sets, estimated {' or '.join(ways)}; error from the reference "
+        "images is not included."
+    ]
+
+
+def notes_on_ties(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    lines = []
+    metrics = [column for column in columns if column.kind == "metric"]
+    if any(column.ties or column.worse for column in metrics):
+        lines.append(
+            f"{TIE.strip()}: statistically tied with the best, which is bold. No mark: worse than the best (95 % "
+            "confidence for the whole column; paired, since samples start from the same noise; for these reference "
+            "images)."
+        )
+    for column in metrics:
+        if column.metric in FRECHET and (count := sum(is_mostly_bias(row, column.metric) for row in done)):
+            lines.append(
+                f"{column.header}: in {count} of {len(done)} cells, at least half of the value is bias from the small "
+                "number of samples; the ± there is up to twice too large."
+            )
+    if any(column.unknown for column in columns):
+        lines.append(
+            f"{UNKNOWN.strip()}: unknown whether tied with the best or worse, because the error was not estimated: "
+            "resamples=0, a score that is not a mean over samples, or a result of an earlier version (run its command "
+            "again; no new samples are needed)."
+        )
+    return lines
+
+
+def is_mostly_bias(row: Row, name: str) -> bool:
+    """Whether at least half of a metric is bias that shrinks as 1 / number of samples.
+
+    Halves have twice the bias of the whole set, so that a mean over halves of 1.5 times the value means half.
+    """
+    known = [member for member in row.members if name in member.deviations]
+    means, values = [[member.deviations[name].mean for member in known], [member.metrics[name] for member in known]]
+    return bool(known) and sum(means) >= 1.5 * sum(values)

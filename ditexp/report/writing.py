@@ -1,0 +1,135 @@
+"""Writes the report of a sweep: tables, figures and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING
+
+from ditexp.files.atomic import atomic
+from ditexp.report.html.page import html_page
+from ditexp.report.plots.along_t import error_along_t
+from ditexp.report.plots.heat_map import heat_map
+from ditexp.report.plots.quality import quality_vs_cost
+from ditexp.report.plots.side_by_side import side_by_side
+from ditexp.report.plots.style import save
+from ditexp.report.recommend import recommend
+from ditexp.report.studies.comparison import compare, study_table
+from ditexp.report.studies.published import load
+from ditexp.report.tables.table import Table
+from ditexp.result import Result
+from ditexp.terminal.console import wide_terminal
+from ditexp.terminal.escape import for_markdown, one_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Part = Callable[[], "str | Figure | None"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """paths: of each part by its file's name: report.html, table.md, table.csv, table.tex, quality_vs_cost.png,
+    heat_map.png, samples.png and, with metric=trajectory, error_vs_cost.png and error_along_t.png. None for a part that
+    has nothing to show, or that failed.
+
+    advice: sentences on which cell to use. study: published numbers compared with the results, also written as
+    published.md, .csv and .tex; None without any. failed: a line for each part that could not be written.
+    """
+
+    table: Table
+    paths: dict[str, Path | None]
+    advice: list[str]
+    study: Table | None
+    failed: list[str] = field(default_factory=list)
+
+
+def write_report(
+    results: Sequence[Result],
+    folder: Path | str,
+    *,
+    title: str,
+    budgets: Mapping[str, float | None] | None = None,
+    published: Path | None = None,
+) -> Report:
+    """Write all parts of a report into `folder`. If one fails, the others are written nevertheless.
+
+    results: newest last. budgets: for advice, the maximum cost of an image, by the name of a cost. published: a study's
+    published.yaml, to compare the results with.
+    """
+    folder, table = Path(folder), Table.of(results)
+    advice, study = recommend(table, budgets or {}), None
+    paths: dict[str, Path | None] = {}
+    failed = []
+    if published:
+        try:
+            study = study_table(known := load(published), compare(known, results[::-1]))
+        except Exception as error:
+            failed.append(f"{published} was not compared with the results: {short_reason(error)}")
+    for name, make in parts_of(table, advice, study, title=title, results=results).items():
+        path = folder / name
+        try:
+            paths[name] = path if write_part(path, make()) else None
+        except Exception as error:
+            paths[name] = None
+            failed.append(f"{path} was not written: {short_reason(error)}")
+        if paths[name] is None:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)  # it would be of an earlier report, on other results
+    return Report(table, paths, advice, study, failed)
+
+
+def parts_of(
+    table: Table, advice: Sequence[str], study: Table | None, *, title: str, results: Sequence[Result]
+) -> dict[str, Part]:
+    """By the name of its file, a function that makes each part."""
+    commands = "\n".join(dict.fromkeys(result.command for result in results if result.command))
+    parts: dict[str, Part] = {}
+    if study:
+        parts |= {"published.md": study.markdown, "published.csv": study.csv, "published.tex": study.latex}
+    if results:
+        parts |= {
+            "table.md": lambda: "\n".join([table.markdown(), *(f"- {for_markdown(line)}" for line in advice), ""]),
+            "table.csv": table.csv,
+            "table.tex": table.latex,
+            "quality_vs_cost.png": lambda: quality_vs_cost(table, table.fid),
+            "heat_map.png": lambda: heat_map(table, table.fid),
+            "error_vs_cost.png": lambda: quality_vs_cost(table, table.metric("trajectory_rmse")),
+            "error_along_t.png": lambda: error_along_t(table),
+            "samples.png": lambda: side_by_side(table),
+        }
+    parts["report.html"] = lambda: html_page(table, title=title, command=commands, recommendations=advice, study=study)
+    return parts
+
+
+def write_part(path: Path, content: str | Figure | None) -> bool:
+    """Write a part; False if there is nothing to write."""
+    if content is None:
+        return False
+    with atomic(path) as part:
+        if isinstance(content, str):
+            part.write_text(content, encoding="utf-8")
+        else:
+            save(content, part)
+    return True
+
+
+def short_reason(error: Exception) -> str:
+    """Why something failed, in one short line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = shorten(one_line(str(error)), 200, placeholder=" ...")
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
+
+
+def show(report: Report) -> None:
+    """Print the tables, the advice and the paths of the report."""
+    terminal = wide_terminal()
+    for table in filter(None, (report.table, report.study)):
+        if table.columns:
+            terminal.print(table.rich())
+    for text in (*report.advice, *map(str, filter(None, report.paths.values()))):
+        terminal.print(text, soft_wrap=True)

@@ -1,0 +1,73 @@
+"""What is checked before a sweep: all cells together, so that no mistake is found hours later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from omegaconf import DictConfig
+
+from ditexp.checks import ConfigError
+from ditexp.cli.command import describe, published_file
+from ditexp.cli.settings import settle
+from ditexp.report.studies.published import load
+from ditexp.run.cell import Cell, build
+from ditexp.run.outcome import tracker_of
+from ditexp.run.plan import disk_needed
+from ditexp.run.settings import folder_of
+from ditexp.terminal.console import print_line
+
+
+def settle_all(cells: Mapping[str, DictConfig]) -> None:
+    """Settle every cell's configuration, by name. Raises ConfigError with all mistakes and their cells."""
+    wrong: dict[str, ConfigError | None] = dict.fromkeys(cells)
+    for name, cfg in cells.items():
+        try:
+            settle(cfg, cfg.hydra, "config")
+        except ConfigError as error:
+            wrong[name] = error
+    raise_mistakes(wrong)
+    if len({folder_of(cfg) for cfg in cells.values()}) < len(cells):
+        subdir = next(iter(cells.values())).hydra.sweep.subdir
+        raise ConfigError(f"hydra.sweep.subdir={subdir}: cells would share this folder: use ${{hydra.job.num}} in it")
+
+
+def check(cells: Mapping[str, DictConfig]) -> None:
+    """Check trackers and published numbers, build every cell, by name, and compare the disk space with what they need.
+
+    Raises ConfigError with all mistakes and their cells, or ValueError.
+    """
+    for tracker in {tracker_of(cfg) for cfg in cells.values()}:
+        tracker.check()
+    for file in filter(None, {published_file(cfg.study) for cfg in cells.values()}):
+        load(file)
+    built = build_all(cells)
+    raise_mistakes(built)
+    if message := disk_needed(each for each in built.values() if isinstance(each, Cell)):
+        print_line(message)
+
+
+def build_all(cells: Mapping[str, DictConfig]) -> dict[str, Cell | ConfigError]:
+    """Every cell, by name, or what is wrong with it."""
+    built: dict[str, Cell | ConfigError] = {}
+    for name, cfg in cells.items():
+        try:
+            built[name] = build(cfg)
+        except ConfigError as error:
+            built[name] = error
+    return built
+
+
+def raise_mistakes(built: Mapping[str, Cell | ConfigError | None]) -> None:
+    """Raise one ConfigError with each mistake once, and the cells that have it."""
+    where: dict[str, list[str]] = {}
+    for name, cell in built.items():
+        for line in describe(cell) if isinstance(cell, ConfigError) else ():
+            where.setdefault(line, []).append(name)
+    if where:
+        raise ConfigError("\n".join(with_cells(line, names, len(built)) for line, names in where.items()))
+
+
+def with_cells(line: str, names: list[str], total: int) -> str:
+    if total == 1 or len(names) == total:
+        return line
+    return f"{line} (in {names[0]}{f' and {len(names) - 1} more cells' if len(names) > 1 else ''})"

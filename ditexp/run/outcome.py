@@ -1,0 +1,87 @@
+"""How a cell ended: its result or its error, printed, saved and tracked."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.text import Text
+
+from ditexp.cli.command import describe, instantiate
+from ditexp.files.atomic import atomic, make_way
+from ditexp.result import Result, read_result
+from ditexp.run.cell import build, resolved
+from ditexp.run.configuration import with_steps
+from ditexp.run.settings import settings_of, title_of, without_hydra
+from ditexp.terminal.console import print_line
+from ditexp.tracker import Tracker
+
+
+def print_result(result: Result) -> None:
+    """One line on how the cell ended."""
+    title = f" {title_of(result.settings)}: "
+    if result.is_done:
+        print_line(Text("cached" if result.cached else "done", "green"), title, headline(result))
+    else:
+        print_line(Text(result.status, "red" if result.status == "failed" else "yellow"), title, result.error)
+
+
+def headline(result: Result) -> str:
+    scores = [f"{name} {value:.4g}" for name, value in result.metrics.items() if math.isfinite(value)]
+    if cost := result.cost:
+        scores += [f"{cost.forwards:g} forwards", f"{1000 * cost.seconds_per_image:.3g} ms/image"]
+    return ", ".join(scores)
+
+
+def save_result(result: Result, cfg: DictConfig, folder: Path) -> None:
+    """Write cell.json into a cell's folder, and track the result."""
+    path = folder / "cell.json"
+    make_way(path)
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(result.to_json(), indent=2))
+    if result.status != "incomplete":
+        tracker_of(cfg).log_cell(result)
+
+
+def saved_result(cfg: DictConfig, folder: Path) -> Result:
+    """The result in a cell's folder; a failure if it is missing or damaged. cfg: with Hydra's own part."""
+    try:
+        return read_result(folder / "cell.json")
+    except FileNotFoundError:
+        return lost_result(cfg, folder)
+    except ValueError as error:
+        return lost_result(cfg, folder, str(error))
+
+
+def lost_result(cfg: DictConfig, folder: Path, reason: str = "") -> Result:
+    """The failure of a cell that saved no result. cfg: with Hydra's own part."""
+    error, config = RuntimeError(reason or "it ended without a result"), without_hydra(cfg)
+    with suppress(Exception):  # it may be the failure itself
+        config = with_steps(config)
+    return failed_result(config, settings_of(resolved(config), cfg.hydra), folder, error)
+
+
+def failed_result(cfg: DictConfig, settings: Mapping[str, Any], folder: Path, error: Exception) -> Result:
+    """The result of a cell that failed. cfg: without Hydra's own part. folder: the cell's."""
+    id = f"failed-{folder.parent.name}-{folder.name}"
+    with suppress(Exception):  # it may be the failure itself
+        id = build(cfg).id
+    config: Any = OmegaConf.to_container(cfg)
+    reason = "; ".join(describe(error))
+    return Result(id=id, status="failed", error=reason, study=cfg.study, settings=dict(settings), config=config)
+
+
+def tracker_of(cfg: DictConfig) -> Tracker:
+    """The tracker of this process: one, so that it warns once and remembers that a server is gone."""
+    return build_tracker(OmegaConf.to_yaml(cfg.tracker, resolve=True))
+
+
+@functools.cache
+def build_tracker(node: str) -> Tracker:
+    return instantiate(DictConfig(OmegaConf.create(node)))

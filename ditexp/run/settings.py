@@ -1,0 +1,62 @@
+"""What a configuration that Hydra composed says about its cell: its settings, title, folder and command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ditexp.cli.command import instantiate
+from ditexp.result import SETTING_GROUPS, SETTING_VALUES
+from ditexp.run.components import COMPONENTS
+
+
+def settings_of(config: Mapping[str, Any], hydra_cfg: DictConfig) -> dict[str, Any]:
+    """The choices that tell cells apart, flat: {"solver": "heun", "guidance.weight": 2.0, "steps": 50, ...}.
+
+    config: resolved, see `ditexp.run.cell.resolved`.
+    """
+    settings = {group: hydra_cfg.runtime.choices[group] for group in SETTING_GROUPS}
+    settings |= {name: config[name] for name in SETTING_VALUES}
+    solver = instantiate(DictConfig(config["solver"]))
+    if solver.adaptive or "steps" not in config["schedule"]:
+        settings["steps"] = None  # it has no effect
+    for group in COMPONENTS:
+        settings |= flat(config[group], group)
+    return settings
+
+
+def flat(node: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The settings of a component and of its parts, by their full names."""
+    settings = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            settings |= flat(value, f"{path}.{key}")
+        elif key not in ("_target_", "steps") and value is not None:
+            settings[f"{path}.{key}"] = value if isinstance(value, str | int | float) else str(value)
+    return settings
+
+
+def title_of(settings: Mapping[str, Any]) -> str:
+    """The solver and its number of steps, if it has one."""
+    return f"{settings['solver']} {settings['steps'] or ''}".strip()
+
+
+def command_of(hydra_cfg: DictConfig) -> str:
+    """The command that makes this cell alone."""
+    sources = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
+    folders = [word for path in sources for word in ("--config-dir", path)]
+    return shlex.join(["python", "-m", "ditexp.run", *folders, *hydra_cfg.overrides.task])
+
+
+def folder_of(cfg: DictConfig) -> Path:
+    """The folder of a sweep's cell, for its cell.json. cfg: with Hydra's own part."""
+    return Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir)
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """Without Hydra's own part."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
