@@ -160,7 +160,7 @@ def test_a_label_beyond_the_logits_is_never_counted_as_wrong():
 def test_a_weak_model_of_other_classes_guides_nothing():
     model, weak = GaussianMixture(num_classes=2), GaussianMixture(num_classes=2, components=1)
     model.class_names, weak.class_names = ("cat", "dog"), ("dog", "cat")
-    with refused(["guidance.weak calls class 0 dog and the model cat"]):
+    with refused(["guidance.weak has as class 0 dog, the model cat"]):
         Autoguidance(weak=weak, weight=1).check(model)
 
 
