@@ -17,7 +17,6 @@ from ditexp.condition.labels import Balanced
 from ditexp.condition.original import Original
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
-from ditexp.core import class_names
 from ditexp.data import Digits
 from ditexp.evaluate import __main__ as evaluate
 from ditexp.evaluate.checks import check_labels
@@ -132,7 +131,7 @@ def test_classes_are_compared_by_their_names_where_these_are_known(meaning, word
 
 def test_the_bundled_judge_knows_the_digits():
     assert tuple(DigitsFeature().class_names) == tuple(Digits.class_names) == DIGITS
-    assert class_names(GaussianMixture()) == ()
+    assert GaussianMixture().class_names == ()
 
 
 def test_labels_of_images_are_those_of_a_model_of_the_same_classes():
@@ -161,7 +160,7 @@ def test_a_label_beyond_the_logits_is_never_counted_as_wrong():
 def test_a_weak_model_of_other_classes_guides_nothing():
     model, weak = GaussianMixture(num_classes=2), GaussianMixture(num_classes=2, components=1)
     model.class_names, weak.class_names = ("cat", "dog"), ("dog", "cat")
-    with refused(["guidance.weak calls class 0 dog and the model cat"]):
+    with refused(["guidance.weak has as class 0 dog, the model cat"]):
         Autoguidance(weak=weak, weight=1).check(model)
 
 

@@ -18,6 +18,8 @@ from ditexp.metric.fid_infinity import FrechetInfinity
 from ditexp.metric.inception_score import InceptionScore
 from ditexp.metric.kid import KernelDistance
 from ditexp.metric.precision_recall import PrecisionRecall
+from ditexp.metric.trajectory import Trajectory
+from ditexp.solver.dopri5 import Dopri5
 from ditexp.values import Features, Gaussian
 from tests.conftest import refused
 from tests.helpers.scipy_sqrtm import sqrtm_with_disp
@@ -627,3 +629,10 @@ def test_counts_are_checked_before_any_work(metric, fake, real, word):
         metric.check(fake=fake, real=real)
     metric.check(fake=20, real=20)
     metric.check(fake=20, real=None)
+
+
+def test_metrics_and_comparisons_are_told_apart_by_their_base_class():
+    fid, trajectory = FrechetDistance(), Trajectory(reference=Dopri5())
+    assert base.by_kind({"fid": fid, "trajectory": trajectory}) == ({"fid": fid}, {"trajectory": trajectory})
+    with refused(["metric own: object is not a metric", "inherit Metric or Comparison"]):
+        base.by_kind({"fid": fid, "own": object()})
