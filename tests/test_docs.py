@@ -153,7 +153,7 @@ def test_a_command_works(line, monkeypatch):
     words = words[words.index("-m") + 1 :] if "python" in words else ["ditexp.run", *words[1:]]
     if words[0] == "ditexp.samples":
         monkeypatch.setattr("sys.argv", words)
-        samples.parse()
+        samples.parser().parse_args()
         return
     if why := [reason for part, reason in NOT_TRIED.items() if part in line]:
         pytest.skip(why[0])
