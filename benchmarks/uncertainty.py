@@ -294,7 +294,7 @@ def of_seeds() -> Iterator[dict]:
 def of_the_floor() -> Iterator[dict]:
     """± in shares of the truth, of cells near to the reference and far from it.
 
-    bias: how much larger the halves' FID is than that of all samples, in shares of the latter.
+    bias: how much larger the FID of halves is than the FID of all samples, relative to the latter.
     """
     metrics = (FrechetDistance(), FrechetInfinity(), KernelDistance())
     labels, of_real = torch.arange(COUNT) % 10, torch.arange(REFERENCE) % 10

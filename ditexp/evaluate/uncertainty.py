@@ -169,7 +169,7 @@ class Design:
         """
         groups = 2 if len(values) >= 4 else 1
         means = [fmean(values[group::groups]) for group in range(groups)]
-        correction = math.sqrt((len(values) - 1) / (len(values) - groups))  # the second mean takes a degree of freedom
+        correction = math.sqrt((len(values) - 1) / (len(values) - groups))  # for the second mean
         scales = [correction * self.scale(half) for half in range(2)]
         return [rounded(scales[i % 2] * (value - means[i % groups])) for i, value in enumerate(values)]
 

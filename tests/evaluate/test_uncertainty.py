@@ -213,8 +213,8 @@ def test_tasks_say_which_samples_belong_together():
 def test_what_labels_share_is_no_noise(classes):
     """Labels differ ten times as much as samples of one label, but every set has the same labels: means vary little.
 
-    67 labels occur 3 times, but one twice; 10 labels 20 times, 256 of them at most once: their spread can't be told
-    from that of samples.
+    67 labels occur 3 times, but one twice; 10 labels occur 20 times. 256 labels occur at most once, so their spread
+    cannot be separated from the samples' spread.
     """
     count, draw = 200, torch.Generator().manual_seed(0)
     labels = torch.arange(count) % classes
@@ -256,7 +256,7 @@ def test_scores_that_halves_cannot_have_are_left_out(caplog):
     assert resampled(samples(0), resamples=0) == {}
     few = resampled(samples(0, 6), [PrecisionRecall(k=3), FrechetDistance()])
     assert few.keys() == {"fid"}  # three have no third neighbour among themselves
-    assert not caplog.records  # FID of three images in six dimensions would tell of its bias
+    assert not caplog.records  # though FID of three images in six dimensions is biased
     FrechetDistance()(samples(0, 5), REAL)
     assert "5 images with 6 features" in caplog.text
     notice("after all that, notices are given again")

@@ -58,7 +58,7 @@ def plain(weights):
 def test_outputs_are_those_of_the_plain_network(weights, plain, resize):
     images = random_images(3, 32, 40)
     expected = plain(RESIZES[resize](images))
-    assert expected["pool"].std(dim=0).mean() > 0.01 * expected["pool"].mean()  # the images are told apart
+    assert expected["pool"].std(dim=0).mean() > 0.01 * expected["pool"].mean()  # the images differ
     unbiased, biased = (Inception(weights=weights, resize=resize, bias=bias)(images) for bias in (False, True))
     assert {name: tuple(output.shape) for name, output in unbiased.items()} == {
         name: (3, size) for name, size in Inception().outputs.items()

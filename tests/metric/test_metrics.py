@@ -164,7 +164,7 @@ def test_fid_of_constant_images_is_what_the_means_and_the_other_variances_leave(
 
 def test_statistics_that_are_known_are_taken_as_they_are():
     fake, real = gaussian(100, 8, seed=0), gaussian(90, 8, seed=1)
-    known = Gaussian(torch.zeros(8).double(), torch.eye(8).double())  # as of a file that tells no count
+    known = Gaussian(torch.zeros(8).double(), torch.eye(8).double())  # as from a file without a count
     mean, covariance = numpy_statistics(fake)
     expected = np.square(mean).sum() + covariance.trace() + 8 - 2 * np.sqrt(np.linalg.eigvalsh(covariance)).sum()
     assert FrechetDistance()(fake, replace(real, gaussians={"pool": known}))["fid"] == pytest.approx(expected, rel=1e-9)
@@ -320,7 +320,7 @@ def test_a_notice_says_that_the_last_part_is_small(notices_of):
         (InceptionScore(split_size=5000), 32, "of 32 images in 10 classes"),
         (InceptionScore(splits=10), 320, "of parts of 32 images in 10 classes"),
         (InceptionScore(split_size=5000), 512, None),
-        (InceptionScore(split_size=32), 320, None),  # as many as the protocol takes
+        (InceptionScore(split_size=32), 320, None),  # the protocol's own size
     ],
 )
 def test_notices_say_that_few_images_bias_the_inception_score(metric, count, words, notices_of):
