@@ -29,11 +29,9 @@ class VelocityField(Protocol):
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """v like x, at x (B, ...) and t (B,) in [0, 1], 0 = noise, 1 = data."""
-        ...
 
     def take(self, rows: Tensor) -> VelocityField:
         """The field of some of the batch's samples. rows: int64 indices into the batch that this field is for."""
-        ...
 
 
 class FlowModel(Protocol):
@@ -62,15 +60,12 @@ class FlowModel(Protocol):
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The velocity (B, *sample_shape) at x (B, *sample_shape) and t (B,) in [0, 1]."""
-        ...
 
     def null(self, condition: Condition) -> Condition:
         """The empty condition for a batch of the same size."""
-        ...
 
     def decode(self, x: Tensor) -> Tensor:
         """Pixels (B, C, H, W) uint8 of samples x at t = 1 (in [-1, 1] for models in pixel space)."""
-        ...
 
     def to(self, device: torch.device | str) -> FlowModel: ...
 
@@ -81,11 +76,9 @@ class TextModel(FlowModel, Protocol):
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """The condition of B prompts."""
-        ...
 
     def notice_truncation(self, prompts: Sequence[str]) -> None:
         """Print a notice for each prompt that has more tokens than the model reads."""
-        ...
 
 
 @runtime_checkable
@@ -94,7 +87,6 @@ class BetweenModel(FlowModel, Protocol):
 
     def between(self, first: Condition, second: Condition, fraction: Tensor) -> Condition:
         """The conditions at `fraction` (B,) in [0, 1] of the way from the first to the second."""
-        ...
 
 
 @runtime_checkable
@@ -114,7 +106,6 @@ class EvaluatedModel(Protocol):
 
     def beside(self, model: FlowModel) -> EvaluatedModel:
         """A second model, evaluated in the same way and counted together with this one."""
-        ...
 
 
 class Schedule(Protocol):
@@ -122,14 +113,12 @@ class Schedule(Protocol):
 
     def grid(self) -> Tensor:
         """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1."""
-        ...
 
     def tuned_to(self, flow: dict) -> Schedule:
         """The schedule that is used, and identified, for a flow. Called once.
 
         flow: JSON-able facts that determine model, solver and guidance. Most schedules do not depend on it.
         """
-        ...
 
 
 class Guidance(Protocol):
@@ -149,15 +138,12 @@ class Guidance(Protocol):
 
     def on(self, grid: Sequence[float] | None) -> Guidance:
         """The guidance that is used, and identified, on a grid; None if the solver is adaptive. Called once."""
-        ...
 
     def check(self, model: FlowModel) -> None:
         """Raise ValueError if the model cannot be guided in this way, for example for want of a null condition."""
-        ...
 
     def bind(self, model: EvaluatedModel, condition: Condition) -> VelocityField:
         """The field of a batch with this condition."""
-        ...
 
 
 class Solver(Protocol):
@@ -189,7 +175,6 @@ class Solver(Protocol):
         Raises FloatingPointError with the first step whose state is not finite. Adaptive solvers raise ValueError for
         a projection, and ArithmeticError if a sample does not reach the end.
         """
-        ...
 
 
 class Conditioner(Protocol):
@@ -197,19 +182,15 @@ class Conditioner(Protocol):
 
     def check(self, model: FlowModel) -> None:
         """Raise ValueError if the model does not fit."""
-        ...
 
     def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
         """The condition of the samples with these indices."""
-        ...
 
     def captions(self, indices: Sequence[int]) -> list[str] | None:
         """The condition of each sample in words; None if there are none."""
-        ...
 
     def label_meaning(self, model: FlowModel) -> LabelMeaning:
         """What the labels of samples stand for."""
-        ...
 
 
 class Data(Protocol):
@@ -232,7 +213,6 @@ class Data(Protocol):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """The image (C, H, W) float32 in [-1, 1], and its label, () int64."""
-        ...
 
 
 class Feature(Protocol):
@@ -259,45 +239,8 @@ class Feature(Protocol):
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """(B, C, H, W) uint8 -> each of `outputs`, (B, ...) float32 on the CPU."""
-        ...
 
     def load(self) -> None:
         """Make the network ready; downloads weights if needed. Raises ValueError if they cannot be had."""
-        ...
 
     def to(self, device: torch.device | str) -> Feature: ...
-
-
-@runtime_checkable
-class Labelled(Protocol):
-    """A conditioner, or a task with labels of its own, that says what the labels are."""
-
-    def label_meaning(self, model: FlowModel) -> LabelMeaning | None:
-        """None from a task: its labels are the condition's."""
-        ...
-
-
-@runtime_checkable
-class Named(Protocol):
-    """A model, data or network whose classes may have names, empty if they have none."""
-
-    @property
-    def class_names(self) -> Sequence[str]: ...
-
-
-def class_names(of: object) -> tuple[str, ...]:
-    return tuple(of.class_names) if isinstance(of, Named) else ()
-
-
-@runtime_checkable
-class Task(Protocol):
-    """What is done with the sampler for the samples of the given indices.
-
-    Returns x (B, *sample_shape) at t = 1, and the labels (B,) int64 that are kept with the samples, or None.
-    """
-
-    def __call__(self, sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]: ...
-
-    def units(self, indices: Sequence[int]) -> Sequence[int] | None:
-        """The unit that each sample belongs to; samples of different units are independent. None: all are."""
-        return None

@@ -174,7 +174,6 @@ class Guided(ABC):
         self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor, rows: Tensor | slice
     ) -> tuple[Tensor, Tensor]:
         """c of all samples (B, ...), and u of the samples in `rows` (R, ...)."""
-        ...
 
     def combine(self, c: Tensor, u: Tensor, w: Tensor | float, *, x: Tensor, t: Tensor) -> Tensor:
         """The guided velocity. c, u and x: (R, ...), the guided channels of guided samples; w and t: (R, 1, ...)."""

@@ -22,8 +22,6 @@ class GaussianMixture:
     """
 
     has_null = True
-    class_names = ()
-
     class_names: tuple[str, ...] = ()
 
     def __init__(

@@ -20,7 +20,6 @@ class AnySchedule(ABC):
     @abstractmethod
     def grid(self) -> Tensor:
         """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1."""
-        ...
 
     def tuned_to(self, flow: dict) -> Self:
         return self
@@ -47,7 +46,6 @@ class Warped(Steps):
     @abstractmethod
     def warp(self, u: Tensor) -> Tensor:
         """u (steps + 1,) float64, uniform from 0 to 1 -> t, strictly increasing from exactly 0 to exactly 1."""
-        ...
 
     def grid(self) -> Tensor:
         return self.warp(torch.linspace(0, 1, self.steps + 1, dtype=torch.float64))

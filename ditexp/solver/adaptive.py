@@ -102,7 +102,6 @@ class Adaptive(ABC):
 
         t and h are float64.
         """
-        ...
 
     def norm(self, difference: Tensor, x: Tensor, x_new: Tensor) -> list[float]:
         """The RMS of each sample's difference (B, ...) in units of the tolerance."""

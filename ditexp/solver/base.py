@@ -42,7 +42,6 @@ class FixedStep(ABC):
 
         A multistep method keeps its history in it.
         """
-        ...
 
     def integrate(
         self,
@@ -75,7 +74,6 @@ class OneStep(FixedStep):
     @abstractmethod
     def step(self, field: VelocityField, x: Tensor, t0: float | Tensor, t1: float | Tensor) -> Tensor:
         """x (B, ...) at t0 -> x at t1. The times are numbers, or tensors (B, 1, ...) with the time of each sample."""
-        ...
 
     def begin(self, field: VelocityField, noise: StepNoise | None) -> Step:
         return partial(self.step, field)

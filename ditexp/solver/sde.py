@@ -65,7 +65,6 @@ class SDE(FixedStep):
     @abstractmethod
     def advance(self, field: VelocityField, x: Tensor, t0: float, t1: float, drift: Tensor, noise: Tensor) -> Tensor:
         """A step that does not end at 1, from x and its drift at t0. noise: standard normal, like x."""
-        ...
 
     def begin(self, field: VelocityField, noise: StepNoise | None) -> Step:
         if noise is None:

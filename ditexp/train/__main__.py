@@ -25,7 +25,6 @@ from torch.utils.data import DataLoader
 from ditexp.checks import ConfigError
 from ditexp.cli.command import command, instantiate, not_whole_numbers
 from ditexp.cli.shortage import SHARED_MEMORY, chain, shortage
-from ditexp.core import class_names
 from ditexp.data import ShuffledBatches
 from ditexp.files.atomic import check_writable, remove_abandoned
 from ditexp.terminal.notices import notice
@@ -169,7 +168,7 @@ def facts_of(data) -> dict:
     labels: the classes that have images.
     """
     labels = np.unique(getattr(data, "labels", ())).tolist()
-    facts = {"images": len(data), "class_names": list(class_names(data)), "labels": labels}
+    facts = {"images": len(data), "class_names": list(getattr(data, "class_names", ())), "labels": labels}
     return json.loads(json.dumps(facts | {"identity": getattr(data, "identity", {})}))
 
 

@@ -17,7 +17,6 @@ from ditexp.condition.labels import Balanced
 from ditexp.condition.original import Original
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
-from ditexp.core import class_names
 from ditexp.data import Digits
 from ditexp.evaluate import __main__ as evaluate
 from ditexp.evaluate.checks import check_labels
@@ -132,7 +131,7 @@ def test_classes_are_compared_by_their_names_where_these_are_known(meaning, word
 
 def test_the_bundled_judge_knows_the_digits():
     assert tuple(DigitsFeature().class_names) == tuple(Digits.class_names) == DIGITS
-    assert class_names(GaussianMixture()) == ()
+    assert GaussianMixture().class_names == ()
 
 
 def test_labels_of_images_are_those_of_a_model_of_the_same_classes():

@@ -511,7 +511,7 @@ class Unconditional:
 
 
 class WithoutNull:
-    num_classes, has_null, sample_shape = 10, False, SHAPE
+    num_classes, class_names, has_null, sample_shape = 10, (), False, SHAPE
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "autoguidance"])

@@ -1,0 +1,143 @@
+"""A guard for GPUs on machines that have none: nothing mixes devices.
+
+torch's FakeTensorMode computes shapes and devices without values, and so can pretend to have a CUDA device. It refuses
+to mix devices as CUDA would. Values that are read are replaced: every number is 0.001, and nothing is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+
+from ditexp.condition.labels import Balanced
+from ditexp.condition.original import Original
+from ditexp.core import Guidance, Solver
+from ditexp.data import Digits
+from ditexp.guidance.apg import AdaptiveProjected
+from ditexp.guidance.autoguidance import Autoguidance
+from ditexp.guidance.cfg import ClassifierFree
+from ditexp.guidance.cfg_zero import CFGZero
+from ditexp.guidance.none import NoGuidance
+from ditexp.guidance.rescaled import Rescaled
+from ditexp.model.analytic import GaussianMixture
+from ditexp.model.pretrained import PretrainedDiT
+from ditexp.sampler import Sampler
+from ditexp.schedule.shift import Shift
+from ditexp.solver.bosh3 import Bosh3
+from ditexp.solver.heun import Heun
+from ditexp.solver.rk4 import RK4
+from ditexp.solver.step_doubling import StepDoubling
+from ditexp.task.edit import Edit
+from ditexp.task.generate import Generate
+from ditexp.task.inpaint import Inpaint
+from ditexp.task.interpolate import Interpolate
+from ditexp.task.progressive import Progressive
+
+ROOT = Path(__file__).parents[1]
+DIGITS = str(ROOT / "ditexp" / "weights" / "digits_dit.safetensors")
+SIZES = str(ROOT / "ditexp" / "weights" / "digits_sizes.safetensors")
+INDICES = [0, 1, 2]
+
+ON = {"weight": 1.5, "interval": [0.0, 0.8], "profile": "cosine"}
+GUIDANCE: dict[str, Guidance] = {
+    "none": NoGuidance(),
+    "cfg": ClassifierFree(**ON),
+    "cfg everywhere": ClassifierFree(weight=1.5),
+    "cfg_zero": CFGZero(**ON, zero_init=0.1, zero_init_in="t"),
+    "apg": AdaptiveProjected(**ON, norm_threshold=0.7),
+    "rescaled": Rescaled(**ON),
+    "autoguidance": Autoguidance(**ON, weak=GaussianMixture(seed=1)),
+}
+TASKS = {
+    "generate": (Generate(), GaussianMixture),
+    "inpaint": (Inpaint(data=Digits(), passes=2), GaussianMixture),
+    "edit": (Edit(data=Digits(), source=Original(Digits())), GaussianMixture),
+    "interpolate": (Interpolate(frames=3, of="noise"), GaussianMixture),
+    "interpolate both": (Interpolate(frames=3, of="both"), lambda: PretrainedDiT(checkpoint=DIGITS)),
+    "progressive": (Progressive(sizes=[4], restart=0.4), lambda: PretrainedDiT(checkpoint=SIZES)),
+}
+
+
+def solver_of(file: Path) -> Solver:
+    return StepDoubling(method=RK4()) if file.stem == "adaptive" else instantiate(OmegaConf.load(file))
+
+
+SOLVERS = {file.stem: solver_of(file) for file in sorted((ROOT / "conf" / "solver").glob("*.yaml"))}
+
+
+def sampler(solver: Solver, guidance: Guidance, **changes) -> Sampler:
+    parts = {"model": GaussianMixture(), "conditioner": Balanced(), "task": Generate(), "schedule": Shift(3)}
+    return Sampler(solver=solver, guidance=guidance, seed=0, device=torch.device("cuda"), **{**parts, **changes})
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch) -> Iterator[None]:
+    def read(tensor: torch.Tensor) -> list:
+        with unset_fake_temporarily():
+            return torch.full(tensor.shape, 0.001).tolist()
+
+    def none_of(tensor: torch.Tensor) -> torch.Tensor:
+        with unset_fake_temporarily():
+            return torch.empty(0, tensor.dim(), dtype=torch.int64)
+
+    monkeypatch.setattr(FakeTensor, "tolist", read, raising=False)
+    monkeypatch.setattr(FakeTensor, "nonzero", none_of, raising=False)
+    monkeypatch.setattr(FakeTensor, "__bool__", lambda tensor: False, raising=False)
+    monkeypatch.setattr(torch, "equal", lambda first, second: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield
+
+
+def samples(made: Sampler) -> torch.Tensor:
+    made.load(len(INDICES))
+    x, labels = made.task(made, INDICES)
+    assert labels is None or labels.device.type == "cuda"
+    return x
+
+
+# Every solver with one kind of guidance, and every kind with a solver of fixed and one of adaptive steps.
+PAIRS = {(solver, "cfg") for solver in SOLVERS} | {(solver, kind) for solver in ("heun", "bosh3") for kind in GUIDANCE}
+
+
+@pytest.mark.parametrize(("solver", "guidance"), sorted(PAIRS))
+def test_a_solver_and_a_guidance_stay_on_the_device(solver, guidance, request):
+    made = sampler(SOLVERS[solver], GUIDANCE[guidance])
+    request.getfixturevalue("pretended_gpu")
+    x = samples(made)
+    assert isinstance(x, FakeTensor) and x.device.type == "cuda" and x.shape == (3, 1, 8, 8)
+    assert made.cost.velocity_rows >= 3 * 2
+
+
+@pytest.mark.parametrize("solver", [Heun(), Bosh3()], ids=["heun", "bosh3"])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_stays_on_the_device(task, solver, request):
+    task, model = TASKS[task]
+    if solver.adaptive and isinstance(task, Inpaint):
+        pytest.skip("inpaint needs fixed steps")
+    made = sampler(solver, ClassifierFree(weight=1.5), task=task, model=model())
+    request.getfixturevalue("pretended_gpu")
+    assert samples(made).device.type == "cuda"
+
+
+@pytest.mark.parametrize("solver", ["heun", "bosh3", "ab3", "euler_maruyama"])
+def test_a_tensor_on_another_device_is_refused(solver, request):
+    """The guard itself can fail: a model that leaves its means on the CPU."""
+    made = sampler(SOLVERS[solver], NoGuidance())
+    made = replace(made, model=Forgetful())
+    request.getfixturevalue("pretended_gpu")
+    with pytest.raises((RuntimeError, torch._subclasses.fake_tensor.UnsupportedFakeTensorException)) as error:
+        samples(made)
+    assert "cuda" in str(error.value) and "cpu" in str(error.value)
+
+
+class Forgetful(GaussianMixture):
+    def to(self, device: torch.device | str) -> Forgetful:
+        return self
