@@ -1,8 +1,8 @@
-"""How long it takes to know a folder of 50,000 small images by its content: python -m benchmarks.content_hash
+"""How long it takes to hash a folder of 50,000 small images: python -m benchmarks.content_hash
 
-The fingerprint of FolderImages, as `evaluate images=<folder>` takes it before any image is scored: cold, in a process
-whose cache of hashes is empty; remembered, in a new process; remembered, in the same process, by a new FolderImages.
-The files have just been written, so they are in the page cache: a disk's own time comes on top of the first.
+It times the fingerprint of FolderImages, which `evaluate images=<folder>` computes before it scores any image: cold, in
+a process whose cache of hashes is empty; remembered, in a new process; and remembered, in the same process, by a new
+FolderImages. The files have just been written and are in the page cache: reading them from a disk adds to the first.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A set of noisy gradients (which compress like photographs) is written, verified, exported in each format, and judged,
 each in a process of its own whose peak resident memory is what the kernel says (VmHWM). The judge stands in for
-Inception: it returns as many features, which is what takes memory, without its hours of convolutions on a CPU. The
+Inception: it returns the same number of features, which need the memory, without hours of convolutions on a CPU. The
 metrics are ditexp's default ones: FID, Inception Score, precision and recall.
 """
 

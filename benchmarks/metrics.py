@@ -37,7 +37,7 @@ from ditexp.values import Features
 
 OUT = Path(__file__).parent / "results" / "metrics.json"
 THREADS, ROUNDS, SIZE, K = 2, 5, 2048, 3
-MEMORY = 2 << 30  # bytes, more than any contender takes
+MEMORY = 2 << 30  # bytes, more than any contender needs
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -237,7 +237,7 @@ def memory(name: str) -> int:
 
 
 def contend(function: Callable, prepare: Callable, arguments: tuple, small: tuple, connection) -> None:
-    """What a contender's process does: prepare, and then run whenever it is told to, until it is told to stop."""
+    """What a contender's process does: prepare, then run on each request until it is asked to stop."""
     torch.set_num_threads(THREADS)
     few, inputs = as_tuple(prepare(*small)), as_tuple(prepare(*arguments))
     connection.send(None)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ditexp.cli.command import packaged
 from ditexp.evaluate.extraction import extract
-from ditexp.evaluate.uncertainty import Design, deviations, halves, is_balanced
+from ditexp.evaluate.uncertainty import Design, deviations, is_balanced
 from ditexp.metric.fid import FrechetDistance, gaussian_of
 from ditexp.metric.fid_infinity import FrechetInfinity
 from ditexp.metric.kid import KernelDistance
@@ -294,7 +294,7 @@ def of_seeds() -> Iterator[dict]:
 def of_the_floor() -> Iterator[dict]:
     """± in shares of the truth, of cells near to the reference and far from it.
 
-    bias: how much larger the halves' FID is than that of all samples, in shares of the latter.
+    bias: how much larger the FID of halves is than the FID of all samples, relative to the latter.
     """
     metrics = (FrechetDistance(), FrechetInfinity(), KernelDistance())
     labels, of_real = torch.arange(COUNT) % 10, torch.arange(REFERENCE) % 10
@@ -342,10 +342,10 @@ def of_the_reference() -> dict:
 
     of_samples = [
         difference(*(each.take(part) for each in sets), real)
-        for part in halves(sets[0].count, HALVES, labels=sets[0].labels)
+        for part in Design.of(sets[0].count, labels=sets[0].labels).halves(HALVES)
     ]
-    of_reference = [difference(*sets, real.take(part)) for part in halves(real.count, HALVES)]
-    one = [fid(sets[0], real.take(part))["fid"] for part in halves(real.count, HALVES)]
+    of_reference = [difference(*sets, real.take(part)) for part in Design.of(real.count).halves(HALVES)]
+    one = [fid(sets[0], real.take(part))["fid"] for part in Design.of(real.count).halves(HALVES)]
     return {
         "FID": [fid(each, real)["fid"] for each in sets],
         "difference": difference(*sets, real),
@@ -409,7 +409,7 @@ def check() -> None:
     """The fast FID is ditexp's."""
     labels = torch.arange(COUNT) % 10
     real, (pool,) = reference(labels), cells(1, labels, torch.Generator().manual_seed(0))
-    (half,) = halves(COUNT, 1, labels=labels)
+    (half,) = Design.of(COUNT, labels=labels).halves(1)
     fast = Resampler([half], COUNT, real).fids(pool.double())
     for found, rows in zip(fast, (torch.arange(COUNT), half)):
         given = Features(len(rows), pool[rows])

@@ -1,4 +1,4 @@
-"""Which label an image has: that of its class folder."""
+"""The label of an image is that of its class folder."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_folders_numbered_from_one_keep_their_numbers(tmp_path, caplog):
         Original(data).check(GaussianMixture(num_classes=3, shape=(1, 4, 4)))
 
 
-def test_a_number_among_words_is_no_label(tmp_path, caplog):
+def test_numbers_among_words_are_no_labels(tmp_path, caplog):
     assert labels(class_folders(tmp_path, "0", "10", "2", "cat"))[0] == {"0": 0, "10": 1, "2": 2, "cat": 3}
     assert "not all class folders are numbers" in caplog.text and "10 is label 1" in caplog.text
 

@@ -112,7 +112,7 @@ def test_images_that_change_after_they_were_hashed_are_not_read(tmp_path):
 
 
 def test_an_npz_that_is_replaced_while_it_is_read(tmp_path):
-    """What was read before is right; what comes after is of no fingerprint."""
+    """Blocks read before are right; later blocks would have no fingerprint."""
     np.savez(tmp_path / "x.npz", RGB)
     source = NpzImages(tmp_path / "x.npz")
     blocks = source.blocks()
@@ -233,6 +233,6 @@ def short_npz(tmp_path):
         (lambda t: TorchvisionImages("CIFAR10", t, {"split": 1}), ["no CIFAR10 at", "split", "reference.options"]),
     ],
 )
-def test_bad_images_are_said_in_one_line(tmp_path, make, words):
+def test_bad_images_are_refused_in_one_line(tmp_path, make, words):
     with refused(words):
         list(make(tmp_path).blocks())

@@ -65,7 +65,10 @@ def check_headers(source: ImageSource | Reference) -> None:
 def check_images(
     images: ImageSource, feature: Feature, reference: Reference | None, statistics: Collection[str]
 ) -> None:
-    """Raise ValueError unless images, network and reference fit together. statistics: outputs of which they count."""
+    """Raise ValueError unless images, network and reference fit together.
+
+    statistics: the network's outputs whose statistics are needed.
+    """
     check_channels(images, feature)
     if reference is None:
         return

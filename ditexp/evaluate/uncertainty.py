@@ -30,8 +30,9 @@ def deviations(
 ) -> dict[str, Deviations]:
     """The deviations of each score between random halves of the samples, see `resampled`.
 
-    resamples: the number of halves; 0: none. advance: called after each half. units: see `halves`. Metrics that need
-    more than half of the samples are left out.
+    resamples: the number of halves; 0: none. advance: called after each half. units: the unit of each sample;
+    samples of one unit are not independent; None: each sample is a unit. Metrics that need more than half of the
+    samples are left out.
     """
     design = Design.of(fake.count, labels=fake.labels, units=units)
     smallest = min(map(len, design.halves(resamples)), default=0)
@@ -52,9 +53,10 @@ def deviations_per_sample(
     labels: Tensor | None = None,
     units: Sequence[int] | None = None,
 ) -> dict[str, Deviations]:
-    """The deviations of scores that are made of one value per sample; other scores have none.
+    """The deviations of scores that are made of one value per sample, see `resampled`; other scores have none.
 
-    labels, units: of at least as many samples as any score has values.
+    labels: where they are balanced, every other half has the same number of samples of each label. units: as of
+    `deviations`. Both are of at least as many samples as any score has values.
     """
     found: dict[str, Deviations] = {}
     for name, score in scores.items():
@@ -167,7 +169,7 @@ class Design:
         """
         groups = 2 if len(values) >= 4 else 1
         means = [fmean(values[group::groups]) for group in range(groups)]
-        correction = math.sqrt((len(values) - 1) / (len(values) - groups))  # the second mean takes a degree of freedom
+        correction = math.sqrt((len(values) - 1) / (len(values) - groups))  # for the second mean
         scales = [correction * self.scale(half) for half in range(2)]
         return [rounded(scales[i % 2] * (value - means[i % groups])) for i, value in enumerate(values)]
 
@@ -180,18 +182,6 @@ class Design:
         taken = self.strata.sort().values[half % 2 :: 2][: self.units // 2].bincount(minlength=len(sizes))
         within = (taken * (sizes - taken) / sizes.clamp(min=1)).sum().item()
         return self.units // 2 / math.sqrt(self.units * within)
-
-
-def halves(
-    count: int, number: int, *, labels: Tensor | None = None, units: Sequence[int] | None = None
-) -> Iterator[Tensor]:
-    """`number` random halves of `count` samples, as increasing int64 rows; none if there are fewer than two units.
-
-    labels: (count,); if they are balanced, every other half has the same number of samples of each label. units: the
-    unit of each sample; samples of one unit are not independent, so a half has all of them or none. None: each sample
-    is a unit.
-    """
-    return Design.of(count, labels=labels, units=units).halves(number)
 
 
 def is_balanced(labels: Tensor) -> bool:

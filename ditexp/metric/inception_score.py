@@ -118,8 +118,8 @@ def caveats(parts: Sequence[Part], scores: Tensor, *, size: int | None, shuffled
     size: the size of a part that the protocol prescribes; such parts do not count as small. shuffled: computes the
     score of the images in another order.
 
-    The logarithm of a part's score is smaller than that of all images at once by KL(p_part(y) || p(y)). For a random
-    part of n images this is about V / 2n with V = sum_y Var_x p(y|x) / p(y), since 2n KL is distributed like a
+    The logarithm of a part's score is smaller than the logarithm for all images at once by KL(p_part(y) || p(y)). For a
+    random part of n images this is about V / 2n with V = sum_y Var_x p(y|x) / p(y), since 2n KL is distributed like a
     chi-square. If the images are sorted by class, it is larger. With few images per class V is underestimated, so a
     score that looks low is compared with the score in another order before a notice is given.
     """

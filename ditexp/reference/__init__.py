@@ -26,11 +26,11 @@ def reference_features(
     statistics: Collection[str],
     progress: Bar | None = None,
 ) -> Features:
-    """The features of a reference. outputs: the network's outputs that are needed for each image. statistics: those
-    of which the statistics are enough.
+    """The features of a reference.
 
-    Known statistics are used as they are; for others the outputs themselves are returned. Raises ValueError if there
-    are no images to extract them from.
+    outputs: the network's outputs that are needed for each image. statistics: the outputs whose statistics are enough;
+    known statistics are used as they are, else the outputs themselves are returned. Raises ValueError if there are no
+    images to extract features from.
     """
     if isinstance(reference, StatisticsFile):
         return reference.features(outputs=outputs, statistics=statistics)

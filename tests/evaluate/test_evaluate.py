@@ -23,7 +23,7 @@ DIGITS = np.concatenate(list(DigitsImages().blocks()))
 
 @pytest.fixture
 def ditexp(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty folder, on digits unless told otherwise: its exit code, stdout and stderr."""
+    """Run a command in an empty folder, on digits by default: its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run(command, *arguments):
@@ -73,7 +73,7 @@ def test_a_folder_scores_as_the_npz_of_its_images(ditexp):
 
 
 def sample_set(task: dict, count: int = 256) -> SampleStore:
-    """A set of digits in this folder's outputs, as if a task had made them."""
+    """A set of digits in this folder's outputs, as if the task had made them."""
     store = SampleStore(
         Path("outputs/samples"), identity={"block_size": 256, "image_shape": [8, 8, 1]}, num_samples=count
     )
@@ -87,13 +87,13 @@ def units_of_scores() -> set[int]:
 
 
 def test_samples_of_a_set_that_belong_together_are_drawn_together(ditexp):
-    """By the task that made the set; of a set whose task can't be had any more, nothing is said of noise."""
+    """The task that made the set knows which."""
     paths = sample_set({"_target_": "ditexp.task.interpolate.Interpolate", "frames": 11})
     assert ditexp(evaluate, f"images={paths.id}")[0] == 0
     assert units_of_scores() == {24} and "fid" in scores()["deviations"]
 
 
-def test_of_a_set_whose_task_is_gone_nothing_is_said_of_noise(ditexp):
+def test_a_set_whose_task_is_gone_has_no_deviations(ditexp):
     gone = {"_target_": "ditexp.data.ImageFolder", "path": "gone", "size": 8}
     store = sample_set({"_target_": "ditexp.task.inpaint.Inpaint", "data": gone})
     code, _, err = ditexp(evaluate, f"images={store.id}")
@@ -138,7 +138,7 @@ def test_num_samples_takes_the_first(ditexp):
 
 
 def test_constant_images_have_exact_scores(ditexp):
-    """No spread at all: every covariance and every radius is 0."""
+    """They have no spread: every covariance and every radius is 0."""
     np.savez("x.npz", np.repeat(DIGITS[:1], 40, axis=0))
     metrics = "metric=[fid,kid,inception_score,precision_recall,density_coverage]"
     assert ditexp(evaluate, "images=x.npz", "reference=npz", "reference.path=x.npz", metrics, "outputs=a")[0] == 0
@@ -151,8 +151,8 @@ def test_constant_images_have_exact_scores(ditexp):
     assert scores("b")["metrics"]["recall"] == 1 / 1797 and scores("b")["metrics"]["fid"] > 1
 
 
-def test_few_images_are_judged_and_the_bias_is_named(tmp_path):
-    """Fewer than the 64 features: in a process of its own, since a notice is given once."""
+def test_few_images_are_scored_with_a_notice_of_the_bias(tmp_path):
+    """There are fewer images than features."""
     np.savez(tmp_path / "x.npz", DIGITS[:50])
     command = [sys.executable, "-m", "ditexp.evaluate", "images=x.npz", "feature=digits", "reference=digits"]
     environment = {
@@ -181,7 +181,7 @@ def test_inception_score_alone_needs_no_reference(ditexp):
     assert scores()["protocol"]["reference"] is None
 
 
-def test_the_order_of_images_is_told_where_it_changes_the_inception_score(ditexp):
+def test_a_notice_says_that_the_order_of_images_changes_the_inception_score(ditexp):
     from sklearn.datasets import load_digits
 
     np.savez("x.npz", DIGITS[load_digits().target.argsort(kind="stable")])
@@ -194,7 +194,7 @@ def test_the_order_of_images_is_told_where_it_changes_the_inception_score(ditexp
     assert parts < 0.6 * at_once and f"of all images at once it is {at_once:.6g}" in complaint
 
 
-def test_the_first_images_of_a_folder_of_classes_are_told(ditexp):
+def test_a_notice_says_that_the_first_images_are_from_some_class_folders_only(ditexp):
     for name in "abc":
         Path("images", name).mkdir(parents=True)
         for index in range(4):
@@ -269,7 +269,7 @@ def test_a_prepared_reference_has_a_name_of_its_own(ditexp):
         (reference, ["reference=npz", "reference.path=no.npz"], ["no.npz", "does not exist"]),
     ],
 )
-def test_mistakes_are_said_in_one_line(ditexp, command, arguments, words):
+def test_mistakes_are_reported_in_one_line(ditexp, command, arguments, words):
     np.savez("x.npz", DIGITS[:30])
     np.savez("rgb.npz", DIGITS[:30].repeat(3, axis=3))
     np.savez("large.npz", DIGITS[:30].repeat([2, 1, 1, 1, 1, 1, 1, 1], axis=1))
@@ -303,7 +303,7 @@ def test_statistics_alone_have_an_unknown_count(ditexp):
     assert scores("a")["metrics"]["fid"] == pytest.approx(scores("b")["metrics"]["fid"], rel=1e-5)
 
 
-def test_grey_images_before_a_colour_network_are_given_remedies_that_exist(ditexp):
+def test_grey_images_for_a_colour_network_are_refused_with_a_remedy(ditexp):
     Path("grey").mkdir()
     Image.fromarray(np.zeros((9, 9), np.uint8)).save("grey/a.jpg")
     colour = ("feature=inception", "reference=none", "metric=[inception_score]")
@@ -315,7 +315,7 @@ def test_grey_images_before_a_colour_network_are_given_remedies_that_exist(ditex
 
 
 def save_digits(folder: str, first: int, count: int = 64) -> None:
-    """Files of one size, name and date each, as tar with a fixed date leaves them; other digits for another `first`."""
+    """Files with the same names, sizes and dates, as tar with a fixed date extracts them, whatever `first` is."""
     Path(folder).mkdir(parents=True)
     for index in range(count):
         path = Path(folder, f"{index:05d}.bmp")
@@ -343,8 +343,8 @@ def test_two_folders_of_the_same_names_sizes_and_dates(ditexp):
     assert len(list(features.glob("*/*"))) == 3  # of the digits, of the first folder, and of both that are alike
 
 
-def test_what_exists_as_a_path_is_no_id(ditexp):
-    """An export that was edited bears the name of its set."""
+def test_a_path_that_exists_is_not_taken_for_an_id(ditexp):
+    """An edited export may have the name of its set."""
     store = SampleStore(Path("outputs/samples"), identity={"block_size": 64, "image_shape": [8, 8, 1]}, num_samples=64)
     store.begin()
     cost = Cost(images=64, velocity_rows=64, network_rows=64, seconds=1, peak_memory_mb=1)
@@ -357,7 +357,7 @@ def test_what_exists_as_a_path_is_no_id(ditexp):
     assert fid(ditexp, store.id) == pytest.approx(22.9153, abs=1e-4)
 
 
-def test_a_set_of_another_machine_is_no_set_of_ours(ditexp):
+def test_a_set_of_another_machine_has_features_of_its_own(ditexp):
     """It has the same id, but its pixels may differ; and its folder may have any name."""
     identity, cost = {"block_size": 64, "image_shape": [8, 8, 1]}, Cost(images=64, velocity_rows=64, network_rows=64)
     for root, first in (("outputs/samples", 1000), ("theirs", 0)):

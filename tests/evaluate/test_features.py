@@ -99,7 +99,7 @@ def test_a_limit_runs_only_the_blocks_it_needs_and_reuses_them(tmp_path):
 
 
 def test_a_set_that_grew_is_completed(tmp_path):
-    """A sample set keeps its fingerprint while it grows, and its last block was cut to its length."""
+    """A sample set keeps its fingerprint while it grows, but its last block was shorter."""
     small, feature = Images(), Projection()
     small.images = small.images[:300]
     extract(small, feature, tmp_path)
@@ -193,6 +193,6 @@ class Short(Images):
         (lambda t: extract(Short(), Projection(), t), ["images ended after 600 of 601"]),
     ],
 )
-def test_what_does_not_fit_is_said_in_one_line(tmp_path, make, words):
+def test_mistakes_are_reported_in_one_line(tmp_path, make, words):
     with refused(words):
         make(tmp_path)

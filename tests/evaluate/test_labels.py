@@ -1,4 +1,4 @@
-"""What labels stand for: whatever judges samples by their labels knows their classes, or refuses before any work."""
+"""The meaning of labels: scores that use labels know the classes, or are refused before any work."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_labels_that_the_network_does_not_know_are_refused_before_any_work(overr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_classes_of_prompts_are_judged(tmp_path):
+def test_classes_of_prompts_can_be_scored(tmp_path):
     made = build(tmp_path, *TEXT, "condition.prompts={7: a seven, 1: a one}")
     assert made.store.label_meaning == LabelMeaning((1, 7))
 
@@ -143,7 +143,7 @@ def test_labels_of_images_are_those_of_a_model_of_the_same_classes():
         Original(digits).check(Model(12, ("0", "1", "10", "11", *DIGITS[2:])))
 
 
-def test_classes_that_were_not_trained_are_told(caplog):
+def test_a_notice_says_that_classes_were_not_trained(caplog):
     Balanced().check(Model(4, ("a", "b", "c")))
     assert "this model was trained on 3 of its 4 classes: those from 3 on are noise" in caplog.text
     caplog.clear()
@@ -183,7 +183,7 @@ def test_captions_are_the_names_of_classes():
 
 @pytest.fixture
 def judge(tmp_path, monkeypatch, capsys):
-    """Judge a set of four digits by label_accuracy in this process: exit code and output."""
+    """Score a set of four digits by label_accuracy in this process: exit code and output."""
     monkeypatch.chdir(tmp_path)
 
     def run(about: dict, meaning: LabelMeaning | None = None):
@@ -216,7 +216,7 @@ def test_a_set_on_disk_knows_what_its_labels_are(judge):
         assert code == 2 and output.startswith("ditexp: label_accuracy: ")
 
 
-def test_a_set_is_not_freed_while_it_is_judged(judge, monkeypatch):
+def test_a_set_is_claimed_while_it_is_scored(judge, monkeypatch):
     claimed, score = [], Evaluator.score
 
     def watched(self, images, **options):
@@ -238,5 +238,5 @@ def test_a_set_is_not_freed_while_it_is_judged(judge, monkeypatch):
         ({"_target_": "mine.Condition"}, 2),
     ],
 )
-def test_a_set_of_before_tells_by_its_configuration(condition, code, judge):
+def test_the_labels_of_an_older_set_follow_from_its_configuration(condition, code, judge):
     assert judge({"config": {"condition": condition}})[0] == code

@@ -1,8 +1,9 @@
-"""What random halves of the samples tell, beside what new samples tell."""
+"""Deviations between random halves of the samples, compared with deviations between new samples."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import stdev
 
@@ -13,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from ditexp.cli.command import packaged, register_with_hydra
-from ditexp.evaluate.uncertainty import Design, deviations, deviations_per_sample, halves
+from ditexp.evaluate.uncertainty import Design, deviations, deviations_per_sample
 from ditexp.metric.fid import FrechetDistance
 from ditexp.metric.inception_score import InceptionScore
 from ditexp.metric.precision_recall import PrecisionRecall
@@ -35,7 +36,7 @@ SEEDS = 50
 
 
 def samples(seed: int, count: int = 200, *, balanced: bool = True) -> Features:
-    """Ten classes, far apart, in six dimensions; logits as a network would have them."""
+    """Ten distant classes in six dimensions, with logits as a network would give them."""
     draw = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 10 if balanced else torch.randint(10, (count,), generator=draw)
     pool = CENTRES[labels] + torch.randn(count, 6, generator=draw)
@@ -46,7 +47,7 @@ REAL = samples(10_000, 500)
 
 
 def moved(features: Features, shift: float) -> Features:
-    """What another solver would make of the same noise: nearly the same."""
+    """Nearly the same samples, as another solver would give them from the same noise."""
     pool = features.pool * (1 + shift) + shift
     return Features(count=len(pool), pool=pool, logits=-torch.cdist(pool, CENTRES), labels=features.labels)
 
@@ -54,6 +55,10 @@ def moved(features: Features, shift: float) -> Features:
 def resampled(fake: Features, metrics=METRICS, resamples: int = 10, **options) -> dict[str, list[float]]:
     found = deviations(metrics, fake, REAL, resamples=resamples, advance=lambda: None, **options)
     return {name: each.halves for name, each in found.items()}
+
+
+def halves(count: int, number: int, **design) -> Iterator[torch.Tensor]:
+    return Design.of(count, **design).halves(number)
 
 
 def resampled_fid(fake: Features) -> list[float]:
@@ -74,7 +79,7 @@ def root_mean_square(values) -> float:
 
 @pytest.mark.parametrize("balanced", [True, False])
 def test_halves_deviate_as_new_samples_do(balanced):
-    """The deviation between 50 seeds is itself known to 10 %, so that a third more or less is 3 to 5 of these."""
+    """The deviation between 50 seeds has an error of 10 %; a third more or less is 3 to 5 of these errors."""
     sets = [moved(samples(seed, balanced=balanced), 0.4) for seed in range(SEEDS)]
     between, within = [scores(fake) for fake in sets], [resampled(fake) for fake in sets]
     for name in between[0]:
@@ -89,7 +94,7 @@ def test_halves_are_too_careful_about_samples_as_good_as_the_reference():
     assert 1.1 < within / stdev(map(fid, sets)) < 3**0.5 * 1.5
 
 
-def test_the_difference_of_two_solvers_from_one_noise_is_told_by_the_same_halves():
+def test_the_same_halves_estimate_the_difference_of_two_solvers_from_one_noise():
     pairs = [(moved(samples(seed), 0.2), moved(samples(seed), 0.22)) for seed in range(SEEDS)]
     values = [(fid(a), fid(b)) for a, b in pairs]
     found = [(resampled_fid(a), resampled_fid(b)) for a, b in pairs]
@@ -114,7 +119,7 @@ def test_halves_are_halves_and_the_same_for_all_sets_of_as_many():
 @pytest.mark.parametrize("count", [512, 1000])
 @pytest.mark.parametrize("classes", [10, 170, 400, 512, 1000, None])
 def test_halves_are_distinct_and_have_each_sample_about_half_of_the_time(classes, count):
-    """However often a label occurs: of 512 samples of 400 labels, 112 labels occur twice."""
+    """This holds however often labels occur: among 512 samples of 400 labels, 112 labels occur twice."""
     labels = None if classes is None else torch.arange(count) % classes
     parts = list(halves(count, 200, labels=labels))
     assert len({tuple(part.tolist()) for part in parts}) == 200
@@ -141,7 +146,7 @@ def test_of_an_odd_number_of_samples_one_more_is_left_out(labels):
 
 @pytest.mark.parametrize("classes", [10, 170, 400, 512, None])
 def test_of_two_equal_cells_one_in_twenty_counts_as_worse(classes):
-    """Of 400 pairs 20 are expected, with a standard deviation of 4.4; the cells share nothing but their labels."""
+    """20 of 400 pairs are expected, with a standard deviation of 4.4; the cells share only their labels."""
     count, draw = 512, torch.Generator().manual_seed(1)
     labels = torch.arange(count) % (classes or 1)
     offsets = torch.randn(classes or 1, generator=draw)[labels]  # labels differ, as much as samples of one do
@@ -164,7 +169,7 @@ def row_of(value: float, deviations: list[float]) -> Row:
 
 
 def test_samples_of_one_unit_are_drawn_together():
-    """Of 47 paths, the last with 6 frames; and of images that come again after 40."""
+    """The units are 47 paths, the last with 6 frames; then 40 images that come again."""
     units = [index // 11 for index in range(512)]
     for part in halves(512, 20, units=units):
         drawn = {units[row] for row in part.tolist()}
@@ -177,7 +182,7 @@ def test_samples_of_one_unit_are_drawn_together():
 
 
 def test_what_frames_of_a_path_share_is_not_taken_for_more_samples():
-    """A mean over 40 paths of 11 frames which share half of their variance: its deviation is that of 40, not of 440."""
+    """The 11 frames of each of 40 paths share half of their variance: the mean deviates as for 40 samples, not 440."""
     draw = torch.Generator().manual_seed(0)
     units = [index // 11 for index in range(440)]
     means, found, naive = [], [], []
@@ -206,10 +211,10 @@ def test_tasks_say_which_samples_belong_together():
 
 @pytest.mark.parametrize("classes", [10, 40, 67, 200, 256])
 def test_what_labels_share_is_no_noise(classes):
-    """Labels differ ten times as much as samples of one, and every set has as many of each: a mean varies as little.
+    """Labels differ ten times as much as samples of one label, but every set has the same labels: means vary little.
 
-    67 labels occur 3 times, but one twice; 10 labels 20 times, 256 of them at most once: their spread can't be told
-    from that of samples.
+    67 labels occur 3 times, but one twice; 10 labels occur 20 times. 256 labels occur at most once, so their spread
+    cannot be separated from the samples' spread.
     """
     count, draw = 200, torch.Generator().manual_seed(0)
     labels = torch.arange(count) % classes
@@ -224,7 +229,7 @@ def test_what_labels_share_is_no_noise(classes):
 
 @pytest.mark.parametrize("count", [3, 7, 400])
 def test_scores_of_single_samples_have_deviations(count):
-    """Of a mean of independent values, its standard error; for odd numbers, too."""
+    """The deviation of a mean of independent values is its standard error, also for odd numbers."""
     draw = torch.Generator().manual_seed(0)
     values = torch.randn(count, generator=draw).double()
     found = deviations_per_sample({"x": PerSample(values)}, resamples=4000)["x"]
@@ -247,11 +252,11 @@ def test_samples_without_a_part_in_a_score_are_left_out():
     assert deviations_per_sample(scores, resamples=0) == {}
 
 
-def test_what_halves_cannot_tell_is_left_out(caplog):
+def test_scores_that_halves_cannot_have_are_left_out(caplog):
     assert resampled(samples(0), resamples=0) == {}
     few = resampled(samples(0, 6), [PrecisionRecall(k=3), FrechetDistance()])
     assert few.keys() == {"fid"}  # three have no third neighbour among themselves
-    assert not caplog.records  # FID of three images in six dimensions would tell of its bias
+    assert not caplog.records  # though FID of three images in six dimensions is biased
     FrechetDistance()(samples(0, 5), REAL)
     assert "5 images with 6 features" in caplog.text
     notice("after all that, notices are given again")

@@ -70,7 +70,7 @@ def bicubic(count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(64, 64), (32, 48), (224, 224), (512, 300)], ids=str)
 def test_images_are_prepared_as_edm2_does(size):
-    """Antialiased bicubic to 224 x 224, not cut to 0..255, then /255 and ImageNet's mean and deviation."""
+    """Antialiased bicubic to 224 x 224, not clamped to 0..255, then /255 and ImageNet's mean and deviation."""
     image = (images(1, *size) > 127) * torch.tensor(255, dtype=torch.uint8)
     rows, columns = (bicubic(count) for count in size)
     resized = rows @ image[0].double().numpy() @ columns.T / 255
@@ -166,7 +166,7 @@ def with_weights(repository, path, content) -> DINOv2:
 
 
 class Code:
-    """What a pickle of weights must never bring along."""
+    """Code that a pickle of weights could run."""
 
     def __reduce__(self):
         return print, ("unpickled code ran",)
@@ -185,7 +185,7 @@ class Code:
         (lambda r, w: DINOv2(repository=str(r), weights=str(w))(torch.zeros(1, 3, 8, 8)), ["uint8", "float32"]),
     ],
 )
-def test_what_does_not_fit_is_said_in_one_line(repository, weights, make, words, capsys):
+def test_mistakes_are_reported_in_one_line(repository, weights, make, words, capsys):
     with refused(words):
         make(repository, weights)
     assert "unpickled code" not in capsys.readouterr().out

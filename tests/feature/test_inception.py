@@ -42,7 +42,7 @@ def random_images(count: int, height: int, width: int, seed: int = 0) -> torch.T
 
 @pytest.fixture(scope="module")
 def plain(weights):
-    """What pytorch-fid's network, as it stands, gives behind each layer for prepared images."""
+    """The outputs of pytorch-fid's own network for preprocessed images, by layer."""
 
     def outputs(prepared: torch.Tensor) -> dict[str, torch.Tensor]:
         network, maps = inception_weights.load(weights), {}
@@ -58,7 +58,7 @@ def plain(weights):
 def test_outputs_are_those_of_the_plain_network(weights, plain, resize):
     images = random_images(3, 32, 40)
     expected = plain(RESIZES[resize](images))
-    assert expected["pool"].std(dim=0).mean() > 0.01 * expected["pool"].mean()  # the images are told apart
+    assert expected["pool"].std(dim=0).mean() > 0.01 * expected["pool"].mean()  # the images differ
     unbiased, biased = (Inception(weights=weights, resize=resize, bias=bias)(images) for bias in (False, True))
     assert {name: tuple(output.shape) for name, output in unbiased.items()} == {
         name: (3, size) for name, size in Inception().outputs.items()
@@ -128,7 +128,7 @@ def interpolated(image: np.ndarray, positions: list[np.ndarray]) -> np.ndarray:
 
 
 def float32_error(size: int) -> float:
-    """Twice what a float32 position in an image of `size` pixels, and some roundings of 255, can move an output."""
+    """Twice the error that a float32 position in an image of `size` pixels and some roundings of 255 can cause."""
     return 2 * np.finfo(np.float32).eps * (2 * size + 8)
 
 
@@ -218,7 +218,7 @@ def test_a_fused_network_is_the_same_function_in_fewer_layers():
         (lambda path: tensorflow(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)), ["(1, 1, 8, 8)", "convert"]),
     ],
 )
-def test_what_does_not_fit_is_said_in_one_line(tmp_path, make, words):
+def test_mistakes_are_reported_in_one_line(tmp_path, make, words):
     with refused(words):
         make(tmp_path)
 
@@ -234,7 +234,7 @@ DIGEST = sha256(CONTENT).hexdigest()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Sends the content but for its last bytes, and calls something halfway."""
+    """Sends the content without its last bytes, and calls `halfway` in the middle."""
 
     content, missing, requests, halfway = CONTENT, 0, 0, staticmethod(lambda: None)
 
@@ -297,7 +297,7 @@ def test_a_damaged_download_is_made_again(checkpoints, there):
     [({"missing": 1}, ""), ({"content": CONTENT[::-1]}, "hash"), ({"content": b""}, "hash")],
     ids=["broken off", "other content", "empty"],
 )
-def test_what_is_not_the_published_file_is_not_kept(checkpoints, server, reason):
+def test_a_download_that_is_not_the_published_file_is_not_kept(checkpoints, server, reason):
     with serving(**server) as (url, _), pytest.raises(ValueError) as error:
         weights_at(url).path()
     message = str(error.value)
@@ -314,7 +314,7 @@ def test_no_network_and_no_such_file(checkpoints):
             weights_at(address).path()
 
 
-def test_a_folder_that_cannot_be_written_is_said(checkpoints):
+def test_a_folder_that_cannot_be_written_is_reported(checkpoints):
     checkpoints.parent.mkdir()
     checkpoints.write_text("a file in the folder's place")
     with serving() as (url, _), pytest.raises(ValueError, match="cannot download"):
@@ -338,7 +338,7 @@ def test_processes_that_download_at_once_don_t_disturb_each_other(checkpoints):
     assert [path.read_bytes() == CONTENT for path in checkpoints.iterdir()] == [True]
 
 
-def test_a_killed_download_leaves_nothing_that_is_taken_for_the_file(checkpoints):
+def test_a_killed_download_is_not_mistaken_for_the_file(checkpoints):
     killed = threading.Event()
     with serving(halfway=killed.wait) as (url, _):
         process = start([sys.executable, "-c", DOWNLOAD, url])

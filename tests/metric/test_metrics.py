@@ -37,7 +37,7 @@ def statistics_only(features: Features) -> Features:
 
 
 def gaussian(count: int, dimensions: int, seed: int, *, shift: float = 0.0) -> Features:
-    """Correlated features with a mean far from 0, as those of networks are."""
+    """Correlated features with a mean far from 0, as networks give them."""
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(dimensions, dimensions, generator=torch.Generator().manual_seed(99))
     return features(torch.randn(count, dimensions, generator=generator) @ mixing + 5 + shift)
@@ -108,7 +108,7 @@ def test_fid_is_pytorch_fids_at_full_rank():
 
 
 def exact_fid(fake: Features, real: Features) -> float:
-    """From the features themselves: S = R^T R by R of a QR decomposition; no square root of an eigenvalue."""
+    """From the features themselves, by S = R^T R with R of a QR decomposition: without square roots of eigenvalues."""
     x, y = in_float64(fake), in_float64(real)
     factors = [np.linalg.qr((z - z.mean(0)) / np.sqrt(len(z) - 1), mode="r") for z in (x, y)]
     spread = sum(np.square(factor).sum() for factor in factors)
@@ -166,7 +166,7 @@ def test_fid_of_constant_images_is_what_the_means_and_the_other_variances_leave(
 
 def test_statistics_that_are_known_are_taken_as_they_are():
     fake, real = gaussian(100, 8, seed=0), gaussian(90, 8, seed=1)
-    known = Gaussian(torch.zeros(8).double(), torch.eye(8).double())  # as of a file that tells no count
+    known = Gaussian(torch.zeros(8).double(), torch.eye(8).double())  # as from a file without a count
     mean, covariance = numpy_statistics(fake)
     expected = np.square(mean).sum() + covariance.trace() + 8 - 2 * np.sqrt(np.linalg.eigvalsh(covariance)).sum()
     assert FrechetDistance()(fake, replace(real, gaussians={"pool": known}))["fid"] == pytest.approx(expected, rel=1e-9)
@@ -180,7 +180,7 @@ def test_sfid_is_the_same_of_spatial_features():
     assert sfid(*spatial) == {"sfid": FrechetDistance()(fake, real)["fid"]}
 
 
-def test_few_images_are_told_of(caplog):
+def test_notices_say_that_few_images_bias_fid(caplog):
     FrechetDistance()(gaussian(31, 64, seed=0), gaussian(700, 64, seed=1))
     FrechetDistance()(gaussian(80, 64, seed=0), gaussian(90, 64, seed=1))
     FrechetInfinity()(gaussian(300, 37, seed=0), gaussian(90, 37, seed=1))
@@ -189,7 +189,7 @@ def test_few_images_are_told_of(caplog):
     assert "fid_infinity of 300 samples starts from subsets of fewer than 37, the number of features" in second
 
 
-# ---- FID without end, and how sure it is
+# ---- FID of infinitely many samples
 
 
 def standard_normal(count: int, dimensions: int, seed: int, *, shift: float = 0.0) -> Features:
@@ -212,7 +212,7 @@ def test_fid_infinity_is_the_line_through_fids_of_subsets():
 
 
 def test_fid_infinity_takes_away_most_of_the_bias():
-    """Of a distribution that is the reference's but for a shift of 0.1 in 64 dimensions: FID 0.64."""
+    """The distribution is the reference's, shifted by 0.1 in 64 dimensions, so FID is 0.64."""
     errors = {"fid": [], "fid_infinity": []}
     for seed in range(8):
         fake = standard_normal(2000, 64, seed, shift=0.1)
@@ -227,7 +227,7 @@ def test_fid_infinity_takes_away_most_of_the_bias():
 
 
 def inception_score(logits: torch.Tensor, bounds: list[int]) -> list[float]:
-    """Salimans et al. 2016, word for word, of consecutive parts."""
+    """The definition of Salimans et al. 2016 for each of the consecutive parts."""
     p = np.exp(logits.double().numpy())
     p /= p.sum(1, keepdims=True)
     parts = [p[begin:end] for begin, end in itertools.pairwise(bounds)]
@@ -264,14 +264,14 @@ def test_inception_score_of_certain_and_evenly_spread_classes_is_their_number():
 
 
 def of_classes(count: int, classes: int, *, sharpness: float = 6.0) -> torch.Tensor:
-    """Logits of `count` images whose class is most often, but not always, the one that each was drawn of, in turn."""
+    """Logits of images of each class in turn; most but not all have their largest logit there."""
     noise = torch.randn(count, classes, generator=torch.Generator().manual_seed(1))
     return sharpness * torch.eye(classes)[torch.arange(count) % classes] + noise
 
 
 @pytest.fixture
-def told(forget_notices, caplog):
-    """What a metric tells of these logits."""
+def notices_of(forget_notices, caplog):
+    """The notices that a metric gives for these logits."""
 
     def run(metric, logits: torch.Tensor) -> list[str]:
         forget_notices()
@@ -282,36 +282,36 @@ def told(forget_notices, caplog):
     return run
 
 
-def test_the_order_that_lowers_an_inception_score_is_told(told):
+def test_a_notice_says_that_the_order_lowers_an_inception_score(notices_of):
     logits = of_classes(4000, 10)
     in_order = logits[torch.arange(4000).reshape(-1, 10).T.flatten()]
     metric = InceptionScore(split_size=2000)
     at_once = InceptionScore(splits=1)(Features(count=4000, logits=in_order))["inception_score"]
     assert metric(Features(count=4000, logits=in_order))["inception_score"] < 0.6 * at_once
-    (message,) = told(metric, in_order)
+    (message,) = notices_of(metric, in_order)
     assert "differ by the order of the images" in message and f"of all images at once it is {at_once:.6g}" in message
     assert "metric.inception_score.splits=1 metric.inception_score.split_size=null" in message
-    assert told(InceptionScore(splits=10), in_order) and told(InceptionScore(split_size=1000), in_order)
+    assert notices_of(InceptionScore(splits=10), in_order) and notices_of(InceptionScore(split_size=1000), in_order)
     for mixed in (InceptionScore(splits=1), InceptionScore(splits=10, shuffle_seed=2020)):
-        assert told(mixed, in_order) == []
-    assert told(metric, logits) == []
+        assert notices_of(mixed, in_order) == []
+    assert notices_of(metric, logits) == []
 
 
 @pytest.mark.parametrize("classes", [2, 10, 1000])
 @pytest.mark.parametrize("splits", [2, 10])
-def test_of_mixed_images_no_order_is_told(classes, splits, told):
+def test_mixed_images_give_no_notice_of_their_order(classes, splits, notices_of):
     logits = of_classes(2000, classes)
     for seed in range(20):
         order = torch.randperm(2000, generator=torch.Generator().manual_seed(seed))
-        assert not any("order" in message for message in told(InceptionScore(splits=splits), logits[order]))
+        assert not any("order" in message for message in notices_of(InceptionScore(splits=splits), logits[order]))
 
 
-def test_a_last_part_of_few_images_is_told(told):
+def test_a_notice_says_that_the_last_part_is_small(notices_of):
     metric = InceptionScore(split_size=2000)
     logits = of_classes(4001, 10)[torch.randperm(4001, generator=torch.Generator().manual_seed(0))]
-    (message,) = told(metric, logits)
+    (message,) = notices_of(metric, logits)
     assert "its last part has only 1 images but counts as much as parts of 2,000" in message
-    assert told(metric, logits[:4000]) == []
+    assert notices_of(metric, logits[:4000]) == []
 
 
 @pytest.mark.parametrize(
@@ -322,12 +322,12 @@ def test_a_last_part_of_few_images_is_told(told):
         (InceptionScore(split_size=5000), 32, "of 32 images in 10 classes"),
         (InceptionScore(splits=10), 320, "of parts of 32 images in 10 classes"),
         (InceptionScore(split_size=5000), 512, None),
-        (InceptionScore(split_size=32), 320, None),  # as many as the protocol takes
+        (InceptionScore(split_size=32), 320, None),  # the protocol's own size
     ],
 )
-def test_few_images_are_told(metric, count, words, told):
+def test_notices_say_that_few_images_bias_the_inception_score(metric, count, words, notices_of):
     logits = of_classes(count, 10)[torch.randperm(count, generator=torch.Generator().manual_seed(0))]
-    messages = told(metric, logits)
+    messages = notices_of(metric, logits)
     assert len(messages) == (words is not None)
     assert words is None or f"inception_score {words}" in messages[0]
 
@@ -368,7 +368,7 @@ def test_kid_of_subsets_is_torch_fidelitys():
 
 
 def test_kid_is_unbiased():
-    """Of one distribution and itself: 0 on average, also of few images, where FID is far off."""
+    """Between two sets of one distribution it is 0 on average, even for few images, where FID is far off."""
     values = [
         KernelDistance()(standard_normal(20, 8, 2 * seed), standard_normal(30, 8, 2 * seed + 1))["kid"]
         for seed in range(300)
@@ -394,7 +394,7 @@ def rounded(x: np.ndarray) -> np.ndarray:
 
 
 def brute_force(fake: np.ndarray, real: np.ndarray, k: int) -> dict[str, float]:
-    """Kynkäänniemi et al. 2019 and Naeem et al. 2020, word for word, in float64."""
+    """The definitions of Kynkäänniemi et al. 2019 and Naeem et al. 2020, in float64."""
     fake, real = rounded(fake), rounded(real)
     distances, real_radii = squared_distances(fake, real), radii(real, k)
     return {
@@ -459,7 +459,7 @@ def test_precision_and_recall_of_known_sets():
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e15])
 @pytest.mark.parametrize("dimensions", [3, 500])
 def test_bounds_hold(dimensions, scale):
-    """Of pairs at all distances, some much smaller than what the products are sums of."""
+    """They hold for pairs at all distances, even if these are much smaller than the terms of the products."""
     x = rng.normal(size=(60, dimensions))
     x[30:] = x[:30] * (1 + np.logspace(-9, 0, 30)[:, None])
     x = rounded(scale * x)
@@ -472,7 +472,7 @@ def test_bounds_hold(dimensions, scale):
 
 
 def test_many_ties_take_little_memory():
-    """All pairs of 12,000 images are as near as the k-th: kept in lists, they would take gigabytes."""
+    """All pairs of 12,000 images are as near as the k-th neighbour: a list of them would need gigabytes."""
     code = """if True:
         import resource, torch
         from ditexp.values import Features
@@ -579,7 +579,7 @@ FEW = features(digits(9))
         (DensityCoverage(k=5), FEW, features(digits(5)), ["k=5", "got 5 in the reference", "density_coverage.k"]),
     ],
 )
-def test_what_a_metric_lacks_is_said_in_one_line(metric, fake, real, words):
+def test_what_a_metric_lacks_is_reported_in_one_line(metric, fake, real, words):
     with refused(words):
         metric(fake, real)
 

@@ -1,4 +1,4 @@
-"""References that others prepared, and our own statistics files: what they are used for, and what is refused."""
+"""References in npz files and in statistics files: how they are used, and which files are refused."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_a_statistics_file_stands_for_its_images(tmp_path):
 
 
 def test_a_statistics_file_is_known_by_all_that_is_in_it(tmp_path):
-    """Whatever it says of the images it was made from."""
+    """The images it was made from are not enough."""
     paths = [tmp_path / f"{name}.safetensors" for name in "abc"]
     features = write_statistics(paths[0], tmp_path)
     shutil.copy(paths[0], paths[1])
@@ -274,13 +274,13 @@ MU, SIGMA = statistics(4)
         (lambda t: NpzReference(t), ["is a folder: give the path of an npz file"]),
     ],
 )
-def test_what_is_no_reference_is_said_in_one_line(tmp_path, make, words):
+def test_a_file_that_is_no_reference_is_refused_in_one_line(tmp_path, make, words):
     with refused(words):
         make(tmp_path)
 
 
 @pytest.mark.parametrize("count", [10, 500], ids=["singular", "regular"])
-def test_statistics_with_the_errors_of_float32_are_taken(tmp_path, count):
+def test_statistics_with_the_errors_of_float32_are_accepted(tmp_path, count):
     """Made in float32, they are asymmetric and have negative eigenvalues, within rounding."""
     x = rng.gamma(0.3, size=(count, 40)) @ rng.random((40, 40))
     made = x.astype("f4") - x.astype("f4").mean(0)
@@ -293,7 +293,7 @@ def test_statistics_with_the_errors_of_float32_are_taken(tmp_path, count):
         np.testing.assert_allclose(found.covariance, np.cov(x.T), rtol=1e-3, atol=1e-4)
 
 
-def test_few_numbers_that_float16_has_too_are_no_rounding(tmp_path):
+def test_numbers_that_float16_can_hold_are_not_always_rounded(tmp_path):
     assert npz(tmp_path, mu=np.zeros(4), sigma=np.eye(4)).gaussians["pool"].count is None
 
 
