@@ -35,7 +35,7 @@ class PretrainedTextDiT:
         tokenizer: str | None = None,
         text_encoder: str | None = None,
         max_length: int | None = None,
-    ):
+    ) -> None:
         path = Path(folder) / "model.safetensors"
         weights, trained, _, sha256 = read_checkpoint(path, ema=True)
         name = f"model.folder={folder}"

@@ -52,7 +52,7 @@ class StableDiffusion3:
         dtype: str = "bfloat16",
         max_length: int = 256,
         t5: bool = True,
-    ):
+    ) -> None:
         choice("model.dtype", dtype, DTYPES)
         whole("model.max_length", max_length, minimum=1, maximum=MAX_TOKENS)
         self.pipeline, loaded = load(path, DTYPES[dtype], t5)

@@ -32,7 +32,7 @@ class Steps(AnySchedule):
 
     steps: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         whole("steps", self.steps, minimum=1, maximum=MAX_STEPS)
 
 

@@ -18,7 +18,7 @@ class Explicit(AnySchedule):
 
     points: Sequence[float]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         points = tuple(map(float, self.points))
         object.__setattr__(self, "points", points)
         rising = len(points) > 1 and all(a < b for a, b in pairwise(points))
