@@ -41,8 +41,7 @@ class StableDiffusion3:
     Raises ValueError for a pipeline that is missing, damaged, or of another kind.
     """
 
-    has_null, num_classes, class_names = True, 0, ()
-
+    has_null, num_classes = True, 0
     class_names: tuple[str, ...] = ()
 
     def __init__(

@@ -22,6 +22,7 @@ class AnySchedule(ABC):
         """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1."""
 
     def tuned_to(self, flow: dict) -> Self:
+        """The schedule that is used for a flow: this one, whatever the flow is."""
         return self
 
 
@@ -33,10 +34,6 @@ class Steps(AnySchedule):
 
     def __post_init__(self):
         whole("steps", self.steps, minimum=1, maximum=MAX_STEPS)
-
-    def tuned_to(self, flow: dict) -> Steps:
-        """The schedule that is used for a flow: this one, whatever the flow is."""
-        return self
 
 
 @dataclass(frozen=True)

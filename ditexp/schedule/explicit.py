@@ -28,8 +28,5 @@ class Explicit(AnySchedule):
             )
         notice(f"schedule=explicit has {len(points) - 1} steps of its own: steps does not act on it")
 
-    def tuned_to(self, flow: dict) -> Explicit:
-        return self
-
     def grid(self) -> Tensor:
         return torch.tensor(self.points, dtype=torch.float64)
