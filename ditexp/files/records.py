@@ -12,26 +12,6 @@ from ditexp.terminal.notices import in_line
 
 NUMBER = (int, float)
 
-# What readers of a result use of it. See `misfit` for what stands here; a cell that failed has no numbers.
-_NOISE = {"units": int, "mean": NUMBER, "halves": list}
-_PROTOCOL = {"feature": [{"name": str}], "reference": [{"name": str, "count": [int]}], "changed": [list]}
-RESULT = {
-    "id": str,
-    "status": str,
-    "settings": {"solver": str, "steps": object},
-    "protocol": [_PROTOCOL],
-    "deviations": [{...: (*NUMBER, list, type(None), _NOISE)}],  # in earlier versions, a number or a list
-    "config": [dict],
-    "trajectory": [{"error_along_t": [list]}],
-    "provenance": [{name: [str] for name in ("time", "device", "ditexp", "torch", "cuda", "commit")}],
-    **{name: [str] for name in ("study", "error", "command", "cell_command", "grid", "film", "trajectory_picture")},
-}
-NUMBERS = {
-    "num_samples": int,
-    "cost": {"forwards": NUMBER, "seconds_per_image": NUMBER},
-    "metrics": {...: NUMBER},
-}
-
 # What tells the images that a result of a run or of an evaluation rests on.
 _SOURCE = {"fingerprint": [str]}
 RESTS_ON = {"id": [str], "sample_id": [str], "protocol": [{"images": [_SOURCE], "reference": [_SOURCE]}]}
@@ -76,16 +56,6 @@ def read_record(path: Path, shape: dict) -> dict:
         wrong = str(error) if data else "it is empty"
     if wrong:
         raise ValueError(in_line(f"{path} is damaged ({in_line(wrong, 80)})"))
-    return found
-
-
-def read_result(path: Path) -> dict:
-    """What a cell ended with: outputs/results/<id>.json or a run's cell.json. Raises as `read_record` does."""
-    found = read_record(path, RESULT)
-    if found["status"] == "done" and (wrong := misfit(found, NUMBERS)):
-        raise ValueError(f"{path} is damaged ({wrong})")
-    if found["status"] != "done" and not found.get("error"):
-        raise ValueError(f"{path} is damaged (no error)")
     return found
 
 

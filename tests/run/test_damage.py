@@ -364,7 +364,7 @@ def test_a_report_leaves_out_what_it_cannot_read(damage, original, tmp_path, cap
         (runs / name / "cell.json").write_text(json.dumps(result | {"id": name, "study": "a"}))
     (DAMAGE | OF_RESULTS)[damage](runs / "1" / "cell.json")
     left = [result.id for result in read_results(runs)]
-    if damage in ("of another id", "of another set"):  # a folder of runs does not show that
+    if damage in ("of another id", "of another set"):  # a folder of runs cannot show that
         return
     assert left == ["2"] == [result.id for result in study_results(Outputs(tmp_path), "a")]
     assert any("1/cell.json is damaged" in line for line in caplog.messages)

@@ -164,8 +164,8 @@ def test_another_account_or_project_gets_everything_and_a_new_key_nothing(log, s
 @pytest.mark.parametrize(
     ("what", "status", "complaint"),
     [
-        ("refused", 403, "W&B lets nobody write it: unlock it there"),
-        ("refused", 400, "W&B doesn't take a value of it"),
+        ("refused", 403, "W&B does not allow writing it: unlock it there"),
+        ("refused", 400, "W&B does not accept one of its values"),
         ("cut", 413, "413 Request Entity Too Large"),
         ("large", 413, "413 Request Entity Too Large"),
     ],
@@ -183,7 +183,7 @@ def test_a_run_that_is_refused_is_the_only_one_offline(what, status, complaint, 
         assert server.runs["b"].exit_code == 0
         assert [folder.name[-2:] for folder in tmp_path.glob("wandb/wandb/offline-run-*")] == ["-a"]
     refusing.clear()
-    assert log(a, b)[0].startswith(f"W&B: {server.url}/somebody/ditexp (sent: 1 cell; there before")
+    assert log(a, b)[0].startswith(f"W&B: {server.url}/somebody/ditexp (sent: 1 cell; already there")
     assert server.runs["a"].exit_code == 0 and server.runs["a"].summary["status"] == "done"
 
 
@@ -191,7 +191,7 @@ def test_a_run_that_is_refused_is_the_only_one_offline(what, status, complaint, 
 def test_a_key_that_the_server_does_not_know_is_of_the_server(log, server):
     server.refused = dict.fromkeys("ab", 401)
     warning, how = log(cell("a"), cell("b"))
-    assert warning.startswith("W&B: going on offline") and how.startswith("W&B runs are offline")
+    assert warning.startswith("W&B: continuing offline") and how.startswith("W&B runs are offline")
 
 
 def test_a_server_that_refuses_every_run_is_asked_no_more(log, server, monkeypatch):
@@ -199,7 +199,7 @@ def test_a_server_that_refuses_every_run_is_asked_no_more(log, server, monkeypat
     server.refused = dict.fromkeys("abc", 403)
     lines = log(cell("a"), cell("b"), cell("c"))
     assert [line[:30] for line in lines[:2]] == ["W&B: cell heun-20 (run a) stay", "W&B: cell heun-20 (run b) stay"]
-    assert lines[2] == "W&B: going on offline, 2 runs were refused one after another"
+    assert lines[2] == "W&B: continuing offline, since 2 runs in a row were refused"
     assert len(lines) == 4 and lines[3].startswith("W&B runs are offline")
 
 
@@ -222,8 +222,8 @@ def test_a_deleted_run_is_logged_under_another_id(tmp_path, monkeypatch, caplog)
         with runs.record(f"{id}.done") as record:
             runs.online(lambda run: None, ONLINE, record, id=id, status="done", name=f"cell {id}")
     assert lines_of(caplog) == [
-        "W&B: run a was deleted there, which ends its id: cell a is now run a-2",
-        "W&B: run b was deleted there, which ends its id: cell b is now run b-3",
+        "W&B: run a was deleted there, and its id cannot be used again: cell a is now run a-2",
+        "W&B: run b was deleted there, and its id cannot be used again: cell b is now run b-3",
     ]
     probe = writer.PROBE_TIMEOUT  # once it is known that there are such runs
     first = [("a", service.INIT_TIMEOUT), ("a-2", probe), ("b", probe), ("b-2", probe), ("b-3", probe), ("c", probe)]
@@ -311,7 +311,7 @@ def test_a_picture_that_cannot_be_read_costs_its_cell_nothing_else(log, picture,
 
 
 def test_ids_and_groups_that_wandb_refuses_are_changed(log, tmp_path):
-    long = cell("failed-x,y:z/1", "failed", error="") | {"study": "s" * 200}
+    long = dataclasses.replace(cell("failed-x,y:z/1", "failed", error=""), study="s" * 200)
     assert len(log(long, mode="offline")) == 1
     (run,) = read_runs(tmp_path).values()
     assert run.run.run_id.isalnum() and run.run.run_group == "s" * 128
@@ -360,7 +360,7 @@ def test_variables_reach_the_run_or_are_named(log, tmp_path, monkeypatch):
     for name, value in {"TAGS": "mine", "NOTES": "a note", "RUN_GROUP": "g", "NAME": "n", "RUN_ID": "r"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     unused, *_ = log(cell("a"))
-    assert unused == "W&B: not used, since each cell is a run with an id of its own: WANDB_RUN_ID, WANDB_NAME"
+    assert unused == "W&B: ignored, since each cell is a run with its own id: WANDB_RUN_ID, WANDB_NAME"
     (run,) = read_runs(tmp_path).values()
     assert (run.run.run_id, run.run.display_name, run.run.notes, run.run.run_group) == ("a", "heun-20", "a note", "g")
     assert list(run.run.tags) == ["model:digits", "solver:heun", "mine"]
