@@ -24,8 +24,8 @@ from pytorch_fid import inception
 from torch import Tensor
 
 from ditexp.feature.inception import Inception
+from ditexp.meter import peak_memory_mb, reset_peak_memory
 from ditexp.provenance import provenance
-from ditexp.sampler import peak_memory_mb, reset_peak_memory
 from tests.helpers.inception_weights import save_random
 
 ROUNDS, BATCH, SIZE = 5, 50, 64

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from ditexp.evaluate.extraction import extract
+from ditexp.meter import peak_memory_mb
 from ditexp.metric.fid import FrechetDistance as FID
 from ditexp.metric.inception_score import InceptionScore
 from ditexp.metric.precision_recall import PrecisionRecall
 from ditexp.provenance import provenance
-from ditexp.sampler import peak_memory_mb
 from ditexp.samples.export import export
 from ditexp.samples.store import SampleStore
 from ditexp.values import Cost

@@ -66,11 +66,11 @@ class Network:
         return self.others[id(model)]
 
     def slow_sizes(self, largest: int) -> Iterable[int]:
-        """The batch sizes below `largest` whose first use is slow, out of those that an adaptive solver may reach.
+        """The batch sizes up to `largest` that an adaptive solver may shrink a batch to, if their first use is slow.
 
-        That is the case for torch.compile, and for low precision on a CPU, where kernels are made for each size:
-        14 ms a size for `digits`, as long as an evaluation. In float32 a new size takes 0.4 ms there, in all less than
-        1 % of a batch's seconds.
+        It is slow with torch.compile, and in low precision on a CPU, where kernels are made for each size: 14 ms a size
+        for `digits`, as long as an evaluation. In float32 a new size takes 0.4 ms there, in all less than 1 % of a
+        batch's seconds.
         """
         if isinstance(self.forward, Padded):
             return self.forward.sizes(largest)
@@ -114,7 +114,7 @@ class Padded:
 class Rehearsal:
     """Samples stand still, and the network is evaluated once at each new shape of its inputs.
 
-    A task that runs with it to the end meets every shape that it will meet, for a few evaluations.
+    A task that runs to its end with it meets every shape, at the cost of a few evaluations.
     """
 
     def __init__(self, network: Network) -> None:

@@ -78,10 +78,10 @@ def bind(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sampler:
-    """Draws the samples of given indices: see `bind`, which makes it, and call `prepare` before `images`.
+    """Draws the samples of given indices. `bind` makes it; call `prepare` before `images`.
 
-    grid: times from noise to data; of an adaptive solver, only the ends matter. network: the model as it is evaluated.
-    meter: counts what the samples cost.
+    grid: the times of the steps, from noise to data; for an adaptive solver, only the ends matter. schedule: gives the
+    grid before guidance cuts it. network: the model as it is evaluated. meter: counts what the samples cost.
     """
 
     model: FlowModel

@@ -209,6 +209,7 @@ def test_every_piece_has_a_config(group):
         "mask",
         "direction",
         "pixels",
+        "tensor_file",
     )
     shared = {f"ditexp.{group}", *(f"ditexp.{group}.{base}" for base in bases)}
     pieces = {module for module in FILES if within(module, group)} - shared

@@ -7,7 +7,6 @@ to mix devices as CUDA would. Values that are read are replaced: every number is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,7 @@ from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.sampler import Sampler
+from ditexp.sampler import Sampler, bind
 from ditexp.schedule.shift import Shift
 from ditexp.solver.bosh3 import Bosh3
 from ditexp.solver.heun import Heun
@@ -74,7 +73,7 @@ SOLVERS = {file.stem: solver_of(file) for file in sorted((ROOT / "conf" / "solve
 
 def sampler(solver: Solver, guidance: Guidance, **changes) -> Sampler:
     parts = {"model": GaussianMixture(), "conditioner": Balanced(), "task": Generate(), "schedule": Shift(3)}
-    return Sampler(solver=solver, guidance=guidance, seed=0, device=torch.device("cuda"), **{**parts, **changes})
+    return bind(solver=solver, guidance=guidance, seed=0, device=torch.device("cuda"), **{**parts, **changes})
 
 
 @pytest.fixture
@@ -113,7 +112,7 @@ def test_a_solver_and_a_guidance_stay_on_the_device(solver, guidance, request):
     request.getfixturevalue("pretended_gpu")
     x = samples(made)
     assert isinstance(x, FakeTensor) and x.device.type == "cuda" and x.shape == (3, 1, 8, 8)
-    assert made.cost.velocity_rows >= 3 * 2
+    assert made.take_cost().velocity_rows >= 3 * 2
 
 
 @pytest.mark.parametrize("solver", [Heun(), Bosh3()], ids=["heun", "bosh3"])
@@ -130,8 +129,7 @@ def test_a_task_stays_on_the_device(task, solver, request):
 @pytest.mark.parametrize("solver", ["heun", "bosh3", "ab3", "euler_maruyama"])
 def test_a_tensor_on_another_device_is_refused(solver, request):
     """The guard itself can fail: a model that leaves its means on the CPU."""
-    made = sampler(SOLVERS[solver], NoGuidance())
-    made = replace(made, model=Forgetful())
+    made = sampler(SOLVERS[solver], NoGuidance(), model=Forgetful())
     request.getfixturevalue("pretended_gpu")
     with pytest.raises((RuntimeError, torch._subclasses.fake_tensor.UnsupportedFakeTensorException)) as error:
         samples(made)

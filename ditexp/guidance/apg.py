@@ -32,7 +32,7 @@ class AdaptiveProjected(ClassifierFree):
     eta: float = 0.0
     norm_threshold: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("guidance.eta", self.eta)
         if self.norm_threshold is not None:

@@ -65,7 +65,7 @@ class Guided(ABC):
     interval_in: str = "t"
     guided_channels: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.set_strength()
         choice("guidance.profile", self.profile, PROFILES)
         choice("guidance.interval_in", self.interval_in, UNITS)

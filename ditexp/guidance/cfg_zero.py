@@ -29,7 +29,7 @@ class CFGZero(ClassifierFree):
     zero_init: float = 1
     zero_init_in: str = "steps"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         choice("guidance.zero_init_in", self.zero_init_in, ("steps", "t"))
         value = number("guidance.zero_init", self.zero_init)

@@ -25,7 +25,7 @@ class Rescaled(ClassifierFree):
 
     phi: float = 0.7
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("guidance.phi", self.phi, minimum=0, maximum=1)
 

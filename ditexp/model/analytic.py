@@ -33,7 +33,7 @@ class GaussianMixture:
         spread: float = 0.5,
         std: float = 0.25,
         seed: int = 0,
-    ):
+    ) -> None:
         channels, height, width = shape
         self.sample_shape, self.image_shape = (channels, height, width), (height, width, channels)
         self.num_classes, self.std = num_classes, std

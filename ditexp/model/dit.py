@@ -24,7 +24,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 class PatchEmbed(nn.Module):
     """(B, C, H, W) -> (B, H W / p^2, D)."""
 
-    def __init__(self, in_channels: int, hidden_size: int, patch_size: int):
+    def __init__(self, in_channels: int, hidden_size: int, patch_size: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(in_channels, hidden_size, kernel_size=patch_size, stride=patch_size)
 
@@ -37,7 +37,7 @@ class TimestepEmbedder(nn.Module):
 
     num_frequencies = 128
 
-    def __init__(self, hidden_size: int):
+    def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Linear(2 * self.num_frequencies, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
@@ -53,7 +53,7 @@ class TimestepEmbedder(nn.Module):
 class LabelEmbedder(nn.Module):
     """labels (B,) int64 -> (B, D). If there is a null class, row `num_classes` is the empty condition."""
 
-    def __init__(self, num_classes: int, hidden_size: int, has_null: bool):
+    def __init__(self, num_classes: int, hidden_size: int, has_null: bool) -> None:
         super().__init__()
         self.embedding_table = nn.Embedding(num_classes + has_null, hidden_size)
 
@@ -62,7 +62,7 @@ class LabelEmbedder(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, hidden_size: int, num_heads: int):
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
@@ -76,7 +76,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    def __init__(self, hidden_size: int, mlp_ratio: float):
+    def __init__(self, hidden_size: int, mlp_ratio: float) -> None:
         super().__init__()
         self.fc1 = nn.Linear(hidden_size, int(hidden_size * mlp_ratio))
         self.fc2 = nn.Linear(int(hidden_size * mlp_ratio), hidden_size)
@@ -91,7 +91,7 @@ class BlockLayers(nn.Module):
     adaLN_modulation: (B, D) -> shift, scale and gate for the attention, then for the MLP.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float):
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
         self.attn = Attention(hidden_size, num_heads)
@@ -110,7 +110,7 @@ class Block(BlockLayers):
 
 
 class FinalLayer(nn.Module):
-    def __init__(self, hidden_size: int, patch_size: int, out_channels: int):
+    def __init__(self, hidden_size: int, patch_size: int, out_channels: int) -> None:
         super().__init__()
         self.norm_final = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
         self.linear = nn.Linear(hidden_size, patch_size**2 * out_channels)
@@ -144,7 +144,7 @@ class Transformer(nn.Module):
         has_null: bool = True,
         mlp_ratio: float = 4.0,
         learn_sigma: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         if input_size % patch_size or hidden_size % num_heads or hidden_size % 4:
             raise ValueError(

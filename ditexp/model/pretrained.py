@@ -44,7 +44,7 @@ class PretrainedDiT:
         ema: bool = True,
         num_heads: int | None = None,
         num_classes: int | None = None,
-    ):
+    ) -> None:
         weights, trained, self.class_names, sha256 = read_checkpoint(Path(checkpoint), ema=ema)
         architecture = infer_architecture(
             weights,

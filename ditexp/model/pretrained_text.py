@@ -25,8 +25,7 @@ class PretrainedTextDiT:
     the null condition. Raises ValueError for files that are missing, damaged, or do not fit one another.
     """
 
-    has_null, num_classes, class_names = True, 0, ()
-
+    has_null, num_classes = True, 0
     class_names: tuple[str, ...] = ()
 
     def __init__(
@@ -36,7 +35,7 @@ class PretrainedTextDiT:
         tokenizer: str | None = None,
         text_encoder: str | None = None,
         max_length: int | None = None,
-    ):
+    ) -> None:
         path = Path(folder) / "model.safetensors"
         weights, trained, _, sha256 = read_checkpoint(path, ema=True)
         name = f"model.folder={folder}"

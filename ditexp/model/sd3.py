@@ -41,8 +41,7 @@ class StableDiffusion3:
     Raises ValueError for a pipeline that is missing, damaged, or of another kind.
     """
 
-    has_null, num_classes, class_names = True, 0, ()
-
+    has_null, num_classes = True, 0
     class_names: tuple[str, ...] = ()
 
     def __init__(
@@ -53,7 +52,7 @@ class StableDiffusion3:
         dtype: str = "bfloat16",
         max_length: int = 256,
         t5: bool = True,
-    ):
+    ) -> None:
         choice("model.dtype", dtype, DTYPES)
         whole("model.max_length", max_length, minimum=1, maximum=MAX_TOKENS)
         self.pipeline, loaded = load(path, DTYPES[dtype], t5)

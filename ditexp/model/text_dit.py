@@ -14,7 +14,7 @@ from ditexp.model.text_encoder import TextEncoder
 class CrossAttention(nn.Module):
     """Queries from x (B, N, D); keys and values from text (B, L, D) where mask (B, L) is true."""
 
-    def __init__(self, hidden_size: int, num_heads: int):
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.q = nn.Linear(hidden_size, hidden_size)
@@ -33,7 +33,7 @@ class CrossAttention(nn.Module):
 class TextBlock(BlockLayers):
     """A block with cross-attention to the text between self-attention and MLP; only time modulates it."""
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float):
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
         super().__init__(hidden_size, num_heads, mlp_ratio)
         self.cross_attn = CrossAttention(hidden_size, num_heads)
 
@@ -66,7 +66,7 @@ class TextDiT(Transformer):
         learn_sigma: bool = False,
         text_width: int | None = None,
         text_encoder: TextEncoder | None = None,
-    ):
+    ) -> None:
         super().__init__(
             input_size=input_size,
             patch_size=patch_size,

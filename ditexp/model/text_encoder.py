@@ -30,7 +30,7 @@ class TextEncoder(nn.Module):
     width: D of the hidden states.
     """
 
-    def __init__(self, tokenizer: Any, encoder: Any, max_length: int, identity: dict | None = None):
+    def __init__(self, tokenizer: Any, encoder: Any, max_length: int, identity: dict | None = None) -> None:
         super().__init__()
         self.identity = identity
         self.tokenizer: Any = tokenizer

@@ -22,6 +22,7 @@ class AnySchedule(ABC):
         """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1."""
 
     def tuned_to(self, flow: dict) -> Self:
+        """The schedule that is used for a flow: this one, whatever the flow is."""
         return self
 
 
@@ -31,12 +32,8 @@ class Steps(AnySchedule):
 
     steps: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         whole("steps", self.steps, minimum=1, maximum=MAX_STEPS)
-
-    def tuned_to(self, flow: dict) -> Steps:
-        """The schedule that is used for a flow: this one, whatever the flow is."""
-        return self
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Beta(Warped):
     alpha: float = 0.6
     beta: float = 0.6
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("schedule.alpha", self.alpha, above=0)
         number("schedule.beta", self.beta, above=0)

@@ -22,7 +22,7 @@ class SiTPoints(Steps):
 
     shift: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("schedule.shift", self.shift, above=0)
         whole("steps", self.steps, minimum=2)  # points
@@ -40,7 +40,7 @@ class SiTLastStep(Steps):
 
     last: float = 0.04
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("schedule.last", self.last, above=0, below=1)
         whole("steps", self.steps, minimum=2)
@@ -59,7 +59,7 @@ class DiffusersFlow(Steps):
 
     shift: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("schedule.shift", self.shift, above=0)
 

@@ -20,7 +20,7 @@ class Cosine(Warped):
 
     offset: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("schedule.offset", self.offset, minimum=0, below=1)
 

@@ -18,7 +18,7 @@ class Explicit(AnySchedule):
 
     points: Sequence[float]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         points = tuple(map(float, self.points))
         object.__setattr__(self, "points", points)
         rising = len(points) > 1 and all(a < b for a, b in pairwise(points))
@@ -27,9 +27,6 @@ class Explicit(AnySchedule):
                 f"schedule.points={list(points)}: give times that rise from 0 (noise) to 1 (data), as [0,0.3,0.7,1]"
             )
         notice(f"schedule=explicit has {len(points) - 1} steps of its own: steps does not act on it")
-
-    def tuned_to(self, flow: dict) -> Explicit:
-        return self
 
     def grid(self) -> Tensor:
         return torch.tensor(self.points, dtype=torch.float64)

@@ -20,7 +20,7 @@ class Flux(Warped):
 
     resolution: int = 1024
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("schedule.resolution", self.resolution, above=0)
 

@@ -21,7 +21,7 @@ class Karras(Warped):
     sigma_min: float = 0.002
     sigma_max: float = 80.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("schedule.rho", self.rho, above=0)
         number("schedule.sigma_min", self.sigma_min, above=0)

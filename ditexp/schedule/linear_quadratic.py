@@ -21,7 +21,7 @@ class LinearQuadratic(Warped):
 
     threshold: float = 0.025
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("schedule.threshold", self.threshold, above=0, below=0.5)
 

@@ -24,7 +24,7 @@ class LogitNormal(Warped):
     std: float = 1.0
     tail: float = 0.02
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("schedule.std", self.std, above=0)
         number("schedule.tail", self.tail, minimum=0, below=0.5)

@@ -14,7 +14,7 @@ class Power(Warped):
 
     exponent: float = 2.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("schedule.exponent", self.exponent, above=0)
 

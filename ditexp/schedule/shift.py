@@ -18,7 +18,7 @@ class Shift(Warped):
 
     shift: float = 3.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         number("schedule.shift", self.shift, above=0)
 

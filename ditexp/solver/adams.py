@@ -35,7 +35,7 @@ class AdamsBashforth(FixedStep):
 
     order: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         choice("solver.order", self.order, STARTERS)
 
     @property

@@ -39,7 +39,7 @@ class Adaptive(ABC):
     atol: float = 1e-4
     max_steps: int = 1000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         number("solver.rtol", self.rtol, minimum=0)
         number("solver.atol", self.atol, above=0)
         whole("solver.max_steps", self.max_steps, minimum=1)

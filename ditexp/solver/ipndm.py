@@ -41,7 +41,7 @@ class IPNDM(FixedStep):
 
     nominal_order: int = 4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         choice("solver.nominal_order", self.nominal_order, (2, 3, 4))
 
     @property

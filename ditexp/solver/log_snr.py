@@ -58,7 +58,7 @@ class LogSNR(FixedStep):
     nominal_order: int = 2
     variant: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         choice("solver.nominal_order", self.nominal_order, self.nominal_orders)
         choice("solver.variant", self.variant, self.variants)
 

@@ -42,7 +42,7 @@ class SDE(FixedStep):
 
     stochastic: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         choice("solver.diffusion", self.diffusion, FORMS)
         choice("solver.normalisation", self.normalisation, NORMALISATIONS)
         choice("solver.last", self.last, LAST_STEPS)

@@ -44,7 +44,7 @@ class StepDoubling(Adaptive):
 
     method: OneStep
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.method, OneStep):
             raise ValueError(

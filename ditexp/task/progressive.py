@@ -65,7 +65,8 @@ class Progressive(Task):
 
     def check(self, sampler: Sampler) -> None:
         full = min(sampler.model.sample_shape[1:])
-        for model in (sampler.model, sampler.guidance.weak or sampler.model):
+        weak = sampler.guidance.weak
+        for model in [sampler.model] if weak is None else [sampler.model, weak]:
             if not isinstance(model, ResizableModel):
                 raise ValueError(
                     f"task=progressive needs a model of several sizes, but {type(model).__name__} is of {full} pixels "

@@ -1,4 +1,4 @@
-"""Solvers beside the exact flow, and taken back to the noise."""
+"""Solvers compared with the exact flow, and taken back to the noise."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def compare(made: Sampler, cache: Path, *, tolerance: float = 1e-10) -> tuple[di
 
 @pytest.mark.parametrize("guidance", [NoGuidance(), ClassifierFree(weight=1)])
 def test_the_error_is_that_beside_the_exact_flow(guidance, model, tmp_path):
-    """Euler's, beside 500 steps of order 5; it halves with the steps, and is the last of those along t."""
+    """Euler compared with 500 steps of order 5. The error halves with the steps; the last one along t is the score."""
     made = sampler(model, Euler(), guidance=guidance)
     scores, details = compare(made, tmp_path)
     x, condition = made.noise(range(12)), made.condition(range(12))
@@ -74,7 +74,7 @@ def test_between_their_points_the_exact_paths_are_exact():
 
 
 def test_the_exact_flow_is_found_once(model, tmp_path):
-    """Every solver and schedule is held beside the same; another flow has another."""
+    """All solvers and schedules share it; another flow has another."""
     costs = []
     for solver in (Euler(), Euler(), Heun()):
         made = sampler(model, solver)
@@ -111,7 +111,7 @@ def test_curvature_is_that_of_the_closed_form(tmp_path):
 
 @pytest.mark.parametrize("solver", ODE, ids=lambda solver: repr(solver)[:40])
 def test_round_trip(solver, model):
-    """From noise to data and back by the same solver; what is missing falls as fast as its error.
+    """From noise to data and back by the same solver; the difference falls as fast as the solver's error.
 
     By 0.4 less for those in log-SNR, whose error has a factor of log N; down to what float64 leaves.
     """

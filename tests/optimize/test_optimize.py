@@ -1,4 +1,4 @@
-"""The best grids for a model: what finds them, and the schedule that takes them."""
+"""The search for the best grids of a model, and the schedule that uses them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def flow(solver, *, candidates: int = 16, first: int = 0) -> Flow:
 
 
 def test_shortest_paths_are_the_shortest():
-    """Beside all paths there are."""
+    """Compared with all possible paths."""
     torch.manual_seed(0)
     costs = torch.rand(9, 9, dtype=torch.float64).triu(1)
     costs[costs == 0] = math.inf
@@ -52,7 +52,7 @@ def test_local_errors_are_those_of_single_steps():
 
 
 def test_a_multistep_solver_is_given_a_past():
-    """A step of Adams and Bashforth's then is of order 2, whose local error falls as h^3; without, it is Euler's."""
+    """A step of Adams-Bashforth then has order 2, and its local error falls as h^3; without a past it is Euler's."""
     tried, i = flow(AdamsBashforth(2), candidates=64), 32
     wide, narrow = (
         (tried.step(i, tried.times[i] + h) - tried.paths.at(tried.times[i] + h)).square().mean().sqrt().item()
@@ -63,7 +63,7 @@ def test_a_multistep_solver_is_given_a_past():
 
 @pytest.mark.parametrize("solver", [Euler(), Heun()])
 def test_a_grid_fitted_to_some_samples_is_better_for_others(solver):
-    """Than the uniform grid, and than that of the least sum of local errors."""
+    """Better than the uniform grid, and than the grid with the least sum of local errors."""
     seen, unseen = flow(solver), flow(solver, first=1000)
     *_, shortest = shortest_paths(seen.times, local_errors(seen, lambda count: None), 5)
     best = fitted(shortest, seen.residuals)

@@ -1,4 +1,4 @@
-"""Seconds hold sampling alone: no first use of a shape, no prompt's encoding, no reading of images."""
+"""Seconds are those of sampling alone, without first uses of a shape, encoding of prompts or reading of images."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def check_compiled(monkeypatch, solver, guidance, task, **settings) -> set:
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=name)
 def test_no_solver_meets_a_shape_in_time(solver, monkeypatch):
-    """Nor with guidance that is on for some of an adaptive solver's samples and off for others."""
+    """Including guidance that is on for some samples of an adaptive solver and off for others."""
     solver = replace(solver, **LOOSE) if solver.adaptive else solver
     assert check_compiled(monkeypatch, solver, ClassifierFree(weight=1.0, interval=(0.3, 0.7)), Generate())
 
@@ -172,7 +172,7 @@ def test_low_precision_on_a_cpu_meets_no_size_in_time(solver, guidance):
 
 
 def test_only_padded_sets_have_another_id(tmp_path):
-    """It is in the id, since padding changes last bits; of all other sets it is as before."""
+    """Padding changes last bits, so it is part of the id; the ids of all other sets stay as they were."""
     from hydra import compose, initialize_config_dir
 
     from ditexp.cli.command import register_with_hydra
@@ -204,7 +204,7 @@ class Stopwatch:
 
 @pytest.mark.parametrize("task", ["generate", "edit", "inpaint"])
 def test_reading_and_conditions_are_told_apart(task, monkeypatch):
-    """By a stopwatch that the network moves by 1, conditions by 1,000 and images by 1,000,000."""
+    """A fake clock: an evaluation takes 1 second, a condition 1,000, an image 1,000,000."""
     watch = Stopwatch()
     monkeypatch.setattr(ditexp.meter, "time", watch)
 
@@ -234,7 +234,7 @@ def test_reading_and_conditions_are_told_apart(task, monkeypatch):
 
 
 def test_a_set_tells_its_preparation(tmp_path):
-    """Of all workers together; of blocks that were made before it was recorded, nothing."""
+    """It is the sum over all workers; unknown if a block does not record it."""
     identity = {"block_size": 2, "image_shape": [1, 1, 1]}
     store = SampleStore(tmp_path, identity=identity, num_samples=4)
     store.begin({})

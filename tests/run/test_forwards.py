@@ -17,7 +17,7 @@ def planned(command) -> dict[str, list[str]]:
 
 @pytest.mark.slow
 def test_steps_are_what_the_budget_pays_for(ditexp):
-    """Heun's 2, RK4's 4 evaluations a step; guidance doubles them where it is on."""
+    """Heun has 2 and RK4 4 evaluations per step; guidance doubles them where it is on."""
     plan = ("hydra/launcher=plan", "forwards=40")
     steps = {
         name.removeprefix("solver="): row[0]
@@ -35,7 +35,7 @@ def test_steps_are_what_the_budget_pays_for(ditexp):
 
 
 def test_what_is_spent_is_what_was_asked_for(ditexp, tmp_path):
-    """And the result is that of so many steps: asked for by their number, it is there already."""
+    """The result is the same as with this number of steps: asking for it samples nothing."""
     command = ditexp("-m", *SMALL, "solver=heun,heun3", "forwards=8")
     assert command.code == 0, command.output
     costs = {}

@@ -293,7 +293,7 @@ def test_a_plan_says_that_the_cost_is_not_known(ditexp):
     cells = {name: values for name, *values in lines}
     assert cells["solver=dopri5"][:5] == ["adaptive", "–", "–", "32", "32"]
     assert cells["solver=euler"][:5] == ["5", "5", "5", "32", "32"]
-    assert "2 cells, 160 network evaluations and those of 32 samples with adaptive steps to make" in plan.output
+    assert "2 cells need 160 network evaluations and those of 32 samples with adaptive steps" in plan.output
 
 
 def test_a_sample_that_does_not_arrive_fails_its_cell_in_one_line(ditexp, tmp_path):

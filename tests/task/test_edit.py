@@ -39,7 +39,7 @@ ODE = [solver for solver in SOLVERS if not solver.stochastic]
 
 
 class Images:
-    """x_1 = m + s x_0 of a mixture with one component a class: `count` images, the classes in turn."""
+    """x_1 = m + s x_0 of a mixture with one component per class: `count` images, the classes in turn."""
 
     def __init__(self, model: GaussianMixture, count: int, dtype: torch.dtype = torch.float64):
         self.num_classes, self.class_names, self.identity = model.num_classes, (), {"data": "of the mixture"}
@@ -56,7 +56,7 @@ class Images:
 
 
 class TextMixture:
-    """The mixture under prompts: each word is a class, the empty prompt none."""
+    """The mixture under prompts: each word is a class, the empty prompt is none."""
 
     num_classes, class_names, has_null = 0, (), True
     identity = {"model": "text mixture"}  # noqa: RUF012
@@ -86,12 +86,12 @@ class TextMixture:
 
 
 def narrow(**settings) -> GaussianMixture:
-    """One component a class."""
+    """One component per class."""
     return GaussianMixture(components=1, **{"num_classes": 3, "shape": (1, 2, 2), "std": 0.4} | settings)
 
 
 def two_peaks() -> GaussianMixture:
-    """On a line, at -0.8 and 0.8, so narrow that the sign of the noise alone decides which one it flows to."""
+    """Peaks at -0.8 and 0.8 on a line, so narrow that the sign of the noise alone decides which one it flows to."""
     model = narrow(num_classes=2, shape=(1, 1, 1), std=0.02)
     model.means = torch.tensor([-0.8, 0.8], dtype=torch.float64).view(2, 1, 1, 1, 1)
     return model
@@ -106,7 +106,7 @@ def rms(difference: torch.Tensor) -> float:
 
 
 def round_trip(model, data, **settings) -> float:
-    """Of the first images, eight at most."""
+    """The error of the round trip of the first images, eight at most."""
     edit = Edit(data=data, source=Original(data))
     indices = range(min(8, len(data)))
     _, back = edit.reconstructed(sampler(model, edit, Original(data), **settings), indices)
@@ -114,7 +114,7 @@ def round_trip(model, data, **settings) -> float:
 
 
 def test_another_class_is_as_far_from_its_mean():
-    """x_1 = m + s x_0 for each class, so that an image of class a becomes x_1 + m_b - m_a; the data go round."""
+    """x_1 = m + s x_0 for each class, so an image of class a becomes x_1 + m_b - m_a. Indices wrap around the data."""
     model = narrow()
     data = Images(model, 6)
     edit, indices = Edit(data=data, source=Original(data)), [0, 4, 11, 2]
@@ -196,7 +196,7 @@ def test_a_class_direction_moves_noise_by_the_means_difference():
 
 
 def test_a_prompt_direction_is_that_of_what_prompts_draw():
-    """Images drawn under a prompt are those of its class, so that the direction is as between classes."""
+    """Images drawn with a prompt are images of its class, so the direction is the one between classes."""
     model = TextMixture(two_peaks(), ["low", "high"])
     data = Images(two_peaks(), 10)
     edit = Edit(data=data, source=Unconditional(), direction={"low": "high"}, count=400)
@@ -246,7 +246,7 @@ def test_a_given_tensor_is_added_to_the_noise(tmp_path):
 
 
 def test_the_settings_tell_sets_apart(tmp_path):
-    """A file by its contents, not its name."""
+    """A file is identified by its content, not its name."""
     data, identities = Images(narrow(), 6), []
     for name, values in (("a.npy", [0.0, 1.0]), ("b.npy", [0.0, 1.0]), ("c.npy", [0.0, 2.0])):
         np.save(tmp_path / name, np.array(values))
@@ -297,7 +297,7 @@ def test_costs_are_the_two_ways_and_nothing_else():
 
 
 def test_guidance_acts_on_the_way_back_alone_unless_asked_for():
-    """Then the way back is the guided one's own, so that nothing changes if nothing is changed."""
+    """Both ways are then guided, so the round trip changes nothing."""
     model = narrow()
     data, indices = Images(model, 6), range(6)
     for guidance in (ClassifierFree(weight=2), CFGZero(weight=2, zero_init=0.25, zero_init_in="t")):
@@ -329,7 +329,7 @@ class Samples:
 
 
 def test_figures_and_picture():
-    """Of known changes: every result is 51 grey levels, 0.4 in [-1, 1], above its original, and half are as hoped."""
+    """Every result is 51 grey levels, 0.4 in [-1, 1], above its original, and half of them hit the target."""
     model = narrow(spread=0.1, std=0.1)
     data = Images(model, 5)
     edit = Edit(data=data, source=Original(data))
@@ -434,7 +434,7 @@ def test_what_a_model_or_its_images_do_not_allow(tmp_path):
 
 
 def test_real_digits_come_back():
-    """Within what is promised of Heun at 50 steps; two of Euler's show that the promise is not an empty one."""
+    """Heun stays within the promised error at 50 steps; Euler with two steps does not."""
     model, data = PretrainedDiT(checkpoint="ditexp/weights/digits_dit.safetensors"), Digits()
     with torch.inference_mode():
         missing = [
@@ -444,7 +444,7 @@ def test_real_digits_come_back():
 
 
 def test_the_command(ditexp, tmp_path):
-    """Sweeps over the task and the condition: the latter's wins over that which the task brings along."""
+    """Sweeps over task and condition: a given condition overrides the task's default."""
     small = ("solver=midpoint", "steps=5", "num_samples=16", "batch_size=16", "metric=[]")
     command = ditexp("-m", "task=edit", "condition=next,original", *small)
     assert command.code == 0, command.output

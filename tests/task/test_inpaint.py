@@ -102,9 +102,9 @@ def test_known_pixels_end_as_the_images_and_the_others_dont(solver, known, passe
 @pytest.mark.parametrize("start", [0.0, 0.25])  # 0.25: of a guidance that leaves the first steps out
 @pytest.mark.parametrize("known", ["renoised", "naive"])
 def test_the_network_sees_known_pixels_on_their_path(known, passes, start):
-    """At every time that Euler's method asks for: (1 - t) noise + t image, or the image itself.
+    """They are (1 - t) noise + t image at every evaluation of Euler's method, or the image itself.
 
-    The noise is the sample's own, and in every further pass another one, which stays to the next.
+    The noise is the sample's own in the first pass, and fresh in every further one.
     """
     task, seen = inpaint(known=known, passes=passes), []
     s = replace(sampler(task), grid=[start, 0.5, 0.75, 1.0])
@@ -125,7 +125,7 @@ def test_the_network_sees_known_pixels_on_their_path(known, passes, start):
 @pytest.mark.parametrize("solver", [Euler(), Heun(), AdamsBashforth(), EulerMaruyama()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("known", ["renoised", "naive"])
 def test_where_pixels_are_independent_known_ones_change_nothing(solver, known):
-    """With one Gaussian the others are exactly those of plain sampling from the same noise, in the SDE's too."""
+    """With one Gaussian, filled pixels are exactly those of plain sampling from the same noise, with an SDE too."""
     task = inpaint(data=Drawn(model=ONE), known=known)
     s = sampler(task, solver, model=ONE)
     fill = task.mask(s, [0]).expand(5, -1, -1, -1)
@@ -133,7 +133,7 @@ def test_where_pixels_are_independent_known_ones_change_nothing(solver, known):
 
 
 def test_orders_under_projection():
-    """A solver that evaluates at the grid's points alone keeps its order; the stages of others see known pixels drift.
+    """A solver that evaluates only at points of the grid keeps its order; in stages between, known pixels drift.
 
     Within a step these go where the network takes them, which is O(h) off their path: so Heun's order is 1.
     """
@@ -187,7 +187,7 @@ def test_resampled_samples_are_distributed_as_the_recursion_tells():
 
 
 def test_every_pass_has_noise_of_its_own():
-    """What is added going back, and in the SDE's steps; nothing is drawn twice, nor is the mask's draw."""
+    """Noise for going back and for the steps of the SDE is never drawn twice, nor shared with the mask."""
     back, steps = [], []
 
     class Recording(Sampler):
@@ -248,7 +248,7 @@ def test_resampling_makes_more_of_what_is_known():
 
 
 def filled(task: Inpaint, shape=(1, 4, 5), indices=(0,)) -> list:
-    """1 where a mask is to be filled, of the first sample."""
+    """1 where the mask of the first sample is filled."""
     return task.mask(sampler(task, model=GaussianMixture(num_classes=1, shape=shape)), indices)[0, 0].int().tolist()
 
 
@@ -400,7 +400,7 @@ def test_which_solvers_look_back():
 
 
 class Samples:
-    """An image source as a store is one: its last block goes beyond its length."""
+    """Images as in a store: the last block goes beyond the set."""
 
     def __init__(self, images: torch.Tensor, count: int):
         self.images, self.count = images.permute(0, 2, 3, 1).numpy(), count

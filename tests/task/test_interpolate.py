@@ -63,7 +63,7 @@ def ends_at(angle: float, dtype: torch.dtype, size: int = 3072) -> tuple[torch.T
 
 @pytest.mark.parametrize("shape", [(3072,), (3, 32, 32), (4, 16, 16), (1, 8, 8)])
 def test_between_noises_is_as_long_as_noise(shape):
-    """Linear interpolation loses 29 % of the length half-way, since noises are nearly orthogonal."""
+    """Half-way, linear interpolation is 29 % too short, since noises are nearly orthogonal."""
     for pair in range(8):
         a, b = noise(0, [2 * pair, 2 * pair + 1], shape).flatten(1)
         path = along(a, b)
@@ -126,7 +126,7 @@ def test_identical_ends_stay(dtype):
 
 
 def test_ends_of_other_lengths_and_zero():
-    """Lengths go linearly; from zero, which has no direction, on the straight line."""
+    """Lengths change linearly. From zero, which has no direction, the path is straight."""
     a = noise(0, [0], (3072,))[0].double()
     torch.testing.assert_close(along(a, 3 * a), (1 + 2 * SHARES)[:, None] * a, rtol=20 * DOUBLE, atol=0)
     torch.testing.assert_close(along(0 * a, a), SHARES[:, None] * a, rtol=20 * DOUBLE, atol=0)
@@ -137,7 +137,7 @@ def test_ends_of_other_lengths_and_zero():
 
 
 def test_opposite_ends_turn_through_one_direction():
-    """The same for every a, so that the path follows a: what is near a takes nearly the same path to its opposite."""
+    """The plane of the turn is fixed: vectors near a take nearly the same path to its opposite."""
     a, other = noise(0, [0, 1], (3072,)).double()
     path = along(a, -a)
     middle = path[5] / a.norm()
@@ -296,7 +296,7 @@ def test_from_one_prompt_to_another(guidance, text):
 
 
 def test_frames_of_a_path_share_the_noise_of_an_sde():
-    """So that it begins in the plain set's sample, and frames differ by what x_0 does, and no more."""
+    """The path begins at the plain set's sample, and frames differ only because x_0 does."""
     made = sampler(GaussianMixture(components=1), Interpolate(frames=9), solver=EulerMaruyama(), steps=16)
     path, _ = made.task(made, range(18))
     plain, _ = Generate()(made, range(3))
@@ -373,7 +373,7 @@ def without_classes(folder: Path) -> PretrainedDiT:
 
 @dataclass
 class Samples:
-    """An image source; blocks of 4, of which the last may hold more than num_samples."""
+    """An image source in blocks of 4; the last may go beyond num_samples."""
 
     images: np.ndarray
     num_samples: int
@@ -424,7 +424,7 @@ def test_what_is_no_whole_path_is_left_out(told):
 
 
 def test_a_path_that_ends_where_it_began_has_no_ratio(told):
-    """As of=condition's between two samples of the same class."""
+    """This happens with of=condition between two samples of the same class."""
     still = walk((5, 5), (5, 5), (5, 5))
     images = np.stack([*still, *walk((0, 0), (0, 40), (30, 40))])
     task = Interpolate(frames=3)
@@ -468,7 +468,7 @@ def test_the_film_goes_there_and_back(digits, tmp_path):
 
 
 def test_a_sweep(ditexp, tmp_path, monkeypatch):
-    """Figures, pictures and films; a block that holds less than a path; and the film at W&B."""
+    """Scores, pictures and films; blocks smaller than a path; and the film at W&B."""
     command = ditexp(
         "-m", "task=interpolate", "task.of=noise,both", "num_samples=11", "batch_size=8", "steps=2", "metric=[]"
     )

@@ -81,7 +81,7 @@ def rms(difference: Tensor) -> float:
 
 
 def test_it_is_its_formulas():
-    """Three stages against the exact flow, with the noise that each has: the last one its sample's own."""
+    """Three stages against the exact flow, each with its own noise; the last stage has the sample's."""
     model, indices, (s1, s2) = Pixels(), [4, 0, 9], (0.3, 0.6)
     sampler = sampler_of(Progressive(sizes=[4, 6], restart=[s1, s2]), solver=RK4(), steps=100)
     x, labels = sampler.task(sampler, indices)
@@ -149,7 +149,7 @@ def test_stages_of_the_digits_network_and_resemblance_to_direct_samples(digits):
 
 
 class Recorder:
-    """A solver that notes what it is asked for and moves nothing."""
+    """A solver that records its calls and moves nothing."""
 
     adaptive = False
 
@@ -174,7 +174,7 @@ def test_grids_and_step_noise_go_on_from_stage_to_stage():
 
 
 def test_what_it_costs_is_counted_through_all_stages(digits):
-    """10 + 5 steps of Euler; twice that under guidance; and what is measured is what was predicted."""
+    """10 + 5 steps of Euler, twice the evaluations with guidance; the measured cost is the predicted one."""
     task = Progressive(sizes=[4], restart=0.5)
     for guidance, forwards in ((NoGuidance(), 15), (ClassifierFree(scale=2.0), 30)):
         sampler = sampler_of(task, model=digits, guidance=guidance)
@@ -188,7 +188,7 @@ def test_what_it_costs_is_counted_through_all_stages(digits):
 
 
 def test_guidance_that_holds_samples_still(digits):
-    """Before its start the velocity is 0: the first stage begins there, and none may restart earlier."""
+    """Before its start the velocity is 0: the first stage begins there, and no stage may restart earlier."""
     guidance = CFGZero(scale=2.0, zero_init=0.25, zero_init_in="t")
     recorder = Recorder()
     sampler = sampler_of(Progressive(sizes=[4], restart=0.5), solver=recorder, steps=4, guidance=guidance)

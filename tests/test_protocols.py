@@ -1,0 +1,189 @@
+"""Every piece under the protocol or base class of its group, so that the type checker compares their members.
+
+`ty check` reads this file too: it fails if a class in a table lacks a member of its protocol, or one in `construct` an
+abstract method of its base class.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra.utils import get_object
+
+from ditexp.condition.base import Conditioner as ConditionerBase
+from ditexp.condition.labels import Balanced, Random
+from ditexp.condition.original import Original
+from ditexp.condition.prompts import Prompts
+from ditexp.condition.unconditional import Unconditional
+from ditexp.core import (
+    BetweenModel,
+    Conditioner,
+    Data,
+    EvaluatedModel,
+    Feature,
+    FlowModel,
+    Guidance,
+    ResizableModel,
+    Schedule,
+    Solver,
+    TextModel,
+    VelocityField,
+)
+from ditexp.data import CaptionedDigits, Digits, ImageFolder
+from ditexp.feature.digits import DigitsFeature
+from ditexp.feature.dinov2 import DINOv2
+from ditexp.feature.inception import Inception
+from ditexp.guidance.apg import AdaptiveProjected
+from ditexp.guidance.autoguidance import Autoguidance
+from ditexp.guidance.base import GuidedField
+from ditexp.guidance.cfg import ClassifierFree
+from ditexp.guidance.cfg_zero import CFGZero
+from ditexp.guidance.none import ModelField, NoGuidance
+from ditexp.guidance.rescaled import Rescaled
+from ditexp.metric.base import Comparison, Metric
+from ditexp.metric.density_coverage import DensityCoverage
+from ditexp.metric.fid import FrechetDistance
+from ditexp.metric.fid_infinity import FrechetInfinity
+from ditexp.metric.inception_score import InceptionScore
+from ditexp.metric.kid import KernelDistance
+from ditexp.metric.label_accuracy import LabelAccuracy
+from ditexp.metric.precision_recall import PrecisionRecall
+from ditexp.metric.trajectory import Trajectory
+from ditexp.model.analytic import GaussianMixture
+from ditexp.model.pretrained import PretrainedDiT
+from ditexp.model.pretrained_text import PretrainedTextDiT
+from ditexp.model.sd3 import StableDiffusion3
+from ditexp.network import Network, Rehearsal
+from ditexp.schedule.beta import Beta
+from ditexp.schedule.compat import DiffusersFlow, SiTLastStep, SiTPoints
+from ditexp.schedule.cosine import Cosine
+from ditexp.schedule.explicit import Explicit
+from ditexp.schedule.flux import Flux
+from ditexp.schedule.karras import Karras
+from ditexp.schedule.linear_quadratic import LinearQuadratic
+from ditexp.schedule.logit_normal import LogitNormal
+from ditexp.schedule.optimized import Optimized
+from ditexp.schedule.power import Power
+from ditexp.schedule.quadratic import Quadratic
+from ditexp.schedule.shift import Shift
+from ditexp.schedule.uniform import Uniform
+from ditexp.solver.adams import AdamsBashforth, AdamsBashforthMoulton
+from ditexp.solver.bosh3 import Bosh3, Bosh3Fixed
+from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
+from ditexp.solver.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
+from ditexp.solver.euler import Euler
+from ditexp.solver.euler_maruyama import EulerMaruyama
+from ditexp.solver.heun import Heun
+from ditexp.solver.heun3 import Heun3
+from ditexp.solver.ipndm import IPNDM
+from ditexp.solver.kutta3 import Kutta3
+from ditexp.solver.midpoint import Midpoint
+from ditexp.solver.ralston import Ralston
+from ditexp.solver.rk4 import RK4
+from ditexp.solver.rk4_38 import RK4ThreeEighths
+from ditexp.solver.step_doubling import KnownStart, StepDoubling
+from ditexp.solver.stochastic_heun import StochasticHeun
+from ditexp.solver.tsit5 import Tsit5
+from ditexp.solver.unipc import UniPC
+from ditexp.task.base import Task
+from ditexp.task.edit import Edit
+from ditexp.task.generate import Generate
+from ditexp.task.inpaint import Inpaint
+from ditexp.task.interpolate import Interpolate
+from ditexp.task.progressive import Progressive
+
+CONF = Path(__file__).parents[1] / "conf"
+
+RUNGE_KUTTA: tuple[type[Solver], ...] = (
+    *(Bosh3Fixed, Dopri5Fixed, Euler, Heun, Heun3, Kutta3, Midpoint, Ralston, RK4, RK4ThreeEighths),
+)
+MULTISTEP: tuple[type[Solver], ...] = (AdamsBashforth, AdamsBashforthMoulton, IPNDM, DPMSolverMultistep, UniPC)
+ADAPTIVE: tuple[type[Solver], ...] = (Bosh3, Dopri5, Tsit5, StepDoubling)
+SDE: tuple[type[Solver], ...] = (EulerMaruyama, StochasticHeun)
+SOLVERS: tuple[type[Solver], ...] = (*RUNGE_KUTTA, *MULTISTEP, DPMSolverSinglestep, *ADAPTIVE, *SDE)
+
+SCHEDULES: tuple[type[Schedule], ...] = (
+    *(Beta, Cosine, DiffusersFlow, Explicit, Flux, Karras, LinearQuadratic, LogitNormal, Optimized, Power, Quadratic),
+    *(Shift, SiTLastStep, SiTPoints, Uniform),
+)
+GUIDANCE: tuple[type[Guidance], ...] = (
+    *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance),
+)
+FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
+
+MODELS: tuple[type[FlowModel], ...] = (GaussianMixture, PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
+TEXT_MODELS: tuple[type[TextModel], ...] = (PretrainedTextDiT, StableDiffusion3)
+BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
+RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
+EVALUATED_MODELS: tuple[type[EvaluatedModel], ...] = (Network, Rehearsal)
+
+CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, Random, Original, Prompts, Unconditional)
+TASKS: tuple[type[Task], ...] = (Generate, Inpaint, Edit, Interpolate, Progressive)
+
+COMPARISONS: tuple[type[Comparison], ...] = (Trajectory,)
+METRICS: tuple[type[Metric], ...] = (
+    *(FrechetDistance, FrechetInfinity, InceptionScore, KernelDistance, LabelAccuracy, PrecisionRecall),
+    DensityCoverage,
+)
+FEATURES: tuple[type[Feature], ...] = (DigitsFeature, DINOv2, Inception)
+IMAGES: tuple[type[Data], ...] = (Digits, ImageFolder)  # that tasks can start from; captions are for training only
+
+GROUPS: dict[str, tuple[type, ...]] = {
+    "solver": SOLVERS,
+    "schedule": SCHEDULES,
+    "guidance": GUIDANCE,
+    "model": MODELS,
+    "condition": CONDITIONERS,
+    "task": TASKS,
+    "metric": (*METRICS, *COMPARISONS),
+    "feature": FEATURES,
+    "data": (*IMAGES, CaptionedDigits),
+}
+
+
+def construct(settings: dict[str, Any]) -> tuple[object, ...]:
+    """Never called. The type checker refuses to construct a class that has abstract methods left."""
+    return (
+        *(Balanced(**settings), Random(**settings), Original(**settings), Prompts(**settings), Unconditional()),
+        *(Generate(), Inpaint(**settings), Edit(**settings), Interpolate(**settings), Progressive(**settings)),
+        *(FrechetDistance(**settings), FrechetInfinity(**settings), KernelDistance(**settings), LabelAccuracy()),
+        *(PrecisionRecall(**settings), DensityCoverage(**settings), InceptionScore(**settings), Trajectory(**settings)),
+        *(Beta(**settings), Cosine(**settings), Flux(**settings), Karras(**settings), LogitNormal(**settings)),
+        *(LinearQuadratic(**settings), Power(**settings), Quadratic(**settings), Shift(**settings)),
+        *(Uniform(**settings), Explicit(**settings), Optimized(**settings), DiffusersFlow(**settings)),
+        *(SiTPoints(**settings), SiTLastStep(**settings)),
+        *(ClassifierFree(**settings), CFGZero(**settings), Rescaled(**settings), AdaptiveProjected(**settings)),
+        Autoguidance(**settings),
+        *(AdamsBashforth(), AdamsBashforthMoulton(), IPNDM(), DPMSolverMultistep(), DPMSolverSinglestep(), UniPC()),
+        *(Euler(), Heun(), Heun3(), Kutta3(), Midpoint(), Ralston(), RK4(), RK4ThreeEighths(), Bosh3Fixed()),
+        *(Dopri5Fixed(), Bosh3(), Dopri5(), Tsit5(), StepDoubling(**settings), EulerMaruyama(), StochasticHeun()),
+    )
+
+
+BASES: tuple[type, ...] = (ConditionerBase, Task, Metric, Comparison)
+
+
+def named_in(group: str) -> set[type]:
+    files = (yaml.safe_load(file.read_text()) for file in sorted((CONF / group).glob("*.yaml")))
+    parts = (part for file in files for part in (file, *file.values()))
+    return {get_object(part["_target_"]) for part in parts if isinstance(part, dict) and "_target_" in part}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_table_has_exactly_what_the_configs_name(group):
+    assert set(GROUPS[group]) == named_in(group)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_nothing_is_left_abstract(group):
+    assert not [cls.__name__ for cls in GROUPS[group] if inspect.isabstract(cls)]
+
+
+@pytest.mark.parametrize("base", BASES, ids=lambda base: base.__name__)
+def test_a_base_class_requires_something(base):
+    """So that a piece that lacks it cannot be made."""
+    assert inspect.isabstract(base)
