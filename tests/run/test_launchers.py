@@ -201,7 +201,7 @@ def test_what_slurm_is_asked_for(ditexp, tmp_path):
 )
 def test_an_extra_that_is_not_installed(launcher, extra, ditexp, tmp_path):
     (tmp_path / "without.py").write_text(
-        "import sys; sys.modules |= {'submitit': None, 'ray': None}; from ditexp.run import main"
+        "import sys; sys.modules |= {'submitit': None, 'ray': None}; from ditexp.run.__main__ import main"
     )
     outputs = f"outputs={tmp_path / 'outputs'}"
     command = ditexp("-m", "steps=2", outputs, f"hydra/launcher={launcher}", module="without", folder=tmp_path)

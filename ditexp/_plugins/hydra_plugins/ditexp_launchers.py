@@ -241,7 +241,8 @@ def plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-# Hydra's own plugins for submitit and Ray are imported by now. They store configs by the same names as ours in
-# conf/hydra/launcher, and Hydra 1.3 would use theirs as schemas for ours.
+# Hydra has imported its own plugins for submitit and Ray by now, except in a job. They store configs by the same names
+# as ours in conf/hydra/launcher, and Hydra 1.3 would use theirs as schemas for ours.
+stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
 for name in ("submitit_slurm", "submitit_local", "ray"):
-    ConfigStore.instance().repo["hydra"]["launcher"].pop(f"{name}.yaml", None)
+    stored.pop(f"{name}.yaml", None)
