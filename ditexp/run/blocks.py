@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from ditexp.core import Feature
 from ditexp.evaluate.extraction import extract_block, folder_of
@@ -41,7 +41,7 @@ class SetSpec:
         Raises ValueError if the configuration now leads to another set than in the parent.
         """
         os.chdir(self.folder)
-        cfg = DictConfig(OmegaConf.create(self.config))
+        cfg = OmegaConf.create(self.config)
         sampler, store = build_for_sampling(cfg, device)
         if store.id != self.set_id:
             raise ValueError(

@@ -126,4 +126,7 @@ def with_steps(cfg: DictConfig) -> DictConfig:
 
 
 def with_value(cfg: DictConfig, key: str, value: object) -> DictConfig:
-    return DictConfig(OmegaConf.merge(cfg, {key: value}))
+    """A copy of a configuration with another value."""
+    merged = OmegaConf.merge(cfg, {key: value})
+    assert isinstance(merged, DictConfig)
+    return merged

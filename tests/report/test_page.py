@@ -379,7 +379,7 @@ def test_values_that_no_axis_has_are_left_out(tab, tmp_path):
     results.append(cell(id="5", solver="dopri5"))
     results[-1]["cost"]["steps"] = results[-1]["settings"]["steps"] = None  # it is adaptive
     for result in results:
-        result["metrics"]["change_rmse"] = 1.0  # of which none is the best
+        result["metrics"]["change_rmse"] = 1.0  # no value of it is the best
         result["trajectory"] = {"error_along_t": [[0.0, 0.0]]}
     file = tmp_path / "odd.html"
     file.write_text(html_page(table_of(results), title="Odd"))

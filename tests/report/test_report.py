@@ -599,8 +599,8 @@ def test_advice_passes_over_what_others_beat_in_cost_and_quality():
     """The best of a loud cell's rivals is tied with it, the better ones are not: they are known to be worse."""
     quiet, loud = np.linspace(-0.001, 0.001, 40), np.linspace(-1, 1, 40)
     best = sampled(noise=quiet, steps=80, fid=1.0)
-    dear, cheap = sampled(noise=loud, steps=40, fid=1.5), sampled(noise=quiet, steps=20, fid=1.2)
-    assert recommend(table_of([best, dear, cheap]), {})[0] == (
+    costly, cheap = sampled(noise=loud, steps=40, fid=1.5), sampled(noise=quiet, steps=20, fid=1.2)
+    assert recommend(table_of([best, costly, cheap]), {})[0] == (
         "Best of all cells: euler with 80 steps (FID 1.00 ± 0.00, 160 forwards); 1 other cell is statistically tied, "
         "but the cheaper ones are not on the Pareto front. Cheaper: euler with 20 steps (FID 1.20 ± 0.00, 40 "
         "forwards), worse by 0.2 ± 0."
@@ -608,7 +608,7 @@ def test_advice_passes_over_what_others_beat_in_cost_and_quality():
     between = sampled(noise=loud[::-1], steps=60, fid=1.1)
     assert (
         "2 other cells are statistically tied; the cheapest on the Pareto front is euler with 60"
-        in (recommend(table_of([best, dear, cheap, between]), {})[0])
+        in (recommend(table_of([best, costly, cheap, between]), {})[0])
     )
     twin = sampled(noise=quiet, steps=60, fid=1.0)
     assert recommend(table_of([best, twin]), {})[0].startswith("Best of all cells: euler with 60 steps")

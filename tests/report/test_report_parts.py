@@ -1,4 +1,4 @@
-"""A part of a report that fails keeps no other part back, and no report fails a sweep."""
+"""If a part of a report fails, the others are written; no failure of a report fails a sweep."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FIGURES = ("quality_vs_cost", "heat_map", "error_along_t")
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Figures are not drawn, which takes half a second each; a text is written in their place."""
+    """A text is written instead of each figure, which would need half a second."""
     for name in FIGURES:
         monkeypatch.setattr(f"ditexp.report.writing.{name}", lambda table, *arguments: "a picture")
 

@@ -151,7 +151,7 @@ def test_seeds_become_a_mean_and_a_deviation():
     fids = (1.9, 2.0, 2.1, 1.9, 2.1)
     found = outcome([run(fid=fid, seed=seed) for seed, fid in enumerate(fids)])
     assert found.here["fid"] == pytest.approx(2.0) and found.spread["fid"] == pytest.approx(0.1)
-    assert "precision" not in found.spread and len(found.cells) == 5  # five equal values tell of no spread
+    assert "precision" not in found.spread and len(found.cells) == 5  # five equal values show no spread
     few = [run(fid=fid, seed=seed) for seed, fid in enumerate(fids[:3])]
     assert outcome(few).spread == {} and outcome(few).here["fid"] == pytest.approx(2.0)
     for result in few:

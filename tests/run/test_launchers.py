@@ -1,6 +1,6 @@
-"""Sweeps on a cluster: what submitit and Ray make is what the local launcher makes, and a job that dies costs one cell.
+"""Sweeps on a cluster: submitit and Ray give the results of the local launcher, and a job that dies fails one cell.
 
-No Slurm and no cluster of Ray's is at hand: submitit runs its jobs as processes here, and Ray is this machine's own.
+Here is neither Slurm nor a Ray cluster: submitit runs its jobs as processes, and Ray runs on this machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SWEEP = ("-m", "solver=euler,heun", "steps=2,4,6", "num_samples=64", "batch_size
 SUBMITIT = "hydra/launcher=submitit_local"
 RAY = ("hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=0")
 
-# Solvers that meet with what jobs meet with. The process to hit is the job's, also where it samples in another one.
+# Solvers to which accidents happen. The process to kill is the job's, even if it samples in another process.
 ACCIDENTS = """
 import multiprocessing, os, signal
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ def accidents(tmp_path) -> Path:
 
 @pytest.fixture
 def ray_folder():
-    """Where Ray writes: its sockets' paths must be short. Whatever still runs there afterwards was left behind."""
+    """Where Ray writes; the paths of its sockets must be short. No process of it may be left afterwards."""
     folder = tempfile.mkdtemp(prefix="ray-")
     yield folder
     left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if folder.encode() in content(path)]
@@ -95,7 +95,7 @@ def content(path: Path) -> bytes:
 
 
 def results(outputs: Path) -> dict[str, dict]:
-    """What a sweep found out, by cell, without what differs from run to run: times, memory, provenance, paths."""
+    """The results of a sweep, by cell, without what differs between runs: times, memory, provenance, paths."""
     found = {}
     for path in sorted((outputs / "results").glob("*.json")):
         result = json.loads(path.read_text())
@@ -156,7 +156,7 @@ def test_ray_gives_it_too_when_some_jobs_die(ditexp, tmp_path, expected, acciden
 @pytest.mark.slow
 @needs("submitit")
 def test_jobs_that_fail_die_or_run_out_of_time(ditexp, tmp_path, accidents):
-    """A cell that fails and one whose job is killed are told; one out of time goes on after its last whole block."""
+    """Failed and killed jobs fail their cells; a job whose time is up continues after its last complete block."""
     cells = ("steps=1", "num_samples=512", "batch_size=32", "metric=[]", "devices=cpu:1")
     solvers = "solver=fails,dies,runs_out_of_time"
     command = ditexp(f"--config-dir={accidents / 'conf'}", "-m", solvers, *cells, SUBMITIT, folder=accidents)
@@ -201,7 +201,7 @@ def test_what_slurm_is_asked_for(ditexp, tmp_path):
 )
 def test_an_extra_that_is_not_installed(launcher, extra, ditexp, tmp_path):
     (tmp_path / "without.py").write_text(
-        "import sys; sys.modules |= {'submitit': None, 'ray': None}; from ditexp.run import main"
+        "import sys; sys.modules |= {'submitit': None, 'ray': None}; from ditexp.run.__main__ import main"
     )
     outputs = f"outputs={tmp_path / 'outputs'}"
     command = ditexp("-m", "steps=2", outputs, f"hydra/launcher={launcher}", module="without", folder=tmp_path)

@@ -397,7 +397,7 @@ def test_wandb_mode_is_respected(tmp_path, cells, monkeypatch, caplog):
 
 
 def test_a_wandb_that_hangs_is_left_alone(tmp_path, cells, monkeypatch, caplog):
-    importlib.import_module("wandb")  # which takes longer than the limit
+    importlib.import_module("wandb")  # which needs longer than the limit
     monkeypatch.setattr(service, "TIME_LIMIT", 1)
     monkeypatch.setattr(service, "KILL_TIMEOUT", 0.1)
     tries = []

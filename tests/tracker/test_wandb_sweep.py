@@ -233,10 +233,10 @@ def test_a_server_that_fails_costs_one_warning(faulty, fault):
     server, sweep, command = faulty[fault]
     assert command.code == 0, command.output
     sweep.check_that_it_is_complete()
-    told = [line for line in command.output.splitlines() if "W&B" in line or "wandb" in line.replace("wandb sync", "")]
-    warning, *sent, where = told
+    lines = [line for line in command.output.splitlines() if "W&B" in line or "wandb" in line.replace("wandb sync", "")]
+    warning, *sent, where = lines
     assert bool(sent) == ("midway" in fault)
-    assert warning.startswith("W&B: continuing offline") and where.startswith("W&B runs are offline"), told
+    assert warning.startswith("W&B: continuing offline") and where.startswith("W&B runs are offline"), lines
     assert "Traceback" not in command.output
     online = {id for id, run in server.runs.items() if run.exit_code == 0}
     assert bool(online) == ("midway" in fault)

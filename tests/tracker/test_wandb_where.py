@@ -349,7 +349,7 @@ def test_settings_beat_variables_and_these_beat_files(file, environment, setting
     (tmp_path / "config" / "settings").write_text("\n".join(lines))
     for name, value in environment.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
-    monkeypatch.setattr("wandb.setup", functools.partial(wandb_setup._setup, start_service=False))  # which takes time
+    monkeypatch.setattr("wandb.setup", functools.partial(wandb_setup._setup, start_service=False))  # which is slow
     given = {"project": None, "entity": None, "mode": "auto", "folder": tmp_path} | settings
     where = dataclasses.asdict(destination.find(**given))
     assert {name: where[name] for name in found} == found

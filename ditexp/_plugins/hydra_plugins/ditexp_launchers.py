@@ -94,7 +94,7 @@ class PlanLauncher(LocalLauncher):
 class Job:
     """What a job on a cluster does: run a cell with the configuration that was checked, even if files changed since."""
 
-    def __init__(self, launcher: LocalLauncher):
+    def __init__(self, launcher: LocalLauncher) -> None:
         self.hydra_context, self.task_function = launcher.hydra_context, launcher.task_function
         self.singletons = Singleton.get_state()
 
@@ -153,7 +153,7 @@ class SubmititLauncher(ClusterLauncher):
     extra = "slurm"
     packages = ("submitit", "hydra_plugins.hydra_submitit_launcher")
 
-    def __init__(self, *, cluster: str, submitit_folder: str, max_num_timeout: int, **parameters: Any):
+    def __init__(self, *, cluster: str, submitit_folder: str, max_num_timeout: int, **parameters: Any) -> None:
         super().__init__()
         self.cluster = cluster
         self.folder = submitit_folder
@@ -194,7 +194,7 @@ class RayLauncher(ClusterLauncher):
     extra = "ray"
     packages = ("ray", "hydra_plugins.hydra_ray_launcher")
 
-    def __init__(self, *, ray: DictConfig):
+    def __init__(self, *, ray: DictConfig) -> None:
         super().__init__()
         self.init, self.remote = plain(ray["init"]), plain(ray["remote"])
 
@@ -241,7 +241,8 @@ def plain(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-# Hydra's own plugins for submitit and Ray are imported by now. They store configs by the same names as ours in
-# conf/hydra/launcher, and Hydra 1.3 would use theirs as schemas for ours.
+# Hydra has imported its own plugins for submitit and Ray by now, except in a job. They store configs by the same names
+# as ours in conf/hydra/launcher, and Hydra 1.3 would use theirs as schemas for ours.
+stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
 for name in ("submitit_slurm", "submitit_local", "ray"):
-    ConfigStore.instance().repo["hydra"]["launcher"].pop(f"{name}.yaml", None)
+    stored.pop(f"{name}.yaml", None)

@@ -68,8 +68,8 @@ def notes_on_ties(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     if any(column.unknown for column in columns):
         lines.append(
             f"{UNKNOWN.strip()}: unknown whether tied with the best or worse, because the error was not estimated: "
-            "resamples=0, a score that is not a mean over samples, or a result of an earlier version (run its command "
-            "again; no new samples are needed)."
+            "resamples=0, a score without values for single samples, or a result of an earlier version (run its "
+            "command again; no new samples are needed)."
         )
     return lines
 
@@ -77,8 +77,9 @@ def notes_on_ties(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
 def is_mostly_bias(row: Row, name: str) -> bool:
     """Whether at least half of a metric is bias that shrinks as 1 / number of samples.
 
-    Halves have twice the bias of the whole set, so that a mean over halves of 1.5 times the value means half.
+    Halves have twice the bias of the whole set: if half of the value is bias, the mean over halves is 1.5 times as
+    large.
     """
     known = [member for member in row.members if name in member.deviations]
-    means, values = [[member.deviations[name].mean for member in known], [member.metrics[name] for member in known]]
-    return bool(known) and sum(means) >= 1.5 * sum(values)
+    of_halves = sum(member.deviations[name].mean for member in known)
+    return bool(known) and of_halves >= 1.5 * sum(member.metrics[name] for member in known)
