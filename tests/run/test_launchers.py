@@ -200,7 +200,8 @@ def test_what_slurm_is_asked_for(ditexp, tmp_path):
     ("launcher", "extra"), [("submitit_slurm", "slurm"), ("submitit_local", "slurm"), ("ray", "ray")]
 )
 def test_an_extra_that_is_not_installed(launcher, extra, ditexp, tmp_path):
-    (tmp_path / "without.py").write_text(
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "__main__.py").write_text(
         "import sys; sys.modules |= {'submitit': None, 'ray': None}; from ditexp.run.__main__ import main"
     )
     outputs = f"outputs={tmp_path / 'outputs'}"
