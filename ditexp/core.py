@@ -125,7 +125,7 @@ class Guidance(Protocol):
     """Turns a model and a condition into the velocity field that is integrated.
 
     start: the time at which samples begin to move; integration starts there. 0 for most.
-    interval: (low, high), the times outside of which it does nothing; None if it acts everywhere or nowhere.
+    interval: (low, high); it does nothing at other times. None if it acts everywhere or nowhere.
     weak: a second model that it evaluates; None if there is none.
     """
 

@@ -99,7 +99,7 @@ class Features:
 
     count: N, the number of images that have outputs; 0 if only statistics are known.
     pool: (N, D) float32 pooled features. logits: (N, K) float32 class logits. spatial: (N, S) float32, a part of a
-    feature map, flattened with its positions. None if the network has no such output, or nobody asked for it.
+    feature map, flattened with its positions. None if the network has no such output, or it is not needed.
     gaussians: statistics by the name of the output. They take precedence over the outputs themselves.
     labels: (N,) int64, the labels that the images were made with, if a metric asks for them.
     """

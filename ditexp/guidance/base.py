@@ -43,7 +43,7 @@ class Guided(ABC):
     (Wang et al. 2024, arXiv 2404.13040, section 4, in our t); "power_cosine", (1 - cos(pi t^4)) w / 2, which rises to w
     (Gao et al. 2023, "Masked Diffusion Transformer", arXiv 2303.14389, with the power of its code).
 
-    interval: [low, high], outside of which w = 0; None: everywhere. interval_in: the unit of its ends.
+    interval: [low, high]; elsewhere w = 0. None: guidance acts everywhere. interval_in: the unit of its ends.
     "t": low <= t < high, and t = 1 too if high is 1. If time runs from data to noise, an interval is mirrored: REPA's
     t <= 0.7 is [0.3, 1] here.
     "sigma": low < sigma <= high with sigma = (1 - t) / t, the noise per unit of data, as in Kynkaanniemi et al. 2024

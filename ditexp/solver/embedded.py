@@ -19,7 +19,7 @@ class EmbeddedPair(Adaptive):
 
         k_i = v(x + h sum_{j<i} a_ij k_j, t + c_i h),    x_new = the last of these x,    error = h sum_i e_i k_i
 
-    order: p, that of the solution that is kept. c, a: nodes and weights of the stages after the first. The last row of
+    order: p, of the solution that is kept. c, a: nodes and weights of the stages after the first. The last row of
     a gives the solution, whose velocity is the first stage of the next step (FSAL). e: the weights of the solution
     minus those of the one of order p - 1.
     """

@@ -34,7 +34,7 @@ class UniPC(LogSNR):
     UniC's polynomial has one point more than UniP's, so that UniPC-2 has order 3 on grids smooth in log-SNR. UniP and
     UniC of the first steps have the order that the history allows, and the last step is Euler's.
 
-    variant: B(h), half of which is the moment J_1 of UniP-2 and UniC-1, as published; elsewhere B(h) cancels and the
+    variant: B(h). UniP-2 and UniC-1 use B(h) / 2 as the moment J_1, as published; elsewhere B(h) cancels and the
     integral is exact. bh1 is h, and bh2 is J_0 = 1 - e^-h (the e^h - 1 of the paper, for -h). From t = 0, where h is
     infinite, bh2 is a trapezoid in t / (1 - t), while bh1 has no limit: the first step stays uncorrected.
 

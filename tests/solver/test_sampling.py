@@ -238,7 +238,7 @@ def test_points_may_be_given():
 )
 def test_settings_of_schedules_that_cannot_be(schedule, wrong):
     ((name, value),) = wrong.items()
-    with pytest.raises(ValueError, match=rf"{name}={value}\b.*(give|EDM takes)"):
+    with pytest.raises(ValueError, match=rf"{name}={value}\b.*(give|EDM uses)"):
         component("schedule", schedule, **{"steps": 9} | wrong)
 
 
