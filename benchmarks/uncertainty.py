@@ -25,7 +25,7 @@ from hydra import compose, initialize_config_dir
 from scipy.special import stdtrit
 from torch import Tensor
 
-from ditexp.cli.command import packaged
+from ditexp.cli.packaged import packaged
 from ditexp.core import Features, Gaussian
 from ditexp.evaluate.extraction import extract, feature_cache
 from ditexp.evaluate.uncertainty import Design, deviations, halves, is_balanced

@@ -25,7 +25,8 @@ from omegaconf import DictConfig
 from PIL import Image
 from safetensors.torch import save_file
 
-from ditexp.cli.command import instantiate, register_with_hydra
+from ditexp.cli.command import register_with_hydra
+from ditexp.cli.components import instantiate
 from ditexp.evaluate import __main__ as evaluate
 from ditexp.evaluate.evaluator import Evaluator, protocol_of
 from ditexp.model.dit import DiT

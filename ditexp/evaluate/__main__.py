@@ -18,7 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from ditexp.checks import ConfigError
-from ditexp.cli.command import command, instantiate, not_whole_numbers
+from ditexp.cli.command import command
+from ditexp.cli.components import instantiate
+from ditexp.cli.numbers import not_whole_numbers
 from ditexp.evaluate.evaluator import Evaluator, protocol_of
 from ditexp.evaluate.extraction import feature_cache
 from ditexp.files.atomic import atomic, make_way

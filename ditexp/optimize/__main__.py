@@ -24,7 +24,10 @@ from rich.text import Text
 from torch import Tensor
 
 from ditexp.checks import ConfigError
-from ditexp.cli.command import command, instantiate, not_whole_numbers, packaged
+from ditexp.cli.command import command
+from ditexp.cli.components import instantiate
+from ditexp.cli.numbers import not_whole_numbers
+from ditexp.cli.packaged import packaged
 from ditexp.core import Solver
 from ditexp.files.atomic import atomic, check_writable
 from ditexp.files.content import digest

@@ -17,8 +17,10 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp.checks import ConfigError
-from ditexp.cli.command import describe, instantiate, is_name, not_whole_numbers
+from ditexp.checks import ConfigError, is_name
+from ditexp.cli.components import instantiate
+from ditexp.cli.errors import describe
+from ditexp.cli.numbers import not_whole_numbers
 from ditexp.core import NUMERICS_VERSION, Comparison, Feature, FlowModel, Labelled, LabelMeaning, Task
 from ditexp.evaluate import uncertainty
 from ditexp.evaluate.evaluator import Evaluator, protocol_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ditexp.cli.command import describe
+from ditexp.cli.errors import describe
 from ditexp.files.atomic import atomic, make_way
 from ditexp.report.grids import by_caption, draw, film, flaw_of, image_grid
 from ditexp.run.cell import Cell

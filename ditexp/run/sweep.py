@@ -19,8 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ditexp.checks import ConfigError
-from ditexp.cli.arguments import quoted
-from ditexp.cli.command import CellsFailed, describe, instantiate, published_file
+from ditexp.cli.components import instantiate
+from ditexp.cli.errors import CellsFailed, describe
+from ditexp.cli.overrides import quoted
+from ditexp.cli.packaged import published_file
 from ditexp.cli.settings import settle
 from ditexp.files.atomic import atomic, free_space, make_way
 from ditexp.files.records import read_result

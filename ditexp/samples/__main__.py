@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ditexp.cli.arguments import Parser
+from ditexp.cli.flags import Parser
 from ditexp.cli.shortage import shortage
 from ditexp.cli.streams import without_readers
 from ditexp.samples.claims import kept

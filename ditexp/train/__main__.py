@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ditexp.checks import ConfigError
-from ditexp.cli.command import command, instantiate, not_whole_numbers
+from ditexp.cli.command import command
+from ditexp.cli.components import instantiate
+from ditexp.cli.numbers import not_whole_numbers
 from ditexp.cli.shortage import SHARED_MEMORY, chain, shortage
 from ditexp.core import class_names
 from ditexp.data import ShuffledBatches

@@ -17,8 +17,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ditexp.checks import ConfigError
-from ditexp.cli.command import describe, not_whole_numbers, register_with_hydra
-from ditexp.cli.settings import packaged, settle
+from ditexp.cli.command import register_with_hydra
+from ditexp.cli.errors import describe
+from ditexp.cli.numbers import not_whole_numbers
+from ditexp.cli.packaged import packaged
+from ditexp.cli.settings import settle
 from ditexp.run import job, sweep
 from ditexp.run.__main__ import main
 
@@ -102,9 +105,13 @@ def complaints(*overrides: str, **options) -> list[str]:
         ("config", ["~tracker"], "tracker is missing (~tracker removes it): choose tracker=none, wandb"),
         ("config", ["~guidance"], "guidance is missing (~guidance removes it): choose guidance=apg, "),
         ("config", ["~steps", "schedule.steps=3"], "steps is missing (~steps removes it): leave ~steps out"),
-        ("config", ["~solver._target_"], "solver has no _target_, the class that its settings are of: choose solver="),
+        (
+            "config",
+            ["~solver._target_"],
+            "solver has no _target_, which names the class of these settings: choose solver=",
+        ),
         ("config", ["outputs=null"], "outputs=null: give a name or a path"),
-        ("config", ["study=1.5"], "study=1.5 is no text; one that looks like a number takes two kinds of quotes"),
+        ("config", ["study=1.5"], "study=1.5 is not text; text that looks like a number needs two kinds of quotes"),
         ("config", ["num_samples=${oc.env:NOT_SET}"], "num_samples=${oc.env:NOT_SET}: "),
     ],
 )
@@ -115,7 +122,7 @@ def test_what_nothing_reads_is_refused(command, overrides, beginning):
 def test_a_group_of_another_command_is_refused_as_such():
     with pytest.raises(HydraException) as error:
         settled("solver=heun", command="report")
-    assert describe(error.value) == ["solver is no setting of this command: leave it out"]
+    assert describe(error.value) == ["solver is not a setting of this command: leave it out"]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +139,7 @@ def test_a_group_of_another_command_is_refused_as_such():
             ["protocol=typo"],
             ["unknown key 'protocol.metric.kid.subset' in ", "did you mean protocol.metric.kid.subsets?"],
         ),
-        (["metric=flat"], ["metric: a metric stands under its name"]),
+        (["metric=flat"], ["metric: a metric needs a name"]),
         (["solver=no_target"], ["solver has no _target_"]),
     ],
 )
@@ -310,12 +317,15 @@ def test_cells_of_an_earlier_sweep_in_the_same_folder_do_not_count(run, tmp_path
         (["hydra.job.env_copy=[NOT_SET]"], "hydra.job.env_copy: the environment has no 'NOT_SET': export it"),
         (["~nothing"], "~nothing: there is no such setting to remove: leave it out"),
         (["~solver.order"], "~solver.order: there is no such setting to remove: leave it out"),
-        (["~outputs"], "hydra.run.dir takes the value of outputs, which is not there: give outputs=..., or"),
+        (["~outputs"], "hydra.run.dir refers to outputs, which is not set: give outputs=..., or"),
         (
             ["~schedule.steps"],
-            "ditexp.schedule.uniform.Uniform: it needs 'steps', which the configuration doesn't give",
+            "ditexp.schedule.uniform.Uniform: it needs 'steps', which the configuration does not give",
         ),
-        (["reference=null"], "reference=null: null is no option: leave it out, or choose reference=digits, folder, "),
+        (
+            ["reference=null"],
+            "reference=null: null is not an option: leave it out, or choose reference=digits, folder, ",
+        ),
         (["+solver=heun"], "+solver=heun: solver has an option already: leave the plus out to choose another"),
     ],
 )

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ditexp.cli.command import describe, is_wrong_input
+from ditexp.cli.errors import describe, is_wrong_input
 from ditexp.cli.shortage import shortage
 from ditexp.evaluate import __main__ as evaluate
 from ditexp.evaluate import extraction as features
@@ -63,7 +63,7 @@ ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total cap
         (RuntimeError("can't start new thread"), ["no further process or thread", "fewer workers"]),
         (RuntimeError(f"{ASKED}4000 bytes. Error code 12"), ["out of memory (4000 bytes more", "smaller batch_size"]),
         (MemoryError("Unable to allocate 7.11 PiB for an array"), ["out of memory (7.11 PiB more", "fewer workers"]),
-        (MemoryError(), ["out of memory: take a smaller batch_size"]),
+        (MemoryError(), ["out of memory: use a smaller batch_size"]),
         (torch.OutOfMemoryError(ON_GPU), ["the GPU is out of memory (20.00 GiB more", "smaller batch_size"]),
     ],
 )

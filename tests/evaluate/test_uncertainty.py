@@ -12,7 +12,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ditexp.cli.command import packaged, register_with_hydra
+from ditexp.cli.command import register_with_hydra
+from ditexp.cli.packaged import packaged
 from ditexp.core import Features, PerSample, root_mean
 from ditexp.evaluate.uncertainty import Design, deviations, deviations_per_sample, halves
 from ditexp.metric.fid import FrechetDistance

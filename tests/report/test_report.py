@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from ditexp.cli.command import packaged
+from ditexp.cli.packaged import packaged
 from ditexp.core import Sheet
 from ditexp.report import study_results
 from ditexp.report import write_report as write

@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
-from ditexp.cli.command import packaged
+from ditexp.cli.packaged import packaged
 from ditexp.core import Cost
 from ditexp.files.records import misfit
 from ditexp.report import read_results, study_results, write_report

@@ -183,7 +183,7 @@ class RayLauncher(ClusterLauncher):
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
         from ditexp.checks import ConfigError
-        from ditexp.cli.command import describe
+        from ditexp.cli.errors import describe
         from ditexp.run.sweep import print_line
 
         init, remote = self.settings["init"], self.settings["remote"]
