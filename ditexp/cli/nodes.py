@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 Key = str | int
 Keys = tuple[Key, ...]  # the path to a value, from the root
@@ -50,9 +50,9 @@ def entries_below(container: Any, raw: dict[str, Any] | list[Any], path: Keys) -
             yield from entries_below(container[key], value, (*path, key))
 
 
-def plain(node: DictConfig | ListConfig) -> dict[str, Any]:
+def plain(node: DictConfig) -> dict[str, Any]:
     """A node as dictionaries and lists, with interpolations as they are written."""
-    container: Any = OmegaConf.to_container(node)
+    container: Any = OmegaConf.to_container(node)  # declared as a union of all that any node gives
     return container
 
 

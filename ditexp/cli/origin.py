@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from ditexp.cli.nodes import Keys, plain, select
+from ditexp.cli.nodes import Keys, select
 from ditexp.cli.packaged import packaged
 
 YAML_FILES = ("*.yaml", "*/*.yaml", "*/*/*.yaml")  # in a folder of configurations
@@ -19,7 +19,7 @@ def origin(path: Keys, hydra_cfg: DictConfig) -> str:
     for file, package in files_of(hydra_cfg):
         if file.is_file() and path[: len(package)] == package:
             try:
-                select(plain(OmegaConf.load(file)), path[len(package) :])
+                select(OmegaConf.to_container(OmegaConf.load(file)), path[len(package) :])
             except (KeyError, IndexError, TypeError):
                 continue
             here = Path.cwd()

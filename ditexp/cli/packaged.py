@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ditexp.checks import is_name
 from ditexp.cli.nodes import plain
@@ -38,7 +38,9 @@ def known_keys(command: str) -> dict[str, Any]:
     A group without a default option, such as preset, is no key: its options set other keys. command: the name of its
     file in conf/.
     """
-    keys = plain(OmegaConf.load(packaged("conf") / f"{command}.yaml"))
+    file = OmegaConf.load(packaged("conf") / f"{command}.yaml")
+    assert isinstance(file, DictConfig)
+    keys = plain(file)
     for entry in keys.pop("defaults"):
         for group, option in entry.items() if isinstance(entry, dict) else ():
             if option is not None and not group.startswith("override "):
@@ -49,6 +51,8 @@ def known_keys(command: str) -> dict[str, Any]:
 def keys_of_group(group: str) -> dict[str, Any]:
     """The keys of all options of a group together; `_target_` is among them if the options are components."""
     options = [OmegaConf.load(file) for file in sorted((packaged("conf") / group).glob("*.yaml"))]
-    keys = plain(OmegaConf.unsafe_merge(*options))
+    merged = OmegaConf.unsafe_merge(*options)
+    assert isinstance(merged, DictConfig)
+    keys = plain(merged)
     keys.pop("defaults", None)
     return keys

@@ -1,4 +1,4 @@
-"""What is typed: flags anywhere, ~ for home, one line for each mistake, and what a command prints of itself."""
+"""The command line: flags anywhere, ~ for home, one line for each mistake, --help, --version and closed pipes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_flags_that_mean_nothing(arguments, complaint):
     assert [line[: len(complaint)] for line in complaints(*arguments)] == [complaint]
 
 
-def test_files_that_would_stop_hydra_without_a_word(tmp_path):
+def test_files_that_would_hang_hydra(tmp_path):
     (tmp_path / "preset").mkdir()
     (tmp_path / "preset" / "mine.yaml").write_bytes(b"\xff\xfe")
     flags = f"--config-dir={tmp_path}"
@@ -194,7 +194,7 @@ def test_a_remedy_is_taken():
         assert OverridesParser.create().parse_override(shown).value() == text, complaint
 
 
-# ---- What a command prints of itself
+# ---- Help and version
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,4 +1,4 @@
-"""What a composed configuration must be: every key is read by something, and what was checked is what runs."""
+"""A composed configuration: something reads every key, and what was checked is what runs."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_group_of_another_command_is_refused_as_such():
         (["solver=no_target"], ["solver has no _target_"]),
     ],
 )
-def test_a_users_file_is_held_to_the_same(own, overrides, words):
+def test_a_users_file_is_checked_too(own, overrides, words):
     found = complaints(*overrides, own=own)
     assert all(word in found[0] for word in words), found
     assert len(found) == (2 if overrides == ["preset=typo"] else 1)
@@ -193,7 +193,7 @@ def test_the_environment_is_read_once_and_as_if_typed(monkeypatch):
     assert (cfg.outputs, cfg.seed, cfg.slice, cfg.hydra.run.dir) == ("2024", 3, 64, "runs/a, b")
 
 
-def test_a_number_in_quotes_is_told_so():
+def test_a_number_in_quotes_is_refused():
     assert not_whole_numbers(OmegaConf.create({"seed": "3"}), seed=0) == [
         "seed=3: give a whole number of at least 0, without quotes"
     ]
@@ -280,13 +280,13 @@ def test_a_primary_file_of_ones_own(run, own):
     assert "unknown key 'num_sample' in own/own.yaml; did you mean num_samples?" in complaint
 
 
-def test_relative_paths_are_of_the_folder_where_one_types(run, tmp_path):
+def test_relative_paths_start_where_the_command_is_typed(run, tmp_path):
     ended = run("-m", "solver=euler,heun", "hydra.job.chdir=true")
     assert ended.folders == [str(tmp_path)] * 2
     assert len(list((tmp_path / "outputs" / "runs").glob("*/*/cell.json"))) == 2
 
 
-def test_a_cell_that_leaves_nothing_is_a_failure(run, monkeypatch):
+def test_a_cell_without_a_result_is_a_failure(run, monkeypatch):
     monkeypatch.setattr(sweep, "leave", lambda *args: None)
     ended = run("-m", "solver=euler,heun")
     assert ended.code == 1 and ended.complaints == ["2 of 2 cells failed; the same command tries them again"]
@@ -350,7 +350,7 @@ def test_blocks_that_are_missing_without_a_slice_are_a_failure(monkeypatch, tmp_
     assert job.run(cfg, settings={}, title="", command="")["status"] == "incomplete"
 
 
-def test_a_result_that_cannot_be_written_is_told_before_sampling(monkeypatch, tmp_path):
+def test_a_result_that_cannot_be_written_is_reported_before_sampling(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(job, "sample", lambda *args: pytest.fail("samples were made"))
     Path("outputs").mkdir()

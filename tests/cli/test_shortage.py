@@ -1,4 +1,4 @@
-"""What a machine lacks is told in one line, with where and the remedy; and what was made is kept."""
+"""What a machine lacks is named in one line, with the place and the remedy; finished work is kept."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total cap
         (torch.OutOfMemoryError(ON_GPU), ["the GPU is out of memory (20.00 GiB more", "smaller batch_size"]),
     ],
 )
-def test_what_is_short_is_told_in_one_line(error, words):
+def test_what_ran_out_is_named_in_one_line(error, words):
     (line,) = describe(error)
     assert all(word in line for word in words) and "\n" not in line and len(line) <= 200, line
     assert told(error) == (line, False) and not is_wrong_input(error)
@@ -238,7 +238,7 @@ def test_a_full_disk_hides_no_number(run, monkeypatch):
         (reference, ["out=there.safetensors", "reference=digits", "feature=digits"]),
     ],
 )
-def test_a_place_where_nothing_can_be_written_is_told_before_any_work(command, arguments, run, monkeypatch):
+def test_a_place_where_nothing_can_be_written_is_reported_before_any_work(command, arguments, run, monkeypatch):
     Path("there.safetensors").mkdir()
     monkeypatch.setattr(DigitsFeature, "__call__", no_room)
     monkeypatch.setattr(optimize, "Flow", no_room)
