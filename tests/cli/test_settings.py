@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ditexp.checks import ConfigError
@@ -167,6 +171,14 @@ def test_a_users_file_is_checked_too(own, overrides, words):
 )
 def test_what_another_value_refers_to_is_read(own, overrides):
     settled(*overrides, own=own)
+
+
+def test_the_types_of_every_component_can_be_checked():
+    """An annotation that is imported for type checkers alone would turn the check of its component's settings off."""
+    text = "".join(file.read_text() for file in packaged("conf").rglob("*.yaml"))
+    for target in set(re.findall(r"_target_: (ditexp\.\S+)", text)):
+        component = get_object(target)
+        get_type_hints(component.__init__ if inspect.isclass(component) else component)
 
 
 def test_every_study_is_read():
