@@ -176,7 +176,7 @@ def test_what_another_value_refers_to_is_read(own, overrides):
 def test_the_types_of_every_component_can_be_checked():
     """An annotation that is imported for type checkers alone would turn the check of its component's settings off."""
     text = "".join(file.read_text() for file in packaged("conf").rglob("*.yaml"))
-    for target in set(re.findall(r"_target_: (ditexp\.\S+)", text)):
+    for target in set(re.findall(r"_target_: (ditexp\.[\w.]+)", text)):
         component = get_object(target)
         get_type_hints(component.__init__ if inspect.isclass(component) else component)
 
