@@ -16,7 +16,7 @@ PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc torchdif
 .PHONY: help demo plan test test-all test-peers lint format docs bench lock clean
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' Makefile
 
 demo: .venv/.ready  ## run the README's sweep on the bundled digits model
 	$(RUN) $(DEMO)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from ditexp.cli.command import packaged
+from ditexp.cli.packaged import packaged
 from ditexp.provenance import provenance
 from ditexp.run import job
 from ditexp.run.cell import build

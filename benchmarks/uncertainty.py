@@ -25,7 +25,7 @@ from hydra import compose, initialize_config_dir
 from scipy.special import stdtrit
 from torch import Tensor
 
-from ditexp.cli.command import packaged
+from ditexp.cli.packaged import packaged
 from ditexp.evaluate.extraction import extract
 from ditexp.evaluate.uncertainty import Design, deviations, is_balanced
 from ditexp.metric.fid import FrechetDistance, gaussian_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ditexp.terminal.notices import notice
@@ -70,6 +71,11 @@ def flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name}={value}: choose true or false")
     return value
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can name one thing in a folder, and is not a path."""
+    return text not in ("", ".", "..") and Path(text).name == text
 
 
 def notice_fewer_classes(data: Data, model: FlowModel) -> None:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import yaml
 from hydra.utils import get_object
 
-from ditexp.cli.command import packaged, register_with_hydra
+from ditexp.cli.command import register_with_hydra
+from ditexp.cli.packaged import packaged
 
 CONF = packaged("conf")
 GLOBAL = "# @package _global_\n"

@@ -25,7 +25,8 @@ from omegaconf import DictConfig
 from PIL import Image
 from safetensors.torch import save_file
 
-from ditexp.cli.command import instantiate, register_with_hydra
+from ditexp.cli.command import register_with_hydra
+from ditexp.cli.components import instantiate
 from ditexp.evaluate.evaluator import Evaluator
 from ditexp.evaluate.images import open_images
 from ditexp.evaluate.protocol import protocol_of

@@ -1,4 +1,4 @@
-"""What a machine is short of when a run fails: disk, memory, open files, processes; where, and what to do about it."""
+"""What a machine runs out of when a run fails: disk, memory, open files, processes; where, and the remedy."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import signal
 from collections.abc import Iterator
 
 FREE_DISK = "free some space, for example by `python -m ditexp.samples gc`, or choose another disk"
-FREE_MEMORY = "take a smaller batch_size (or feature.batch_size), or fewer workers"
-FEWER_WORKERS = "take fewer workers (devices=cpu:1)"
-MORE_PROCESSES = "take fewer workers, end other processes, or raise the limit"
+FREE_MEMORY = "use a smaller batch_size (or feature.batch_size), or fewer workers"
+FEWER_WORKERS = "use fewer workers (devices=cpu:1)"
+MORE_PROCESSES = "use fewer workers, end other processes, or raise the limit"
 
 SHARED_MEMORY = "/dev/shm"  # where processes that load images put them
-MORE_SHARED_MEMORY = "take fewer workers (workers=0 needs none of it), a smaller batch_size, or docker's --shm-size"
+MORE_SHARED_MEMORY = "use fewer workers (workers=0 needs none of it), a smaller batch_size, or docker's --shm-size"
 
 # Remedies by the error's number, each after a place and the system's own words.
 REMEDIES = {
-    errno.ENOSPC: f"{FREE_DISK} (`df -h` and `df -i` tell what is left)",
-    errno.EDQUOT: f"{FREE_DISK} (`quota -s` tells what is left)",
-    errno.EFBIG: "let files be larger (`ulimit -f unlimited`), or choose another disk",
-    errno.EMFILE: "let more files be open (`ulimit -n 4096`; it is {open_files}), or take fewer workers",
-    errno.ENFILE: "all processes together have too many files open: end some",
+    errno.ENOSPC: f"{FREE_DISK} (`df -h` and `df -i` show what is left)",
+    errno.EDQUOT: f"{FREE_DISK} (`quota -s` shows what is left)",
+    errno.EFBIG: "allow larger files (`ulimit -f unlimited`), or choose another disk",
+    errno.EMFILE: "allow more open files (`ulimit -n 4096`; it is {open_files}), or use fewer workers",
+    errno.ENFILE: "all processes together have too many open files: end some",
     errno.ENOMEM: FREE_MEMORY,
 }
 
@@ -38,10 +38,9 @@ ENDINGS = {
 
 
 def shortage(error: BaseException) -> str | None:
-    """What was short, where, and the remedy, in one line; None where an error is of another kind.
+    """What ran out, where, and the remedy, in one line; None for an error of another kind.
 
-    A shortage of what any work takes is found behind other errors, too: of a file that could not be opened for it, they
-    say that it is damaged.
+    The causes of an error are searched too: a file that cannot be opened for lack of memory is reported as damaged.
     """
     for cause in chain(error):
         if isinstance(cause, OSError) and cause.errno in REMEDIES:
@@ -57,20 +56,20 @@ def shortage(error: BaseException) -> str | None:
         allowed = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit})"
         return f"no further process or thread may be started{allowed}: {MORE_PROCESSES}"
     if re.search("CUDA.* out of memory|CUBLAS_STATUS_ALLOC_FAILED", text):
-        return f"the GPU is out of memory{in_brackets(text)}: take a smaller batch_size (or feature.batch_size)"
+        return f"the GPU is out of memory{in_brackets(text)}: use a smaller batch_size (or feature.batch_size)"
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         return f"out of memory{in_brackets(text)}: {FREE_MEMORY}"
     return None
 
 
 def in_brackets(text: str) -> str:
-    """How much was asked for, as far as the error tells."""
+    """The amount that the error says was asked for, or nothing."""
     found = re.search(r"(?i)(?:tried|unable) to allocate ([\d.]+ ?\w+)", text)
-    return f" ({found[1]} more were asked for)" if found else ""
+    return f" ({found[1]} more were requested)" if found else ""
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those that it was raised from or in place of; each once, since a cause raised anew is a circle."""
+    """An error and its causes, each once: a cause that is raised again makes the chain a circle."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         yield error

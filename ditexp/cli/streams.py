@@ -1,18 +1,21 @@
-"""Standard output and error of a command, which must outlive whoever reads them."""
+"""Standard output and error of a command: a reader that leaves early, as `| head` does, does not end the command."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 @contextmanager
-def without_readers() -> Iterator[None]:
-    """Within, what nobody reads any more (`| head`), or ever could (`>&-`), is no error: it goes nowhere."""
+def without_readers() -> Generator[None]:
+    """Within, output that nobody reads (any more: `| head`; at all: `>&-`) is discarded without an error."""
     for number in (0, 1, 2):
         occupy(number)
     before = sys.stdout, sys.stderr
@@ -26,7 +29,7 @@ def without_readers() -> Iterator[None]:
 
 
 def occupy(number: int) -> None:
-    """Open a standard stream that is closed, or the next file would get its number, and what is printed."""
+    """Open a standard stream that is closed. Otherwise the next file gets its number, and with it what is printed."""
     try:
         os.fstat(number)
     except OSError:
@@ -37,7 +40,7 @@ def occupy(number: int) -> None:
 
 
 def lasting(stream: TextIO | None) -> TextIO:
-    """A stream to the same place that takes a closed pipe for an open one; one without a place stays as it is."""
+    """A stream to the same file descriptor that survives a closed pipe; one without a descriptor stays as it is."""
     if stream is None:
         return open(os.devnull, "w")
     try:
@@ -46,18 +49,18 @@ def lasting(stream: TextIO | None) -> TextIO:
         return stream
     stream.flush()
     buffered = io.BufferedWriter(Pipe(number, "w", closefd=False))
-    # What its encoding doesn't have is shown as numbers, as on stderr, in place of an error.
-    return io.TextIOWrapper(buffered, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering)
+    # Characters that the encoding lacks are shown as escapes, as on stderr, instead of raising an error.
+    return io.TextIOWrapper(buffered, stream.encoding, "backslashreplace", line_buffering=bool(stream.line_buffering))
 
 
 class Pipe(io.FileIO):
-    """A file that goes nowhere once its reader has left."""
+    """A file that discards what is written once its reader has left."""
 
-    def write(self, data) -> int:
+    def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
         except BrokenPipeError:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
-            return len(data)
+            return memoryview(data).nbytes

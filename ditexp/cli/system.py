@@ -1,4 +1,4 @@
-"""What every command needs of the system: text in UTF-8, a folder for temporary files, short paths for sockets."""
+"""What every command needs from the system: text in UTF-8, a folder for temporary files, short paths for sockets."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pathlib import Path
 from ditexp.checks import ConfigError
 from ditexp.terminal.notices import notice
 
-SOCKET = 103  # bytes of a socket's path: 107 on Linux, 103 on macOS
+MAX_SOCKET_PATH = 103  # bytes: 107 on Linux, 103 on macOS
 NAMES = "/pymp-xxxxxxxx/listener-xxxxxxxx"  # what multiprocessing adds to the folder
 SHORT = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def settle_temporary_folder() -> None:
-    """Have a folder for temporary files, and one whose path is short enough for the sockets of workers.
+    """Find a folder for temporary files, and one whose path is short enough for the sockets of workers.
 
-    What TMPDIR names is used where it can be, and something else said once. Raises ConfigError where there is none.
+    Where the folder that TMPDIR names cannot be used, a notice says which one is. Raises ConfigError if there is none.
     """
     given = os.environ.get("TMPDIR")
     try:
         folder = tempfile.gettempdir()
     except FileNotFoundError:
-        raise ConfigError("no folder can hold temporary files: set TMPDIR=... to one that can be written") from None
+        raise ConfigError("no folder for temporary files can be written: set TMPDIR=... to one that can") from None
     if given and os.path.abspath(given) != os.path.abspath(folder):
-        notice(f"TMPDIR={given} is no folder that can be written: temporary files go to {folder}")
-        os.environ["TMPDIR"] = folder  # for what other programs make, too
+        notice(f"TMPDIR={given} is not a folder that can be written: temporary files go to {folder}")
+        os.environ["TMPDIR"] = folder  # for the programs that this one starts
     if not leaves_room(folder):
         short = next((place for place in SHORT if Path(place).is_dir() and os.access(place, os.W_OK | os.X_OK)), None)
         if short is None:
@@ -39,17 +39,17 @@ def settle_temporary_folder() -> None:
         os.environ.setdefault("RAY_TMPDIR", short)
         try:
             tempfile.tempdir = short
-            multiprocessing.util.get_temp_dir()  # made now, it stays
+            multiprocessing.util.get_temp_dir()  # it keeps what it makes now
         finally:
             tempfile.tempdir = folder
 
 
 def require_utf_8() -> None:
-    """Raise ConfigError where Python takes files and names for another encoding, in which reports can't be written."""
+    """Raise ConfigError where Python reads and writes files in another encoding, which cannot hold every report."""
     encoding = locale.getpreferredencoding(False)
     if codecs.lookup(encoding).name != "utf-8":
-        raise ConfigError(f"text is {encoding} in this locale, not UTF-8: set PYTHONUTF8=1 in the shell")
+        raise ConfigError(f"this locale encodes text as {encoding}, not UTF-8: set PYTHONUTF8=1 in the shell")
 
 
 def leaves_room(folder: str) -> bool:
-    return len(os.fsencode(os.path.abspath(folder) + NAMES)) <= SOCKET
+    return len(os.fsencode(os.path.abspath(folder) + NAMES)) <= MAX_SOCKET_PATH

@@ -17,7 +17,9 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from ditexp.checks import ConfigError
-from ditexp.cli.command import command, instantiate, not_whole_numbers
+from ditexp.cli.command import command
+from ditexp.cli.components import instantiate
+from ditexp.cli.numbers import not_whole_numbers
 from ditexp.evaluate.evaluator import Evaluator
 from ditexp.evaluate.images import notice_skipped_folders, open_images
 from ditexp.evaluate.protocol import protocol_of

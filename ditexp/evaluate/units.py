@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from omegaconf import OmegaConf
 
-from ditexp.cli.command import instantiate
+from ditexp.cli.components import instantiate
 from ditexp.samples.store import SampleStore
 
 

@@ -19,7 +19,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.checks import ConfigError
-from ditexp.cli.command import command, not_whole_numbers
+from ditexp.cli.command import command
+from ditexp.cli.numbers import not_whole_numbers
 from ditexp.files.atomic import atomic, check_writable
 from ditexp.files.content import digest
 from ditexp.optimize.comparison import Errors, other_grids, show

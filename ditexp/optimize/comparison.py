@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from rich.table import Table
 from rich.text import Text
 
-from ditexp.cli.command import instantiate, packaged
+from ditexp.cli.components import instantiate
+from ditexp.cli.packaged import packaged
 from ditexp.terminal.console import wide_terminal
 
 Errors = dict[str, dict[int, float]]  # by schedule and number of steps

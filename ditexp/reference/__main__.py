@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ditexp.cli.command import command, instantiate
+from ditexp.cli.command import command
+from ditexp.cli.components import instantiate
 from ditexp.evaluate.extraction import extract
 from ditexp.files.atomic import check_writable
 from ditexp.metric.fid import mean_and_covariance

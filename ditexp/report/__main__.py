@@ -6,7 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ditexp.cli.command import command, is_name, published_file
+from ditexp.checks import is_name
+from ditexp.cli.command import command
+from ditexp.cli.packaged import published_file
 from ditexp.outputs import Outputs
 from ditexp.report.reading import read_results, study_results
 from ditexp.report.writing import show, write_report

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from ditexp.checks import ConfigError
 from ditexp.cli.command import command
-from ditexp.cli.settings import options_of
+from ditexp.cli.packaged import options_of
 from ditexp.run import sweep
 from ditexp.run.checking import check
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp.cli.command import instantiate
+from ditexp.cli.components import instantiate
 from ditexp.evaluate import uncertainty
 from ditexp.evaluate.evaluator import Evaluator
 from ditexp.evaluate.protocol import protocol_of

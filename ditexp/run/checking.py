@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from omegaconf import DictConfig
 
 from ditexp.checks import ConfigError
-from ditexp.cli.command import describe, published_file
+from ditexp.cli.errors import describe
+from ditexp.cli.packaged import published_file
 from ditexp.cli.settings import settle
 from ditexp.report.studies.published import load
 from ditexp.run.cell import Cell, build

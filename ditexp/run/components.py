@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp.cli.command import instantiate
+from ditexp.cli.components import instantiate
 from ditexp.core import Feature, FlowModel
 from ditexp.files.stamps import Stamp, stamp, stamps_below
 from ditexp.outputs import Outputs

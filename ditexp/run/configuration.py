@@ -12,8 +12,9 @@ from typing import ParamSpec, TypeVar
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp.checks import ConfigError, choice, flag
-from ditexp.cli.command import describe, is_name, not_whole_numbers
+from ditexp.checks import ConfigError, choice, flag, is_name
+from ditexp.cli.errors import describe
+from ditexp.cli.numbers import not_whole_numbers
 from ditexp.run.components import COMPONENTS, bind_components, build_component
 from ditexp.sampler import PRECISIONS
 from ditexp.terminal.notices import notice

@@ -13,7 +13,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.text import Text
 
-from ditexp.cli.command import describe, instantiate
+from ditexp.cli.components import instantiate
+from ditexp.cli.errors import describe
 from ditexp.files.atomic import atomic, make_way
 from ditexp.result import Result, read_result
 from ditexp.run.cell import build, resolved

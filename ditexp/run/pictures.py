@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ditexp.cli.command import describe
+from ditexp.cli.errors import describe
 from ditexp.files.atomic import atomic, make_way
 from ditexp.report.grids import by_caption, draw, film, image_grid
 from ditexp.report.picture_files import flaw_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from ditexp.checks import ConfigError
-from ditexp.cli.command import describe
+from ditexp.cli.errors import describe
 from ditexp.files.atomic import free_space
 from ditexp.report.tables.column import MISSING
 from ditexp.run.cell import Cell

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp.cli.command import instantiate
+from ditexp.cli.components import instantiate
 from ditexp.result import SETTING_GROUPS, SETTING_VALUES
 from ditexp.run.components import COMPONENTS
 

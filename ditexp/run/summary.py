@@ -10,8 +10,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.text import Text
 
-from ditexp.cli.arguments import quoted
-from ditexp.cli.command import published_file
+from ditexp.cli.overrides import quoted
+from ditexp.cli.packaged import published_file
 from ditexp.outputs import Outputs
 from ditexp.report.writing import Report, short_reason, show, write_report
 from ditexp.result import Result

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from ditexp.cli.command import CellsFailed
+from ditexp.cli.errors import CellsFailed
 from ditexp.files.atomic import make_way
 from ditexp.result import read_result
 from ditexp.run import job

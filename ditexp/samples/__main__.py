@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ditexp.cli.arguments import Parser
+from ditexp.cli.flags import Parser
 from ditexp.cli.shortage import shortage
 from ditexp.cli.streams import without_readers
 from ditexp.outputs import Outputs

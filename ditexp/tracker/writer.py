@@ -82,7 +82,7 @@ class Writer:
         return entity, folders[0].parent
 
     def entity_of(self, where: Destination) -> str:
-        """The default entity of the account, or of the last one if nobody is logged in; empty if our records lack it."""
+        """The default entity of the account, or of the last one if nobody is logged in; empty if it is not recorded."""
         facts = {"account": where.account} if where.account else {}
         with self.record("accounts") as accounts:
             known = accounts.find(server=where.server, **facts) if accounts else None

@@ -14,7 +14,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.checks import ConfigError
-from ditexp.cli.command import command, instantiate
+from ditexp.cli.command import command
+from ditexp.cli.components import instantiate
 from ditexp.files.atomic import check_writable, remove_abandoned
 from ditexp.train.checkpoint import Checkpoint, write_model
 from ditexp.train.data import check, facts_of

@@ -1,4 +1,4 @@
-"""What is typed: flags anywhere, ~ for home, one line for each mistake, and what a command prints of itself."""
+"""The command line: flags anywhere, ~ for home, one line for each mistake, --help, --version and closed pipes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from ditexp import __version__
 from ditexp.checks import ConfigError
 from ditexp.cli.arguments import read
-from ditexp.cli.settings import options_of
+from ditexp.cli.packaged import options_of
 from ditexp.cli.streams import occupy, without_readers
 from ditexp.run import __main__ as run
 from ditexp.samples import __main__ as samples
@@ -64,14 +64,14 @@ def test_flags_stand_anywhere(arguments, expected, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--num_samples=16"], "--num_samples=16 is no flag, and settings have no dashes: write num_samples=16"),
-        (["--num-samples", "16"], "--num-samples is no flag, and settings have no dashes: write num_samples=..."),
-        (["-steps=16"], "-steps=16 is no flag, and settings have no dashes: write steps=16"),
-        (["--multirnu"], "--multirnu is no flag; did you mean --multirun?; choices: --multirun, --run, --cfg"),
-        (["--experimental-rerun=x"], "--experimental-rerun=x is no flag; choices: --multirun"),  # it unpickles
+        (["--num_samples=16"], "--num_samples=16 is not a flag, and settings have no dashes: write num_samples=16"),
+        (["--num-samples", "16"], "--num-samples is not a flag, and settings have no dashes: write num_samples=..."),
+        (["-steps=16"], "-steps=16 is not a flag, and settings have no dashes: write steps=16"),
+        (["--multirnu"], "--multirnu is not a flag; did you mean --multirun?; choices: --multirun, --run, --cfg"),
+        (["--experimental-rerun=x"], "--experimental-rerun=x is not a flag; choices: --multirun"),  # it unpickles
         (["--cfg"], "argument --cfg/-c: expected one argument"),
         (["--cfg", "jobs"], "argument --cfg/-c: invalid choice: 'jobs'"),
-        (["--config-dir", "/missing"], "--config-dir /missing is no folder: give one of configurations"),
+        (["--config-dir", "/missing"], "--config-dir /missing is not a folder: give a folder of configurations"),
         (["-m", "--cfg", "job"], "--cfg and --info print one cell: leave -m out, and give each setting one value"),
         (["--cfg=job", "steps=2,3"], "steps=2,3: --cfg and --info print one cell: give steps one value"),
     ],
@@ -80,7 +80,7 @@ def test_flags_that_mean_nothing(arguments, complaint):
     assert [line[: len(complaint)] for line in complaints(*arguments)] == [complaint]
 
 
-def test_files_that_would_stop_hydra_without_a_word(tmp_path):
+def test_files_that_would_hang_hydra(tmp_path):
     (tmp_path / "preset").mkdir()
     (tmp_path / "preset" / "mine.yaml").write_bytes(b"\xff\xfe")
     flags = f"--config-dir={tmp_path}"
@@ -88,7 +88,7 @@ def test_files_that_would_stop_hydra_without_a_word(tmp_path):
     (complaint,) = complaints(flags, "preset=mine")
     assert complaint.startswith(f"{tmp_path}/preset/mine.yaml cannot be read (") and "UTF-8" in complaint
     os.mkfifo(tmp_path / "preset" / "pipe.yaml")
-    assert complaints(flags) == [f"{tmp_path}/preset/pipe.yaml is no regular file: remove it"]
+    assert complaints(flags) == [f"{tmp_path}/preset/pipe.yaml is not a regular file: remove it"]
 
 
 # ---- Overrides
@@ -112,7 +112,7 @@ def test_home(argument, expected, monkeypatch):
     read_as = [argument.replace("~", "/home/me") if expected != argument else argument]
     try:
         assert typed("-m", argument) == ["--multirun", expected]
-    except ConfigError:  # a ~ that is no home takes quotes
+    except ConfigError:  # a ~ that is no home needs quotes
         assert expected == argument and read_as == [argument]
 
 
@@ -132,35 +132,41 @@ def test_home(argument, expected, monkeypatch):
         (["solver==heun"], "solver==heun: one = is enough"),
         (["solver="], f"solver= has no value: choose solver={SOLVERS}"),
         (["outputs="], "outputs= has no value: give one, or leave it out"),
-        (["solver=null"], f"solver=null: null is no option: leave it out, or choose solver={SOLVERS}"),
+        (["solver=null"], f"solver=null: null is not an option: leave it out, or choose solver={SOLVERS}"),
         (
             ["solver=[euler,heun]"],
             "solver=[euler,heun]: solver takes one option; -m solver=euler,heun sweeps over them",
         ),
-        (["steps=2,"], "steps=2,: there is a comma too many"),
-        (["metric=[fid,,kid]"], "metric=[fid,,kid]: there is a comma too many"),
+        (["steps=2,"], "steps=2,: remove one comma"),
+        (["metric=[fid,,kid]"], "metric=[fid,,kid]: remove one comma"),
         (["metric=[fid"], "metric=[fid: it begins like a list but cannot be read as one"),
         (
             ["steps=range(1,3"],
-            "steps=range(1,3: it begins like a function but cannot be read as one; as a text it is written "
+            "steps=range(1,3: it begins like a function but cannot be read as one; as text, write "
             "\"steps='range(1,3'\"",
         ),
         (
             ["-m", "steps=rnage(1,3)"],
-            "steps=rnage(1,3): rnage is no function of Hydra's, which are bool, choice, float, glob, int, interval, "
-            "range, shuffle, sort, str, tag; as a text it is written \"steps='rnage(1,3)'\"",
+            "steps=rnage(1,3): rnage is not a function of Hydra's, which has bool, choice, float, glob, int, interval, "
+            "range, shuffle, sort, str, tag; as text, write \"steps='rnage(1,3)'\"",
         ),
-        (["study=a#b"], "study=a#b: a value with # in it takes quotes; as a text it is written \"study='a#b'\""),
-        (["study=it's"], "study=it's: a value with ' in it takes quotes; as a text it is written \"study='it\\\\'s'\""),
-        (["study=$(x)"], "study=$(x): a value with ( ) in it takes quotes; as a text it is written \"study='\\$(x)'\""),
+        (["study=a#b"], "study=a#b: a value with # in it needs quotes; as text, write \"study='a#b'\""),
+        (
+            ["study=it's"],
+            "study=it's: a value with ' in it needs quotes; as text, write \"study='it\\\\'s'\"",
+        ),
+        (
+            ["study=$(x)"],
+            "study=$(x): a value with ( ) in it needs quotes; as text, write \"study='\\$(x)'\"",
+        ),
         (["steps=range(1,3)"], "steps=range(1,3): add -m to sweep over these values"),
         (
             ["solver=euler,heun"],
-            "solver=euler,heun: add -m to sweep over these values; one list of them is written solver=[euler,heun]",
+            "solver=euler,heun: add -m to sweep over these values; to give one list of them, write solver=[euler,heun]",
         ),
         (
             ["num_samples=50,000"],
-            "num_samples=50,000: add -m to sweep over these values; one number is written num_samples=50000",
+            "num_samples=50,000: add -m to sweep over these values; to give one number, write num_samples=50000",
         ),
         (["hydra.launcher=plan"], "hydra.launcher=plan chooses nothing: write hydra/launcher=plan"),
         (
@@ -183,12 +189,12 @@ def test_a_remedy_is_taken():
 
     for text in ("a=b.pt", "it's", 'a"b', "=$x", "=back\\slash", "a`b`", "[a", "x(y)", "a;b", "é&ü", "\\'"):
         (complaint,) = complaints(f"study={text}")
-        proposed = complaint.rpartition("; as a text it is written ")[2]
+        proposed = complaint.rpartition("; as text, write ")[2]
         shown = os.popen(f"printf %s {proposed}").read()
         assert OverridesParser.create().parse_override(shown).value() == text, complaint
 
 
-# ---- What a command prints of itself
+# ---- Help and version
 
 
 @pytest.mark.parametrize("command", COMMANDS)

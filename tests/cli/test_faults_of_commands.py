@@ -1,6 +1,6 @@
-"""Commands killed while they write: the next run ends as an undisturbed one, and no temporary file is left.
+"""Commands killed while they write: the next run ends like an undisturbed one and leaves no temporary file.
 
-What they do goes into the table of tests/test_faults.py.
+The results are part of the table that tests/run/test_faults.py prints.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.helpers import commands
 
 
 def slow_sync(path: Path) -> None:
-    """In place of a fast disk: what is written stays a temporary file long enough to be seen."""
+    """A slow disk: a temporary file exists long enough to be seen."""
     time.sleep(0.2)
 
 
@@ -80,7 +80,7 @@ COMMANDS = {
 
 
 def prepare(folder: Path) -> Path:
-    """What the commands take: images, and a sample set of 40."""
+    """The input of the commands: images, and a sample set of 40."""
     folder.mkdir()
     images = np.concatenate(list(DigitsImages().blocks()))[:300]
     np.savez(folder / "images.npz", images)

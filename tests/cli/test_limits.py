@@ -1,4 +1,4 @@
-"""What a system or a number cannot hold is refused, or gone round, before any work."""
+"""Limits of the system and of numbers: what exceeds them is refused, or worked around, before any work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ditexp.checks import ConfigError
 from ditexp.cli import system
-from ditexp.cli.settings import packaged
+from ditexp.cli.packaged import packaged
 from ditexp.metric.inception_score import InceptionScore
 from ditexp.metric.kid import KernelDistance
 from ditexp.noise import noise
@@ -56,21 +56,21 @@ def test_sockets_go_where_their_paths_are_short(new_process, tmp_path):
             system.settle_temporary_folder()
 
 
-def test_a_temporary_folder_that_is_not_there_is_said(new_process, tmp_path, caplog):
+def test_a_missing_temporary_folder_is_reported(new_process, tmp_path, caplog):
     new_process.setenv("TMPDIR", str(tmp_path / "gone"))
     system.settle_temporary_folder()
-    assert f"TMPDIR={tmp_path / 'gone'} is no folder that can be written: temporary files go to /" in caplog.text
+    assert f"TMPDIR={tmp_path / 'gone'} is not a folder that can be written: temporary files go to /" in caplog.text
     assert os.environ["TMPDIR"] == tempfile.gettempdir()
     new_process.setattr(tempfile, "tempdir", None)
     new_process.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
-    with refused(["no folder can hold temporary files: set TMPDIR=..."]):
+    with refused(["no folder for temporary files can be written: set TMPDIR=..."]):
         system.settle_temporary_folder()
 
 
 def test_text_that_is_not_utf_8_is_refused(monkeypatch):
     system.require_utf_8()
     monkeypatch.setattr(locale, "getpreferredencoding", lambda do_setlocale: "ANSI_X3.4-1968")
-    with refused(["text is ANSI_X3.4-1968 in this locale, not UTF-8: set PYTHONUTF8=1 in the shell"]):
+    with refused(["this locale encodes text as ANSI_X3.4-1968, not UTF-8: set PYTHONUTF8=1 in the shell"]):
         system.require_utf_8()
 
 
@@ -126,6 +126,6 @@ def test_numbers_beyond_what_other_commands_can_hold():
             make()
 
 
-def test_every_seed_that_is_taken_is_one_of_its_own():
+def test_different_seeds_give_different_noise():
     largest = [noise(2**63 - back, [3], (4,)) for back in (1, 2, 1025)]
     assert len({tuple(x.flatten().tolist()) for x in largest}) == 3

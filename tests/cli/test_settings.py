@@ -1,24 +1,31 @@
-"""What a composed configuration must be: every key is read by something, and what was checked is what runs."""
+"""A composed configuration: something reads every key, and what was checked is what runs."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ditexp.checks import ConfigError
-from ditexp.cli.command import describe, not_whole_numbers, register_with_hydra
-from ditexp.cli.settings import packaged, settle
+from ditexp.cli.command import register_with_hydra
+from ditexp.cli.errors import describe
+from ditexp.cli.numbers import not_whole_numbers
+from ditexp.cli.packaged import packaged
+from ditexp.cli.settings import settle
 from ditexp.result import Result
 from ditexp.run import job, summary, sweep
 from ditexp.run.__main__ import main
@@ -104,9 +111,13 @@ def complaints(*overrides: str, **options) -> list[str]:
         ("config", ["~tracker"], "tracker is missing (~tracker removes it): choose tracker=none, wandb"),
         ("config", ["~guidance"], "guidance is missing (~guidance removes it): choose guidance=apg, "),
         ("config", ["~steps", "schedule.steps=3"], "steps is missing (~steps removes it): leave ~steps out"),
-        ("config", ["~solver._target_"], "solver has no _target_, the class that its settings are of: choose solver="),
+        (
+            "config",
+            ["~solver._target_"],
+            "solver has no _target_, which names the class of these settings: choose solver=",
+        ),
         ("config", ["outputs=null"], "outputs=null: give a name or a path"),
-        ("config", ["study=1.5"], "study=1.5 is no text; one that looks like a number takes two kinds of quotes"),
+        ("config", ["study=1.5"], "study=1.5 is not text; text that looks like a number needs two kinds of quotes"),
         ("config", ["num_samples=${oc.env:NOT_SET}"], "num_samples=${oc.env:NOT_SET}: "),
     ],
 )
@@ -117,7 +128,7 @@ def test_what_nothing_reads_is_refused(command, overrides, beginning):
 def test_a_group_of_another_command_is_refused_as_such():
     with pytest.raises(HydraException) as error:
         settled("solver=heun", command="report")
-    assert describe(error.value) == ["solver is no setting of this command: leave it out"]
+    assert describe(error.value) == ["solver is not a setting of this command: leave it out"]
 
 
 @pytest.mark.parametrize(
@@ -134,11 +145,11 @@ def test_a_group_of_another_command_is_refused_as_such():
             ["protocol=typo"],
             ["unknown key 'protocol.metric.kid.subset' in ", "did you mean protocol.metric.kid.subsets?"],
         ),
-        (["metric=flat"], ["metric: a metric stands under its name"]),
+        (["metric=flat"], ["metric: a metric needs a name"]),
         (["solver=no_target"], ["solver has no _target_"]),
     ],
 )
-def test_a_users_file_is_held_to_the_same(own, overrides, words):
+def test_a_users_file_is_checked_too(own, overrides, words):
     found = complaints(*overrides, own=own)
     assert all(word in found[0] for word in words), found
     assert len(found) == (2 if overrides == ["preset=typo"] else 1)
@@ -162,6 +173,14 @@ def test_a_users_file_is_held_to_the_same(own, overrides, words):
 )
 def test_what_another_value_refers_to_is_read(own, overrides):
     settled(*overrides, own=own)
+
+
+def test_the_types_of_every_component_can_be_checked():
+    """An annotation that is imported for type checkers alone would turn the check of its component's settings off."""
+    text = "".join(file.read_text() for file in packaged("conf").rglob("*.yaml"))
+    for target in set(re.findall(r"_target_: (ditexp\.[\w.]+)", text)):
+        component = get_object(target)
+        get_type_hints(component.__init__ if inspect.isclass(component) else component)
 
 
 def test_every_study_is_read():
@@ -188,7 +207,7 @@ def test_the_environment_is_read_once_and_as_if_typed(monkeypatch):
     assert (cfg.outputs, cfg.seed, cfg.slice, cfg.hydra.run.dir) == ("2024", 3, 64, "runs/a, b")
 
 
-def test_a_number_in_quotes_is_told_so():
+def test_a_number_in_quotes_is_refused():
     assert not_whole_numbers(OmegaConf.create({"seed": "3"}), seed=0) == [
         "seed=3: give a whole number of at least 0, without quotes"
     ]
@@ -275,7 +294,7 @@ def test_a_primary_file_of_ones_own(run, own):
     assert "unknown key 'num_sample' in own/own.yaml; did you mean num_samples?" in complaint
 
 
-def test_relative_paths_are_of_the_folder_where_one_types(run, tmp_path):
+def test_relative_paths_start_where_the_command_is_typed(run, tmp_path):
     ended = run("-m", "solver=euler,heun", "hydra.job.chdir=true")
     assert ended.folders == [str(tmp_path)] * 2
     assert len(list((tmp_path / "outputs" / "runs").glob("*/*/cell.json"))) == 2
@@ -312,12 +331,15 @@ def test_cells_of_an_earlier_sweep_in_the_same_folder_do_not_count(run, tmp_path
         (["hydra.job.env_copy=[NOT_SET]"], "hydra.job.env_copy: the environment has no 'NOT_SET': export it"),
         (["~nothing"], "~nothing: there is no such setting to remove: leave it out"),
         (["~solver.order"], "~solver.order: there is no such setting to remove: leave it out"),
-        (["~outputs"], "hydra.run.dir takes the value of outputs, which is not there: give outputs=..., or"),
+        (["~outputs"], "hydra.run.dir refers to outputs, which is not set: give outputs=..., or"),
         (
             ["~schedule.steps"],
-            "ditexp.schedule.uniform.Uniform: it needs 'steps', which the configuration doesn't give",
+            "ditexp.schedule.uniform.Uniform: it needs 'steps', which the configuration does not give",
         ),
-        (["reference=null"], "reference=null: null is no option: leave it out, or choose reference=digits, folder, "),
+        (
+            ["reference=null"],
+            "reference=null: null is not an option: leave it out, or choose reference=digits, folder, ",
+        ),
         (["+solver=heun"], "+solver=heun: solver has an option already: leave the plus out to choose another"),
     ],
 )
@@ -342,7 +364,7 @@ def test_blocks_that_are_missing_without_a_slice_are_a_failure(monkeypatch, tmp_
     assert job.run(build(cfg), settings={}, title="", command="").status == "incomplete"
 
 
-def test_a_result_that_cannot_be_written_is_told_before_sampling(monkeypatch, tmp_path):
+def test_a_result_that_cannot_be_written_is_reported_before_sampling(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(job, "sample", lambda *args: pytest.fail("samples were made"))
     Path("outputs").mkdir()

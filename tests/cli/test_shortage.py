@@ -1,4 +1,4 @@
-"""What a machine lacks is told in one line, with where and the remedy; and what was made is kept."""
+"""What a machine lacks is named in one line, with the place and the remedy; finished work is kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ditexp.cli.command import describe, is_wrong_input
+from ditexp.cli.errors import describe, is_wrong_input
 from ditexp.cli.shortage import shortage
 from ditexp.evaluate import __main__ as evaluate
 from ditexp.evaluate.extraction import extract
@@ -63,11 +63,11 @@ ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total cap
         (RuntimeError("can't start new thread"), ["no further process or thread", "fewer workers"]),
         (RuntimeError(f"{ASKED}4000 bytes. Error code 12"), ["out of memory (4000 bytes more", "smaller batch_size"]),
         (MemoryError("Unable to allocate 7.11 PiB for an array"), ["out of memory (7.11 PiB more", "fewer workers"]),
-        (MemoryError(), ["out of memory: take a smaller batch_size"]),
+        (MemoryError(), ["out of memory: use a smaller batch_size"]),
         (torch.OutOfMemoryError(ON_GPU), ["the GPU is out of memory (20.00 GiB more", "smaller batch_size"]),
     ],
 )
-def test_what_is_short_is_told_in_one_line(error, words):
+def test_what_ran_out_is_named_in_one_line(error, words):
     (line,) = describe(error)
     assert all(word in line for word in words) and "\n" not in line and len(line) <= 200, line
     assert describe_error(error) == (line, False) and not is_wrong_input(error)
@@ -236,7 +236,7 @@ def test_a_full_disk_hides_no_number(run, monkeypatch):
         (reference, ["out=there.safetensors", "reference=digits", "feature=digits"]),
     ],
 )
-def test_a_place_where_nothing_can_be_written_is_told_before_any_work(command, arguments, run, monkeypatch):
+def test_a_place_where_nothing_can_be_written_is_reported_before_any_work(command, arguments, run, monkeypatch):
     Path("there.safetensors").mkdir()
     monkeypatch.setattr(DigitsFeature, "__call__", no_room)
     monkeypatch.setattr(optimize, "Flow", no_room)

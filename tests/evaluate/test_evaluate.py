@@ -117,7 +117,7 @@ WRITE = {"_target_": "pathlib.Path.write_text", "_args_": [{"_target_": "pathlib
         {"_target_": "ditexp.task.generate.Generate", "more": f"${{oc.create:{WRITE}}}"},
         {"_target_": "${kind}", "kind": "pathlib.Path"},
         {"_target_": "ran.Task"},
-        {"_target_": "ditexp.cli.command.instantiate", "node": WRITE},
+        {"_target_": "ditexp.cli.components.instantiate", "node": WRITE},
     ],
 )
 def test_a_strangers_set_builds_nothing_but_ditexps_own_tasks(task, tmp_path, monkeypatch):
@@ -229,7 +229,7 @@ def test_a_prepared_reference_has_a_name_of_its_own(ditexp):
     [
         (evaluate, ["images=no.npz"], ["no.npz", "does not exist"]),
         (evaluate, ["images=no"], ["images=no does not exist", "folder", "id of a sample set"]),
-        (evaluate, ["images=12345e67"], ["images=1.2345e+71 is no text", "quotes"]),
+        (evaluate, ["images=12345e67"], ["images=1.2345e+71 is not text", "quotes"]),
         (evaluate, ["images=elsewhere/0123456789abcdef"], ["images=elsewhere/0123456789abcdef does not exist"]),
         (evaluate, [], ["images"]),
         (evaluate, ["images=x.npz", "image=x.npz"], ["'image'", "images"]),

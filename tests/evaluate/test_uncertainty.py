@@ -13,7 +13,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ditexp.cli.command import packaged, register_with_hydra
+from ditexp.cli.command import register_with_hydra
+from ditexp.cli.packaged import packaged
 from ditexp.evaluate.uncertainty import Design, deviations, deviations_per_sample
 from ditexp.metric.fid import FrechetDistance
 from ditexp.metric.inception_score import InceptionScore

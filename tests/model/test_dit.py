@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from ditexp.cli.command import instantiate
+from ditexp.cli.components import instantiate
 from ditexp.model.dit import DiT, sincos_position_embedding
 from ditexp.model.pretrained import PretrainedDiT, SkipInitialization
 from ditexp.values import Condition

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from ditexp.cli.command import packaged
+from ditexp.cli.packaged import packaged
 from ditexp.outputs import Outputs
 from ditexp.report.grids import by_caption, draw, image_grid
 from ditexp.report.pareto import pareto_front

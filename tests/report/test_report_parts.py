@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
 
-from ditexp.cli.arguments import quoted
+from ditexp.cli.overrides import quoted
 from ditexp.report import __main__ as command
 from ditexp.report import writing
 from ditexp.report.html.embedding import embed

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.checks import ConfigError
-from ditexp.cli.settings import packaged
+from ditexp.cli.packaged import packaged
 from ditexp.run.cell import build
 from ditexp.run.configuration import Mistakes, Slice, check_numbers, with_steps
 from tests.conftest import refused

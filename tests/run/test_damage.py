@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
-from ditexp.cli.command import packaged
+from ditexp.cli.packaged import packaged
 from ditexp.files.records import misfit
 from ditexp.outputs import Outputs
 from ditexp.report.html.embedding import embed

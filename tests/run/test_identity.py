@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ditexp import bundled
-from ditexp.cli.command import published_file
+from ditexp.cli.packaged import published_file
 from ditexp.data import ImageFolder
 from ditexp.feature.digits import BUNDLED
 from ditexp.metric.trajectory import Trajectory

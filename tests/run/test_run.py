@@ -182,8 +182,7 @@ def test_help_lists_the_groups(in_process):
         (["heun"], "heun: give <key>=<value>, such as solver=heun"),
         (
             ["model.checkpoint=a=b.pt"],
-            "model.checkpoint=a=b.pt: a value with = in it takes quotes; as a text it is written "
-            "\"model.checkpoint='a=b.pt'\"",
+            "model.checkpoint=a=b.pt: a value with = in it needs quotes; as text, write \"model.checkpoint='a=b.pt'\"",
         ),
         (["steps=0"], "steps=0: give a whole number of at least 1"),
         (["resamples=-1"], "resamples=-1: give a whole number of at least 0"),

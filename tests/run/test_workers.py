@@ -12,7 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from ditexp.cli.settings import packaged
+from ditexp.cli.packaged import packaged
 from ditexp.run import workers
 from ditexp.run.blocks import SetSpec
 from ditexp.run.cell import Cell, build

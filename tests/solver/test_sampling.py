@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from scipy.special import betaincinv
 
-from ditexp.cli.command import instantiate
+from ditexp.cli.components import instantiate
 from ditexp.condition.labels import Balanced, Random
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture

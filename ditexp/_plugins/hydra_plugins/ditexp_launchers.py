@@ -200,7 +200,7 @@ class RayLauncher(ClusterLauncher):
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
         from ditexp.checks import ConfigError
-        from ditexp.cli.command import describe
+        from ditexp.cli.errors import describe
         from ditexp.terminal.console import print_line
 
         init, remote = self.init, self.remote

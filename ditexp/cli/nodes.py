@@ -1,0 +1,79 @@
+"""Walking a configuration: OmegaConf's nodes, and the dictionaries and lists that they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+Key = str | int
+Keys = tuple[Key, ...]  # the path to a value, from the root
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One entry of a composed configuration."""
+
+    path: Keys
+    raw: Any  # as it is written: an interpolation is its text, ${...}
+    target: str | None  # the class or function that this is an argument of
+    container: Any  # the DictConfig or ListConfig that holds it; the two declare different types of keys
+
+    @property
+    def key(self) -> Key:
+        return self.path[-1]
+
+    @property
+    def name(self) -> str:
+        return dotted(self.path)
+
+    def value(self) -> Any:
+        """The value with its interpolations filled in. Raises OmegaConf's errors where that fails."""
+        return self.container[self.key]
+
+    def replace(self, value: object) -> None:
+        self.container[self.key] = value
+
+
+def settings_of(node: DictConfig) -> Iterator[Setting]:
+    """Every entry of a configuration: dictionaries and lists, and then what they hold."""
+    return entries_below(node, plain(node), ())
+
+
+def entries_below(container: Any, raw: dict[str, Any] | list[Any], path: Keys) -> Iterator[Setting]:
+    target = raw.get("_target_") if isinstance(raw, dict) else None
+    for key, value in items(raw):
+        yield Setting((*path, key), value, target if isinstance(target, str) else None, container)
+        if isinstance(value, dict | list):
+            yield from entries_below(container[key], value, (*path, key))
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """A node as dictionaries and lists, with interpolations as they are written."""
+    container: Any = OmegaConf.to_container(node)  # declared as a union of all that any node gives
+    return container
+
+
+def items(raw: dict[str, Any] | list[Any]) -> Iterable[tuple[Key, Any]]:
+    return raw.items() if isinstance(raw, dict) else enumerate(raw)
+
+
+def leaves_of(raw: object, path: Keys = ()) -> Iterator[tuple[Keys, object]]:
+    """The values below dictionaries and lists, each with its path."""
+    if not isinstance(raw, dict | list):
+        yield path, raw
+    else:
+        for key, value in items(raw):
+            yield from leaves_of(value, (*path, key))
+
+
+def select(raw: Any, path: Keys) -> Any:
+    for key in path:
+        raw = raw[key]
+    return raw
+
+
+def dotted(path: Keys) -> str:
+    return ".".join(map(str, path))

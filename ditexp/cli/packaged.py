@@ -1,0 +1,58 @@
+"""What comes with the package: the configurations in conf/ and the studies in experiments/."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ditexp.checks import is_name
+from ditexp.cli.nodes import plain
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def packaged(name: str) -> Path:
+    """The folder `name` beside the package (a checkout) or inside it (a wheel)."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parent / name
+
+
+def published_file(study: str) -> Path | None:
+    """The published numbers that a study is compared with, if it has any."""
+    path = packaged("experiments") / str(study) / "published.yaml"
+    return path if is_name(str(study)) and os.path.isfile(path) else None  # Path.is_file raises for a long name
+
+
+def options_of(group: str) -> list[str]:
+    return sorted(file.stem for file in (packaged("conf") / group).glob("*.yaml"))
+
+
+@functools.cache
+def known_keys(command: str) -> dict[str, Any]:
+    """The keys of a command's configuration: a setting with its default, a group with all that its options hold.
+
+    A group without a default option, such as preset, is no key: its options set other keys. command: the name of its
+    file in conf/.
+    """
+    file = OmegaConf.load(packaged("conf") / f"{command}.yaml")
+    assert isinstance(file, DictConfig)
+    keys = plain(file)
+    for entry in keys.pop("defaults"):
+        for group, option in entry.items() if isinstance(entry, dict) else ():
+            if option is not None and not group.startswith("override "):
+                keys[group] = keys_of_group(group)
+    return keys
+
+
+def keys_of_group(group: str) -> dict[str, Any]:
+    """The keys of all options of a group together; `_target_` is among them if the options are components."""
+    options = [OmegaConf.load(file) for file in sorted((packaged("conf") / group).glob("*.yaml"))]
+    merged = OmegaConf.unsafe_merge(*options)
+    assert isinstance(merged, DictConfig)
+    keys = plain(merged)
+    keys.pop("defaults", None)
+    return keys
