@@ -44,8 +44,9 @@ format: .venv/.ready  ## fix style, as far as ruff can
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-docs: .venv/.ready  ## write docs/reference.md from conf
+docs: .venv/.ready  ## write docs/reference.md from conf, and the lines of links to code
 	$(PY) -m docs.make_reference
+	$(PY) -m docs.code_links
 
 bench: .venv/.peers  ## measure overhead, metrics, extraction, the page and hashes; write benchmarks/results
 	$(PY) -m benchmarks.overhead

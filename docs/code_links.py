@@ -46,6 +46,8 @@ def updated(text: str, folder: Path) -> str:
         file = folder / path
         if not file.is_file():
             raise ValueError(f"{match[0]}: {path} does not exist")
+        if name == file.name:  # a link to the whole module
+            return match[0]
         if name not in (known := definitions(file)):
             raise ValueError(f"{match[0]}: {path} does not define {name}")
         return f"[`{name}{call}`]({path}#L{known[name]})"

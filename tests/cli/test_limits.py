@@ -109,7 +109,7 @@ def test_numbers_beyond_what_other_commands_can_hold():
     mistakes = mistakes_in(defaults("train", *(f"{name}={2**64}" for name in names)))
     assert [line.partition("=")[0] for line in mistakes] == names
     with pytest.raises(ConfigError) as error:
-        optimize.build(defaults("optimize", "seed=18446744073709551616", "candidates=1000000"))
+        optimize.check_settings(defaults("optimize", "seed=18446744073709551616", "candidates=1000000"))
     assert [line.partition(":")[0] for line in str(error.value).splitlines()] == [
         "candidates=1000000",
         "seed=18446744073709551616",

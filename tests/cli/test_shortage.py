@@ -165,7 +165,7 @@ def test_the_end_of_the_fork_server_prints_no_traceback():
         (RuntimeError("Caught\n  of\nRuntimeError: unable to allocate shared memory(shm) </torch_1>: ..."), "/dev/shm"),
         (os_error(errno.ENOSPC), "/dev/shm: No space left on device"),
         (RuntimeError("DataLoader worker (pid 1) is killed by signal: Bus error. It is possible that"), "/dev/shm"),
-        (RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. "), "out of memory; take fewer than"),
+        (RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. "), "out of memory; choose fewer than"),
         (OSError("Caught OSError in DataLoader worker process 0.\n[Errno 24] Too many open files: 'a'"), "`ulimit -n"),
         (RuntimeError("Caught RuntimeError in DataLoader worker process 0.\n  File\nRuntimeError: odd"), "odd"),
     ],
