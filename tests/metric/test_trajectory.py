@@ -12,6 +12,7 @@ import torch
 
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
+from ditexp.metric import trajectory
 from ditexp.metric.trajectory import POINTS, Trajectory, exact_paths, rms
 from ditexp.model.analytic import GaussianMixture
 from ditexp.sampler import Sampler
@@ -56,6 +57,23 @@ def test_the_error_is_that_beside_the_exact_flow(guidance, model, tmp_path):
     assert list(times) == made.grid and errors[0] == 0
     assert errors[-1] == scores["trajectory_rmse"].score
     assert details["reference_error"] < 1e-8
+
+
+def test_the_exact_flow_has_no_tf32_whatever_the_precision(model, tmp_path, monkeypatch):
+    """Exact paths are kept for cells of every precision."""
+    seen = []
+
+    def recorded(*arguments):
+        seen.append(torch.get_float32_matmul_precision())
+        return exact_paths(*arguments)
+
+    monkeypatch.setattr(trajectory, "exact_paths", recorded)
+    torch.set_float32_matmul_precision("high")  # as precision=tf32 does
+    try:
+        compare(sampler(model, Heun(), steps=4), tmp_path, tolerance=1e-3)
+        assert seen == ["highest"] * 2 and torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_between_their_points_the_exact_paths_are_exact():
