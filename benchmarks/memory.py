@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ditexp.evaluate.extraction import extract
+from ditexp.extraction import extract
 from ditexp.meter import peak_memory_mb
 from ditexp.metric.fid import FrechetDistance as FID
 from ditexp.metric.inception_score import InceptionScore

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ditexp.evaluate.extraction import extract
+from ditexp.extraction import extract
 from ditexp.metric.base import blocks
 from ditexp.metric.fid import FrechetDistance, frechet_distance, mean_and_covariance
 from ditexp.metric.inception_score import InceptionScore

@@ -26,8 +26,8 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from ditexp.cli.packaged import packaged
-from ditexp.evaluate.extraction import extract
 from ditexp.evaluate.uncertainty import Design, deviations, is_balanced
+from ditexp.extraction import extract
 from ditexp.metric.fid import FrechetDistance, gaussian_of
 from ditexp.metric.fid_infinity import FrechetInfinity
 from ditexp.metric.kid import KernelDistance

@@ -5,7 +5,7 @@ Importing this package loads no other: it only checks that they are installed. E
 
 from pathlib import Path
 
-from ditexp.cli.dependencies import require_dependencies
+from ditexp.dependencies import require_dependencies
 
 require_dependencies()  # before any import that would fail
 

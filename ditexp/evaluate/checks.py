@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from ditexp.core import Feature
-from ditexp.evaluate.extraction import check_channels
+from ditexp.extraction import check_channels
 from ditexp.images.source import ImageSource
 from ditexp.metric.base import Metric
 from ditexp.reference import Reference, StatisticsFile, gaussians_of

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ditexp.core import Feature
 from ditexp.evaluate.checks import find_mistakes, needed
-from ditexp.evaluate.extraction import are_kept, extract, folder_of
 from ditexp.evaluate.protocol import Protocol
 from ditexp.evaluate.uncertainty import deviations
+from ditexp.extraction import are_kept, extract, folder_of
 from ditexp.images.source import ImageSource
 from ditexp.metric.base import Metric
 from ditexp.reference import Reference, StatisticsFile, images_of, reference_features, to_extract

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ditexp.core import Feature
-from ditexp.evaluate.extraction import extract
+from ditexp.extraction import extract
 from ditexp.images.source import ImageSource
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import StatisticsFile

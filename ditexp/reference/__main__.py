@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from ditexp.cli.command import command
 from ditexp.cli.components import instantiate
-from ditexp.evaluate.extraction import extract
+from ditexp.extraction import extract
 from ditexp.files.atomic import check_writable
 from ditexp.metric.fid import mean_and_covariance
 from ditexp.outputs import Outputs

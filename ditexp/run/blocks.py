@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 
 from ditexp.core import Feature
-from ditexp.evaluate.extraction import extract_block, folder_of
+from ditexp.extraction import extract_block, folder_of
 from ditexp.outputs import Outputs
 from ditexp.provenance import code_version, machine
 from ditexp.run.components import build_component, build_for_sampling

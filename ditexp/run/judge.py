@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ditexp.core import Feature
 from ditexp.evaluate.checks import check_labels
-from ditexp.evaluate.extraction import extract
 from ditexp.evaluate.uncertainty import deviations_per_sample
+from ditexp.extraction import extract
 from ditexp.result import Deviations
 from ditexp.run.cell import Cell
 from ditexp.terminal.notices import notice

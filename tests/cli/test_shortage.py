@@ -21,7 +21,7 @@ from torch import nn
 from ditexp.cli.errors import describe, is_wrong_input
 from ditexp.cli.shortage import shortage
 from ditexp.evaluate import __main__ as evaluate
-from ditexp.evaluate.extraction import extract
+from ditexp.extraction import extract
 from ditexp.feature.digits import DigitsFeature
 from ditexp.feature.weights import Weights
 from ditexp.files.atomic import atomic

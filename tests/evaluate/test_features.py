@@ -3,7 +3,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ditexp.evaluate.extraction import extract, feature_id
+from ditexp.extraction import extract, feature_id
 from ditexp.images.digits import DigitsImages
 from tests.conftest import refused
 

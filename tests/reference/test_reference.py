@@ -15,7 +15,7 @@ from PIL import Image
 import ditexp.reference.npz
 from ditexp.checks import ConfigError
 from ditexp.evaluate.evaluator import Evaluator
-from ditexp.evaluate.extraction import extract, folder_of
+from ditexp.extraction import extract, folder_of
 from ditexp.files.npz import read_array
 from ditexp.files.tensors import save_tensors
 from ditexp.images.folder import FolderImages

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ditexp.evaluate.extraction import extract
+from ditexp.extraction import extract
 from ditexp.feature.digits import DigitsFeature
 from ditexp.files.tensors import load_tensors
 from ditexp.model.dit import DiT

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ditexp.evaluate.extraction import extract, folder_of
+from ditexp.extraction import extract, folder_of
 from ditexp.feature.digits import DigitsFeature
 from ditexp.files.process import host, is_running, start_of, this_process
 from ditexp.outputs import Outputs

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ditexp.cli import dependencies
+from ditexp import dependencies
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 NEEDED = re.compile(
     r"ditexp: hydra-core, .*torch are not installed in this Python \(.+\): "
     r"activate ditexp's environment, `\. \.venv/bin/activate` \(`make test` sets it up\), or pip install .*\n"
