@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import Field, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from ditexp.core import Solver, VelocityField
 from ditexp.files.atomic import atomic
 from ditexp.files.content import digest
 from ditexp.metric.base import Comparison
+from ditexp.precision import full_float32
 from ditexp.terminal.notices import notice
 from ditexp.values import PerSample, root_mean
 
@@ -159,7 +160,7 @@ class Trajectory(Comparison):
         times = [first + (1 - first) * fraction for fraction in POINTS]
         facts = {"reference": repr(self.reference), "samples": [indices[0], indices[-1]], "times": times}
         key = digest(identity | facts)
-        with full_precision():
+        with full_float32():
             paths = kept(cache / f"{key}.safetensors", lambda: exact_paths(self.reference, exact, x, times))
         paths = paths.to(x.device)
         along = [torch.zeros_like(x)]
@@ -175,17 +176,6 @@ class Trajectory(Comparison):
             finer = sampler.integrate(x, condition, indices, grid=halved(sampler.grid))
         start = sampler.invert(end, condition) - x
         return Batch(paths, end - paths.x[-1], finer - paths.x[-1], start, along)
-
-
-@contextmanager
-def full_precision() -> Generator[None]:
-    """Without TF32, which a sampler's precision=tf32 turns on for the whole process."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def exact_paths(reference: AdaptiveSolver, field: VelocityField, x: Tensor, times: Sequence[float]) -> Paths:
