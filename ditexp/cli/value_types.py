@@ -21,7 +21,7 @@ NAMES_AND_PATHS = ("outputs", "study", "images", "out", "folder")  # settings of
 
 
 def wrong_names(cfg: DictConfig, known: dict[str, Any]) -> Iterator[str]:
-    """Check a command's own names and paths. known: its keys with their defaults, of which None need not be set."""
+    """Check a command's own names and paths. known: its keys; one whose default is None may stay unset."""
     for key in NAMES_AND_PATHS:
         if key in known and key in cfg and (cfg[key] is not None or known[key] is not None):
             yield from wrong_text(cfg, key, key)
