@@ -5,10 +5,8 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
@@ -133,18 +131,3 @@ def pytest_terminal_summary(terminalreporter) -> None:
         for kind, count, outcomes, megabytes in damaged:
             found = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
             terminalreporter.line(f"{kind:24} {count:3} files  {found:36} {megabytes:3} MB at most")
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Everything below a folder that must not differ between two runs: blocks, not manifests with their times."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.npy.gz"))}
-
-
-@contextmanager
-def refused(words: Iterable[str]) -> Iterator[None]:
-    """What runs within raises a ValueError whose message is one line with all of these words."""
-    with pytest.raises(ValueError) as error:
-        yield
-    message = str(error.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message

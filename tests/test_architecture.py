@@ -20,9 +20,8 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from ditexp.cli.command import register_with_hydra
+from tests.helpers.paths import CONF, ROOT
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
 LEAVES = ("model", "solver", "schedule", "guidance", "condition", "task", "feature", "metric")
 COMPONENTS = (*LEAVES, "tracker")
 COMMANDS = tuple(

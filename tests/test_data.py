@@ -15,7 +15,7 @@ from ditexp.data import CaptionedDigits, Digits, ImageFolder
 from ditexp.model.analytic import GaussianMixture
 from ditexp.solver.heun import Heun
 from ditexp.task.edit import Edit
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 from tests.task.test_edit import sampler
 
 

@@ -38,10 +38,10 @@ from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.task.progressive import Progressive
+from tests.helpers.paths import CONF, WEIGHTS
 
-ROOT = Path(__file__).parents[1]
-DIGITS = str(ROOT / "ditexp" / "weights" / "digits_dit.safetensors")
-SIZES = str(ROOT / "ditexp" / "weights" / "digits_sizes.safetensors")
+DIGITS = str(WEIGHTS / "digits_dit.safetensors")
+SIZES = str(WEIGHTS / "digits_sizes.safetensors")
 INDICES = [0, 1, 2]
 
 ON = {"weight": 1.5, "interval": [0.0, 0.8], "profile": "cosine"}
@@ -68,7 +68,7 @@ def solver_of(file: Path) -> Solver:
     return StepDoubling(method=RK4()) if file.stem == "adaptive" else instantiate(OmegaConf.load(file))
 
 
-SOLVERS = {file.stem: solver_of(file) for file in sorted((ROOT / "conf" / "solver").glob("*.yaml"))}
+SOLVERS = {file.stem: solver_of(file) for file in sorted((CONF / "solver").glob("*.yaml"))}
 
 
 def sampler(solver: Solver, guidance: Guidance, **changes) -> Sampler:

@@ -5,7 +5,7 @@ from safetensors.torch import load_file, save_file
 
 from ditexp.evaluate.extraction import extract, feature_id
 from ditexp.images.digits import DigitsImages
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 
 
 class Projection:

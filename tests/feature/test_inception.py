@@ -18,8 +18,8 @@ from ditexp.feature import weights as published
 from ditexp.feature.fusion import fuse
 from ditexp.feature.inception import Inception
 from ditexp.feature.resize import RESIZES, clean, pytorch_fid, resize_named, tensorflow
-from tests.conftest import refused
 from tests.helpers import inception_weights
+from tests.helpers.refusals import refused
 
 # Rounding in float32 gave 1e-6 of the largest feature, 2e-6 of the largest spatial one; what is no rounding gave more:
 # pixels divided by 127.5 for 128 3e-3, another resize 3e-2, an average that counts its padding 4e-2.

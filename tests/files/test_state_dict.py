@@ -12,7 +12,7 @@ from ditexp.feature.digits import BUNDLED, DigitsFeature
 from ditexp.files.state_dict import state_dict_of
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.solver.heun import Heun
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 from tests.helpers.samplers import sampler_of
 from tests.model.test_dit import network
 

@@ -35,7 +35,7 @@ from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
 from ditexp.values import Condition, Cost
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 from tests.solver.test_sampling import STEPPED, component, options
 
 SHAPE = (4, 2, 2)

@@ -1,4 +1,4 @@
-"""Sample sets for tests, of random pixels."""
+"""Sample sets for tests, of random pixels; and what the sets of two runs have in common."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ def complete_set(outputs: Path) -> SampleStore:
         cost = Cost(images=8, velocity_rows=80, network_rows=160, seconds=2, peak_memory_mb=100)
         store.write(block, every[part], np.arange(24)[part] % 10, cost=cost, maker={"host": "here", "device": "a GPU"})
     return store
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Everything below a folder that must not differ between two runs: blocks, not manifests with their times."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.npy.gz"))}

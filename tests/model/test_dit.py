@@ -16,8 +16,8 @@ from ditexp.cli.components import instantiate
 from ditexp.model.dit import DiT, sincos_position_embedding
 from ditexp.model.pretrained import PretrainedDiT, SkipInitialization
 from ditexp.values import Condition
+from tests.helpers.paths import CONF
 
-CONF = Path(__file__).parents[2] / "conf"
 TINY = {"input_size": 6, "patch_size": 2, "in_channels": 3, "hidden_size": 24, "depth": 2, "num_heads": 3}
 TINY |= {"num_classes": 5}
 

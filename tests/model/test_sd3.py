@@ -26,7 +26,7 @@ from ditexp.samples.store import SampleStore
 from ditexp.schedule.compat import DiffusersFlow
 from ditexp.solver.euler import Euler
 from ditexp.values import Condition
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 from tests.helpers.samplers import sampler_of as sampler_of_parts
 
 PROMPTS = ["a red seven", "two", "a handwritten one"]

@@ -25,8 +25,8 @@ from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import save_statistics
 from ditexp.samples.claims import Claims
 from ditexp.values import Features, Gaussian
-from tests.conftest import refused
 from tests.evaluate.test_features import Images, Projection, flip_last_byte
+from tests.helpers.refusals import refused
 
 rng = np.random.default_rng(0)
 PICTURES = rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)

@@ -24,12 +24,12 @@ from ditexp.report.tables.column import plain
 from ditexp.result import SETTING_GROUPS
 from ditexp.run.cell import build, resolved
 from ditexp.run.settings import settings_of
-from tests.conftest import refused
+from tests.helpers.paths import CONF, ROOT
+from tests.helpers.refusals import refused
 from tests.helpers.results import results_of
 from tests.model.test_dit import network, saved
 from tests.report.test_report import cell, recorded
 
-ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.glob("experiments/*/published.yaml"))
 SWEEPS = [path for path in sorted(ROOT.glob("experiments/*/sweep.yaml")) if path.with_name("published.yaml") in FILES]
 
@@ -343,7 +343,7 @@ def cells_of(sweep: Path, arguments: list[str]) -> list:
 @pytest.fixture(scope="module")
 def cells_of_study() -> dict[str, list]:
     register_with_hydra()
-    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return {
             sweep.parent.name: [cfg for arguments in commands_of(sweep) for cfg in cells_of(sweep, arguments)]
             for sweep in SWEEPS
@@ -353,7 +353,7 @@ def cells_of_study() -> dict[str, list]:
 def is_there(row: PublishedRow) -> bool:
     """Whether ditexp has everything that the row's settings name."""
     options = [(name, value) for name, value in row.settings.items() if name in SETTING_GROUPS]
-    return all((ROOT / "conf" / name / f"{value}.yaml").exists() for name, value in options)
+    return all((CONF / name / f"{value}.yaml").exists() for name, value in options)
 
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.parent.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -36,9 +35,9 @@ from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.task.progressive import Progressive
 from ditexp.values import Condition, Cost
+from tests.helpers.paths import CONF, WEIGHTS
 from tests.solver.test_sampling import SOLVERS
 
-WEIGHTS = Path(__file__).parents[2] / "ditexp" / "weights"
 MODEL, WEAK = (PretrainedDiT(checkpoint=str(WEIGHTS / "digits_sizes.safetensors")) for _ in range(2))
 BATCH, STEPS = 5, 4  # a batch that is no power of two
 
@@ -178,7 +177,7 @@ def test_only_padded_sets_have_another_id(tmp_path):
     from ditexp.cli.command import register_with_hydra
 
     register_with_hydra()
-    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         found = {}
         for solver in ("heun", "dopri5"):
             for compiled in ("false", "true"):

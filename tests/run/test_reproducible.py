@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,14 +18,13 @@ from ditexp.sampler import Sampler, bind
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
-from tests.conftest import files_of
-
-WEIGHTS = Path(__file__).parents[2] / "ditexp" / "weights" / "digits_dit.safetensors"
+from tests.helpers.paths import WEIGHTS
+from tests.helpers.sample_sets import files_of
 
 
 @pytest.fixture(scope="module")
 def model() -> PretrainedDiT:
-    return PretrainedDiT(checkpoint=str(WEIGHTS))
+    return PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors"))
 
 
 def sampler(model, *, guidance=NoGuidance(), conditioner=Balanced(), steps=20, **options) -> Sampler:  # noqa: B008

@@ -30,8 +30,8 @@ from ditexp.solver.runge_kutta import RungeKutta
 from ditexp.solver.step_doubling import StepDoubling
 from ditexp.task.generate import Generate
 from ditexp.values import Condition
-from tests.conftest import files_of
 from tests.helpers.fields import Field
+from tests.helpers.sample_sets import files_of
 from tests.solver.test_sampling import RESOLVED, SOLVERS, rms
 
 ADAPTIVE = [partial(replace, solver) for solver in SOLVERS if solver.adaptive]

@@ -18,7 +18,7 @@ from ditexp.solver.log_snr import LogSNR, exact_moments, log_snr_at, time_at
 from ditexp.solver.rk4 import RK4
 from ditexp.solver.unipc import UniPC
 from ditexp.values import Condition
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 from tests.solver.test_sampling import SOLVERS as SOLVERS_OF_CONF
 from tests.solver.test_sampling import component
 

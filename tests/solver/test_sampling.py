@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,8 +23,7 @@ from ditexp.solver.ipndm import IPNDM
 from ditexp.solver.log_snr import LogSNR
 from ditexp.solver.rk4 import RK4
 from ditexp.values import Condition
-
-CONF = Path(__file__).parents[2] / "conf"
+from tests.helpers.paths import CONF
 
 
 def options(group: str) -> list[str]:

@@ -31,7 +31,8 @@ from ditexp.solver.heun import Heun
 from ditexp.solver.rk4 import RK4
 from ditexp.task.edit import Edit, to_change
 from ditexp.values import Condition
-from tests.conftest import refused
+from tests.helpers.paths import WEIGHTS
+from tests.helpers.refusals import refused
 from tests.helpers.samplers import sampler_of
 from tests.solver.test_sampling import SOLVERS, component
 
@@ -435,7 +436,7 @@ def test_what_a_model_or_its_images_do_not_allow(tmp_path):
 
 def test_real_digits_come_back():
     """Heun stays within the promised error at 50 steps; Euler with two steps does not."""
-    model, data = PretrainedDiT(checkpoint="ditexp/weights/digits_dit.safetensors"), Digits()
+    model, data = PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors")), Digits()
     with torch.inference_mode():
         missing = [
             round_trip(model, data, solver=solver, steps=steps) for solver, steps in ((Heun(), 50), (Euler(), 2))

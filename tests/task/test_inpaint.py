@@ -28,9 +28,10 @@ from ditexp.solver.euler_maruyama import EulerMaruyama
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint, diffused
-from tests.conftest import refused
+from tests.helpers.paths import CONF
+from tests.helpers.refusals import refused
 from tests.helpers.samplers import in_float64, sampler_of
-from tests.solver.test_sampling import CONF, component, options
+from tests.solver.test_sampling import component, options
 
 MODEL = GaussianMixture()  # 10 classes of 2 components each, 1 x 8 x 8
 ONE = GaussianMixture(num_classes=1, components=1)  # in which pixels are independent

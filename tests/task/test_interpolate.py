@@ -34,14 +34,14 @@ from ditexp.solver.euler_maruyama import EulerMaruyama
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
 from ditexp.task.interpolate import Interpolate
-from tests.conftest import refused
 from tests.helpers.offline_wandb import read_runs
+from tests.helpers.paths import WEIGHTS
+from tests.helpers.refusals import refused
 from tests.helpers.samplers import sampler_of
 
 SHARES = torch.linspace(0, 1, 11, dtype=torch.float64)
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53  # the relative error of one rounding
 KINDS = NoGuidance(), ClassifierFree(weight=2), ClassifierFree(weight=2, interval=[0, 0.6])
-WEIGHTS = Path(__file__).parents[2] / "ditexp" / "weights" / "digits_dit.safetensors"
 
 
 def along(a: torch.Tensor, b: torch.Tensor, shares: torch.Tensor = SHARES) -> torch.Tensor:
@@ -171,7 +171,7 @@ def sampler(model, task, *, guidance=NoGuidance(), conditioner=Balanced(), solve
 
 @pytest.fixture(scope="module")
 def digits() -> PretrainedDiT:
-    return PretrainedDiT(checkpoint=str(WEIGHTS))
+    return PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors"))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -28,10 +27,9 @@ from ditexp.task.generate import Generate
 from ditexp.task.progressive import Progressive
 from ditexp.train.objective import FlowMatching
 from ditexp.values import Condition, Solution
-from tests.conftest import refused
 from tests.helpers import samplers as helpers
-
-BUNDLED = Path(__file__).parents[2] / "ditexp" / "weights" / "digits_dit.safetensors"
+from tests.helpers.paths import WEIGHTS
+from tests.helpers.refusals import refused
 
 
 class Pixels:
@@ -70,7 +68,7 @@ def sampler_of(task, *, model=None, solver=None, steps: int = 10, guidance=None)
 
 @pytest.fixture(scope="module")
 def digits() -> PretrainedDiT:
-    return PretrainedDiT(checkpoint=str(BUNDLED))
+    return PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors"))
 
 
 def rms(difference: Tensor) -> float:

@@ -29,10 +29,10 @@ from ditexp.tracker.null import NullTracker
 from ditexp.tracker.views import references
 from ditexp.tracker.wandb import WandbTracker
 from tests.helpers.offline_wandb import read_runs
+from tests.helpers.paths import CONF
 from tests.helpers.results import results_of
 from tests.helpers.wandb_server import ENTITY, WandbServer
 
-CONF = Path(__file__).parents[2] / "conf" / "tracker"
 DEAD = "http://127.0.0.1:9"  # nothing listens there
 KEY = "0123456789" * 4
 SOLVERS = ("euler", "heun", "heun")
@@ -208,7 +208,7 @@ def test_a_cell_that_had_failed_goes_on_in_its_own_run(tmp_path, cells, server, 
 
 def test_a_failed_cell_has_the_id_that_it_will_have_when_it_is_done(tmp_path):
     register_with_hydra()
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF.parent)):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         cfg = compose("config", overrides=["num_samples=32", f"outputs={tmp_path}"])
     settings, error = {"solver": "euler", "steps": 5}, RuntimeError("out of memory")
     assert failed_result(cfg, settings, tmp_path / "sweep" / "0", error).id == build(cfg).id
@@ -423,11 +423,11 @@ def test_an_unknown_mode_is_refused():
 
 def test_configs_build_the_trackers(tmp_path):
     root = OmegaConf.create({"outputs": str(tmp_path)})
-    root.tracker = OmegaConf.load(CONF / "wandb.yaml")
+    root.tracker = OmegaConf.load(CONF / "tracker" / "wandb.yaml")
     tracker = hydra.utils.instantiate(root.tracker)
     assert isinstance(tracker, WandbTracker) and tracker.folder == tmp_path / "wandb"
     assert tracker.project is tracker.entity is None and tracker.mode == "auto"  # W&B's own variables have their say
-    null = hydra.utils.instantiate(OmegaConf.load(CONF / "none.yaml"))
+    null = hydra.utils.instantiate(OmegaConf.load(CONF / "tracker" / "none.yaml"))
     assert isinstance(null, NullTracker)
 
 
