@@ -117,7 +117,7 @@ def in_process(monkeypatch, tmp_path, capsys) -> Callable[..., Ended]:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """The tables of faults that tests/test_faults.py injected, and of the files of tests/test_damaged_files.py."""
+    """The tables of faults that test_faults.py injected, and of the files of test_damaged_files.py."""
     passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
     faults = [value for report in passed for name, value in report.user_properties if name == "fault"]
     if faults:

@@ -7,12 +7,9 @@ to mix devices as CUDA would. Values that are read are replaced: every number is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 
 from ditexp.condition.labels import Balanced
@@ -31,14 +28,13 @@ from ditexp.sampler import Sampler, bind
 from ditexp.schedule.shift import Shift
 from ditexp.solver.bosh3 import Bosh3
 from ditexp.solver.heun import Heun
-from ditexp.solver.rk4 import RK4
-from ditexp.solver.step_doubling import StepDoubling
 from ditexp.task.edit import Edit
 from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.task.progressive import Progressive
-from tests.helpers.paths import CONF, WEIGHTS
+from tests.helpers.components import component, options
+from tests.helpers.paths import WEIGHTS
 
 DIGITS = str(WEIGHTS / "digits_dit.safetensors")
 SIZES = str(WEIGHTS / "digits_sizes.safetensors")
@@ -64,11 +60,7 @@ TASKS = {
 }
 
 
-def solver_of(file: Path) -> Solver:
-    return StepDoubling(method=RK4()) if file.stem == "adaptive" else instantiate(OmegaConf.load(file))
-
-
-SOLVERS = {file.stem: solver_of(file) for file in sorted((CONF / "solver").glob("*.yaml"))}
+SOLVERS = {name: component("solver", name) for name in options("solver")}
 
 
 def sampler(solver: Solver, guidance: Guidance, **changes) -> Sampler:

@@ -35,8 +35,8 @@ from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
 from ditexp.values import Condition, Cost
+from tests.helpers.components import STEPPED, component, options
 from tests.helpers.refusals import refused
-from tests.solver.test_sampling import STEPPED, component, options
 
 SHAPE = (4, 2, 2)
 MODEL = GaussianMixture(num_classes=3, components=2, shape=SHAPE, std=0.3)

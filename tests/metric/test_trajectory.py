@@ -19,8 +19,8 @@ from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
 from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
+from tests.helpers.components import SOLVERS
 from tests.helpers.samplers import in_float64, sampler_of
-from tests.solver.test_sampling import SOLVERS
 
 ODE = [solver for solver in SOLVERS if not solver.stochastic]
 SMALL = ("num_samples=16", "batch_size=16", "metric=trajectory", "metric.trajectory.samples=16")

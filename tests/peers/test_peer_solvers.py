@@ -31,8 +31,8 @@ from ditexp.solver.heun import Heun
 from ditexp.solver.log_snr import log_snr_at, time_at
 from ditexp.solver.unipc import UniPC
 from ditexp.values import Condition
+from tests.helpers.components import component
 from tests.helpers.paths import WEIGHTS
-from tests.solver.test_sampling import component
 
 AGREEMENT = 1e-6
 

@@ -35,8 +35,8 @@ from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.task.progressive import Progressive
 from ditexp.values import Condition, Cost
+from tests.helpers.components import SOLVERS
 from tests.helpers.paths import CONF, WEIGHTS
-from tests.solver.test_sampling import SOLVERS
 
 MODEL, WEAK = (PretrainedDiT(checkpoint=str(WEIGHTS / "digits_sizes.safetensors")) for _ in range(2))
 BATCH, STEPS = 5, 4  # a batch that is no power of two

@@ -16,8 +16,8 @@ from ditexp.files.tensors import load_tensors
 from ditexp.model.dit import DiT
 from ditexp.samples.store import SampleStore
 from tests.helpers import commands
+from tests.helpers.components import options
 from tests.helpers.sample_sets import files_of
-from tests.solver.test_sampling import options
 
 SMALL = ("num_samples=64", "batch_size=32", "steps=4")
 

@@ -30,9 +30,10 @@ from ditexp.solver.runge_kutta import RungeKutta
 from ditexp.solver.step_doubling import StepDoubling
 from ditexp.task.generate import Generate
 from ditexp.values import Condition
+from tests.helpers.components import SOLVERS
+from tests.helpers.errors import RESOLVED, rms
 from tests.helpers.fields import Field
 from tests.helpers.sample_sets import files_of
-from tests.solver.test_sampling import RESOLVED, SOLVERS, rms
 
 ADAPTIVE = [partial(replace, solver) for solver in SOLVERS if solver.adaptive]
 every_pair = pytest.mark.parametrize("pair", ADAPTIVE, ids=lambda pair: type(pair()).__name__)

@@ -31,10 +31,11 @@ from ditexp.solver.heun import Heun
 from ditexp.solver.rk4 import RK4
 from ditexp.task.edit import Edit, to_change
 from ditexp.values import Condition
+from tests.helpers.components import SOLVERS, component
+from tests.helpers.errors import rms
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.refusals import refused
 from tests.helpers.samplers import sampler_of
-from tests.solver.test_sampling import SOLVERS, component
 
 ODE = [solver for solver in SOLVERS if not solver.stochastic]
 
@@ -100,10 +101,6 @@ def two_peaks() -> GaussianMixture:
 
 def sampler(model, edit, conditioner, *, solver=RK4(), steps=64, guidance=NoGuidance()) -> Sampler:  # noqa: B008
     return sampler_of(model, solver, steps=steps, guidance=guidance, conditioner=conditioner, task=edit)
-
-
-def rms(difference: torch.Tensor) -> float:
-    return difference.double().square().mean().sqrt().item()
 
 
 def round_trip(model, data, **settings) -> float:

@@ -28,10 +28,11 @@ from ditexp.solver.euler_maruyama import EulerMaruyama
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint, diffused
+from tests.helpers.components import component, options
+from tests.helpers.errors import rms
 from tests.helpers.paths import CONF
 from tests.helpers.refusals import refused
 from tests.helpers.samplers import in_float64, sampler_of
-from tests.solver.test_sampling import component, options
 
 MODEL = GaussianMixture()  # 10 classes of 2 components each, 1 x 8 x 8
 ONE = GaussianMixture(num_classes=1, components=1)  # in which pixels are independent
@@ -147,7 +148,7 @@ def test_orders_under_projection():
 
     truth = completed(AdamsBashforth(order=3), 300)  # far nearer to it than the others
     for solver, order in ((Euler(), 1), (Heun(), 1), (AdamsBashforth(), 2)):
-        coarse, fine = ((completed(solver, steps) - truth).square().mean().sqrt().item() for steps in (64, 128))
+        coarse, fine = (rms(completed(solver, steps) - truth) for steps in (64, 128))
         print(
             f"\n{type(solver).__name__}: {fine:.2g} from the truth with 128 steps, order {math.log2(coarse / fine):.2f}"
         )

@@ -28,6 +28,7 @@ from ditexp.task.progressive import Progressive
 from ditexp.train.objective import FlowMatching
 from ditexp.values import Condition, Solution
 from tests.helpers import samplers as helpers
+from tests.helpers.errors import rms
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.refusals import refused
 
@@ -69,10 +70,6 @@ def sampler_of(task, *, model=None, solver=None, steps: int = 10, guidance=None)
 @pytest.fixture(scope="module")
 def digits() -> PretrainedDiT:
     return PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors"))
-
-
-def rms(difference: Tensor) -> float:
-    return difference.float().square().mean().sqrt().item()
 
 
 # The task.
