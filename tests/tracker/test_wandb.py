@@ -31,28 +31,12 @@ from ditexp.tracker.wandb import WandbTracker
 from tests.helpers.offline_wandb import read_runs
 from tests.helpers.paths import CONF
 from tests.helpers.results import results_of
-from tests.helpers.wandb_server import ENTITY, WandbServer
+from tests.helpers.wandb_server import ENTITY
 
-DEAD = "http://127.0.0.1:9"  # nothing listens there
+pytestmark = pytest.mark.usefixtures("lonely_wandb")
+
 KEY = "0123456789" * 4
 SOLVERS = ("euler", "heun", "heun")
-
-
-@pytest.fixture(autouse=True)
-def lonely_wandb(monkeypatch, tmp_path):
-    """A wandb that knows no account, reaches only loopback and starts afresh."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # the tracker sets them: forget them afterwards
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    monkeypatch.setenv("WANDB_BASE_URL", DEAD)
-    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr(service, "_attempts", ["online", "offline", "offline"])
-    yield
-    service.stop_service()
 
 
 @pytest.fixture
@@ -186,14 +170,6 @@ def test_unreachable_server_costs_one_warning_and_bounded_time(tmp_path, cells, 
     logged = {file.stem for file in (tmp_path / "wandb").rglob("offline-run-*/*.wandb")}
     assert logged == {"run-3f2a0", "run-3f2a1", "run-3f2a2"}
     assert not any('"run"' in path.read_text() for path in (tmp_path / "wandb" / "logged").iterdir())
-
-
-@pytest.fixture
-def server(monkeypatch):
-    with WandbServer() as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        yield server
 
 
 def test_a_cell_that_had_failed_goes_on_in_its_own_run(tmp_path, cells, server, caplog):

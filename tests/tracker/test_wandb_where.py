@@ -25,9 +25,8 @@ from tests.helpers.offline_wandb import read_runs
 from tests.helpers.paths import CONF
 from tests.helpers.refusals import refused
 from tests.helpers.wandb_server import WandbServer
-from tests.tracker import test_wandb
 
-lonely_wandb, server = test_wandb.lonely_wandb, test_wandb.server
+pytestmark = pytest.mark.usefixtures("lonely_wandb")
 OTHER_KEY = "9" * 40
 ONLINE = destination.Destination(
     mode="online",
