@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 
-from ditexp.condition.labels import Balanced
 from ditexp.condition.original import Original
-from ditexp.core import Guidance, Solver
+from ditexp.core import FlowModel, Guidance, Solver
 from ditexp.data import Digits
 from ditexp.guidance.apg import AdaptiveProjected
 from ditexp.guidance.autoguidance import Autoguidance
@@ -24,7 +23,7 @@ from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.sampler import Sampler, bind
+from ditexp.sampler import Sampler
 from ditexp.schedule.shift import Shift
 from ditexp.solver.bosh3 import Bosh3
 from ditexp.solver.heun import Heun
@@ -35,6 +34,7 @@ from ditexp.task.interpolate import Interpolate
 from ditexp.task.progressive import Progressive
 from tests.helpers.components import component, options
 from tests.helpers.paths import WEIGHTS
+from tests.helpers.samplers import sampler_of
 
 DIGITS = str(WEIGHTS / "digits_dit.safetensors")
 SIZES = str(WEIGHTS / "digits_sizes.safetensors")
@@ -63,9 +63,9 @@ TASKS = {
 SOLVERS = {name: component("solver", name) for name in options("solver")}
 
 
-def sampler(solver: Solver, guidance: Guidance, **changes) -> Sampler:
-    parts = {"model": GaussianMixture(), "conditioner": Balanced(), "task": Generate(), "schedule": Shift(3)}
-    return bind(solver=solver, guidance=guidance, seed=0, device=torch.device("cuda"), **{**parts, **changes})
+def sampler(solver: Solver, guidance: Guidance, *, model: FlowModel | None = None, **parts) -> Sampler:
+    fixed = {"schedule": Shift(3), "device": torch.device("cuda")}
+    return sampler_of(model or GaussianMixture(), solver, guidance=guidance, **fixed, **parts)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ditexp.model.dit import DiT
 
-TINY = {"input_size": 6, "patch_size": 2, "in_channels": 3, "hidden_size": 24, "depth": 2, "num_heads": 3}
-TINY["num_classes"] = 5
+TINY = {"input_size": 6, "patch_size": 2, "in_channels": 3, "num_classes": 5}
+TINY |= {"hidden_size": 24, "depth": 2, "num_heads": 3}
 
 
 def tiny_dit(**changes: Any) -> DiT:

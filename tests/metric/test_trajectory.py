@@ -31,8 +31,8 @@ def model() -> GaussianMixture:
     return GaussianMixture(num_classes=3, components=2, shape=(1, 2, 2), std=0.4)
 
 
-def sampler(model, solver, *, steps: int = 64, guidance=NoGuidance()) -> Sampler:  # noqa: B008
-    return in_float64(sampler_of(model, solver, steps=steps, guidance=guidance))
+def sampler(model, solver, *, steps: int = 64, **parts) -> Sampler:
+    return in_float64(sampler_of(model, solver, steps=steps, **parts))
 
 
 def compare(made: Sampler, cache: Path, *, tolerance: float = 1e-10) -> tuple[dict, dict]:

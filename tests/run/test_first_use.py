@@ -21,9 +21,8 @@ from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.network import Padded
 from ditexp.run.components import build_for_sampling
-from ditexp.sampler import Sampler, bind
+from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.euler_maruyama import EulerMaruyama
@@ -37,6 +36,7 @@ from ditexp.task.progressive import Progressive
 from ditexp.values import Condition, Cost
 from tests.helpers.components import SOLVERS
 from tests.helpers.paths import CONF, WEIGHTS
+from tests.helpers.samplers import sampler_of
 
 MODEL, WEAK = (PretrainedDiT(checkpoint=str(WEIGHTS / "digits_sizes.safetensors")) for _ in range(2))
 BATCH, STEPS = 5, 4  # a batch that is no power of two
@@ -63,10 +63,9 @@ LOOSE = {"rtol": 3e-2, "atol": 3e-2}
 ADAPTIVE = [Dopri5(**LOOSE), StepDoubling(method=Heun(), **LOOSE)]
 
 
-def sampler(solver, guidance, task, **settings) -> Sampler:
-    defaults = {"model": MODEL, "conditioner": Unconditional() if isinstance(task, Edit) else Balanced()}
-    fixed = {"schedule": Uniform(STEPS), "seed": 0, "device": torch.device("cpu")}
-    return bind(solver=solver, guidance=guidance, task=task, **defaults | fixed | settings)
+def sampler(solver, guidance, task, *, model=MODEL, **settings) -> Sampler:
+    parts = {"steps": STEPS, "conditioner": Unconditional() if isinstance(task, Edit) else Balanced()}
+    return sampler_of(model, solver, guidance=guidance, task=task, **parts | settings)
 
 
 def name(component) -> str:

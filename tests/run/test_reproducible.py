@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -14,32 +15,18 @@ from ditexp.condition.labels import Balanced, Random
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.sampler import Sampler, bind
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.heun import Heun
-from ditexp.task.generate import Generate
 from tests.helpers.errors import rms
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.sample_sets import files_of
+from tests.helpers.samplers import sampler_of
+
+sampler = partial(sampler_of, solver=Heun(), steps=20)
 
 
 @pytest.fixture(scope="module")
 def model() -> PretrainedDiT:
     return PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors"))
-
-
-def sampler(model, *, guidance=NoGuidance(), conditioner=Balanced(), steps=20, **options) -> Sampler:  # noqa: B008
-    return bind(
-        model=model,
-        solver=Heun(),
-        schedule=Uniform(steps),
-        guidance=guidance,
-        conditioner=conditioner,
-        task=Generate(),
-        seed=0,
-        device=torch.device("cpu"),
-        **options,
-    )
 
 
 @pytest.mark.slow

@@ -27,10 +27,10 @@ from ditexp.task.generate import Generate
 from ditexp.task.progressive import Progressive
 from ditexp.train.objective import FlowMatching
 from ditexp.values import Condition, Solution
-from tests.helpers import samplers as helpers
 from tests.helpers.errors import rms
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.refusals import refused
+from tests.helpers.samplers import sampler_of as sampler_of_parts
 
 
 class Pixels:
@@ -61,10 +61,8 @@ class Pixels:
         return self
 
 
-def sampler_of(task, *, model=None, solver=None, steps: int = 10, guidance=None) -> Sampler:
-    return helpers.sampler_of(
-        model or Pixels(), solver or Euler(), steps=steps, guidance=guidance or NoGuidance(), task=task, seed=3
-    )
+def sampler_of(task, *, model=None, solver=None, steps: int = 10, **parts) -> Sampler:
+    return sampler_of_parts(model or Pixels(), solver or Euler(), steps=steps, task=task, seed=3, **parts)
 
 
 @pytest.fixture(scope="module")
