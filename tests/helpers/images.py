@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 from ditexp.images.digits import DigitsImages
+
+
+def random_pixels(count: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """Colour images (N, 3, H, W)."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=draw)
 
 
 class CountedDigits:
