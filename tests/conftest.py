@@ -5,10 +5,8 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
@@ -119,7 +117,7 @@ def in_process(monkeypatch, tmp_path, capsys) -> Callable[..., Ended]:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """The tables of faults that tests/test_faults.py injected, and of the files of tests/test_damaged_files.py."""
+    """The tables of faults that test_faults.py injected, and of the files of test_damaged_files.py."""
     passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
     faults = [value for report in passed for name, value in report.user_properties if name == "fault"]
     if faults:
@@ -133,18 +131,3 @@ def pytest_terminal_summary(terminalreporter) -> None:
         for kind, count, outcomes, megabytes in damaged:
             found = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
             terminalreporter.line(f"{kind:24} {count:3} files  {found:36} {megabytes:3} MB at most")
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Everything below a folder that must not differ between two runs: blocks, not manifests with their times."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.npy.gz"))}
-
-
-@contextmanager
-def refused(words: Iterable[str]) -> Iterator[None]:
-    """What runs within raises a ValueError whose message is one line with all of these words."""
-    with pytest.raises(ValueError) as error:
-        yield
-    message = str(error.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message

@@ -20,9 +20,8 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from ditexp.cli.command import register_with_hydra
+from tests.helpers.paths import CONF, ROOT
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
 LEAVES = ("model", "solver", "schedule", "guidance", "condition", "task", "feature", "metric")
 COMPONENTS = (*LEAVES, "tracker")
 COMMANDS = tuple(
@@ -35,6 +34,7 @@ def name_of(file: Path) -> str:
 
 
 FILES = {name_of(file): file for file in sorted((ROOT / "ditexp").rglob("*.py"))}
+TESTS = {name_of(file): file for file in sorted((ROOT / "tests").rglob("*.py"))}
 
 
 class Import(NamedTuple):
@@ -56,13 +56,13 @@ def imports(module: str) -> frozenset[Import]:
             assert node.level == 0, f"{module} imports relatively"
             for alias in node.names:  # `from ditexp import sweep` imports a module, other names belong to one
                 inner = f"{node.module}.{alias.name}"
-                yield Import(inner if inner in FILES else node.module, lazy, typing)
+                yield Import(inner if inner in FILES | TESTS else node.module, lazy, typing)
         typing |= isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
         lazy |= typing or isinstance(node, ast.FunctionDef)
         for child in ast.iter_child_nodes(node):
             yield from walk(child, lazy, typing)
 
-    return frozenset(walk(ast.parse(FILES[module].read_text()), False, False))
+    return frozenset(walk(ast.parse((FILES | TESTS)[module].read_text()), False, False))
 
 
 def uses(module: str) -> set[str]:
@@ -167,6 +167,13 @@ def test_importing_ditexp_loads_no_other_package():
     code = "import sys; before = set(sys.modules); import ditexp; print(*(set(sys.modules) - before))"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout
     assert {name.partition(".")[0] for name in out.split()} <= {"ditexp", *sys.stdlib_module_names}
+
+
+def test_no_module_imports_a_test():
+    """What several tests share lies in tests/helpers."""
+    for module in TESTS:
+        tests = {found.module for found in imports(module) if found.module.rpartition(".")[2].startswith("test_")}
+        assert not tests, f"{module} imports {tests}"
 
 
 def nodes(group: str) -> Iterator[tuple[str, dict]]:

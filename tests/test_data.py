@@ -15,8 +15,8 @@ from ditexp.data import CaptionedDigits, Digits, ImageFolder
 from ditexp.model.analytic import GaussianMixture
 from ditexp.solver.heun import Heun
 from ditexp.task.edit import Edit
-from tests.conftest import refused
-from tests.task.test_edit import sampler
+from tests.helpers.refusals import refused
+from tests.helpers.samplers import sampler_of
 
 
 def class_folders(root: Path, *names: str) -> Path:
@@ -148,10 +148,10 @@ def test_data_of_fewer_classes_than_the_model_are_noticed(tmp_path, caplog):
     three, ten = (GaussianMixture(num_classes=count, shape=(1, 4, 4)) for count in (3, 10))
     Original(data).check(three)
     edit = Edit(data=data, source=Unconditional(), direction={0: 1})
-    edit.check(sampler(three, edit, Unconditional(), solver=Heun()))
+    edit.check(sampler_of(three, Heun(), task=edit, conditioner=Unconditional()))
     assert not caplog.text
     notice = "the images have 3 classes and the model 10: labels 0 to 2 of the images become the model's first 3"
-    edit.check(sampler(ten, edit, Unconditional(), solver=Heun()))
+    edit.check(sampler_of(ten, Heun(), task=edit, conditioner=Unconditional()))
     assert notice in caplog.text
     with refused(["the images have 3 classes, this model 2"]):
         Original(data).check(GaussianMixture(num_classes=2, shape=(1, 4, 4)))

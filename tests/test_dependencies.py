@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ditexp import dependencies
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 NEEDED = re.compile(
     r"ditexp: hydra-core, .*torch are not installed in this Python \(.+\): "
     r"activate ditexp's environment, `\. \.venv/bin/activate` \(`make test` sets it up\), or pip install .*\n"

@@ -36,10 +36,10 @@ from ditexp.run import cell
 from ditexp.samples import __main__ as samples
 from ditexp.train import __main__ as train
 from docs import make_reference
+from tests.helpers.paths import CONF, ROOT, WEIGHTS
 
-ROOT = Path(__file__).parents[1]
 PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
-OTHER_PAGES = (*ROOT.glob("experiments/*/README.md"), ROOT / "ditexp" / "weights" / "README.md")
+OTHER_PAGES = (*ROOT.glob("experiments/*/README.md"), WEIGHTS / "README.md")
 LINKED = PAGES | {str(path.relative_to(ROOT)): path for path in sorted(OTHER_PAGES)}
 
 # Commands with these parts are not tried, or only composed, for the reason beside them.
@@ -77,7 +77,7 @@ def files_of_the_reader(tmp_path_factory) -> Iterator[None]:
     register_with_hydra()
     with (
         pytest.MonkeyPatch.context() as patch,
-        initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")),
+        initialize_config_dir(version_base="1.3", config_dir=str(CONF)),
     ):
         patch.chdir(tmp_path_factory.mktemp("reader"))
         patch.setenv("SLURM_ARRAY_TASK_ID", "1")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-TUTORIAL = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+from tests.helpers.paths import ROOT
+
+TUTORIAL = (ROOT / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"```(?:python|yaml)\n# mine/(\S+)\n(.*?)```", TUTORIAL, re.DOTALL))
 COMPONENTS = {
     "solver": "ssprk3",

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[1] / "docs" / "first_sweep.md").read_text()
+from tests.helpers.paths import ROOT
+
+PAGE = (ROOT / "docs" / "first_sweep.md").read_text()
 MISTAKES = re.findall(r"^\| (.*`.*|a file .*) \| `(.*)` \|$", PAGE, re.MULTILINE)
 FILES = {"num_sample:": "# @package _global_\nnum_sample: 32\n", "first line": "steps: 10\n"}
 

@@ -13,7 +13,7 @@ from ditexp.images.digits import DigitsImages
 from ditexp.images.folder import FolderImages
 from ditexp.images.npz import NpzImages
 from ditexp.images.torchvision import TorchvisionImages
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 
 RGB = np.random.default_rng(0).integers(0, 256, (600, 6, 5, 3), dtype=np.uint8)
 

@@ -7,17 +7,13 @@ to mix devices as CUDA would. Values that are read are replaced: every number is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 
-from ditexp.condition.labels import Balanced
 from ditexp.condition.original import Original
-from ditexp.core import Guidance, Solver
+from ditexp.core import FlowModel, Guidance, Solver
 from ditexp.data import Digits
 from ditexp.guidance.apg import AdaptiveProjected
 from ditexp.guidance.autoguidance import Autoguidance
@@ -27,21 +23,21 @@ from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.sampler import Sampler, bind
+from ditexp.sampler import Sampler
 from ditexp.schedule.shift import Shift
 from ditexp.solver.bosh3 import Bosh3
 from ditexp.solver.heun import Heun
-from ditexp.solver.rk4 import RK4
-from ditexp.solver.step_doubling import StepDoubling
 from ditexp.task.edit import Edit
 from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.task.progressive import Progressive
+from tests.helpers.components import component, options
+from tests.helpers.paths import WEIGHTS
+from tests.helpers.samplers import sampler_of
 
-ROOT = Path(__file__).parents[1]
-DIGITS = str(ROOT / "ditexp" / "weights" / "digits_dit.safetensors")
-SIZES = str(ROOT / "ditexp" / "weights" / "digits_sizes.safetensors")
+DIGITS = str(WEIGHTS / "digits_dit.safetensors")
+SIZES = str(WEIGHTS / "digits_sizes.safetensors")
 INDICES = [0, 1, 2]
 
 ON = {"weight": 1.5, "interval": [0.0, 0.8], "profile": "cosine"}
@@ -64,16 +60,12 @@ TASKS = {
 }
 
 
-def solver_of(file: Path) -> Solver:
-    return StepDoubling(method=RK4()) if file.stem == "adaptive" else instantiate(OmegaConf.load(file))
+SOLVERS = {name: component("solver", name) for name in options("solver")}
 
 
-SOLVERS = {file.stem: solver_of(file) for file in sorted((ROOT / "conf" / "solver").glob("*.yaml"))}
-
-
-def sampler(solver: Solver, guidance: Guidance, **changes) -> Sampler:
-    parts = {"model": GaussianMixture(), "conditioner": Balanced(), "task": Generate(), "schedule": Shift(3)}
-    return bind(solver=solver, guidance=guidance, seed=0, device=torch.device("cuda"), **{**parts, **changes})
+def sampler(solver: Solver, guidance: Guidance, *, model: FlowModel | None = None, **parts) -> Sampler:
+    fixed = {"schedule": Shift(3), "device": torch.device("cuda")}
+    return sampler_of(model or GaussianMixture(), solver, guidance=guidance, **fixed, **parts)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ abstract method of its base class.
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,8 +94,7 @@ from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.task.progressive import Progressive
-
-CONF = Path(__file__).parents[1] / "conf"
+from tests.helpers.paths import CONF
 
 RUNGE_KUTTA: tuple[type[Solver], ...] = (
     *(Bosh3Fixed, Dopri5Fixed, Euler, Heun, Heun3, Kutta3, Midpoint, Ralston, RK4, RK4ThreeEighths),

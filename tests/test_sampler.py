@@ -16,6 +16,7 @@ from ditexp.solver.heun import Heun
 from ditexp.task.base import Task, blocks_of
 from ditexp.task.generate import Generate
 from ditexp.values import Cost
+from tests.helpers.sample_sets import Samples
 from tests.helpers.samplers import sampler_of
 
 MODEL = GaussianMixture(num_classes=3, shape=(1, 2, 2))
@@ -97,17 +98,8 @@ def test_only_the_call_of_a_task_is_required():
 
 
 def test_the_last_block_is_cut_to_the_set():
-    class Samples:
-        image_shape = (2, 2, 1)
-
-        def __len__(self) -> int:
-            return 5
-
-        def blocks(self):
-            images = torch.arange(24, dtype=torch.uint8).view(6, 2, 2, 1).numpy()
-            yield from (images[:3], images[3:])
-
-    blocks = list(blocks_of(Samples()))
+    images = torch.arange(24, dtype=torch.uint8).view(6, 2, 2, 1).numpy()
+    blocks = list(blocks_of(Samples(images, 5, block_size=3)))
     assert [indices for indices, _ in blocks] == [range(3), range(3, 5)]
     assert torch.equal(torch.cat([block for _, block in blocks]).flatten(), torch.arange(20, dtype=torch.uint8))
 

@@ -25,7 +25,7 @@ from ditexp.run.configuration import check_numbers
 from ditexp.run.devices import choose_devices
 from ditexp.schedule.uniform import Uniform
 from ditexp.train.settings import mistakes_in
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 
 
 def defaults(command: str, *changes: str) -> DictConfig:

@@ -17,6 +17,7 @@ from ditexp.images.digits import DigitsImages
 from ditexp.reference import __main__ as reference
 from ditexp.samples.store import SampleStore
 from ditexp.values import Cost
+from tests.helpers.paths import ROOT
 
 DIGITS = np.concatenate(list(DigitsImages().blocks()))
 
@@ -156,7 +157,7 @@ def test_few_images_are_scored_with_a_notice_of_the_bias(tmp_path):
     np.savez(tmp_path / "x.npz", DIGITS[:50])
     command = [sys.executable, "-m", "ditexp.evaluate", "images=x.npz", "feature=digits", "reference=digits"]
     environment = {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "DITEXP_CACHE": str(tmp_path / "cache"),
     }
@@ -284,7 +285,7 @@ def test_the_commands_run_as_modules(tmp_path):
     """Without a terminal, from another folder, and with nothing on stderr."""
     command = [sys.executable, "-m", "ditexp.reference", "out=x.safetensors"]
     environment = {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "DITEXP_CACHE": str(tmp_path / "cache"),
     }

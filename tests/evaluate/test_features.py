@@ -4,50 +4,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ditexp.extraction import extract, feature_id
-from ditexp.images.digits import DigitsImages
-from tests.conftest import refused
-
-
-class Projection:
-    """A fixed random projection of 8 x 8 images that counts its calls."""
-
-    name = "projection"
-    channels = 1
-    judges_labels = False
-    class_names = ()
-
-    def __init__(self, *, seed=0, logits=True):
-        self.weights = torch.randn(64, 16, generator=torch.Generator().manual_seed(seed))
-        self.identity = {"name": self.name, "seed": seed, "logits": logits}
-        self.outputs = {"pool": 16, "logits": 5} if logits else {"pool": 16}
-        self.calls = 0
-
-    def __call__(self, images):
-        self.calls += 1
-        pool = images.float().flatten(1) @ self.weights
-        outputs = {"pool": pool, "logits": pool[:, :5].clone()}
-        return {name: outputs[name] for name in self.outputs}
-
-
-class Images:
-    """Digits in blocks of a given size; counts the blocks that are read."""
-
-    image_shape = (8, 8, 1)
-
-    def __init__(self, block_size=256, name="images"):
-        self.block_size, self.name, self.read = block_size, name, 0
-        self.images = np.concatenate(list(DigitsImages().blocks()))[:600]
-
-    def __len__(self):
-        return len(self.images)
-
-    def fingerprint(self):
-        return f"{self.name}-{self.block_size}"
-
-    def blocks(self):
-        for start in range(0, len(self), self.block_size):
-            self.read += 1
-            yield self.images[start : start + self.block_size]
+from tests.helpers.damage import flip_last_byte
+from tests.helpers.images import CountedDigits
+from tests.helpers.networks import Projection
+from tests.helpers.refusals import refused
 
 
 def expected(source, feature):
@@ -57,34 +17,34 @@ def expected(source, feature):
 
 @pytest.mark.parametrize("limit", [None, 1, 256, 300])
 def test_extract_gives_the_networks_outputs_in_order(tmp_path, limit):
-    features = extract(Images(), Projection(), tmp_path, limit=limit)
-    pool, logits = expected(Images(), Projection())
+    features = extract(CountedDigits(), Projection(), tmp_path, limit=limit)
+    pool, logits = expected(CountedDigits(), Projection())
     assert features.count == len(features.pool) == (limit or 600)
     np.testing.assert_allclose(features.pool, pool[:limit], rtol=1e-5)
     np.testing.assert_allclose(features.logits, logits[:limit], rtol=1e-5)
 
 
 def test_features_do_not_depend_on_the_blocks(tmp_path):
-    whole, small = (extract(Images(size), Projection(), tmp_path).pool for size in (256, 7))
+    whole, small = (extract(CountedDigits(size), Projection(), tmp_path).pool for size in (256, 7))
     torch.testing.assert_close(whole, small, rtol=1e-6, atol=1e-6 * whole.abs().max().item())
 
 
 def test_a_network_without_logits(tmp_path):
-    assert extract(Images(), Projection(logits=False), tmp_path).logits is None
-    assert extract(Images(), Projection(logits=False), tmp_path).logits is None
+    assert extract(CountedDigits(), Projection(logits=False), tmp_path).logits is None
+    assert extract(CountedDigits(), Projection(logits=False), tmp_path).logits is None
 
 
 def test_only_the_outputs_asked_for_are_held_and_all_are_cached(tmp_path):
     feature = Projection()
-    assert extract(Images(), feature, tmp_path, outputs={"logits"}).pool is None
-    assert extract(Images(), feature, tmp_path, outputs={"pool"}).logits is None
-    assert extract(Images(), feature, tmp_path).logits is not None
+    assert extract(CountedDigits(), feature, tmp_path, outputs={"logits"}).pool is None
+    assert extract(CountedDigits(), feature, tmp_path, outputs={"pool"}).logits is None
+    assert extract(CountedDigits(), feature, tmp_path).logits is not None
     assert feature.calls == 3
 
 
 def test_a_complete_cache_runs_no_network_and_reads_no_image(tmp_path):
-    first = extract(Images(), Projection(), tmp_path)
-    source, feature = Images(), Projection()
+    first = extract(CountedDigits(), Projection(), tmp_path)
+    source, feature = CountedDigits(), Projection()
     again = extract(source, feature, tmp_path)
     assert (feature.calls, source.read) == (0, 0)
     assert torch.equal(first.pool, again.pool) and torch.equal(first.logits, again.logits)
@@ -92,20 +52,20 @@ def test_a_complete_cache_runs_no_network_and_reads_no_image(tmp_path):
 
 def test_a_limit_runs_only_the_blocks_it_needs_and_reuses_them(tmp_path):
     feature = Projection()
-    extract(Images(), feature, tmp_path, limit=257)
+    extract(CountedDigits(), feature, tmp_path, limit=257)
     assert feature.calls == 2
-    extract(Images(), feature, tmp_path)
+    extract(CountedDigits(), feature, tmp_path)
     assert feature.calls == 3
 
 
 def test_a_set_that_grew_is_completed(tmp_path):
     """A sample set keeps its fingerprint while it grows, but its last block was shorter."""
-    small, feature = Images(), Projection()
+    small, feature = CountedDigits(), Projection()
     small.images = small.images[:300]
     extract(small, feature, tmp_path)
-    grown = extract(Images(), feature, tmp_path)
+    grown = extract(CountedDigits(), feature, tmp_path)
     assert feature.calls == 4
-    np.testing.assert_allclose(grown.pool, expected(Images(), Projection())[0], rtol=1e-5)
+    np.testing.assert_allclose(grown.pool, expected(CountedDigits(), Projection())[0], rtol=1e-5)
     assert torch.equal(extract(small, feature, tmp_path).pool, grown.pool[:300])
     assert feature.calls == 4
 
@@ -117,17 +77,11 @@ def test_progress_counts_every_image_once(tmp_path):
         def advance(self, amount):
             self.count += amount
 
-    extract(Images(), Projection(), tmp_path, limit=300)
+    extract(CountedDigits(), Projection(), tmp_path, limit=300)
     for limit in (300, 600):
         bar = Bar()
-        extract(Images(), Projection(), tmp_path, progress=bar, limit=limit)
+        extract(CountedDigits(), Projection(), tmp_path, progress=bar, limit=limit)
         assert bar.count == limit
-
-
-def flip_last_byte(path):
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -143,13 +97,13 @@ def flip_last_byte(path):
 )
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_damaged_block_is_made_again_and_no_other(tmp_path, damage, number):
-    first = extract(Images(), Projection(), tmp_path)
-    path = tmp_path / feature_id(Projection()) / Images().fingerprint() / f"{number:06d}.safetensors"
+    first = extract(CountedDigits(), Projection(), tmp_path)
+    path = tmp_path / feature_id(Projection()) / CountedDigits().fingerprint() / f"{number:06d}.safetensors"
     damage(path)
     feature = Projection()
-    assert torch.equal(extract(Images(), feature, tmp_path).pool, first.pool)
+    assert torch.equal(extract(CountedDigits(), feature, tmp_path).pool, first.pool)
     assert feature.calls == 1
-    extract(Images(), feature, tmp_path)
+    extract(CountedDigits(), feature, tmp_path)
     assert feature.calls == 1
 
 
@@ -161,16 +115,16 @@ def test_a_killed_extraction_goes_on(tmp_path):
             return super().__call__(images)
 
     with pytest.raises(KeyboardInterrupt):
-        extract(Images(), Killed(), tmp_path)
+        extract(CountedDigits(), Killed(), tmp_path)
     feature = Projection()
-    features = extract(Images(), feature, tmp_path)
+    features = extract(CountedDigits(), feature, tmp_path)
     assert feature.calls == 1
-    np.testing.assert_allclose(features.pool, expected(Images(), Projection())[0], rtol=1e-5)
+    np.testing.assert_allclose(features.pool, expected(CountedDigits(), Projection())[0], rtol=1e-5)
 
 
 def test_other_networks_and_other_images_have_other_caches(tmp_path):
-    extract(Images(), Projection(), tmp_path)
-    for source, feature in [(Images(), Projection(seed=1)), (Images(name="others"), Projection())]:
+    extract(CountedDigits(), Projection(), tmp_path)
+    for source, feature in [(CountedDigits(), Projection(seed=1)), (CountedDigits(name="others"), Projection())]:
         extract(source, feature, tmp_path)
         assert feature.calls == 3
 
@@ -179,7 +133,7 @@ class Colour(Projection):
     channels = 3
 
 
-class Short(Images):
+class Short(CountedDigits):
     def __len__(self):
         return 601
 
@@ -187,9 +141,9 @@ class Short(Images):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda t: extract(Images(), Colour(), t), ["images has 1 channel", "needs 3", "feature=digits"]),
-        (lambda t: extract(Images(), Projection(), t, limit=601), ["601", "choose 1 to 600"]),
-        (lambda t: extract(Images(), Projection(), t, limit=0), ["0", "choose 1 to 600"]),
+        (lambda t: extract(CountedDigits(), Colour(), t), ["images has 1 channel", "needs 3", "feature=digits"]),
+        (lambda t: extract(CountedDigits(), Projection(), t, limit=601), ["601", "choose 1 to 600"]),
+        (lambda t: extract(CountedDigits(), Projection(), t, limit=0), ["0", "choose 1 to 600"]),
         (lambda t: extract(Short(), Projection(), t), ["images ended after 600 of 601"]),
     ],
 )

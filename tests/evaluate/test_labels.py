@@ -30,7 +30,7 @@ from ditexp.samples.folders import is_in_use
 from ditexp.samples.store import SampleStore
 from ditexp.task.edit import Edit, caption
 from ditexp.values import Cost, Features, LabelMeaning
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 
 DIGITS = tuple("0123456789")
 

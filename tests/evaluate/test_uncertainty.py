@@ -29,7 +29,7 @@ from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.terminal.notices import notice
 from ditexp.values import Features, PerSample, root_mean
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 
 METRICS = (FrechetDistance(), InceptionScore(split_size=5000), PrecisionRecall())
 CENTRES = 3 * torch.randn(10, 6, generator=torch.Generator().manual_seed(7))

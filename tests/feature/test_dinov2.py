@@ -8,7 +8,7 @@ import torch
 
 from ditexp.feature import dinov2
 from ditexp.feature.dinov2 import DINOv2, preprocess
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 
 HUBCONF = """
 import warnings

@@ -18,26 +18,19 @@ from ditexp.feature import weights as published
 from ditexp.feature.fusion import fuse
 from ditexp.feature.inception import Inception
 from ditexp.feature.resize import RESIZES, clean, pytorch_fid, resize_named, tensorflow
-from tests.conftest import refused
 from tests.helpers import inception_weights
+from tests.helpers.errors import relative
+from tests.helpers.images import random_pixels
+from tests.helpers.refusals import refused
 
 # Rounding in float32 gave 1e-6 of the largest feature, 2e-6 of the largest spatial one; what is no rounding gave more:
 # pixels divided by 127.5 for 128 3e-3, another resize 3e-2, an average that counts its padding 4e-2.
 TOLERANCE = 2e-5
 
 
-def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     return inception_weights.save_random(tmp_path_factory.mktemp("weights") / "random.pth")
-
-
-def random_images(count: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
-    draw = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=draw)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +49,7 @@ def plain(weights):
 
 @pytest.mark.parametrize("resize", RESIZES)
 def test_outputs_are_those_of_the_plain_network(weights, plain, resize):
-    images = random_images(3, 32, 40)
+    images = random_pixels(3, 32, 40)
     expected = plain(RESIZES[resize](images))
     assert expected["pool"].std(dim=0).mean() > 0.01 * expected["pool"].mean()  # the images differ
     unbiased, biased = (Inception(weights=weights, resize=resize, bias=bias)(images) for bias in (False, True))
@@ -73,12 +66,12 @@ def test_outputs_are_those_of_the_plain_network(weights, plain, resize):
 
 
 def test_spatial_features_are_behind_a_relu(weights):
-    spatial = Inception(weights=weights)(random_images(2, 64, 64))["spatial"]
+    spatial = Inception(weights=weights)(random_pixels(2, 64, 64))["spatial"]
     assert spatial.min() == 0 and (spatial > 0).any()
 
 
 def test_outputs_do_not_depend_on_the_batch_size(weights):
-    images = random_images(13, 16, 16)
+    images = random_pixels(13, 16, 16)
     ones, all_at_once = (Inception(weights=weights, batch_size=size)(images) for size in (1, 50))
     for name, output in all_at_once.items():
         assert relative(ones[name], output) < TOLERANCE
@@ -94,7 +87,7 @@ def test_precision_is_its_own_and_left_as_it_was(weights, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     torch.set_float32_matmul_precision("high")  # as the sampler does with precision=tf32
     try:
-        feature(random_images(1, 8, 8))
+        feature(random_pixels(1, 8, 8))
         assert precision() == (True, "high")
     finally:
         torch.set_float32_matmul_precision("highest")
@@ -138,7 +131,7 @@ SIZES = [(64, 64), (32, 48), (299, 299), (512, 512), (1, 1), (7, 600)]
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize(("resize", "shift"), [(tensorflow, 0.0), (pytorch_fid, 0.5)])
 def test_bilinear_resizes_are_their_definition(resize, shift, size):
-    image = random_images(1, *size)
+    image = random_pixels(1, *size)
     positions = [(np.arange(299) + shift) * count / 299 - shift for count in size]
     channels = [interpolated(channel.double().numpy(), positions) for channel in image[0]]
     expected = np.stack([c / 127.5 - 1 if resize is pytorch_fid else (c - 128) / 128 for c in channels])
@@ -146,14 +139,14 @@ def test_bilinear_resizes_are_their_definition(resize, shift, size):
 
 
 def test_tensorflows_resize_leaves_images_of_its_size_alone():
-    image = random_images(1, 299, 299)
+    image = random_pixels(1, 299, 299)
     assert torch.equal(tensorflow(image), (image.float() - 128) / 128)
     assert torch.equal(clean(image), (image.float() - 128) / 128)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_cleans_resize_is_pillows_to_the_last_bit(size):
-    images = random_images(2, *size)
+    images = random_pixels(2, *size)
     channels = [Image.fromarray(channel.numpy()) for channel in images.flatten(0, 1).float()]
     resized = np.stack([np.asarray(channel.resize((299, 299), Image.Resampling.BICUBIC)) for channel in channels])
     theirs = torch.from_numpy(resized.clip(0, 255)).unflatten(0, (2, 3))

@@ -15,9 +15,8 @@ import pytest
 
 from ditexp.files import content, hash_cache, stamps
 from ditexp.files.hash_cache import HashCache
-from tests.conftest import refused
-
-ROOT = Path(__file__).parents[2]
+from tests.helpers.paths import ROOT
+from tests.helpers.refusals import refused
 
 
 @pytest.fixture

@@ -55,7 +55,8 @@ from ditexp.task.mask import ImageMask
 from ditexp.terminal.notices import in_line
 from ditexp.train.checkpoint import Checkpoint
 from ditexp.values import Cost
-from tests.evaluate.test_features import Images, Projection
+from tests.helpers.images import CountedDigits
+from tests.helpers.networks import Projection
 
 rng = np.random.default_rng(0)
 SECONDS = 20  # after which a file is said to hang; all take some milliseconds
@@ -250,7 +251,7 @@ OF_MOMENTS = {
 }
 
 
-class Few(Images):
+class Few(CountedDigits):
     def __len__(self) -> int:
         return 30
 

@@ -15,7 +15,7 @@ from ditexp.checks import ConfigError
 from ditexp.data import ImageFolder
 from ditexp.images import folder
 from ditexp.images.folder import FolderImages
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 
 X = np.random.default_rng(0).integers(0, 65536, (6, 5, 3), dtype=np.uint16)
 RGB = Image.fromarray((X >> 8).astype(np.uint8))

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 
-from ditexp import model
 from ditexp.condition.prompts import Prompts
 from ditexp.feature.weights import Weights
 from ditexp.images.folder import FolderImages
@@ -29,8 +28,9 @@ from ditexp.samples.block_format import decode
 from ditexp.samples.store import SampleStore
 from ditexp.task.direction import Given
 from ditexp.train.checkpoint import read_state
+from tests.helpers.paths import WEIGHTS
 
-WEIGHTS = Path(model.__path__[0]).parent / "weights" / "digits_text"
+TEXT = WEIGHTS / "digits_text"
 RAN = "ran"  # a file that the code would leave in the working folder
 
 
@@ -153,8 +153,8 @@ def test_a_text_encoder_brings_no_code_of_its_own(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_nor_does_it_in_a_pickle(tmp_path, monkeypatch):
     transformers = pytest.importorskip("transformers", reason="the text extra is not installed")
-    shutil.copytree(WEIGHTS / "tokenizer", tmp_path / "tokenizer")
-    config = transformers.AutoConfig.from_pretrained(WEIGHTS / "text_encoder")
+    shutil.copytree(TEXT / "tokenizer", tmp_path / "tokenizer")
+    config = transformers.AutoConfig.from_pretrained(TEXT / "text_encoder")
     config.save_pretrained(tmp_path / "encoder")
     torch.save({"weight": Evil()}, tmp_path / "encoder" / "pytorch_model.bin")
     monkeypatch.chdir(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 
 from ditexp.images.folder import FolderImages
 from ditexp.images.npz import NpzImages
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 
 rng = np.random.default_rng(0)
 X = rng.integers(0, 256, (40, 6, 5, 3), dtype=np.uint8)

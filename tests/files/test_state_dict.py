@@ -6,23 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from ditexp.feature.digits import BUNDLED, DigitsFeature
 from ditexp.files.state_dict import state_dict_of
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.solver.heun import Heun
-from tests.conftest import refused
+from tests.helpers.networks import saved, tiny_dit
+from tests.helpers.refusals import refused
 from tests.helpers.samplers import sampler_of
-from tests.model.test_dit import network
 
-WEIGHTS = network().state_dict()
+WEIGHTS = tiny_dit().state_dict()
 OTHERS = {key: 2 * value for key, value in WEIGHTS.items()}
-
-
-def saved(path: Path, state: object) -> str:
-    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
-    return str(path)
 
 
 def model(file: str, **settings) -> PretrainedDiT:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ditexp.condition.labels import Balanced
 from ditexp.files.content import digest
 from ditexp.guidance.apg import AdaptiveProjected
 from ditexp.guidance.autoguidance import Autoguidance
@@ -28,15 +27,15 @@ from ditexp.network import Network, Still
 from ditexp.noise import noise
 from ditexp.run.components import build_component
 from ditexp.run.identity import identify
-from ditexp.sampler import Sampler, bind
+from ditexp.sampler import Sampler
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
-from ditexp.task.generate import Generate
 from ditexp.values import Condition, Cost
-from tests.conftest import refused
-from tests.solver.test_sampling import STEPPED, component, options
+from tests.helpers.components import STEPPED, component, options
+from tests.helpers.refusals import refused
+from tests.helpers.samplers import sampler_of
 
 SHAPE = (4, 2, 2)
 MODEL = GaussianMixture(num_classes=3, components=2, shape=SHAPE, std=0.3)
@@ -74,18 +73,8 @@ class Recording:
         return self.model(x, t, condition)
 
 
-def sampler(guidance, solver=Euler(), *, model=MODEL, schedule=Uniform(10), **options) -> Sampler:  # noqa: B008
-    return bind(
-        model=model,
-        solver=solver,
-        schedule=schedule,
-        guidance=guidance,
-        conditioner=Balanced(),
-        task=Generate(),
-        seed=0,
-        device=torch.device("cpu"),
-        **options,
-    )
+def sampler(guidance, solver=Euler(), *, model=MODEL, **parts) -> Sampler:  # noqa: B008
+    return sampler_of(model, solver, guidance=guidance, steps=10, **parts)
 
 
 def start(indices) -> tuple[torch.Tensor, Condition, list[int]]:

@@ -1,10 +1,13 @@
-"""Sample sets for tests, of random pixels."""
+"""Sample sets for tests, of random pixels; and what the sets of two runs have in common."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from ditexp.outputs import Outputs
 from ditexp.samples.store import SampleStore
@@ -27,3 +30,33 @@ def complete_set(outputs: Path) -> SampleStore:
         cost = Cost(images=8, velocity_rows=80, network_rows=160, seconds=2, peak_memory_mb=100)
         store.write(block, every[part], np.arange(24)[part] % 10, cost=cost, maker={"host": "here", "device": "a GPU"})
     return store
+
+
+@dataclass
+class Samples:
+    """What scores see of a sample set: images (N, H, W, C) in blocks, the last of which may go beyond its count."""
+
+    images: np.ndarray
+    count: int
+    block_size: int = 4
+
+    @classmethod
+    def of_pixels(cls, pixels: Tensor, count: int) -> Samples:
+        """A set of images (N, C, H, W)."""
+        return cls(pixels.permute(0, 2, 3, 1).numpy(), count)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        return self.images.shape[1:]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        for start in range(0, self.count, self.block_size):
+            yield self.images[start : start + self.block_size]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Everything below a folder that must not differ between two runs: blocks, not manifests with their times."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.npy.gz"))}

@@ -21,7 +21,7 @@ from ditexp.metric.precision_recall import PrecisionRecall
 from ditexp.metric.trajectory import Trajectory
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.values import Features, Gaussian
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 from tests.helpers.scipy_sqrtm import sqrtm_with_disp
 
 EPS = np.finfo(np.float64).eps

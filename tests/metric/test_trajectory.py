@@ -20,8 +20,8 @@ from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
 from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
+from tests.helpers.components import SOLVERS
 from tests.helpers.samplers import in_float64, sampler_of
-from tests.solver.test_sampling import SOLVERS
 
 ODE = [solver for solver in SOLVERS if not solver.stochastic]
 SMALL = ("num_samples=16", "batch_size=16", "metric=trajectory", "metric.trajectory.samples=16")
@@ -32,8 +32,8 @@ def model() -> GaussianMixture:
     return GaussianMixture(num_classes=3, components=2, shape=(1, 2, 2), std=0.4)
 
 
-def sampler(model, solver, *, steps: int = 64, guidance=NoGuidance()) -> Sampler:  # noqa: B008
-    return in_float64(sampler_of(model, solver, steps=steps, guidance=guidance))
+def sampler(model, solver, *, steps: int = 64, **parts) -> Sampler:
+    return in_float64(sampler_of(model, solver, steps=steps, **parts))
 
 
 def compare(made: Sampler, cache: Path, *, tolerance: float = 1e-10) -> tuple[dict, dict]:

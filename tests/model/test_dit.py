@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,20 +14,8 @@ from ditexp.cli.components import instantiate
 from ditexp.model.dit import DiT, sincos_position_embedding
 from ditexp.model.pretrained import PretrainedDiT, SkipInitialization
 from ditexp.values import Condition
-
-CONF = Path(__file__).parents[2] / "conf"
-TINY = {"input_size": 6, "patch_size": 2, "in_channels": 3, "hidden_size": 24, "depth": 2, "num_heads": 3}
-TINY |= {"num_classes": 5}
-
-
-def network(**changes) -> DiT:
-    """A network with weights everywhere, the zero-initialised gates and output included."""
-    torch.manual_seed(0)
-    dit = DiT(**{**TINY, **changes})
-    for name, parameter in dit.named_parameters():
-        if name != "pos_embed":
-            torch.nn.init.normal_(parameter, std=0.2)
-    return dit
+from tests.helpers.networks import TINY, saved, tiny_dit
+from tests.helpers.paths import CONF
 
 
 def inputs(batch: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,7 +86,7 @@ def velocity(
 @pytest.mark.parametrize("changes", [{}, {"learn_sigma": True}, {"num_classes": 0}], ids=str)
 @torch.no_grad()
 def test_forward_agrees_with_a_second_derivation(changes):
-    dit = network(**changes)
+    dit = tiny_dit(**changes)
     x, t, labels = (value.double() if value.is_floating_point() else value for value in inputs())
     dit.double()  # where only what differs differs: the network amplifies float32's rounding
     expected = velocity(dit.state_dict(), x, t, None if dit.num_classes == 0 else labels)
@@ -110,7 +96,7 @@ def test_forward_agrees_with_a_second_derivation(changes):
 
 def test_every_weight_matters():
     """So that the test above sees them all."""
-    dit = network()
+    dit = tiny_dit()
     x, t, labels = inputs()
     dit(x, t, labels).square().sum().backward()
     assert [name for name, p in dit.named_parameters() if p.requires_grad and not p.grad.any()] == []
@@ -121,11 +107,11 @@ def test_keys_are_the_official_ones():
     layers = ["x_embedder.proj", "t_embedder.mlp.0", "t_embedder.mlp.2", "final_layer.linear"]
     layers += ["final_layer.adaLN_modulation.1", *(f"blocks.{i}.{name}" for i in range(2) for name in each)]
     expected = {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")} | {"pos_embed"}
-    assert set(network(num_classes=0).state_dict()) == expected
-    labelled = network().state_dict()
+    assert set(tiny_dit(num_classes=0).state_dict()) == expected
+    labelled = tiny_dit().state_dict()
     assert set(labelled) == expected | {"y_embedder.embedding_table.weight"}
     assert labelled["y_embedder.embedding_table.weight"].shape == (6, 24)
-    assert len(network(has_null=False).state_dict()["y_embedder.embedding_table.weight"]) == 5
+    assert len(tiny_dit(has_null=False).state_dict()["y_embedder.embedding_table.weight"]) == 5
 
 
 @pytest.mark.parametrize(("size", "millions"), [("s", 33.0), ("b", 130.5), ("l", 458.1), ("xl", 675.1)])
@@ -143,15 +129,9 @@ def test_positions_are_exact():
     assert (sincos_position_embedding(24, 3)[0] - positions(24, 3)).abs().max() < 1e-7
 
 
-def saved(path: Path, state: object) -> str:
-    path.parent.mkdir(exist_ok=True)
-    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
-    return str(path)
-
-
 @torch.no_grad()
 def test_a_checkpoint_of_every_kind_gives_its_network(tmp_path):
-    dit, other = network(), {key: 2 * value for key, value in network().state_dict().items()}
+    dit, other = tiny_dit(), {key: 2 * value for key, value in tiny_dit().state_dict().items()}
     state = dit.state_dict()
     files = {
         saved(tmp_path / "bare.pt", state): True,
@@ -186,7 +166,7 @@ def test_architecture_is_read_off_the_weights(changes, tmp_path):
 
 
 def test_a_label_table_without_null_row_must_be_announced(tmp_path):
-    file = saved(tmp_path / "x.pt", network(has_null=False).state_dict())
+    file = saved(tmp_path / "x.pt", tiny_dit(has_null=False).state_dict())
     model = PretrainedDiT(checkpoint=file, num_heads=3, num_classes=5)
     assert (model.num_classes, model.has_null) == (5, False)
     with pytest.raises(ValueError, match=r"model.num_classes=7, but .*x.pt has 5 label embeddings"):
@@ -194,7 +174,7 @@ def test_a_label_table_without_null_row_must_be_announced(tmp_path):
 
 
 def test_identity_is_of_the_weights_not_of_the_path(tmp_path):
-    state = network().state_dict()
+    state = tiny_dit().state_dict()
     here, there = (saved(tmp_path / name / "x.safetensors", state) for name in ("here", "there"))
     changed = saved(tmp_path / "changed.safetensors", state | {"final_layer.linear.bias": torch.zeros(12)})
     identities = [PretrainedDiT(checkpoint=file, num_heads=3).identity for file in (here, there, changed)]

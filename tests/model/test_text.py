@@ -26,11 +26,11 @@ from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
 from ditexp.solver.heun import Heun
 from ditexp.values import Condition
-from tests.conftest import refused
+from tests.helpers.paths import ROOT, WEIGHTS
+from tests.helpers.refusals import refused
 from tests.helpers.samplers import sampler_of as sampler_of_parts
 
-ROOT = Path(__file__).parents[2]
-BUNDLED = ROOT / "ditexp" / "weights" / "digits_text"
+BUNDLED = WEIGHTS / "digits_text"
 HELD_OUT = OmegaConf.to_container(OmegaConf.load(ROOT / "experiments/text/sweep.yaml").condition.prompts)
 
 
@@ -178,7 +178,7 @@ def test_exactly_one_source_of_prompts():
 
 def test_a_model_without_text_takes_no_prompts():
     with refused(["takes no text", "model=digits_text"]):
-        Prompts(prompts=["a"]).check(PretrainedDiT(checkpoint=str(BUNDLED.parent / "digits_dit.safetensors")))
+        Prompts(prompts=["a"]).check(PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors")))
 
 
 def test_a_prompt_that_is_too_long_is_cut_off_with_a_notice(model, caplog):

@@ -17,6 +17,7 @@ from ditexp.solver.adams import AdamsBashforth
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
+from tests.helpers.errors import rms
 from tests.helpers.samplers import in_float64, sampler_of
 
 QUICK = ("max_steps=3", "candidates=8", "trajectories=4")
@@ -48,16 +49,13 @@ def test_local_errors_are_those_of_single_steps():
     assert (errors.isinf() == torch.ones(7, 7).tril().bool()).all()
     for i, j in ((0, 1), (2, 5), (0, 6)):
         end = Heun().integrate(tried.field, tried.paths.x[i], [tried.times[i], tried.times[j]]).x
-        assert errors[i, j] == pytest.approx((end - tried.paths.x[j]).square().mean().sqrt().item(), rel=1e-9)
+        assert errors[i, j] == pytest.approx(rms(end - tried.paths.x[j]), rel=1e-9)
 
 
 def test_a_multistep_solver_is_given_a_past():
     """A step of Adams-Bashforth then has order 2, and its local error falls as h^3; without a past it is Euler's."""
     tried, i = flow(AdamsBashforth(2), candidates=64), 32
-    wide, narrow = (
-        (tried.step(i, tried.times[i] + h) - tried.paths.at(tried.times[i] + h)).square().mean().sqrt().item()
-        for h in (0.04, 0.02)
-    )
+    wide, narrow = (rms(tried.step(i, tried.times[i] + h) - tried.paths.at(tried.times[i] + h)) for h in (0.04, 0.02))
     assert math.log2(wide / narrow) == pytest.approx(3, abs=0.3)
 
 

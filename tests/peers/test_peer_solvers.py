@@ -18,12 +18,9 @@ has no such method (see ditexp/solver/ipndm.py).
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-import ditexp
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise
@@ -34,14 +31,15 @@ from ditexp.solver.heun import Heun
 from ditexp.solver.log_snr import log_snr_at, time_at
 from ditexp.solver.unipc import UniPC
 from ditexp.values import Condition
-from tests.solver.test_sampling import component
+from tests.helpers.components import component
+from tests.helpers.paths import WEIGHTS
 
 AGREEMENT = 1e-6
 
 
 @pytest.fixture(scope="module")
 def model() -> PretrainedDiT:
-    model = PretrainedDiT(checkpoint=str(Path(ditexp.__file__).parent / "weights" / "digits_dit.safetensors"))
+    model = PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors"))
     model.network.double()
     return model
 

@@ -25,8 +25,10 @@ from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import save_statistics
 from ditexp.samples.claims import Claims
 from ditexp.values import Features, Gaussian
-from tests.conftest import refused
-from tests.evaluate.test_features import Images, Projection, flip_last_byte
+from tests.helpers.damage import flip_last_byte
+from tests.helpers.images import CountedDigits
+from tests.helpers.networks import Projection
+from tests.helpers.refusals import refused
 
 rng = np.random.default_rng(0)
 PICTURES = rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
@@ -160,8 +162,8 @@ def test_a_pickle_is_refused_with_a_conversion_that_works(tmp_path, monkeypatch)
 
 def write_statistics(path, tmp_path) -> Features:
     feature = Projection()
-    features = extract(Images(), feature, tmp_path)
-    save_statistics(path, Images(), feature, features.pool, {"pool": mean_and_covariance(features.pool)})
+    features = extract(CountedDigits(), feature, tmp_path)
+    save_statistics(path, CountedDigits(), feature, features.pool, {"pool": mean_and_covariance(features.pool)})
     return features
 
 
@@ -170,7 +172,7 @@ def test_a_statistics_file_stands_for_its_images(tmp_path):
     features = write_statistics(path, tmp_path)
     reference = StatisticsFile(path)
     assert (reference.name, len(reference), reference.image_shape) == ("images", 600, (8, 8, 1))
-    assert reference.fingerprint() == Images().fingerprint()
+    assert reference.fingerprint() == CountedDigits().fingerprint()
     feature = Projection()
     reference.check(feature)
     real = reference_features(reference, feature, tmp_path, outputs={"pool"}, statistics={"pool"})
@@ -187,7 +189,7 @@ def test_a_statistics_file_is_known_by_all_that_is_in_it(tmp_path):
     features = write_statistics(paths[0], tmp_path)
     shutil.copy(paths[0], paths[1])
     others = {"pool": mean_and_covariance(features.pool + 1)}
-    save_statistics(paths[2], Images(), Projection(), features.pool, others)
+    save_statistics(paths[2], CountedDigits(), Projection(), features.pool, others)
     one, copy, other = map(StatisticsFile, paths)
     assert contents_of(one) == contents_of(copy) != contents_of(other)
     assert one.fingerprint() == other.fingerprint()
@@ -299,9 +301,9 @@ def test_numbers_that_float16_can_hold_are_not_always_rounded(tmp_path):
 
 def test_our_own_statistics_are_checked_as_well(tmp_path):
     path = tmp_path / "x.safetensors"
-    features = extract(Images(), Projection(), tmp_path)
+    features = extract(CountedDigits(), Projection(), tmp_path)
     gaussian = mean_and_covariance(features.pool)
     one_triangle = Gaussian(gaussian.mean, gaussian.covariance.triu())
-    save_statistics(path, Images(), Projection(), features.pool, {"pool": one_triangle})
+    save_statistics(path, CountedDigits(), Projection(), features.pool, {"pool": one_triangle})
     with refused(["x.safetensors: pool.covariance is not symmetric"]):
         StatisticsFile(path).features(outputs=(), statistics={"pool"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import math
 import os
 import re
@@ -25,33 +24,10 @@ from ditexp.report.html.page import PARTS, html_page
 from ditexp.report.plots.style import PALETTE
 from ditexp.report.tables.column import Column
 from ditexp.report.tables.table import Table
-from tests.helpers.results import table_of
-from tests.report.test_report import cell, failed
+from tests.helpers.pages import data_of
+from tests.helpers.results import cell, failed, six_cells, table_of
 
 HOSTILE = "</script><img src=x onerror='document.title=1'>&<b>\x1b[31m\x00\udcff"
-
-
-def sweep(folder: Path | None = None) -> list[dict]:
-    """Euler and Heun at 5, 10 and 20 steps, one of them failed, one nan."""
-    results = []
-    for solver, order in (("euler", 1), ("heun", 2)):
-        for steps in (5, 10, 20):
-            result = cell(id=f"{solver}{steps}", solver=solver, steps=steps, fid=2 + 40 / steps**order)
-            result["cell_command"] = f"python -m ditexp.run solver={solver} steps={steps}"
-            result["trajectory"] = {"error_along_t": [[t / steps, t / steps**2] for t in range(steps + 1)]}
-            if folder:
-                draw = np.random.default_rng(steps)
-                for key, name in (("grid", "png"), ("trajectory_picture", "trajectory.png")):
-                    result[key] = str(folder / f"{result['id']}.{name}")
-                    Image.fromarray(draw.integers(0, 256, (60, 60), np.uint8)).resize((300, 300), 0).save(result[key])
-            results.append(result)
-    results[2]["metrics"]["fid"] = math.nan
-    results[5] = failed(id="heun20", solver="heun", steps=20)
-    return results
-
-
-def data_of(text: str) -> dict:
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
 
 
 class Tags(HTMLParser):
@@ -66,7 +42,7 @@ class Tags(HTMLParser):
 
 def test_the_page_names_what_it_is_based_on():
     advice = ["Use heun at 10 steps."]
-    text = html_page(table_of(sweep()), title="Six cells", command="python -m x 'a=[b]'", recommendations=advice)
+    text = html_page(table_of(six_cells()), title="Six cells", command="python -m x 'a=[b]'", recommendations=advice)
     words = ("<h1>Six cells</h1>", "5 of 6 done", "500", "python -m x &#x27;a=[b]&#x27;", *advice)
     assert all(word in text for word in words)
     assert "Features: inception. Reference: digits (1,797 images)." in text
@@ -74,7 +50,7 @@ def test_the_page_names_what_it_is_based_on():
 
 
 def test_numbers_are_the_tables_own():
-    table = table_of(sweep())
+    table = table_of(six_cells())
     data = data_of(html_page(table, title="x"))
     columns = {column["name"]: column for column in data["columns"]}
     assert columns["inception/fid"]["values"] == [v if v and math.isfinite(v) else None for v in table.fid.values]
@@ -84,7 +60,7 @@ def test_numbers_are_the_tables_own():
 
 
 def test_a_cells_details_hold_its_configuration_protocol_and_command():
-    table = table_of(sweep())
+    table = table_of(six_cells())
     details = data_of(html_page(table, title="x"))["rows"][0]["details"]
     assert details["command"] == "python -m ditexp.run solver=heun steps=10"
     assert "_target_: ditexp.solver.Euler" in details["config"] and "count: 1797" in details["protocol"]
@@ -104,10 +80,10 @@ def test_marks_and_their_meaning_are_in_the_page():
 def test_published_numbers_are_shown():
     columns = [("row", "SiT <XL>"), ("published", 2.15), ("here", "not run: no checkpoint")]
     study = Table([], [Column(name, name, "setting", (value,)) for name, value in columns], ["SiT: Ma et al."])
-    text = html_page(table_of(sweep()), title="x", study=study)
+    text = html_page(table_of(six_cells()), title="x", study=study)
     assert "<td class='text'>SiT &lt;XL&gt;</td><td class='number'>2.15</td>" in text
     assert "not run: no checkpoint</td>" in text and "<p>SiT: Ma et al.</p>" in text
-    assert "Published" not in html_page(table_of(sweep()), title="x")
+    assert "Published" not in html_page(table_of(six_cells()), title="x")
 
 
 def test_texts_of_users_never_become_html():
@@ -123,7 +99,7 @@ def test_texts_of_users_never_become_html():
 
 
 def test_nothing_is_fetched_from_anywhere():
-    text = html_page(table_of(sweep()), title="x")
+    text = html_page(table_of(six_cells()), title="x")
     links = [a[name] for _, a in Tags(text).found for name in ("src", "href", "action", "srcset") if name in a]
     assert links == [] and not re.search(r"@import|url\(|https?://(?!www\.w3\.org/2000/svg)", text)
 
@@ -134,7 +110,7 @@ def policy_of(text: str) -> dict[str, list[str]]:
 
 
 def test_its_policy_allows_its_own_style_and_script_by_their_hashes():
-    text = html_page(table_of(sweep()), title=HOSTILE)
+    text = html_page(table_of(six_cells()), title=HOSTILE)
     policy = policy_of(text)
     assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == ["'none'"]
     assert policy["img-src"] == ["data:"] and "unsafe" not in str(policy)
@@ -155,7 +131,7 @@ def test_a_page_without_any_number_or_cell_is_a_page():
 
 
 def test_pictures_that_are_gone_are_absent(tmp_path):
-    results = sweep(tmp_path)
+    results = six_cells(tmp_path)
     Path(results[0]["grid"]).unlink()
     Path(results[1]["grid"]).write_text("no picture")
     rows = data_of(html_page(table_of(results), title="x"))["rows"]
@@ -205,7 +181,7 @@ def browser():
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    results = sweep(folder)
+    results = six_cells(folder)
     results[5]["error"] = HOSTILE
     for result in results:
         result["settings"]["model"] = "<img src=x onerror='document.title=1'>" if result["id"] == "heun5" else "digits"

@@ -1,7 +1,6 @@
 import copy
 import csv
 import io
-import itertools
 import json
 import math
 import re
@@ -29,45 +28,7 @@ from ditexp.report.tables.rows import MANY_SEEDS
 from ditexp.report.tables.significance import difference, worse_than_best
 from ditexp.report.writing import write_report as write
 from ditexp.values import Sheet
-from tests.helpers.results import results_of, table_of
-
-IDS = map(str, itertools.count())
-
-
-def recorded(*deviations, units=500, mean=1.0):
-    """What is kept of a score's halves."""
-    return {"units": units, "mean": mean, "halves": list(deviations)}
-
-
-def cell(*, id=None, solver="euler", steps=20, fid=1.0, num_samples=500, feature="inception", **changes):
-    settings = {"model": "digits", "solver": solver, "steps": steps, "weight": 0.0, "compile": False}
-    metrics = {
-        "fid": fid,
-        "inception_score": 8.0,
-        "precision": 0.7,
-        "recall": 0.6,
-    }
-    cost = {"steps": steps, "nfe": float(steps), "forwards": 2.0 * steps, "seconds_per_image": 0.0001 * steps}
-    result = {
-        "id": id or next(IDS),
-        "status": "done",
-        "study": "solvers",
-        "num_samples": num_samples,
-        "settings": settings,
-        "cost": cost | {"images_per_second": 1e4 / steps, "peak_memory_mb": None},
-        "metrics": metrics,
-        "protocol": {"feature": {"name": feature}, "reference": {"name": "digits", "count": 1797}},
-        "config": {"num_samples": num_samples, "solver": {"_target_": "ditexp.solver.Euler"}},
-    }
-    return result | changes
-
-
-def failed(*, error="FloatingPointError: not finite at step 3", **settings):
-    done = cell(**settings)
-    return {key: done[key] for key in ("id", "study", "settings", "config")} | {
-        "status": "failed",
-        "error": error,
-    }
+from tests.helpers.results import cell, failed, leave, recorded, results_of, sampled, table_of
 
 
 def write_report(results, folder):
@@ -299,13 +260,6 @@ def test_image_grid_enlarges_with_hard_pixels():
     assert image_grid(images, 5).height == 48
 
 
-def leave(results, folder):
-    """As a sweep leaves its cells."""
-    for i, result in enumerate(results):
-        (folder / str(i)).mkdir(parents=True)
-        (folder / str(i) / "cell.json").write_text(json.dumps(result))
-
-
 @pytest.fixture
 def report(ditexp):
     """report(study="x", forwards=40) runs the command."""
@@ -418,12 +372,6 @@ def test_images_stand_by_their_captions():
 
 
 # ---- seeds, noise and advice
-
-
-def sampled(seed=0, noise=(0.3, -0.3, 0.0, 0.0), **changes):
-    result = cell(id=f"{seed}-{changes}", deviations={"fid": recorded(*noise)}, **changes)
-    result["settings"]["seed"] = seed
-    return result
 
 
 def of_seeds(values, **changes):

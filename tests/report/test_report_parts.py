@@ -23,10 +23,8 @@ from ditexp.report.picture_files import is_picture, read_picture
 from ditexp.report.tables.table import Table
 from ditexp.report.writing import write_report
 from ditexp.run import summary, sweep
-from tests.helpers.results import results_of
-from tests.report.test_page import data_of
-from tests.report.test_page import sweep as cells
-from tests.report.test_report import leave
+from tests.helpers.pages import data_of
+from tests.helpers.results import leave, results_of, six_cells
 
 PARTS = {
     "table.md": "Table.markdown",
@@ -56,7 +54,7 @@ def test_a_part_that_fails_is_named_and_the_others_are_written(part, tmp_path, m
     monkeypatch.setattr("ditexp.report.writing.side_by_side", lambda table: "a picture")
     (tmp_path / part).write_text("of another sweep")
     monkeypatch.setattr(f"ditexp.report.writing.{PARTS[part]}", fail)
-    report = write_report(results_of(cells()), tmp_path, title="x")
+    report = write_report(results_of(six_cells()), tmp_path, title="x")
     assert all((tmp_path / name).is_file() == (name != part) for name in PARTS)
     assert len(report.failed) == 1 and report.failed[0].startswith(f"{tmp_path / part} was not written: KeyError:")
     assert report.failed[0].isprintable() and report.paths[part] is None
@@ -67,14 +65,14 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch, quick):
         raise OSError(errno.ENOSPC, "No space left on device", "/dev/full")
 
     monkeypatch.setattr(writing, "error_along_t", full)
-    report = write_report(results_of(cells()), tmp_path, title="x")
+    report = write_report(results_of(six_cells()), tmp_path, title="x")
     assert report.failed == [f"{tmp_path / 'error_along_t.png'} was not written: No space left on device"]
 
 
 def test_published_numbers_that_cannot_be_read_are_named(tmp_path, quick):
     published = tmp_path / "published.yaml"
     published.write_text("title: [")
-    report = write_report(results_of(cells()), tmp_path / "report", title="x", published=published)
+    report = write_report(results_of(six_cells()), tmp_path / "report", title="x", published=published)
     assert report.study is None and len(report.failed) == 1 and str(published) in report.failed[0]
     assert report.paths["table.md"].is_file()
 
@@ -97,7 +95,7 @@ def damaged_pictures(whole: bytes) -> dict[str, bytes]:
 
 
 def test_a_damaged_picture_is_left_out_and_named(tmp_path, caplog, quick):
-    results = [result for result in cells(tmp_path) if result["status"] == "done"]
+    results = [result for result in six_cells(tmp_path) if result["status"] == "done"]
     buffer = io.BytesIO()
     Image.effect_noise((100, 100), 50).save(buffer, "png")
     for result, content in zip(results, damaged_pictures(buffer.getvalue()).values()):
@@ -139,7 +137,7 @@ class Broken:
 @pytest.fixture
 def ended(tmp_path, monkeypatch, quick):
     """A sweep whose cells have run, before its report."""
-    results = [result for result in cells() if result["status"] == "done"]
+    results = [result for result in six_cells() if result["status"] == "done"]
     runs, node = tmp_path / "runs" / "$a$b, it's [c]", {"_target_": "ditexp.tracker.null.NullTracker"}
     leave([result | {"cached": False} for result in results], runs)
     hydra = {"runtime": {"choices": {"hydra/launcher": "local"}}, "overrides": {"task": []}}

@@ -24,12 +24,11 @@ from ditexp.report.tables.column import plain
 from ditexp.result import SETTING_GROUPS
 from ditexp.run.cell import build, resolved
 from ditexp.run.settings import settings_of
-from tests.conftest import refused
-from tests.helpers.results import results_of
-from tests.model.test_dit import network, saved
-from tests.report.test_report import cell, recorded
+from tests.helpers.networks import saved, tiny_dit
+from tests.helpers.paths import CONF, ROOT
+from tests.helpers.refusals import refused
+from tests.helpers.results import cell, recorded, results_of
 
-ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.glob("experiments/*/published.yaml"))
 SWEEPS = [path for path in sorted(ROOT.glob("experiments/*/sweep.yaml")) if path.with_name("published.yaml") in FILES]
 
@@ -61,7 +60,7 @@ def published(*rows: dict, **changes) -> Published:
 
 
 def run(*, solver="heun", fid=2.0, precision=0.8, seed=0, checkpoint=None, settings=(), **changes) -> dict:
-    """A cell's result, as tests/test_report.py makes them up, with a seed."""
+    """A cell's result, as the helpers make them up, with a seed."""
     result = cell(solver=solver, id=f"{solver} {fid} {seed} {changes}", **changes)
     result["metrics"] |= {"fid": fid, "precision": precision}
     result["settings"] |= {"seed": seed, "model.checkpoint": checkpoint} | dict(settings)
@@ -343,7 +342,7 @@ def cells_of(sweep: Path, arguments: list[str]) -> list:
 @pytest.fixture(scope="module")
 def cells_of_study() -> dict[str, list]:
     register_with_hydra()
-    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return {
             sweep.parent.name: [cfg for arguments in commands_of(sweep) for cfg in cells_of(sweep, arguments)]
             for sweep in SWEEPS
@@ -353,7 +352,7 @@ def cells_of_study() -> dict[str, list]:
 def is_there(row: PublishedRow) -> bool:
     """Whether ditexp has everything that the row's settings name."""
     options = [(name, value) for name, value in row.settings.items() if name in SETTING_GROUPS]
-    return all((ROOT / "conf" / name / f"{value}.yaml").exists() for name, value in options)
+    return all((CONF / name / f"{value}.yaml").exists() for name, value in options)
 
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.parent.name)
@@ -377,7 +376,7 @@ def test_the_commands_of_a_study_make_the_cells_of_its_rows(sweep, cells_of_stud
 )
 def test_a_recipe_is_ready_but_for_its_files(sweep, cells_of_study, tmp_path):
     """With a small model of colour pixels for the checkpoint, and random images for the reference."""
-    checkpoint = saved(tmp_path / "tiny.pt", network().state_dict())
+    checkpoint = saved(tmp_path / "tiny.pt", tiny_dit().state_dict())
     images = np.random.default_rng(0).integers(0, 256, (16, 6, 6, 3), dtype=np.uint8)
     np.savez(tmp_path / "reference.npz", images)
     reference = {"_target_": "ditexp.reference.npz.NpzReference", "path": str(tmp_path / "reference.npz")}

@@ -10,7 +10,7 @@ from ditexp.checks import ConfigError
 from ditexp.cli.packaged import packaged
 from ditexp.run.cell import build
 from ditexp.run.configuration import Mistakes, Slice, check_numbers, with_steps
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 
 
 def composed(*overrides: str) -> DictConfig:

@@ -30,8 +30,9 @@ from ditexp.run.settings import without_hydra
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
 from ditexp.values import Cost
-from tests.conftest import files_of, refused
+from tests.helpers.refusals import refused
 from tests.helpers.results import results_of, table_of
+from tests.helpers.sample_sets import files_of
 
 FEW = ("num_samples=8", "batch_size=8", "steps=2", "solver=euler", "devices=cpu:1", "resamples=0", "tracker=none")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ditexp.run.devices import choose_devices
-from tests.conftest import files_of
+from tests.helpers.sample_sets import files_of
 
 SMALL = ("num_samples=512", "batch_size=64", "steps=2", "metric=[]")
 

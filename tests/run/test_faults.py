@@ -27,15 +27,15 @@ from ditexp.report.picture_files import is_picture
 from ditexp.result import read_result
 from ditexp.samples import garbage
 from ditexp.samples.store import SampleStore
-from tests.conftest import files_of
 from tests.helpers import commands
+from tests.helpers.paths import ROOT
+from tests.helpers.sample_sets import files_of
 
 # Eight blocks of 256. A run lasts about 2 s; half of that is sampling.
 CELL = ("solver=euler", "steps=3", "num_samples=2048", "batch_size=64", "tracker=none", "metric=[]", "devices=cpu:2")
 pytestmark = pytest.mark.slow  # tests/test_damage.py has the quick ones
 
 PARENT_KILLS, WORKER_KILLS = 36, 24
-ROOT = Path(__file__).parents[2]
 
 
 class Runs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,9 +21,8 @@ from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.network import Padded
 from ditexp.run.components import build_for_sampling
-from ditexp.sampler import Sampler, bind
+from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.euler_maruyama import EulerMaruyama
@@ -36,9 +34,10 @@ from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.task.progressive import Progressive
 from ditexp.values import Condition, Cost
-from tests.solver.test_sampling import SOLVERS
+from tests.helpers.components import SOLVERS
+from tests.helpers.paths import CONF, WEIGHTS
+from tests.helpers.samplers import sampler_of
 
-WEIGHTS = Path(__file__).parents[2] / "ditexp" / "weights"
 MODEL, WEAK = (PretrainedDiT(checkpoint=str(WEIGHTS / "digits_sizes.safetensors")) for _ in range(2))
 BATCH, STEPS = 5, 4  # a batch that is no power of two
 
@@ -64,10 +63,9 @@ LOOSE = {"rtol": 3e-2, "atol": 3e-2}
 ADAPTIVE = [Dopri5(**LOOSE), StepDoubling(method=Heun(), **LOOSE)]
 
 
-def sampler(solver, guidance, task, **settings) -> Sampler:
-    defaults = {"model": MODEL, "conditioner": Unconditional() if isinstance(task, Edit) else Balanced()}
-    fixed = {"schedule": Uniform(STEPS), "seed": 0, "device": torch.device("cpu")}
-    return bind(solver=solver, guidance=guidance, task=task, **defaults | fixed | settings)
+def sampler(solver, guidance, task, *, model=MODEL, **settings) -> Sampler:
+    parts = {"steps": STEPS, "conditioner": Unconditional() if isinstance(task, Edit) else Balanced()}
+    return sampler_of(model, solver, guidance=guidance, task=task, **parts | settings)
 
 
 def name(component) -> str:
@@ -178,7 +176,7 @@ def test_only_padded_sets_have_another_id(tmp_path):
     from ditexp.cli.command import register_with_hydra
 
     register_with_hydra()
-    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         found = {}
         for solver in ("heun", "dopri5"):
             for compiled in ("false", "true"):

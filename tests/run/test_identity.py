@@ -34,7 +34,7 @@ from ditexp.task import inpaint
 from ditexp.task.direction import Given
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.mask import ImageMask
-from tests.conftest import refused
+from tests.helpers.refusals import refused
 
 DIGITS_DIT = Path(bundled("digits_dit.safetensors"))
 

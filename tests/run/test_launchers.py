@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import files_of
 from tests.helpers import commands
+from tests.helpers.sample_sets import files_of
 
 SWEEP = ("-m", "solver=euler,heun", "steps=2,4,6", "num_samples=64", "batch_size=32", "metric=[]", "devices=cpu:1")
 SUBMITIT = "hydra/launcher=submitit_local"

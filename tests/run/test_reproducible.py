@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
@@ -15,32 +15,18 @@ from ditexp.condition.labels import Balanced, Random
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.sampler import Sampler, bind
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.heun import Heun
-from ditexp.task.generate import Generate
-from tests.conftest import files_of
+from tests.helpers.errors import rms
+from tests.helpers.paths import WEIGHTS
+from tests.helpers.sample_sets import files_of
+from tests.helpers.samplers import sampler_of
 
-WEIGHTS = Path(__file__).parents[2] / "ditexp" / "weights" / "digits_dit.safetensors"
+sampler = partial(sampler_of, solver=Heun(), steps=20)
 
 
 @pytest.fixture(scope="module")
 def model() -> PretrainedDiT:
-    return PretrainedDiT(checkpoint=str(WEIGHTS))
-
-
-def sampler(model, *, guidance=NoGuidance(), conditioner=Balanced(), steps=20, **options) -> Sampler:  # noqa: B008
-    return bind(
-        model=model,
-        solver=Heun(),
-        schedule=Uniform(steps),
-        guidance=guidance,
-        conditioner=conditioner,
-        task=Generate(),
-        seed=0,
-        device=torch.device("cpu"),
-        **options,
-    )
+    return PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors"))
 
 
 @pytest.mark.slow
@@ -109,7 +95,7 @@ def test_low_precision_keeps_a_float32_state_and_stays_close(model, precision):
     low = sampler(model, precision=precision)
     x = low.integrate(low.noise(range(8)), low.condition(range(8)), range(8))
     assert x.dtype == torch.float32
-    assert 0 < (x - exact).square().mean().sqrt() < 0.05
+    assert 0 < rms(x - exact) < 0.05
 
 
 def test_counted_evaluations_are_those_of_a_real_run(model):

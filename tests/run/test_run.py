@@ -15,9 +15,9 @@ from ditexp.feature.digits import DigitsFeature
 from ditexp.files.tensors import load_tensors
 from ditexp.model.dit import DiT
 from ditexp.samples.store import SampleStore
-from tests.conftest import files_of
 from tests.helpers import commands
-from tests.solver.test_sampling import options
+from tests.helpers.components import options
+from tests.helpers.sample_sets import files_of
 
 SMALL = ("num_samples=64", "batch_size=32", "steps=4")
 

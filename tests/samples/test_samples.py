@@ -28,8 +28,8 @@ from ditexp.samples.folders import list_folders
 from ditexp.samples.garbage import Needless, is_recent, needless, remove
 from ditexp.samples.store import SampleStore
 from ditexp.values import Cost
-from tests.conftest import refused
 from tests.helpers import commands
+from tests.helpers.refusals import refused
 from tests.helpers.sample_sets import complete_set, random_images
 
 

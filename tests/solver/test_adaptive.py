@@ -12,14 +12,11 @@ from functools import cache, partial
 import pytest
 import torch
 
-from ditexp.condition.labels import Balanced
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
-from ditexp.sampler import Sampler, bind
 from ditexp.samples.store import SampleStore
-from ditexp.schedule.uniform import Uniform
 from ditexp.solver.adams import AdamsBashforth
 from ditexp.solver.adaptive import Adaptive
 from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
@@ -28,33 +25,22 @@ from ditexp.solver.heun import Heun
 from ditexp.solver.rk4 import RK4
 from ditexp.solver.runge_kutta import RungeKutta
 from ditexp.solver.step_doubling import StepDoubling
-from ditexp.task.generate import Generate
 from ditexp.values import Condition
-from tests.conftest import files_of
+from tests.helpers.components import SOLVERS
+from tests.helpers.errors import RESOLVED, rms
 from tests.helpers.fields import Field
-from tests.solver.test_sampling import RESOLVED, SOLVERS, rms
+from tests.helpers.sample_sets import files_of
+from tests.helpers.samplers import sampler_of
 
 ADAPTIVE = [partial(replace, solver) for solver in SOLVERS if solver.adaptive]
 every_pair = pytest.mark.parametrize("pair", ADAPTIVE, ids=lambda pair: type(pair()).__name__)
 ENDS = [0.0, 1.0]
+sampler = partial(sampler_of, steps=4000)
 
 
 @pytest.fixture(scope="module")
 def model() -> GaussianMixture:
     return GaussianMixture(num_classes=3, components=2, shape=(1, 4, 4), std=0.2)
-
-
-def sampler(model, solver, *, guidance=NoGuidance(), steps: int = 4000) -> Sampler:  # noqa: B008
-    return bind(
-        model=model,
-        solver=solver,
-        schedule=Uniform(steps),
-        guidance=guidance,
-        conditioner=Balanced(),
-        task=Generate(),
-        seed=0,
-        device=torch.device("cpu"),
-    )
 
 
 def start(indices, dtype=torch.float64) -> tuple[torch.Tensor, Condition, Sequence[int]]:

@@ -18,9 +18,10 @@ from ditexp.solver.log_snr import LogSNR, exact_moments, log_snr_at, time_at
 from ditexp.solver.rk4 import RK4
 from ditexp.solver.unipc import UniPC
 from ditexp.values import Condition
-from tests.conftest import refused
-from tests.solver.test_sampling import SOLVERS as SOLVERS_OF_CONF
-from tests.solver.test_sampling import component
+from tests.helpers.components import SOLVERS as SOLVERS_OF_CONF
+from tests.helpers.components import component
+from tests.helpers.errors import rms
+from tests.helpers.refusals import refused
 
 SOLVERS = [
     kind(order, variant)
@@ -86,10 +87,6 @@ def states(solver, field, x, grid) -> list[torch.Tensor]:
     found = []
     solver.integrate(field, x, grid, project=lambda x, t: found.append(x) or x)
     return found
-
-
-def rms(x: torch.Tensor) -> float:
-    return x.square().mean().sqrt().item()
 
 
 def test_log_snr_and_time():

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from scipy.special import betaincinv
 
-from ditexp.cli.components import instantiate
 from ditexp.condition.labels import Balanced, Random
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
@@ -24,37 +21,10 @@ from ditexp.solver.ipndm import IPNDM
 from ditexp.solver.log_snr import LogSNR
 from ditexp.solver.rk4 import RK4
 from ditexp.values import Condition
+from tests.helpers.components import SOLVERS, STEPPED, component, options
+from tests.helpers.errors import RESOLVED, rms
 
-CONF = Path(__file__).parents[2] / "conf"
-
-
-def options(group: str) -> list[str]:
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-
-
-def component(group: str, name: str, **values):
-    return instantiate(OmegaConf.merge({group: node(group, name)}, {group: values})[group])
-
-
-def node(group: str, name: str) -> DictConfig:
-    """A file of configs with the nested choices of its defaults, as Hydra composes it."""
-    loaded = OmegaConf.load(CONF / group / f"{name}.yaml")
-    for entry in loaded.pop("defaults", ()):
-        if entry != "_self_":
-            ((choice, option),) = entry.items()
-            inner, _, key = choice.removeprefix("/").partition("@")
-            loaded[key] = node(inner, option)
-    return loaded
-
-
-# Schedules that are made of steps; the SDE's is no grid to measure orders on, since its last step never gets shorter.
-STEPPED = [
-    name
-    for name in options("schedule")
-    if "steps" in OmegaConf.load(CONF / "schedule" / f"{name}.yaml") and name != "optimized"
-]
 SMOOTH = [name for name in STEPPED if name != "compat_sit_sde"]
-SOLVERS = [component("solver", name) for name in options("solver")]
 FIXED_STEP = [solver for solver in SOLVERS if isinstance(solver, FixedStep)]
 # Not the others: of SDEs, whose order is a weak one (test_sde); in log-SNR, where it depends on how the grid reaches
 # the ends (test_log_snr); adaptive (test_adaptive).
@@ -63,13 +33,6 @@ OF_ONE_ORDER = [
     for name, solver in zip(options("solver"), SOLVERS)
     if isinstance(solver, FixedStep) and not solver.stochastic and not isinstance(solver, LogSNR)
 ]
-
-
-RESOLVED = 2e-14  # errors of ten times what float64 leaves of the truth
-
-
-def rms(difference: torch.Tensor) -> float:
-    return difference.square().mean().sqrt().item()
 
 
 @pytest.fixture(scope="module")

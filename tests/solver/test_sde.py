@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ditexp.condition.labels import Balanced
+from ditexp.core import Solver
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
-from ditexp.sampler import Sampler, bind
+from ditexp.sampler import Sampler
 from ditexp.schedule.cosine import Cosine
 from ditexp.schedule.quadratic import Quadratic
 from ditexp.schedule.uniform import Uniform
@@ -24,8 +24,8 @@ from ditexp.solver.euler import Euler
 from ditexp.solver.euler_maruyama import EulerMaruyama
 from ditexp.solver.heun import Heun
 from ditexp.solver.stochastic_heun import StochasticHeun
-from ditexp.task.generate import Generate
 from ditexp.values import Condition
+from tests.helpers.samplers import sampler_of
 
 # linear is sigma and sbdm is kl: see test_forms_that_are_one_on_this_path.
 DISTINCT = ("constant", "sigma", "decreasing", "increasing_decreasing", "kl", "kl_eta")
@@ -310,17 +310,8 @@ def test_a_step_near_the_data_multiplies_by_the_factor_in_the_docs(t):
     assert abs(step(x, 1 - nearest, 1 - nearest + h).item()) == pytest.approx(1, rel=1e-12)
 
 
-def sampler(solver, steps: int = 10) -> Sampler:
-    return bind(
-        model=GaussianMixture(num_classes=3, components=2, shape=(1, 4, 4)),
-        solver=solver,
-        schedule=Uniform(steps),
-        guidance=NoGuidance(),
-        conditioner=Balanced(),
-        task=Generate(),
-        seed=0,
-        device=torch.device("cpu"),
-    )
+def sampler(solver: Solver) -> Sampler:
+    return sampler_of(GaussianMixture(num_classes=3, components=2, shape=(1, 4, 4)), solver, steps=10)
 
 
 def samples(s: Sampler, indices: Sequence[int]) -> Tensor:

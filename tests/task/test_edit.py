@@ -20,7 +20,6 @@ from ditexp.data import CaptionedDigits, Digits, ImageFolder
 from ditexp.files.content import digest
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
-from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.run.identity import identify
@@ -31,9 +30,12 @@ from ditexp.solver.heun import Heun
 from ditexp.solver.rk4 import RK4
 from ditexp.task.edit import Edit, to_change
 from ditexp.values import Condition
-from tests.conftest import refused
+from tests.helpers.components import SOLVERS, component
+from tests.helpers.errors import rms
+from tests.helpers.paths import WEIGHTS
+from tests.helpers.refusals import refused
+from tests.helpers.sample_sets import Samples
 from tests.helpers.samplers import sampler_of
-from tests.solver.test_sampling import SOLVERS, component
 
 ODE = [solver for solver in SOLVERS if not solver.stochastic]
 
@@ -97,12 +99,8 @@ def two_peaks() -> GaussianMixture:
     return model
 
 
-def sampler(model, edit, conditioner, *, solver=RK4(), steps=64, guidance=NoGuidance()) -> Sampler:  # noqa: B008
-    return sampler_of(model, solver, steps=steps, guidance=guidance, conditioner=conditioner, task=edit)
-
-
-def rms(difference: torch.Tensor) -> float:
-    return difference.double().square().mean().sqrt().item()
+def sampler(model, edit, conditioner, *, solver=RK4(), steps=64, **parts) -> Sampler:  # noqa: B008
+    return sampler_of(model, solver, steps=steps, conditioner=conditioner, task=edit, **parts)
 
 
 def round_trip(model, data, **settings) -> float:
@@ -315,19 +313,6 @@ def test_guidance_acts_on_the_way_back_alone_unless_asked_for():
         assert changes[0] > 0.01 and changes[1] < 1e-3
 
 
-class Samples:
-    """What scores see of a sample set; the last block goes beyond it."""
-
-    def __init__(self, images: torch.Tensor, count: int):
-        self.images, self.count = images.permute(0, 2, 3, 1).numpy(), count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def blocks(self):
-        yield from np.split(self.images, [4])
-
-
 def test_figures_and_picture():
     """Every result is 51 grey levels, 0.4 in [-1, 1], above its original, and half of them hit the target."""
     model = narrow(spread=0.1, std=0.1)
@@ -336,15 +321,15 @@ def test_figures_and_picture():
     made = sampler(model, edit, Original(data, shift=1))
     pixels = model.decode(data.images[[0, 1, 2, 3, 4, 0, 1, 2]]) + 51
     classes = torch.tensor([1, 2, 0, 0, 0, 0])  # 1, 2, 0, 1, 2, 1 would be right
-    scores = edit.scores(made, Samples(pixels, 6), classes, None)
+    scores = edit.scores(made, Samples.of_pixels(pixels, 6), classes, None)
     assert scores["target_share"].score == 0.5
     assert scores["change_rmse"].score == pytest.approx(0.4)
     assert 0 < scores["reconstruction_rmse"].score < 1e-6
     assert [len(scores[name].values) for name in ("target_share", "change_rmse", "reconstruction_rmse")] == [6, 6, 5]
     assert made.take_cost().network_rows == 0
-    assert "target_share" not in edit.scores(made, Samples(pixels, 6), None, None)
+    assert "target_share" not in edit.scores(made, Samples.of_pixels(pixels, 6), None, None)
     nowhere = sampler(model, edit, Unconditional())
-    assert "target_share" not in edit.scores(nowhere, Samples(pixels, 6), classes, None)
+    assert "target_share" not in edit.scores(nowhere, Samples.of_pixels(pixels, 6), classes, None)
 
     sheet = edit.sheet(made, pixels)
     assert sheet.images.shape == (8, 4, 1, 2, 2)
@@ -435,7 +420,7 @@ def test_what_a_model_or_its_images_do_not_allow(tmp_path):
 
 def test_real_digits_come_back():
     """Heun stays within the promised error at 50 steps; Euler with two steps does not."""
-    model, data = PretrainedDiT(checkpoint="ditexp/weights/digits_dit.safetensors"), Digits()
+    model, data = PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors")), Digits()
     with torch.inference_mode():
         missing = [
             round_trip(model, data, solver=solver, steps=steps) for solver, steps in ((Heun(), 50), (Euler(), 2))

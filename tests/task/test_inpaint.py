@@ -28,9 +28,12 @@ from ditexp.solver.euler_maruyama import EulerMaruyama
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint, diffused
-from tests.conftest import refused
+from tests.helpers.components import component, options
+from tests.helpers.errors import rms
+from tests.helpers.paths import CONF
+from tests.helpers.refusals import refused
+from tests.helpers.sample_sets import Samples
 from tests.helpers.samplers import in_float64, sampler_of
-from tests.solver.test_sampling import CONF, component, options
 
 MODEL = GaussianMixture()  # 10 classes of 2 components each, 1 x 8 x 8
 ONE = GaussianMixture(num_classes=1, components=1)  # in which pixels are independent
@@ -56,8 +59,8 @@ class Drawn:
         return self.images[index], torch.tensor(-1)
 
 
-def sampler(task, solver=Euler(), *, steps: int = 4, model=MODEL) -> Sampler:  # noqa: B008
-    return sampler_of(model, solver, steps=steps, conditioner=Unconditional(), task=task)
+def sampler(task, solver=Euler(), *, model=MODEL, **parts) -> Sampler:  # noqa: B008
+    return sampler_of(model, solver, conditioner=Unconditional(), task=task, **parts)
 
 
 def inpaint(**settings) -> Inpaint:
@@ -146,7 +149,7 @@ def test_orders_under_projection():
 
     truth = completed(AdamsBashforth(order=3), 300)  # far nearer to it than the others
     for solver, order in ((Euler(), 1), (Heun(), 1), (AdamsBashforth(), 2)):
-        coarse, fine = ((completed(solver, steps) - truth).square().mean().sqrt().item() for steps in (64, 128))
+        coarse, fine = (rms(completed(solver, steps) - truth) for steps in (64, 128))
         print(
             f"\n{type(solver).__name__}: {fine:.2g} from the truth with 128 steps, order {math.log2(coarse / fine):.2f}"
         )
@@ -399,32 +402,19 @@ def test_which_solvers_look_back():
 # what is told and shown
 
 
-class Samples:
-    """Images as in a store: the last block goes beyond the set."""
-
-    def __init__(self, images: torch.Tensor, count: int):
-        self.images, self.count = images.permute(0, 2, 3, 1).numpy(), count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def blocks(self):
-        yield from np.split(self.images, [4])
-
-
 def test_scores_are_measured_on_the_images():
     task = inpaint()
     s = sampler(task)
     image = MODEL.decode(task.data.images)
     completed = image.clone()
     completed[1:, ..., 4:] += 9  # to be filled
-    scores = task.scores(s, Samples(completed, 5), None, lambda images: images.flatten(1).sum(1))
+    scores = task.scores(s, Samples.of_pixels(completed, 5), None, lambda images: images.flatten(1).sum(1))
     assert as_numbers(scores) == {"known_error": 0, "agreement": 1 / 5}
     assert scores["agreement"].values.tolist() == [1, 0, 0, 0, 0]
     completed[5] += 50  # made, but not asked for
-    assert task.scores(s, Samples(completed, 5), None, None) == {"known_error": 0}
+    assert task.scores(s, Samples.of_pixels(completed, 5), None, None) == {"known_error": 0}
     completed[4, 0, 3, 3] -= 3
-    assert task.scores(s, Samples(completed, 5), None, None) == {"known_error": 3}
+    assert task.scores(s, Samples.of_pixels(completed, 5), None, None) == {"known_error": 3}
 
 
 @pytest.mark.parametrize(("side", "columns"), [(8, 10), (256, 5), (2000, 1)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +33,15 @@ from ditexp.solver.euler_maruyama import EulerMaruyama
 from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
 from ditexp.task.interpolate import Interpolate
-from tests.conftest import refused
 from tests.helpers.offline_wandb import read_runs
+from tests.helpers.paths import WEIGHTS
+from tests.helpers.refusals import refused
+from tests.helpers.sample_sets import Samples
 from tests.helpers.samplers import sampler_of
 
 SHARES = torch.linspace(0, 1, 11, dtype=torch.float64)
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53  # the relative error of one rounding
 KINDS = NoGuidance(), ClassifierFree(weight=2), ClassifierFree(weight=2, interval=[0, 0.6])
-WEIGHTS = Path(__file__).parents[2] / "ditexp" / "weights" / "digits_dit.safetensors"
 
 
 def along(a: torch.Tensor, b: torch.Tensor, shares: torch.Tensor = SHARES) -> torch.Tensor:
@@ -165,13 +165,13 @@ def test_a_path_does_not_depend_on_its_batch():
 # The task
 
 
-def sampler(model, task, *, guidance=NoGuidance(), conditioner=Balanced(), solver=Heun(), steps=4) -> Sampler:  # noqa: B008
-    return sampler_of(model, solver, steps=steps, guidance=guidance, conditioner=conditioner, task=task)
+def sampler(model, task, *, solver=Heun(), **parts) -> Sampler:  # noqa: B008
+    return sampler_of(model, solver, task=task, **parts)
 
 
 @pytest.fixture(scope="module")
 def digits() -> PretrainedDiT:
-    return PretrainedDiT(checkpoint=str(WEIGHTS))
+    return PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors"))
 
 
 @pytest.fixture(scope="module")
@@ -369,25 +369,6 @@ def without_classes(folder: Path) -> PretrainedDiT:
 
 
 # Figures and pictures
-
-
-@dataclass
-class Samples:
-    """An image source in blocks of 4; the last may go beyond num_samples."""
-
-    images: np.ndarray
-    num_samples: int
-
-    def __len__(self) -> int:
-        return self.num_samples
-
-    @property
-    def image_shape(self):
-        return self.images.shape[1:]
-
-    def blocks(self):
-        for start in range(0, self.num_samples, 4):
-            yield self.images[start : start + 4]
 
 
 def walk(*places: tuple[int, int]) -> list[np.ndarray]:

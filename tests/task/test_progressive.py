@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -28,10 +27,10 @@ from ditexp.task.generate import Generate
 from ditexp.task.progressive import Progressive
 from ditexp.train.objective import FlowMatching
 from ditexp.values import Condition, Solution
-from tests.conftest import refused
-from tests.helpers import samplers as helpers
-
-BUNDLED = Path(__file__).parents[2] / "ditexp" / "weights" / "digits_dit.safetensors"
+from tests.helpers.errors import rms
+from tests.helpers.paths import WEIGHTS
+from tests.helpers.refusals import refused
+from tests.helpers.samplers import sampler_of as sampler_of_parts
 
 
 class Pixels:
@@ -62,19 +61,13 @@ class Pixels:
         return self
 
 
-def sampler_of(task, *, model=None, solver=None, steps: int = 10, guidance=None) -> Sampler:
-    return helpers.sampler_of(
-        model or Pixels(), solver or Euler(), steps=steps, guidance=guidance or NoGuidance(), task=task, seed=3
-    )
+def sampler_of(task, *, model=None, solver=None, steps: int = 10, **parts) -> Sampler:
+    return sampler_of_parts(model or Pixels(), solver or Euler(), steps=steps, task=task, seed=3, **parts)
 
 
 @pytest.fixture(scope="module")
 def digits() -> PretrainedDiT:
-    return PretrainedDiT(checkpoint=str(BUNDLED))
-
-
-def rms(difference: Tensor) -> float:
-    return difference.float().square().mean().sqrt().item()
+    return PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors"))
 
 
 # The task.

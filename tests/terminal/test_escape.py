@@ -35,8 +35,7 @@ from ditexp.terminal.console import PlainFormatter, Terminal, print_line
 from ditexp.terminal.escape import for_csv, for_latex, for_markdown, for_picture, one_line
 from ditexp.terminal.progress import progress_bar
 from ditexp.values import Sheet
-from tests.helpers.results import table_of
-from tests.report.test_report import failed, sampled
+from tests.helpers.results import failed, sampled, table_of
 
 NASTY = {
     "mathematics": r"/data/$a_b$/c$^{$ \frac{1",

@@ -29,30 +29,14 @@ from ditexp.tracker.null import NullTracker
 from ditexp.tracker.views import references
 from ditexp.tracker.wandb import WandbTracker
 from tests.helpers.offline_wandb import read_runs
+from tests.helpers.paths import CONF
 from tests.helpers.results import results_of
-from tests.helpers.wandb_server import ENTITY, WandbServer
+from tests.helpers.wandb_server import ENTITY
 
-CONF = Path(__file__).parents[2] / "conf" / "tracker"
-DEAD = "http://127.0.0.1:9"  # nothing listens there
+pytestmark = pytest.mark.usefixtures("lonely_wandb")
+
 KEY = "0123456789" * 4
 SOLVERS = ("euler", "heun", "heun")
-
-
-@pytest.fixture(autouse=True)
-def lonely_wandb(monkeypatch, tmp_path):
-    """A wandb that knows no account, reaches only loopback and starts afresh."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # the tracker sets them: forget them afterwards
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    monkeypatch.setenv("WANDB_BASE_URL", DEAD)
-    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr(service, "_attempts", ["online", "offline", "offline"])
-    yield
-    service.stop_service()
 
 
 @pytest.fixture
@@ -188,14 +172,6 @@ def test_unreachable_server_costs_one_warning_and_bounded_time(tmp_path, cells, 
     assert not any('"run"' in path.read_text() for path in (tmp_path / "wandb" / "logged").iterdir())
 
 
-@pytest.fixture
-def server(monkeypatch):
-    with WandbServer() as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        yield server
-
-
 def test_a_cell_that_had_failed_goes_on_in_its_own_run(tmp_path, cells, server, caplog):
     failed = replace(cells[3], id=cells[0].id)
     for result in (failed, cells[0], cells[0]):
@@ -208,7 +184,7 @@ def test_a_cell_that_had_failed_goes_on_in_its_own_run(tmp_path, cells, server, 
 
 def test_a_failed_cell_has_the_id_that_it_will_have_when_it_is_done(tmp_path):
     register_with_hydra()
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF.parent)):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         cfg = compose("config", overrides=["num_samples=32", f"outputs={tmp_path}"])
     settings, error = {"solver": "euler", "steps": 5}, RuntimeError("out of memory")
     assert failed_result(cfg, settings, tmp_path / "sweep" / "0", error).id == build(cfg).id
@@ -423,11 +399,11 @@ def test_an_unknown_mode_is_refused():
 
 def test_configs_build_the_trackers(tmp_path):
     root = OmegaConf.create({"outputs": str(tmp_path)})
-    root.tracker = OmegaConf.load(CONF / "wandb.yaml")
+    root.tracker = OmegaConf.load(CONF / "tracker" / "wandb.yaml")
     tracker = hydra.utils.instantiate(root.tracker)
     assert isinstance(tracker, WandbTracker) and tracker.folder == tmp_path / "wandb"
     assert tracker.project is tracker.entity is None and tracker.mode == "auto"  # W&B's own variables have their say
-    null = hydra.utils.instantiate(OmegaConf.load(CONF / "none.yaml"))
+    null = hydra.utils.instantiate(OmegaConf.load(CONF / "tracker" / "none.yaml"))
     assert isinstance(null, NullTracker)
 
 

@@ -16,13 +16,14 @@ import pytest
 
 from tests.helpers import commands
 from tests.helpers.offline_wandb import read_runs
+from tests.helpers.paths import ROOT
 from tests.helpers.wandb_server import Run, WandbServer
 
 pytestmark = pytest.mark.slow  # whole sweeps, and servers that hang
 
 SWEEP = ("-m", "solver=euler,heun", "steps=2,4", "num_samples=32", "batch_size=32", "study=small", "devices=cpu:1")
 CELLS = {("euler", 2), ("euler", 4), ("heun", 2), ("heun", 4)}
-DOCS = Path(__file__).parents[2] / "docs" / "wandb.md"
+DOCS = ROOT / "docs" / "wandb.md"
 
 # What a cell of the digits model has in its run, whatever its components add as `<group>.<setting>`.
 CONFIG = {

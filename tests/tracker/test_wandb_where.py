@@ -21,12 +21,12 @@ from ditexp.run.checking import check
 from ditexp.tracker import destination, service, writer
 from ditexp.tracker.memory import opened
 from ditexp.tracker.wandb import WandbTracker
-from tests.conftest import refused
 from tests.helpers.offline_wandb import read_runs
+from tests.helpers.paths import CONF
+from tests.helpers.refusals import refused
 from tests.helpers.wandb_server import WandbServer
-from tests.tracker import test_wandb
 
-lonely_wandb, server = test_wandb.lonely_wandb, test_wandb.server
+pytestmark = pytest.mark.usefixtures("lonely_wandb")
 OTHER_KEY = "9" * 40
 ONLINE = destination.Destination(
     mode="online",
@@ -390,7 +390,7 @@ def test_what_wandb_takes_in_no_run_is_refused_before_any_work(environment, sett
 def test_a_sweep_asks_its_tracker_first(tmp_path, monkeypatch):
     monkeypatch.setattr("wandb.setup", functools.partial(wandb_setup._setup, start_service=False))
     register_with_hydra()
-    with initialize_config_dir(version_base="1.3", config_dir=str(test_wandb.CONF.parent)):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         cfg = compose("config", overrides=["steps=0", "tracker.project=a/b", f"outputs={tmp_path}"])
     with refused(["'a/b'", "tracker.project or WANDB_PROJECT"]):
         check({"a cell": cfg})

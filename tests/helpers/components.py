@@ -1,0 +1,40 @@
+"""Components as the configs in conf/ describe them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ditexp.cli.components import instantiate
+from tests.helpers.paths import CONF
+
+
+def options(group: str) -> list[str]:
+    """The names that a group of configs offers."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def component(group: str, name: str, **values: Any) -> Any:
+    """A component by the name of its config, with other values where they are given."""
+    return instantiate(OmegaConf.merge({group: node(group, name)}, {group: values})[group])
+
+
+def node(group: str, name: str) -> DictConfig:
+    """A file of configs with the nested choices of its defaults, as Hydra composes it."""
+    loaded = OmegaConf.load(CONF / group / f"{name}.yaml")
+    for entry in loaded.pop("defaults", ()):
+        if entry != "_self_":
+            ((choice, option),) = entry.items()
+            inner, _, key = choice.removeprefix("/").partition("@")
+            loaded[key] = node(inner, option)
+    return loaded
+
+
+# Schedules that are made of steps; the SDE's is no grid to measure orders on, since its last step never gets shorter.
+STEPPED = [
+    name
+    for name in options("schedule")
+    if "steps" in OmegaConf.load(CONF / "schedule" / f"{name}.yaml") and name != "optimized"
+]
+SOLVERS = [component("solver", name) for name in options("solver")]
