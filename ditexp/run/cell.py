@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli.components import instantiate
+from ditexp.core import Conditioner, Feature, FlowModel, Guidance, Schedule, Solver
 from ditexp.evaluate import uncertainty
 from ditexp.evaluate.evaluator import Evaluator
 from ditexp.evaluate.protocol import protocol_of
@@ -26,6 +27,16 @@ from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
 from ditexp.task.base import Task
 from ditexp.terminal.notices import notice
+
+# What a component of each group must be, and what to inherit to be that.
+KINDS: dict[str, tuple[type, str]] = {
+    "model": (FlowModel, "see FlowModel in ditexp/core.py"),
+    "solver": (Solver, "inherit it from ditexp.solver.base.OneStep"),
+    "schedule": (Schedule, "inherit it from ditexp.schedule.base.AnySchedule"),
+    "guidance": (Guidance, "inherit it from ditexp.guidance.base.Guided"),
+    "condition": (Conditioner, "inherit it from ditexp.condition.base.Conditioner"),
+    "feature": (Feature, "see Feature in ditexp/core.py"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +131,10 @@ def build_metrics(cfg: DictConfig, mistakes: Mistakes) -> tuple[dict[str, Metric
 
 
 def check_parts(parts: Mapping[str, Any], comparisons: Mapping[str, Comparison], mistakes: Mistakes) -> None:
-    """Whether the components fit each other, as far as they could be built."""
+    """Whether the components are what they should be, and fit each other, as far as they could be built."""
+    if incomplete := [line for name in KINDS if (line := lacking(name, parts[name]))]:
+        mistakes.add(incomplete)
+        return
     if parts["task"] is not None and not isinstance(parts["task"], Task):
         mistakes.add([f"task: {type(parts['task']).__name__} is not a task: inherit it from ditexp.task.base.Task"])
     if parts["model"]:
@@ -129,6 +143,16 @@ def check_parts(parts: Mapping[str, Any], comparisons: Mapping[str, Comparison],
     if parts["solver"]:
         for comparison in comparisons.values():
             mistakes.attempt(comparison.check, parts["solver"])
+
+
+def lacking(group: str, part: object) -> str | None:
+    """The mistake of a component that lacks members of its group's protocol."""
+    kind, remedy = KINDS[group]
+    members = dir(part)
+    missing = [name for name in vars(kind) if not name.startswith("_") and name not in members]
+    if part is None or not missing:
+        return None
+    return f"{group}: {type(part).__qualname__} has no {', '.join(missing)}: {remedy}"
 
 
 def check_sampler(sampler: Sampler, num_samples: int, mistakes: Mistakes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
@@ -50,6 +52,32 @@ def test_a_wrong_configuration_gives_every_mistake_of_its_stage():
     with pytest.raises(ConfigError) as error:
         build(composed("steps=0", "precision=fp8", "devices=gpu", "condition.classes=[12]"))
     assert len(str(error.value).splitlines()) == 4
+
+
+@dataclass(frozen=True)
+class Incomplete:
+    """A component of a user's that inherits nothing."""
+
+    def check(self, model: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("group", "members"),
+    [
+        ("model", "sample_shape, image_shape"),
+        ("solver", "adaptive, stochastic, history, integrate"),
+        ("schedule", "grid, tuned_to"),
+        ("guidance", "start, interval, weak, on, bind"),
+        ("condition", "captions, label_meaning"),
+        ("feature", "name, channels"),
+    ],
+)
+def test_a_component_that_lacks_members_is_refused_before_any_work(group, members):
+    cfg = composed()
+    OmegaConf.set_struct(cfg, False)
+    cfg[group] = {"_target_": f"{__name__}.Incomplete"}
+    with refused([f"{group}: Incomplete has no {members}", "ditexp"]):
+        build(cfg)
 
 
 def test_steps_from_a_budget_leave_the_configuration_as_it_was(tmp_path):
