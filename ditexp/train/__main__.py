@@ -17,10 +17,11 @@ from ditexp.checks import ConfigError
 from ditexp.cli.command import command
 from ditexp.cli.components import instantiate
 from ditexp.files.atomic import check_writable, remove_abandoned
+from ditexp.model.text_dit import TextDiT
 from ditexp.train.checkpoint import Checkpoint, write_model
 from ditexp.train.data import check, facts_of
 from ditexp.train.loop import train
-from ditexp.train.network import TextNetwork, classes_of
+from ditexp.train.network import classes_of
 from ditexp.train.settings import mistakes_in, notice_oddities
 
 
@@ -52,7 +53,7 @@ def main(cfg: DictConfig) -> None:
     loss = train(checkpoint, data, objective, network, average, optimizer, start=start, loss=loss)
 
     weights = average.state_dict()
-    if isinstance(average, TextNetwork) and average.text_encoder:
+    if isinstance(average, TextDiT) and average.text_encoder:
         average.text_encoder.save(folder)
         weights = average.weights()
     names = checkpoint.data["class_names"] if classes_of(network) else ()

@@ -6,8 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from ditexp.model.text_encoder import TextEncoder
-
 
 class FlowNetwork(Protocol):
     """A velocity network that FlowMatching can train.
@@ -25,15 +23,6 @@ class FlowNetwork(Protocol):
     def drop(self, labels: Any, dropped: Tensor) -> Any:
         """The labels or captions with the empty condition where dropped (B,) is true."""
         ...
-
-
-@runtime_checkable
-class TextNetwork(Protocol):
-    """A network that is trained together with its text encoder, if it has one. weights: without the encoder's."""
-
-    text_encoder: TextEncoder | None
-
-    def weights(self) -> dict[str, Tensor]: ...
 
 
 @runtime_checkable
