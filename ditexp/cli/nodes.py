@@ -56,6 +56,11 @@ def plain(node: DictConfig) -> dict[str, Any]:
     return container
 
 
+def resolve(value: Any) -> Any:
+    """A node as dictionaries and lists, with interpolations filled in; any other value as it is."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
 def items(raw: dict[str, Any] | list[Any]) -> Iterable[tuple[Key, Any]]:
     return raw.items() if isinstance(raw, dict) else enumerate(raw)
 

@@ -1,17 +1,26 @@
-"""Reads the JSON files that ditexp writes: a record is valid as a whole, or not used at all."""
+"""JSON files that ditexp writes: a record is written and valid as a whole, or not used at all."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ditexp.files.atomic import atomic, make_way
 from ditexp.files.reading import JSON_BYTES, UnfitFile, opened, parse_json
 from ditexp.terminal.notices import in_line
 
 NUMBER = (int, float)
+
+
+def write_record(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write JSON-able facts to a file, which is whole or not there; a folder in its place is renamed."""
+    make_way(path)
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2))
 
 
 def read_record(path: Path, shape: Mapping[Any, Any]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ditexp.cli.components import instantiate
+from ditexp.cli.nodes import resolve
 from ditexp.core import Conditioner, Feature, FlowModel, Guidance, Schedule, Solver
 from ditexp.evaluate import uncertainty
 from ditexp.evaluate.evaluator import Evaluator
@@ -178,8 +179,4 @@ def cell_id(store: SampleStore, evaluator: Evaluator, comparisons: Mapping[str, 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """A configuration as plain JSON-able values, without Hydra's own part."""
-    return {str(key): plain(value) for key, value in cfg.items() if key != "hydra"}
-
-
-def plain(value: Any) -> Any:
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    return {str(key): resolve(value) for key, value in cfg.items() if key != "hydra"}

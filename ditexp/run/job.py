@@ -5,13 +5,13 @@ what is there -> claim the sample set -> sample the missing blocks -> score -> o
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
-from ditexp.files.atomic import atomic, check_writable, make_way, remove_abandoned
+from ditexp.files.atomic import check_writable, make_way, remove_abandoned
+from ditexp.files.records import write_record
 from ditexp.provenance import command as typed_command
 from ditexp.provenance import provenance
 from ditexp.result import Result
@@ -48,7 +48,7 @@ def run(cell: Cell, *, settings: dict[str, Any], title: str, command: str) -> Re
         scores = judge(cell, title)
         write_pictures(cell)
         result = result_of(cell, scores, facts)
-        save(cell, result)
+        write_record(cell.outputs.result(cell.id), result.to_json())
     return replace(result, cached=False)
 
 
@@ -168,8 +168,3 @@ def result_of(cell: Cell, scores: Scores, facts: dict[str, Any]) -> Result:
         provenance=made_by["provenance"],
         **facts,
     )
-
-
-def save(cell: Cell, result: Result) -> None:
-    with atomic(cell.outputs.result(cell.id)) as temporary:
-        temporary.write_text(json.dumps(result.to_json(), indent=2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from ditexp.cli.components import instantiate
 from ditexp.cli.errors import describe
-from ditexp.files.atomic import atomic, make_way
+from ditexp.files.records import write_record
 from ditexp.result import Result, read_result
 from ditexp.run.cell import build, resolved
 from ditexp.run.configuration import with_steps
@@ -42,10 +41,7 @@ def headline(result: Result) -> str:
 
 def save_result(result: Result, cfg: DictConfig, folder: Path) -> None:
     """Write cell.json into a cell's folder, and track the result."""
-    path = folder / "cell.json"
-    make_way(path)
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(result.to_json(), indent=2))
+    write_record(folder / "cell.json", result.to_json())
     if result.status != "incomplete":
         tracker_of(cfg).log_cell(result)
 

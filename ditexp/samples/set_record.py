@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ditexp.files.atomic import atomic, make_way
 from ditexp.files.image import BLOCK_BYTES
-from ditexp.files.records import read_record
+from ditexp.files.records import read_record, write_record
 from ditexp.values import LabelMeaning
 
 NAME = "set.json"
@@ -87,10 +85,7 @@ class SetRecord:
         }
 
     def write(self, folder: Path) -> None:
-        path = folder / NAME
-        make_way(path)
-        with atomic(path) as temporary:
-            temporary.write_text(json.dumps(self.to_json(), indent=2))
+        write_record(folder / NAME, self.to_json())
 
 
 def check_sizes(num_samples: int, block_size: int, image_shape: tuple[int, int, int]) -> None:

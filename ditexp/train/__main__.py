@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ditexp.checks import ConfigError
 from ditexp.cli.command import command
 from ditexp.cli.components import instantiate
+from ditexp.cli.nodes import resolve
 from ditexp.files.atomic import check_writable, remove_abandoned
 from ditexp.model.text_dit import TextDiT
 from ditexp.train.checkpoint import Checkpoint, write_model
@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> None:
 
     folder = Path(cfg.folder)
     trained = folder / "model.safetensors"
-    checkpoint = Checkpoint(folder / "checkpoint.pt", plain_values(cfg), facts_of(data))
+    checkpoint = Checkpoint(folder / "checkpoint.pt", resolve(cfg), facts_of(data))
     remove_abandoned(folder)
     start, loss = 0, None
     if checkpoint.path.exists():
@@ -72,13 +72,6 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; try device=auto")
     return device
-
-
-def plain_values(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration with every interpolation resolved."""
-    values = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
 
 
 if __name__ == "__main__":

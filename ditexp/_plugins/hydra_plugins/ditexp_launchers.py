@@ -21,7 +21,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from rich.text import Text
 
 FOLDER = ("hydra.sweep.dir", "hydra.sweep.subdir")  # the keys of a cell's folder
@@ -158,7 +158,9 @@ class SubmititLauncher(ClusterLauncher):
         self.cluster = cluster
         self.folder = submitit_folder
         self.max_num_timeout = max_num_timeout
-        self.parameters = {name: plain(value) for name, value in parameters.items()}
+        from ditexp.cli.nodes import resolve
+
+        self.parameters = {name: resolve(value) for name, value in parameters.items()}
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
         import submitit
@@ -196,7 +198,9 @@ class RayLauncher(ClusterLauncher):
 
     def __init__(self, *, ray: DictConfig) -> None:
         super().__init__()
-        self.init, self.remote = plain(ray["init"]), plain(ray["remote"])
+        from ditexp.cli.nodes import resolve
+
+        self.init, self.remote = resolve(ray["init"]), resolve(ray["remote"])
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
         from ditexp.checks import ConfigError
@@ -234,11 +238,6 @@ class RayLauncher(ClusterLauncher):
                 yield running.pop(task), reason
         finally:
             ray.shutdown()
-
-
-def plain(value: Any) -> Any:
-    """A node of a configuration as a dict or a list; other values as they are."""
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 # Hydra has imported its own plugins for submitit and Ray by now, except in a job. They store configs by the same names
