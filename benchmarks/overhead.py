@@ -18,6 +18,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from ditexp.cli.packaged import packaged
+from ditexp.pixels import to_pixels
 from ditexp.provenance import provenance
 from ditexp.run import job
 from ditexp.run.cell import build
@@ -46,7 +47,7 @@ def bare_loop(model) -> None:
         labels = torch.arange(start, start + BATCH, device=DEVICE) % model.num_classes
         for step in range(STEPS):
             x = x + model.network(x, torch.full((BATCH,), step / STEPS, device=DEVICE), labels) / STEPS
-        model.decode(x).cpu()
+        to_pixels(x).cpu()
 
 
 def timed(function, *arguments) -> float:

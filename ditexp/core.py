@@ -34,11 +34,41 @@ class VelocityField(Protocol):
         """The field of some of the batch's samples. rows: int64 indices into the batch that this field is for."""
 
 
+class Codec(Protocol):
+    """Leads from a model's samples to images and back.
+
+    image_shape: (H, W, C) of the images, C = 1 (grey) or 3 (RGB).
+    identity: JSON-able facts that determine the images of given samples; part of a set's id.
+    """
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+    @property
+    def identity(self) -> dict: ...
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) float32 in about [-1, 1] of samples x (B, *sample_shape) at t = 1."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The samples (B, *sample_shape) at t = 1 of images (B, C, H, W) float32 in [-1, 1]. The same every time."""
+
+    def to(self, device: torch.device | str) -> Codec: ...
+
+
+class VAE(Protocol):
+    """An autoencoder whose latents a model makes."""
+
+    def codec(self, sample_shape: Sequence[int]) -> Codec:
+        """The codec of latents (C, H, W). Raises ValueError if they are not latents of this VAE."""
+
+
 class FlowModel(Protocol):
-    """A velocity network, and what is needed to condition it and to see its samples.
+    """A velocity network, and what is needed to condition it.
 
     sample_shape: (C, H, W) of one sample in the model's own space.
-    image_shape: (H, W, C) of the decoded images, C = 1 (grey) or 3 (RGB).
+    codec: the model's own way from samples to images; None for a model of latents, which needs a VAE.
+    start: the time at which samples begin. 0 for flows; above 0 for models of a diffusion whose last time still has
+    some data in it, as DiT's has. start_std: the standard deviation of x there, which is noise; 1 at time 0.
     num_classes: labels run over [0, num_classes); 0 for an unconditional model.
     class_names: the names of classes 0, 1, ...; empty if unknown.
     has_null: whether `null` exists, that is, whether the model can be evaluated without its condition.
@@ -48,7 +78,11 @@ class FlowModel(Protocol):
     @property
     def sample_shape(self) -> tuple[int, ...]: ...
     @property
-    def image_shape(self) -> tuple[int, int, int]: ...
+    def codec(self) -> Codec | None: ...
+    @property
+    def start(self) -> float: ...
+    @property
+    def start_std(self) -> float: ...
     @property
     def num_classes(self) -> int: ...
     @property
@@ -63,9 +97,6 @@ class FlowModel(Protocol):
 
     def null(self, condition: Condition) -> Condition:
         """The empty condition for a batch of the same size."""
-
-    def decode(self, x: Tensor) -> Tensor:
-        """Pixels (B, C, H, W) uint8 of samples x at t = 1 (in [-1, 1] for models in pixel space)."""
 
     def to(self, device: torch.device | str) -> FlowModel: ...
 

@@ -14,10 +14,10 @@ Status = Literal["done", "failed", "incomplete"]
 
 # The names in Result.settings: the chosen option of each group, whose own settings are <group>.<setting>, and values.
 SETTING_GROUPS = (
-    *("model", "solver", "schedule", "guidance", "condition", "task", "data"),
+    *("model", "vae", "solver", "schedule", "guidance", "condition", "task", "data"),
     *("feature", "reference", "protocol"),
 )
-SETTING_VALUES = ("steps", "num_samples", "batch_size", "seed", "precision", "compile")
+SETTING_VALUES = ("steps", "num_samples", "batch_size", "seed", "precision", "rounding", "compile")
 
 
 @dataclass(frozen=True, kw_only=True)

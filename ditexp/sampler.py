@@ -7,7 +7,7 @@ A batch, from its indices to its pixels:
         Sampler.noise          draws the batch's noise, x at t = 0
         Sampler.integrate      hands x and the guided velocity to the solver; the loop over steps is FixedStep.integrate
                                in ditexp/solver/base.py, for adaptive solvers Adaptive.integrate in solver/adaptive.py
-      model.decode             x at t = 1 -> pixels
+      Sampler.decode           x at t = 1 -> pixels
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ditexp.core import Conditioner, FlowModel, Guidance, Projection, Schedule, Solver, VelocityField
+from ditexp.core import VAE, Codec, Conditioner, FlowModel, Guidance, Projection, Schedule, Solver, VelocityField
 from ditexp.field import CountedField, ReversedField
 from ditexp.guidance.none import NoGuidance
 from ditexp.meter import Meter
 from ditexp.network import Network, Rehearsal, Still
 from ditexp.noise import noise, step_noise, task_noise
+from ditexp.pixels import Pixels, to_pixels
 from ditexp.task.base import Task
 from ditexp.terminal.notices import notice
 from ditexp.values import Condition, Cost
@@ -42,12 +43,17 @@ def bind(
     task: Task,
     seed: int,
     device: torch.device,
+    vae: VAE | None = None,
+    rounding: str = "half_up",
     precision: str = "fp32",
     compile: bool = False,
 ) -> Sampler:
-    """Make a sampler: take the grid from the schedule, and cut it where the guidance lets samples begin to move.
+    """Make a sampler: take the grid from the schedule, and cut it where model and guidance let samples begin to move.
 
-    Prints a notice for each setting without effect. Raises ValueError if the guidance does not fit the grid.
+    Prints a notice for each setting without effect. Raises ValueError if the guidance does not fit the grid, or the VAE
+    the model.
+
+    vae: for a model of latents. rounding: of images to pixels, see ditexp/pixels.py.
 
     precision: fp32, tf32 (float32 with TF32 matrix products, CUDA only), bf16 or fp16 (autocast of the network).
     compile: run the network through torch.compile.
@@ -58,15 +64,18 @@ def bind(
         notice(f"{type(solver).__name__} chooses its own steps: steps and schedule don't act on it")
     grid = schedule.grid().tolist()
     guidance = guidance.on(None if solver.adaptive else grid)
+    start = max(model.start, guidance.start)
     meter = Meter(device)
     return Sampler(
         model=model,
         solver=solver,
         schedule=schedule,
-        grid=since(guidance.start, grid) if guidance.start else grid,
+        grid=since(start, grid) if start else grid,
         guidance=guidance,
         conditioner=conditioner,
         task=task,
+        codec=codec_of(model, vae),
+        rounding=rounding,
         seed=seed,
         device=device,
         precision=precision,
@@ -76,12 +85,26 @@ def bind(
     )
 
 
+def codec_of(model: FlowModel, vae: VAE | None) -> Codec:
+    """The VAE's codec or, without one, the model's own. Raises ValueError for a VAE too many or too few."""
+    if vae is None and model.codec is None:
+        raise ValueError(
+            f"this model makes latents of {' x '.join(map(str, model.sample_shape))}, which a VAE decodes: choose vae="
+        )
+    if isinstance(model.codec, Pixels) and vae is not None:
+        raise ValueError("this model makes pixels, not latents: choose vae=none")
+    codec = model.codec if vae is None else vae.codec(model.sample_shape)
+    assert codec is not None, "checked above"
+    return codec
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sampler:
     """Draws the samples of given indices. `bind` makes it; call `prepare` before `images`.
 
     grid: the times of the steps, from noise to data; for an adaptive solver, only the ends matter. schedule: gives the
-    grid before guidance cuts it. network: the model as it is evaluated. meter: counts what the samples cost.
+    grid before model and guidance cut it. codec, rounding: lead from samples to pixels. network: the model as it is
+    evaluated. meter: counts what the samples cost.
     """
 
     model: FlowModel
@@ -91,6 +114,8 @@ class Sampler:
     guidance: Guidance
     conditioner: Conditioner
     task: Task
+    codec: Codec
+    rounding: str
     seed: int
     device: torch.device
     precision: str
@@ -103,13 +128,25 @@ class Sampler:
         """Pixels (B, C, H, W) uint8 and labels (B,) int64, on the CPU; timed, including the transfer."""
         with self.meter.sampling():
             x, labels = self.task(self, indices)
-            images = self.model.decode(x).cpu()
+            images = self.decode(x).cpu()
         self.meter.cost.images += len(indices)
         return images, None if labels is None else labels.cpu()
 
+    def decode(self, x: Tensor) -> Tensor:
+        """Pixels (B, C, H, W) uint8 of samples x (B, *sample_shape) at t = 1, on the device."""
+        return to_pixels(self.codec.decode(x.to(self.device)), self.rounding)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The samples (B, *sample_shape) at t = 1 of images (B, C, H, W) in [-1, 1]; on the device."""
+        return self.codec.encode(images.to(self.device))
+
     def noise(self, indices: Sequence[int]) -> Tensor:
-        """x at t = 0: (B, *sample_shape) float32 on the device."""
+        """Standard normal noise, x at t = 0: (B, *sample_shape) float32 on the device."""
         return noise(self.seed, indices, self.model.sample_shape).to(self.device)
+
+    def begin(self, noise: Tensor) -> Tensor:
+        """x (B, ...) at the first time of the grid: the noise itself, unless the model's samples begin after t = 0."""
+        return noise if self.model.start_std == 1 else self.model.start_std * noise
 
     def extra_noise(self, indices: Sequence[int], number: int, shape: Sequence[int] | None = None) -> Tensor:
         """More standard normal draws of the same samples, for the task: independent for each number from 0 on."""
@@ -134,7 +171,7 @@ class Sampler:
         project: Projection | None = None,
         first_step: int = 0,
     ) -> Tensor:
-        """From x (B, ...) at grid[0] to grid[-1]; without a grid, from noise to samples. indices: of the samples.
+        """From x (B, ...) at grid[0] to grid[-1]; without a grid, from noise x to samples. indices: of the samples.
 
         first_step: the number of the first step, for a task that integrates in parts: the noise of an SDE depends on
         it.
@@ -143,7 +180,9 @@ class Sampler:
         def noise_of(step: int) -> Tensor:
             return step_noise(self.seed, indices, x.shape[1:], first_step + step).to(x)
 
-        solution = self.solver.integrate(self.field(condition), x, grid or self.grid, project, noise_of)
+        if grid is None:
+            x, grid = self.begin(x), self.grid
+        solution = self.solver.integrate(self.field(condition), x, grid, project, noise_of)
         self.meter.cost.accepted.update(solution.accepted)
         self.meter.cost.rejected.update(solution.rejected)
         return solution.x
@@ -151,15 +190,16 @@ class Sampler:
     def invert(self, x: Tensor, condition: Condition) -> Tensor:
         """From samples x (B, ...) at t = 1 to the noise that leads there: the solver on the reversed flow."""
         grid = [1 - t for t in reversed(self.grid)]
-        return self.solver.integrate(ReversedField(self.field(condition)), x, grid).x
+        return self.solver.integrate(ReversedField(self.field(condition)), x, grid).x / self.model.start_std
 
     def since(self, start: float) -> list[float]:
         """The grid of a task that begins at `start`: this time, and the points of the grid after it."""
         return since(start, self.grid)
 
     def unguided(self) -> Sampler:
-        """The same without guidance, from t = 0; its evaluations count as this sampler's."""
-        return replace(self, guidance=NoGuidance(), grid=self.schedule.grid().tolist())
+        """The same without guidance, from the model's start; its evaluations count as this sampler's."""
+        grid = self.schedule.grid().tolist()
+        return replace(self, guidance=NoGuidance(), grid=since(self.model.start, grid) if self.model.start else grid)
 
     def in_full_precision(self) -> Sampler:
         """The same in fp32 and not compiled, with a meter of its own; `load` this sampler before."""
@@ -185,10 +225,16 @@ class Sampler:
     def load(self, batch_size: int) -> None:
         """Move the model to the device, and have it compiled at its first use; batch_size: of most batches to come."""
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        self.codec.to(self.device)
         if self.compile:
             # Otherwise kernels depend on the cells before this one, and after 8 of them torch compiles no more.
             torch._dynamo.reset()
         self.network.load(batch_size)
+
+    def move(self) -> None:
+        """Move model and codec to the device."""
+        self.model.to(self.device)
+        self.codec.to(self.device)
 
     def evaluate_guidance(self, indices: Sequence[int]) -> None:
         """Evaluate the field while guidance is on and while it is off: the size of the network's batch may differ."""

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from ditexp.cli.command import register_with_hydra
 from tests.helpers.paths import CONF, ROOT
 
-LEAVES = ("model", "solver", "schedule", "guidance", "condition", "task", "feature", "metric")
+LEAVES = ("model", "vae", "solver", "schedule", "guidance", "condition", "task", "feature", "metric")
 COMPONENTS = (*LEAVES, "tracker")
 COMMANDS = tuple(
     f"ditexp.{name}.__main__" for name in ("run", "samples", "train", "evaluate", "optimize", "reference", "report")
@@ -94,7 +94,7 @@ def test_leaves_know_the_core_and_their_own_group():
     for module in FILES:
         for group in LEAVES:
             if within(module, group):
-                shared = ("core", "values", "checks", "noise", "precision", "files", "terminal.notices")
+                shared = ("core", "values", "checks", "noise", "pixels", "precision", "files", "terminal.notices")
                 strangers = {other for other in uses(module) if not within(other, *shared, group)}
                 assert not strangers, f"{module} imports {strangers}"
 

@@ -89,7 +89,7 @@ def test_only_the_call_of_a_task_is_required():
     made.task.check(made)
     made.prepare(2)
     images, labels = made.images(range(2))
-    assert torch.equal(images, MODEL.decode(made.noise(range(2)))) and labels is None
+    assert torch.equal(images, made.decode(made.noise(range(2)))) and labels is None
     assert made.task.min_samples == 1 and made.task.scores(made, None, None, None) == {}
     assert made.task.units(range(2)) is made.task.sheet(made, images) is made.task.trajectory(made, range(2)) is None
     assert made.task.label_meaning(MODEL) is None
@@ -108,5 +108,5 @@ def test_a_trajectory_ends_in_the_samples():
     made = sampler_of(MODEL, Heun())
     sheet = Generate().trajectory(made, range(2))
     assert sheet.columns == ["t=0.00", "t=0.25", "t=0.50", "t=0.75", "t=1.00"]
-    assert torch.equal(sheet.images[:, 0], MODEL.decode(made.noise(range(2))))
+    assert torch.equal(sheet.images[:, 0], made.decode(made.noise(range(2))))
     assert torch.equal(sheet.images[:, -1], made.images(range(2))[0])

@@ -154,7 +154,7 @@ class Trajectory(Comparison):
 
     def batch(self, sampler: Sampler, indices: Sequence[int], identity: dict, cache: Path) -> Batch:
         """Integrate some samples in all the ways that are compared."""
-        x, condition = sampler.noise(indices), sampler.condition(indices)
+        x, condition = sampler.begin(sampler.noise(indices)), sampler.condition(indices)
         exact = sampler.in_full_precision().field(condition)
         first = sampler.grid[0]
         times = [first + (1 - first) * fraction for fraction in POINTS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ditexp.pixels import Pixels
 from ditexp.values import Condition, required
 
 
@@ -21,7 +22,7 @@ class GaussianMixture:
     means: (classes, components, C, H, W), drawn with a fixed seed and the standard deviation `spread`. std: s.
     """
 
-    has_null = True
+    has_null, start, start_std = True, 0.0, 1.0
     class_names: tuple[str, ...] = ()
 
     def __init__(
@@ -35,7 +36,8 @@ class GaussianMixture:
         seed: int = 0,
     ) -> None:
         channels, height, width = shape
-        self.sample_shape, self.image_shape = (channels, height, width), (height, width, channels)
+        self.sample_shape = (channels, height, width)
+        self.codec = Pixels((height, width, channels))
         self.num_classes, self.std = num_classes, std
         draw = torch.Generator().manual_seed(seed)
         size = (num_classes, components, *self.sample_shape)
@@ -56,9 +58,6 @@ class GaussianMixture:
 
     def null(self, condition: Condition) -> Condition:
         return Condition(torch.full_like(required(condition.labels), self.num_classes))
-
-    def decode(self, x: Tensor) -> Tensor:
-        return (127.5 * x + 128).clamp(0, 255).to(torch.uint8)
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         t = t.view(-1, 1, 1)

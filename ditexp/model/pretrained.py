@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from ditexp.files.content import unchanged
 from ditexp.files.state_dict import misfit, state_dict_of
 from ditexp.model.dit import DiT
+from ditexp.pixels import Pixels
 from ditexp.values import Condition, required
 
 PATCHES = "x_embedder.proj.weight"  # every DiT has it
@@ -37,6 +38,8 @@ class PretrainedDiT:
     Raises ValueError for a file that is missing, truncated, contains code, or is not a DiT.
     """
 
+    start, start_std = 0.0, 1.0
+
     def __init__(
         self,
         *,
@@ -52,11 +55,6 @@ class PretrainedDiT:
             num_heads=num_heads or trained.get("num_heads"),
             num_classes=num_classes if num_classes is not None else trained.get("num_classes"),
         )
-        if (channels := architecture["in_channels"]) not in (1, 3):
-            raise ValueError(
-                f"model.checkpoint={checkpoint} makes latents of {channels} channels; decoding them needs a VAE, which "
-                "ditexp does not have yet: give a model of grey or RGB pixels"
-            )
         with torch.device("meta"), SkipInitialization():
             self.network = DiT(**architecture)
         if wrong := misfit(weights, self.network.state_dict()):
@@ -64,8 +62,9 @@ class PretrainedDiT:
         self.network.load_state_dict(weights, assign=True)
         self.network.eval().requires_grad_(False)
         side, self.size_multiple = architecture["input_size"], architecture["patch_size"]
-        self.sample_shape = (architecture["in_channels"], side, side)
-        self.image_shape = (side, side, architecture["in_channels"])
+        channels = architecture["in_channels"]
+        self.sample_shape = (channels, side, side)
+        self.codec = Pixels((side, side, channels)) if channels in (1, 3) else None
         self.num_classes, self.has_null = self.network.num_classes, self.network.has_null
         self.identity = {"model": "dit", **architecture, "ema": ema, "sha256": sha256}
 
@@ -90,20 +89,12 @@ class PretrainedDiT:
         table = self.network.y_embedder.embedding_table.weight
         return table[labels.to(table.device)].to(labels.device)
 
-    def decode(self, x: Tensor) -> Tensor:
-        return to_pixels(x)
-
 
 def nearer_labels(first: Condition, second: Condition, fraction: Tensor) -> Tensor | None:
     """The labels (B,) of the nearer of two conditions, at `fraction` (B,) of the way; None if they have no labels."""
     if first.labels is None or second.labels is None:
         return None
     return torch.where(fraction < 0.5, first.labels, second.labels)
-
-
-def to_pixels(x: Tensor) -> Tensor:
-    """x in [-1, 1] -> uint8: 127.5 x + 128, truncated, which rounds. The convention of DiT, SiT and EDM."""
-    return (127.5 * x.float() + 128).clamp(0, 255).to(torch.uint8)
 
 
 class SkipInitialization(TorchFunctionMode):

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ditexp.files.state_dict import misfit
-from ditexp.model.pretrained import SkipInitialization, infer_architecture, nearer_labels, read_checkpoint, to_pixels
+from ditexp.model.pretrained import SkipInitialization, infer_architecture, nearer_labels, read_checkpoint
 from ditexp.model.text_dit import TextDiT
 from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
+from ditexp.pixels import Pixels
 from ditexp.values import Condition, required
 
 
@@ -25,7 +26,7 @@ class PretrainedTextDiT:
     the null condition. Raises ValueError for files that are missing, damaged, or do not fit one another.
     """
 
-    has_null, num_classes = True, 0
+    has_null, num_classes, start, start_std = True, 0, 0.0, 1.0
     class_names: tuple[str, ...] = ()
 
     def __init__(
@@ -52,7 +53,7 @@ class PretrainedTextDiT:
         for part in (self.network, self.encoder):
             part.eval().requires_grad_(False)
         channels, side = architecture["in_channels"], architecture["input_size"]
-        self.sample_shape, self.image_shape = (channels, side, side), (side, side, channels)
+        self.sample_shape, self.codec = (channels, side, side), Pixels((side, side, channels))
         self.size_multiple = architecture["patch_size"]
         self.encoded: dict[str, tuple[Tensor, Tensor]] = {}
         self.identity = {
@@ -98,6 +99,3 @@ class PretrainedTextDiT:
         mask = (masks[0] & (fraction[:, None] < 1)) | (masks[1] & (fraction[:, None] > 0))
         states = torch.lerp(start, end, fraction[:, None, None])
         return Condition(nearer_labels(first, second, fraction), states=states, mask=mask)
-
-    def decode(self, x: Tensor) -> Tensor:
-        return to_pixels(x)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ditexp.checks import choice, whole
 from ditexp.files.content import changed
-from ditexp.model.pretrained import SkipInitialization, nearer_labels, to_pixels
+from ditexp.model.pretrained import SkipInitialization, nearer_labels
 from ditexp.model.text_encoder import contents, import_transformers
 from ditexp.terminal.notices import notice
 from ditexp.values import Condition, required
@@ -41,7 +41,7 @@ class StableDiffusion3:
     Raises ValueError for a pipeline that is missing, damaged, or of another kind.
     """
 
-    has_null, num_classes = True, 0
+    has_null, num_classes, start, start_std = True, 0, 0.0, 1.0
     class_names: tuple[str, ...] = ()
 
     def __init__(
@@ -56,16 +56,16 @@ class StableDiffusion3:
         choice("model.dtype", dtype, DTYPES)
         whole("model.max_length", max_length, minimum=1, maximum=MAX_TOKENS)
         self.pipeline, loaded = load(path, DTYPES[dtype], t5)
-        self.transformer, self.vae, self.max_length = self.pipeline.transformer, self.pipeline.vae, max_length
-        self.vae.enable_slicing()  # decodes image by image: a batch of images would need more memory than the network
-        self.sample_shape, self.image_shape = self.shapes(size)
+        self.transformer, self.max_length = self.pipeline.transformer, max_length
+        self.sample_shape, image_shape = self.shapes(size)
+        self.codec = PipelineVAE(self.pipeline.vae, image_shape)
         self.size_multiple = self.transformer.config.patch_size
         self.device = torch.device("cpu")
         self.encoded: dict[str, tuple[Tensor, Tensor]] = {}
         self.identity = {
             "model": "sd3",
             **loaded,
-            "size": self.image_shape[0],
+            "size": image_shape[0],
             "dtype": dtype,
             "max_length": max_length,
             "t5": t5,
@@ -78,7 +78,7 @@ class StableDiffusion3:
         side, maximum = own if size is None else size, unit * config.pos_embed_max_size
         if not isinstance(side, int) or isinstance(side, bool) or not 0 < side <= maximum or side % unit:
             raise ValueError(f"model.size={size}: give a multiple of {unit} up to {maximum}, or null for {own}")
-        return (config.in_channels, side // scale, side // scale), (side, side, self.vae.config.out_channels)
+        return (config.in_channels, side // scale, side // scale), (side, side, self.pipeline.vae.config.out_channels)
 
     def to(self, device: torch.device | str) -> StableDiffusion3:
         for part in self.pipeline.components.values():
@@ -142,10 +142,27 @@ class StableDiffusion3:
         vector = line(first.vector, second.vector, fraction[:, None])
         return Condition(nearer_labels(first, second, fraction), vector, states)
 
+
+class PipelineVAE:
+    """The VAE of a pipeline, as a codec. It moves with its model."""
+
+    def __init__(self, vae: Any, image_shape: tuple[int, int, int]) -> None:
+        self.vae, self.image_shape = vae, image_shape
+        self.identity = {"codec": "pipeline"}  # its weights are part of the model's identity
+        self.vae.enable_slicing()  # decodes image by image: a batch of images would need more memory than the network
+
     def decode(self, x: Tensor) -> Tensor:
         config = self.vae.config
         latents = x.to(self.vae.dtype) / config.scaling_factor + config.shift_factor
-        return to_pixels(self.vae.decode(latents, return_dict=False)[0])
+        return self.vae.decode(latents, return_dict=False)[0].float()
+
+    def encode(self, images: Tensor) -> Tensor:
+        config = self.vae.config
+        latents = self.vae.encode(images.to(self.vae.dtype)).latent_dist.mode().float()
+        return (latents - config.shift_factor) * config.scaling_factor
+
+    def to(self, device: torch.device | str) -> PipelineVAE:
+        return self
 
 
 def load(path: str, dtype: torch.dtype, t5: bool) -> tuple[Any, dict]:

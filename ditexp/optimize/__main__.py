@@ -26,6 +26,7 @@ from ditexp.files.content import digest
 from ditexp.optimize.comparison import Errors, other_grids, show
 from ditexp.optimize.search import Flow, search
 from ditexp.outputs import Outputs
+from ditexp.pixels import Undecoded
 from ditexp.provenance import provenance
 from ditexp.run.components import build_component
 from ditexp.run.devices import choose_devices
@@ -92,6 +93,7 @@ def build(cfg: DictConfig) -> tuple[Sampler, dict]:
         task=Generate(),
         seed=cfg.seed,
         device=choose_devices(cfg.devices)[0],
+        vae=None if model.codec else Undecoded(),
     )
     return sampler, flow_of(model=model, solver=solver, guidance=guidance)
 

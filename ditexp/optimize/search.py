@@ -47,7 +47,7 @@ class Flow:
             raise TypeError(f"{type(sampler.solver).__name__} is no solver of fixed steps")
         indices = range(first, first + count)
         self.solver, self.times, self.field = sampler.solver, sampler.grid, sampler.field(sampler.condition(indices))
-        self.paths = exact_paths(reference, self.field, sampler.noise(indices), self.times)
+        self.paths = exact_paths(reference, self.field, sampler.begin(sampler.noise(indices)), self.times)
 
     def residuals(self, grid: Grid) -> Tensor:
         """The differences at t = 1 between the solver on this grid and the exact paths: (S, ...)."""

@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli.components import instantiate
-from ditexp.core import Feature, FlowModel
+from ditexp.core import VAE, Feature, FlowModel
 from ditexp.files.stamps import Stamp, stamp, stamps_below
 from ditexp.outputs import Outputs
 from ditexp.run.identity import flow_of, sampling_identity
@@ -20,7 +20,7 @@ from ditexp.sampler import Sampler, bind
 from ditexp.samples.store import SampleStore
 from ditexp.values import LabelMeaning
 
-COMPONENTS = ("model", "solver", "schedule", "guidance", "condition", "task")
+COMPONENTS = ("model", "vae", "solver", "schedule", "guidance", "condition", "task")
 
 
 def build_for_sampling(cfg: DictConfig, device: torch.device) -> tuple[Sampler, SampleStore]:
@@ -42,6 +42,8 @@ def bind_components(cfg: DictConfig, parts: Mapping[str, Any], device: torch.dev
         task=parts["task"],
         seed=cfg.seed,
         device=device,
+        vae=parts["vae"],
+        rounding=cfg.rounding,
         precision=cfg.precision,
         compile=cfg.compile,
     )
@@ -60,9 +62,9 @@ def label_meaning(sampler: Sampler) -> LabelMeaning:
 
 
 def build_component(cfg: DictConfig, name: str) -> Any:
-    """The component of one group. Models and feature networks load once per process, and all cells share them."""
+    """The component of one group. Models, VAEs and feature networks load once per process, and all cells share them."""
     node = cfg[name]
-    if name in ("model", "feature") and node is not None:
+    if name in ("model", "vae", "feature") and node is not None:
         return build_shared(node)
     if name == "guidance" and "weak" in node:  # autoguidance's second model
         rest = OmegaConf.masked_copy(node, [key for key in node if key != "weak"])
@@ -74,14 +76,14 @@ def build_component(cfg: DictConfig, name: str) -> Any:
     return instantiate(node)
 
 
-def build_shared(node: DictConfig) -> FlowModel | Feature:
+def build_shared(node: DictConfig) -> FlowModel | VAE | Feature:
     """A component that this process loads once, and again only when a file that its settings name has changed."""
     list(node.items())  # raises for a missing value while its full name is still known
     return build_cached(OmegaConf.to_yaml(node, resolve=True), stamps_of(OmegaConf.to_container(node, resolve=True)))
 
 
 @functools.lru_cache(maxsize=4)
-def build_cached(node: str, files: tuple[Stamp, ...]) -> FlowModel | Feature:
+def build_cached(node: str, files: tuple[Stamp, ...]) -> FlowModel | VAE | Feature:
     """files: part of the cache's key."""
     return instantiate(DictConfig(OmegaConf.create(node)))
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from ditexp.checks import ConfigError, choice, flag, is_name
 from ditexp.cli.errors import describe
 from ditexp.cli.numbers import not_whole_numbers
+from ditexp.pixels import ROUNDINGS
 from ditexp.run.components import COMPONENTS, bind_components, build_component
 from ditexp.sampler import PRECISIONS
 from ditexp.terminal.notices import notice
@@ -85,6 +86,7 @@ def check_numbers(cfg: DictConfig) -> list[str]:
     if cfg.forwards is not None:
         mistakes.add(not_whole_numbers(cfg, forwards=1))
     mistakes.attempt(choice, "precision", cfg.precision, PRECISIONS)
+    mistakes.attempt(choice, "rounding", cfg.rounding, ROUNDINGS)
     if not is_name(str(cfg.study)):
         mistakes.add([f"study={cfg.study}: give a name, without /"])
     mistakes.attempt(flag, "compile", cfg.compile)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from ditexp.checks import ConfigError
 from ditexp.core import NUMERICS_VERSION, FlowModel, Guidance, Solver
 from ditexp.files.content import digest, sha256
+from ditexp.pixels import Pixels
 from ditexp.sampler import Sampler
 from ditexp.samples.store import images_per_block
 
@@ -86,7 +87,9 @@ def sampling_identity(sampler: Sampler, *, batch_size: int, num_samples: int) ->
         "device": sampler.device.type,
         "batch_size": batch_size,
         "block_size": images_per_block(batch_size=batch_size, num_samples=num_samples),
-        "image_shape": list(sampler.model.image_shape),
+        "image_shape": list(sampler.codec.image_shape),
         "numerics": NUMERICS_VERSION,
+        **({} if isinstance(sampler.codec, Pixels) else {"codec": identify(sampler.codec)}),
+        **({} if sampler.rounding == "half_up" else {"rounding": sampler.rounding}),
         **({"network_batches": "padded"} if sampler.compile and is_adaptive else {}),
     }

@@ -25,7 +25,7 @@ def settings_of(config: Mapping[str, Any], hydra_cfg: DictConfig) -> dict[str, A
     if solver.adaptive or "steps" not in config["schedule"]:
         settings["steps"] = None  # it has no effect
     for group in COMPONENTS:
-        settings |= flat(config[group], group)
+        settings |= flat(config[group] or {}, group)
     return settings
 
 

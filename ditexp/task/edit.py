@@ -71,7 +71,7 @@ class Edit(Task):
                 "choose a solver of the ODE, such as solver=heun"
             )
         image, label = self.data[0]
-        check_pixels(image.shape, sampler.model, task="edit")
+        check_pixels(image.shape, sampler, task="edit")
         if not isinstance(label, Tensor):
             raise ValueError("task=edit needs images with labels or none; these have captions: choose data=digits")
         try:
@@ -151,7 +151,7 @@ class Edit(Task):
         target_share: the fraction of the images that should change class (of all, if none should) that the feature
         network takes for the target class; only if both are known.
         """
-        sampler.model.to(sampler.device)
+        sampler.move()
         scores: dict[str, float | PerSample] = {
             "reconstruction_rmse": PerSample(self.reconstruction_errors(sampler, len(samples)), root_mean)
         }
@@ -177,7 +177,7 @@ class Edit(Task):
         for indices, block in blocks_of(samples):
             images, own = self.originals(indices)
             results = block.permute(0, 3, 1, 2).double()
-            difference = (results - sampler.model.decode(images).double()) / 127.5
+            difference = (results - sampler.decode(images).double()) / 127.5
             squares.append(difference.square().flatten(1).mean(1))
             labels.append(own)
         return torch.cat(squares), torch.cat(labels)
@@ -192,14 +192,14 @@ class Edit(Task):
 
     def sheet(self, sampler: Sampler, images: Tensor) -> Sheet:
         """The first images that should change: the original, its noise, the round trip, and the result."""
-        sampler.model.to(sampler.device)
+        sampler.move()
         indices = range(len(images))
         originals, labels = self.originals(indices)
         targets = self.targets(sampler.condition(indices).to("cpu"), labels)
         shown = self.changing(sampler, labels, targets).nonzero()[:SHOWN, 0].tolist()
-        noise, back = (sampler.model.decode(x).cpu() for x in self.reconstructed(sampler, shown))
+        noise, back = (sampler.decode(x).cpu() for x in self.reconstructed(sampler, shown))
         sampler.take_cost()
-        columns = [sampler.model.decode(originals[shown]), noise, back, images[shown]]
+        columns = [sampler.decode(originals[shown]), noise, back, images[shown]]
         if (rows := sampler.conditioner.captions(shown)) is None:
             ends = labels, *(() if targets is None else (targets,))
             rows = [caption(sampler.model, *(int(end[i]) for end in ends)) for i in shown]

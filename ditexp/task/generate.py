@@ -31,7 +31,7 @@ class Generate(Task):
         An adaptive solver chooses its own steps; here it stops at the equal steps.
         """
         wanted = torch.linspace(sampler.grid[0], 1, STATES_SHOWN, dtype=torch.float64).tolist()
-        x, condition = sampler.noise(indices), sampler.condition(indices)
+        x, condition = sampler.begin(sampler.noise(indices)), sampler.condition(indices)
         states = {sampler.grid[0]: x}
 
         def keep(x: Tensor, t: float) -> Tensor:
@@ -42,7 +42,7 @@ class Generate(Task):
             for part in pairwise(wanted):
                 x = keep(sampler.integrate(x, condition, indices, grid=part), part[1])
         else:
-            sampler.integrate(x, condition, indices, project=keep)
+            sampler.integrate(x, condition, indices, grid=sampler.grid, project=keep)
         shown = sorted({min(states, key=lambda t: abs(t - time)) for time in wanted})
-        images = torch.stack([sampler.model.decode(states[t]).cpu() for t in shown], dim=1)
+        images = torch.stack([sampler.decode(states[t]).cpu() for t in shown], dim=1)
         return Sheet(images, columns=[f"t={t:.2f}" for t in shown])

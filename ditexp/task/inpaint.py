@@ -95,9 +95,9 @@ class Inpaint(Task):
             known = images if self.known == "naive" else (1 - t) * noise + t * images  # with the noise of this pass
             return torch.where(fill, x, known)
 
-        x = project(noise, sampler.grid[0])
+        x = project(sampler.begin(noise), sampler.grid[0])
         if self.passes == 1:
-            return sampler.integrate(x, condition, indices, project=project), condition.labels
+            return sampler.integrate(x, condition, indices, grid=sampler.grid, project=project), condition.labels
         for t0, t1 in itertools.pairwise(sampler.grid):
             for again in range(self.passes if t0 else 1):
                 number = next(numbers)
@@ -120,12 +120,12 @@ class Inpaint(Task):
         """The images (B, C, H, W) in [-1, 1]. Raises ValueError if the model has another shape."""
         with sampler.preparation():
             images = torch.stack([self.data[index % len(self.data)][0] for index in indices])
-        check_pixels(images.shape[1:], sampler.model, task="inpaint")
+        check_pixels(images.shape[1:], sampler, task="inpaint")
         return images.to(sampler.device)
 
     def pixels(self, sampler: Sampler, indices: Sequence[int]) -> Tensor:
         """The images (B, C, H, W) uint8, as the model decodes them."""
-        return sampler.model.decode(self.originals(sampler, indices)).cpu()
+        return sampler.decode(self.originals(sampler, indices)).cpu()
 
     def scores(
         self, sampler: Sampler, samples: Samples, classes: Tensor | None, classify: Classify | None

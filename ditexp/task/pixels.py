@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ditexp.core import FlowModel
+if TYPE_CHECKING:
+    from ditexp.sampler import Sampler
 
 
-def check_pixels(shape: Sequence[int], model: FlowModel, *, task: str) -> None:
+def check_pixels(shape: Sequence[int], sampler: Sampler, *, task: str) -> None:
     """Raise ValueError unless images of this shape, (C, H, W), are samples of the model."""
-    height, width, channels = model.image_shape
+    model = sampler.model
+    height, width, channels = sampler.codec.image_shape
     if tuple(model.sample_shape) != (channels, height, width):
         raise ValueError(
             f"task={task} starts from pixels, but this model's samples are latents of {by(model.sample_shape)} for "

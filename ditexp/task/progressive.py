@@ -114,7 +114,7 @@ class Progressive(Task):
             states += [start, end]
             columns += [f"t = {t:g}", "{} x {}".format(*end.shape[2:])]
         states[-1] = sampler.integrate(sampler.noise(indices), condition, indices)
-        shown = [F.interpolate(sampler.model.decode(x).cpu(), images.shape[2:]) for x in states]
+        shown = [F.interpolate(sampler.decode(x).cpu(), images.shape[2:]) for x in states]
         shown.insert(-1, images)
         sampler.take_cost()
         return Sheet(torch.stack(shown[1:], 1), [*columns[1:], "direct"])

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from ditexp.condition.labels import Balanced
 from ditexp.condition.prompts import Prompts
 from ditexp.guidance.cfg import ClassifierFree
-from ditexp.model.pretrained import to_pixels
 from ditexp.model.sd3 import StableDiffusion3
 from ditexp.model.text_encoder import word_tokenizer
+from ditexp.pixels import to_pixels
 from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
 from ditexp.schedule.compat import DiffusersFlow
@@ -163,7 +163,7 @@ def test_samples_are_those_of_diffusers(steps, scale, both):
     with torch.inference_mode():
         grid = sampler.grid if noise.dtype == torch.float32 else its_grid
         latents = sampler.integrate(noise, condition, INDICES, grid=grid)
-        images = ours.decode(latents)
+        images = sampler.decode(latents)
     difference, levels = (latents - expected).abs().max().item(), (images - 255 * pixels).abs().max().item()
     print(f"{steps} steps, scale {scale}, {noise.dtype}: latents differ by {difference:.1e}, images by {levels:.3f}")
     assert latents.dtype == noise.dtype and expected.std() > 0.5 and difference < 1e-4
@@ -268,12 +268,12 @@ def test_labels_are_no_condition(model):
 
 
 def test_another_size(folder, model):
-    assert (model.sample_shape, model.image_shape, model.size_multiple) == ((4, 8, 8), (32, 32, 3), 2)
+    assert (model.sample_shape, model.codec.image_shape, model.size_multiple) == ((4, 8, 8), (32, 32, 3), 2)
     larger = load(folder, size=64)
-    assert (larger.sample_shape, larger.image_shape) == ((4, 16, 16), (64, 64, 3))
+    assert (larger.sample_shape, larger.codec.image_shape) == ((4, 16, 16), (64, 64, 3))
     x, t = torch.randn(1, 4, 16, 16), torch.tensor([0.5])
     v = larger(x, t, larger.encode(["two"]))
-    assert v.shape == x.shape and larger.decode(x).shape == (1, 3, 64, 64)
+    assert v.shape == x.shape and larger.codec.decode(x).shape == (1, 3, 64, 64)
     assert torch.equal(v, model(x, t, model.encode(["two"])))  # the network takes sizes other than its own
     assert larger.identity != model.identity
 
@@ -299,7 +299,7 @@ def test_weights_of_another_type(dtype, folder, model):
     v, exact = half(x, t, half.encode(PROMPTS[:2])), model(x, t, model.encode(PROMPTS[:2]))
     assert v.dtype == torch.float32  # the state stays what it was
     assert 1e-5 < rms(v - exact) / rms(exact) < 0.05
-    assert half.decode(x).dtype == torch.uint8 and half.identity != model.identity
+    assert half.codec.decode(x).dtype == torch.float32 and half.identity != model.identity
 
 
 def test_the_identity_is_that_of_the_contents(folder, tmp_path, model):

@@ -385,7 +385,7 @@ def test_a_recipe_is_ready_but_for_its_files(sweep, cells_of_study, tmp_path):
         OmegaConf.set_struct(cfg, False)
         cfg.model.checkpoint, cfg.model.num_heads, cfg.reference = checkpoint, 3, reference
         cfg.outputs, cfg.devices = str(tmp_path), "cpu:1"
-        assert build(cfg).sampler.model.image_shape == (6, 6, 3)
+        assert build(cfg).sampler.codec.image_shape == (6, 6, 3)
 
 
 def test_a_recipe_without_its_files_says_what_is_missing(cells_of_study):

@@ -64,7 +64,7 @@ class Incomplete:
 @pytest.mark.parametrize(
     ("group", "members"),
     [
-        ("model", "sample_shape, image_shape"),
+        ("model", "sample_shape, codec"),
         ("solver", "adaptive, stochastic, history, integrate"),
         ("schedule", "grid, tuned_to"),
         ("guidance", "start, interval, weak, on, bind"),

@@ -22,6 +22,7 @@ from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.pretrained import PretrainedDiT
+from ditexp.pixels import Pixels
 from ditexp.run.identity import identify
 from ditexp.sampler import Sampler
 from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
@@ -65,7 +66,8 @@ class TextMixture:
 
     def __init__(self, model: GaussianMixture, words: list[str]):
         self.model, self.words = model, [*words, ""]
-        self.sample_shape, self.image_shape = model.sample_shape, model.image_shape
+        self.sample_shape, self.codec = model.sample_shape, model.codec
+        self.start, self.start_std = 0.0, 1.0
 
     def encode(self, prompts) -> Condition:
         numbers = [self.words.index(prompt) for prompt in prompts]
@@ -76,9 +78,6 @@ class TextMixture:
 
     def to(self, device) -> TextMixture:
         return self
-
-    def decode(self, x):
-        return self.model.decode(x)
 
     def null(self, condition: Condition) -> Condition:
         return self.encode([""] * len(condition.states))
@@ -217,7 +216,7 @@ def test_prompts_say_what_becomes_of_images():
     assert labels.tolist() == [2, 2, 2]
     expected = data.images + narrow().means[2, 0] - narrow().means[data.labels, 0]
     assert (edited - expected).abs().max() < 1e-8
-    assert edit.sheet(made, made.model.decode(edited)).rows == ["two"] * 2  # what is one already stays
+    assert edit.sheet(made, made.decode(edited)).rows == ["two"] * 2  # what is one already stays
 
 
 def test_a_given_tensor_is_added_to_the_noise(tmp_path):
@@ -319,7 +318,7 @@ def test_figures_and_picture():
     data = Images(model, 5)
     edit = Edit(data=data, source=Original(data))
     made = sampler(model, edit, Original(data, shift=1))
-    pixels = model.decode(data.images[[0, 1, 2, 3, 4, 0, 1, 2]]) + 51
+    pixels = made.decode(data.images[[0, 1, 2, 3, 4, 0, 1, 2]]) + 51
     classes = torch.tensor([1, 2, 0, 0, 0, 0])  # 1, 2, 0, 1, 2, 1 would be right
     scores = edit.scores(made, Samples.of_pixels(pixels, 6), classes, None)
     assert scores["target_share"].score == 0.5
@@ -402,7 +401,7 @@ def test_what_a_model_or_its_images_do_not_allow(tmp_path):
     refuse(("1 x 8 x 8", "1 x 2 x 2", "data.size=2", "data.resize=true"), data=Digits())
     refuse(("captions", "data=digits"), model=GaussianMixture(), data=CaptionedDigits())
     latents = narrow(shape=(4, 2, 2))
-    latents.image_shape = (16, 16, 3)
+    latents.codec = Pixels((16, 16, 3))
     refuse(("latents of 4 x 2 x 2",), model=latents)
     refuse(("task.source: ", "classes"), source=Original(Images(narrow(num_classes=5), 5)))
     refuse(("{0: 7}", "no image is of class 7", "0 to 2"), direction={0: 7})

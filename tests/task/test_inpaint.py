@@ -17,6 +17,7 @@ from PIL import Image
 from ditexp.cli.command import register_with_hydra
 from ditexp.condition.unconditional import Unconditional
 from ditexp.model.analytic import GaussianMixture
+from ditexp.pixels import Pixels, to_pixels
 from ditexp.run.identity import identify
 from ditexp.run.judge import as_numbers
 from ditexp.sampler import Sampler
@@ -98,7 +99,7 @@ def test_known_pixels_end_as_the_images_and_the_others_dont(solver, known, passe
         assert torch.equal(x[~fill], image[~fill]) and torch.isfinite(x).all()
         assert not (x[fill] == image[fill]).any() and fill.any() and not fill.all()
         assert labels.tolist() == [10] * 5  # the null class
-        assert torch.equal(MODEL.decode(x)[~fill], MODEL.decode(image)[~fill])
+        assert torch.equal(to_pixels(x)[~fill], to_pixels(image)[~fill])
 
 
 @pytest.mark.parametrize("passes", [1, 3])
@@ -370,7 +371,7 @@ def test_solvers_models_and_data_that_cannot_be():
     with refused(("1 x 8 x 8", "1 x 4 x 4")):  # also where the task is tried out before it is checked, for forwards=
         sampler(task, model=other).evaluations()
     latent = GaussianMixture(num_classes=1, shape=(4, 8, 8))
-    latent.image_shape = (64, 64, 3)
+    latent.codec = Pixels((64, 64, 3))
     with refused(("latents of 4 x 8 x 8", "3 x 64 x 64", "a model of pixels")):
         task.check(sampler(task, model=latent))
     with refused(("task.passes=2", "AdamsBashforth", "solver=heun", "task.passes=1")):
@@ -405,7 +406,7 @@ def test_which_solvers_look_back():
 def test_scores_are_measured_on_the_images():
     task = inpaint()
     s = sampler(task)
-    image = MODEL.decode(task.data.images)
+    image = to_pixels(task.data.images)
     completed = image.clone()
     completed[1:, ..., 4:] += 9  # to be filled
     scores = task.scores(s, Samples.of_pixels(completed, 5), None, lambda images: images.flatten(1).sum(1))

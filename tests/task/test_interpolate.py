@@ -265,7 +265,7 @@ def test_the_ends_are_the_samples_themselves(of, guidance, digits):
     assert not torch.allclose(path[2], path[0], atol=0.05) and not torch.allclose(path[2], path[4], atol=0.05)
     if of == "both":  # and so those of the plain set
         plain = Generate()(made, range(5))[0]
-        assert torch.equal(made.model.decode(path[[0, 4]]), made.model.decode(plain[:2]))
+        assert torch.equal(made.decode(path[[0, 4]]), made.decode(plain[:2]))
 
 
 def test_guidance_between_two_conditions(digits):

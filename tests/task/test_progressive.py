@@ -18,6 +18,8 @@ from ditexp.model.analytic import GaussianMixture
 from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise, step_noise, task_noise
+from ditexp.pixels import Pixels as PixelCodec
+from ditexp.pixels import to_pixels
 from ditexp.run.identity import identify
 from ditexp.sampler import Sampler
 from ditexp.solver.dopri5 import Dopri5
@@ -39,7 +41,8 @@ class Pixels:
     All is elementwise, so that a sample's bytes are the same in any batch.
     """
 
-    sample_shape, image_shape, size_multiple = (1, 8, 8), (8, 8, 1), 2
+    sample_shape, codec, size_multiple = (1, 8, 8), PixelCodec((8, 8, 1)), 2
+    start, start_std = 0.0, 1.0
     num_classes, class_names, has_null, m, d = 10, (), True, 0.25, 0.5
     identity = {"model": "pixels"}  # noqa: RUF012
 
@@ -53,9 +56,6 @@ class Pixels:
 
     def null(self, condition: Condition) -> Condition:
         return condition
-
-    def decode(self, x: Tensor) -> Tensor:
-        return (127.5 * x + 128).clamp(0, 255).to(torch.uint8)
 
     def to(self, device) -> Pixels:
         return self
@@ -133,7 +133,7 @@ def test_stages_of_the_digits_network_and_resemblance_to_direct_samples(digits):
         sampler = sampler_of(Progressive(sizes=[4, 6], restart=s), model=digits)
         stages = list(sampler.task.stages(sampler, sampler.condition(range(32)), range(32)))
         assert [tuple(end.shape) for _, end in stages] == [(32, 1, side, side) for side in (4, 6, 8)]
-        images = digits.decode(stages[-1][1])
+        images = to_pixels(stages[-1][1])
         distances.append(rms(images.float() - direct))
     assert distances == sorted(distances)
     # At s = 0.01 x_s is 0.01 times the difference of two images off the path of the direct sample: 2 levels of 256 if
