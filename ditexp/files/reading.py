@@ -23,7 +23,6 @@ JSON_BYTES = 2**26
 YAML_BYTES, YAML_VALUES, YAML_DEPTH = 2**18, 10_000, 20
 DIGITS = 30  # of a whole number in JSON
 DIRECTORY_BYTES = 2**23  # of a zip file's list of members: enough for 80,000
-SHORT = reprlib.Repr(maxlevel=2, maxdict=2, maxlist=2, maxtuple=2)  # lists in lists may stand for 2^100 values
 NO_FILES = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -158,13 +157,20 @@ def read_facts(path: Path | str, kind: str, *, remedy: str, needed: Mapping[str,
 def lacking(facts: Any, needed: Mapping[str, type | tuple[type, ...]]) -> str | None:
     """Why a value is no object with keys of these types; None if it is."""
     if not isinstance(facts, dict):
-        return f"it holds {in_line(SHORT.repr(facts), 40)}"
+        return f"it holds {shown(facts)}"
     for key, kind in needed.items():
         if key not in facts:
             return f"it has no {key}"
         if not isinstance(facts[key], kind) or isinstance(facts[key], bool):
-            return f"its {key} is {in_line(SHORT.repr(facts[key]), 40)}"
+            return f"its {key} is {shown(facts[key])}"
     return None
+
+
+def shown(value: object) -> str:
+    """A value in at most 40 characters. Lists in lists may stand for 2^100 values, so only the first are looked at."""
+    short = reprlib.Repr()
+    short.maxlevel = short.maxdict = short.maxlist = short.maxtuple = 2
+    return in_line(short.repr(value), 40)
 
 
 def read_yaml(path: Path | str, kind: str, *, remedy: str) -> Any:
