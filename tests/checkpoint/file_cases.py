@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import pickle
 import struct
@@ -36,7 +35,6 @@ from tests.helpers.hostile_files import (
     one_tensor,
     safetensors,
     saved,
-    torch_file,
     zipped,
 )
 
@@ -88,7 +86,7 @@ def damaged() -> Cases:
     }.items():
         for place in (1, 4, 9, 20, 100, 500, 0.1, 0.3, 0.5, 0.7, 0.9, -1000, -9, -1):
             made[f"{name}, cut at {place}"] = refused(cut(content, place))
-        for place in (0, 2, 7):
+        for place in (0, 2, 30):
             made[f"{name}, byte {place} inverted"] = refused(inverted(content, place))
     return made
 
@@ -205,7 +203,9 @@ def old_streams() -> Cases:
         return change
 
     def keys(replacement: bytes) -> Make:
-        head = b"".join(pickle.dumps(one, protocol=2) for one in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
+        head = b"".join(
+            pickle.dumps(one, protocol=2) for one in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+        )
         return of(head + a_tensor() + replacement + struct.pack("<q", 2) + bytes(8))
 
     list_of = lambda value: pickle.dumps(value, protocol=2)  # noqa: E731
@@ -217,11 +217,17 @@ def old_streams() -> Cases:
         "another storage": refused(keys(list_of(["7"])), "unknown type"),
         "numbers in the list of storages": refused(keys(list_of([0]))),
         "a tensor alone": refused(keys(list_of(["0"])), "no state dict"),
-        "another magic number": refused(changed(lambda content: content.replace(b"\xf9 j\xa8P\x19", b"\xf9 j\xa8P\x18"))),
+        "another magic number": refused(
+            changed(lambda content: content.replace(b"\xf9 j\xa8P\x19", b"\xf9 j\xa8P\x18"))
+        ),
         "another version": refused(changed(lambda content: content.replace(b"M\xe9\x03", b"M\xea\x03", 1)), "version"),
         "a big-endian machine": refused(
-            changed(lambda content: content.replace(b"little_endian\x88", b"little_endian\x89").replace(
-                b"little_endianq\x02\x88", b"little_endianq\x02\x89")), "big-endian"
+            changed(
+                lambda content: content.replace(b"little_endian\x88", b"little_endian\x89").replace(
+                    b"little_endianq\x02\x88", b"little_endianq\x02\x89"
+                )
+            ),
+            "big-endian",
         ),
         "whole": accepted(as_torch(state, old=True)),
         "whole, bare": accepted(as_torch(weights, old=True)),
@@ -282,5 +288,8 @@ KINDS: dict[str, Callable[[], dict[str, Case]]] = {
     "zip archives": zip_archives,
     "the old format": old_streams,
     "shards": shards,
-    "whole": lambda: {"a file": accepted(a_file), "safetensors": accepted(lambda p: p.write_bytes(safetensors_bytes()))},
+    "whole": lambda: {
+        "a file": accepted(a_file),
+        "safetensors": accepted(lambda p: p.write_bytes(safetensors_bytes())),
+    },
 }
