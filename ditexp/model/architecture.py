@@ -15,6 +15,7 @@ from ditexp.model.layers import BlockOptions
 # models: DiT-S, B, L, XL; JiT-H; LightningDiT-1p0B and 1p6B.
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1536: 24, 1792: 28}
 IN_CONTEXT_STARTS = {768: 4, 1024: 8, 1280: 10}  # of JiT-B, L and H: nothing in a file tells it
+MAX_BLOCKS = 1000
 PATCHES = "x_embedder.proj.weight"
 BOTTLENECK = "x_embedder.proj1.weight"
 ROTATIONS = "feat_rope.freqs_cos"
@@ -93,8 +94,10 @@ def infer_architecture(
 
 
 def depth_of(weights: Iterable[str]) -> int:
-    """The number of blocks, which must be numbered from 0 without gaps. Raises NoDiT."""
+    """The number of blocks, which must be numbered from 0 without gaps, and not too many to build. Raises NoDiT."""
     found = {key.split(".")[1] for key in weights if key.startswith("blocks.")}
+    if len(found) > MAX_BLOCKS:
+        raise NoDiT(f"it has keys of {len(found):,} blocks; {MAX_BLOCKS:,} is the most")
     expected = [str(number) for number in range(len(found))]
     if missing := next((number for number in expected if number not in found), None):
         other = min(found.difference(expected))
@@ -123,8 +126,10 @@ def heads_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | None)
 
 
 def classes_of(weights: Mapping[str, Tensor], given: int | None) -> dict[str, Any]:
-    """num_classes, and whether the last row of the label table is the null class. Raises ValueError."""
+    """num_classes, and whether the last row of the label table is the null class. Raises ValueError or NoDiT."""
     table = weights.get("y_embedder.embedding_table.weight", ())
+    if isinstance(table, Tensor) and not table.dim():
+        raise NoDiT("its table of labels is a number")
     classes = max(0, len(table) - 1) if given is None else whole("model.num_classes", given, minimum=0)
     if len(table) not in (classes, classes + 1):
         raise ValueError(f"model.num_classes={classes}, but there are {len(table)} label embeddings")
