@@ -196,7 +196,7 @@ def chosen_family(weights: Mapping[str, Tensor], given: str | None, *, name: str
     if given is not None:
         family = FAMILIES[choice("model.family", given, FAMILIES)]
         if wrong := family.misfit(weights):
-            remedy = f"it looks like {titles}" if found else "choose another file"
+            remedy = f"it looks like {titles}" if found else "give another file"
             raise unfit(name, f"is not a {family.title}: {wrong}", remedy)
         return family
     if len(found) == 1:

@@ -73,7 +73,7 @@ class PretrainedDiT:
             kept = {key: value for key, value in tensors.items() if not self.family.is_dropped(key)}
             self.network = load_network(DiT, architecture, kept)
         except (NoDiT, Misfit) as error:
-            raise unfit(name, f"is not a {self.family.title}: {error}", "choose another") from None
+            raise unfit(name, f"is not a {self.family.title}: {error}", "give another file") from None
         except ValueError as error:
             raise ValueError(in_line(f"{name}: {error}", LINE)) from None
         side, channels = architecture["input_size"], architecture["in_channels"]
