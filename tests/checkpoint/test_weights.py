@@ -146,7 +146,7 @@ HEAD = "blocks.0.attn.proj.weight"
         (WEIGHTS | {"blocks.0.norm.weight": torch.zeros(24)}, ["it should not have blocks.0.norm.weight"]),
         (prefixed("a.") | {"a.blocks.7.x": torch.zeros(1)}, ["it has a key blocks.7, but no blocks.2"]),
         (WEIGHTS | {"blocks.x.y": torch.zeros(1)}, ["it has a key blocks.x, but no blocks.2"]),
-        (WEIGHTS | {"pos_embed": torch.zeros(1)}, ["is not a SiT: its weights have other shapes"]),
+        (WEIGHTS | {"pos_embed": torch.zeros(1)}, ["is not a SiT: pos_embed is (1,), which are not 3 axes"]),
         ({"conv.weight": torch.zeros(3)}, ["is not a DiT: it has no 'final_layer.linear.weight': it has conv.weight"]),
         ({"net": {"a": torch.zeros(3), "b": torch.zeros(3)}}, ["it has no 'final_layer.linear.weight': it has a, b"]),
         ({"epoch": 3}, ["holds no state dict (keys: epoch)"]),
