@@ -136,12 +136,12 @@ class Guided(ABC):
         return GuidedField(self, model, condition)
 
     def velocity(self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor) -> Tensor:
-        """The guided velocity at x (B, ...) and t (B,)."""
+        """The guided velocity at x (B, ...) and t (B,); what the model returns beyond the channels of x is c's."""
         rows, w = self.guided(t, x)
         if rows is None:
             return model(x, t, condition)
         c, u = self.velocities(model, condition, x, t, rows)
-        channels = slice(self.guided_channels)
+        channels = slice(self.guided_channels or x.shape[1])
         part, velocity = (rows, channels), c.clone()
         times = append_dims(t[rows], x).to(x.dtype)
         velocity[part] = self.combine(c[part], u[:, channels], w, x=x[part], t=times)
