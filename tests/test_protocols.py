@@ -30,6 +30,7 @@ from ditexp.core import (
     Schedule,
     Solver,
     TextModel,
+    VarianceModel,
     VelocityField,
 )
 from ditexp.data import CaptionedDigits, Digits, ImageFolder
@@ -118,6 +119,7 @@ GUIDANCE: tuple[type[Guidance], ...] = (
 FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
 
 MODELS: tuple[type[FlowModel], ...] = (GaussianMixture, PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
+VARIANCE_MODELS: tuple[type[VarianceModel], ...] = (PretrainedDiT,)
 TEXT_MODELS: tuple[type[TextModel], ...] = (PretrainedTextDiT, StableDiffusion3)
 BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
 RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
