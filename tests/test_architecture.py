@@ -155,7 +155,7 @@ def test_imports_run_in_one_direction():
         ("pytorch_fid", ("feature.inception",), True),
         ("torchvision", ("images",), True),
         ("scipy", ("metric", "schedule", "optimize", "report"), True),
-        ("diffusers", ("model",), True),
+        ("diffusers", ("model", "vae"), True),
         ("transformers", ("model",), True),
         ("tokenizers", ("model",), True),
         ("torchdiffeq", ("solver.torchdiffeq",), True),
