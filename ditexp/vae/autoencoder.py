@@ -99,9 +99,7 @@ class Autoencoder:
         """How samples become latents, and the facts that determine it."""
         facts: dict[str, Any] = {}
         if statistics is not None:
-            mean, std, sha256 = read_statistics(
-                located(statistics, "vae.statistics"), f"vae.statistics={statistics}"
-            )
+            mean, std, sha256 = read_statistics(located(statistics, "vae.statistics"), f"vae.statistics={statistics}")
             if len(mean) != self.channels:
                 raise ValueError(
                     f"vae.statistics={statistics} are of {len(mean)} channels, and the VAE's latents have "
