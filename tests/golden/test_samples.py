@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from ditexp.run.components import COMPONENTS, build_component
 from ditexp.sampler import Sampler, bind
 from ditexp.values import Condition
 from tests.golden.noise import normal, step_name
-from tests.golden.original import GOLDEN, stand_in
+from tests.golden.original import GOLDEN, in_float64, stand_in
 from tests.golden.weights import drawn, is_fixed
 from tests.helpers.paths import CONF
 
@@ -128,13 +128,17 @@ def drawn_by_ditexp(
     """(x, images) from the noise of the case."""
     scale = golden.facts["cases"][case].get("noise_scale", 1.0)
     name, made = f"{golden.family}, {case}", sampler_of(golden, golden.checkpoint(folder), *overrides)
-    monkeypatch.setattr(sampler_module, "noise", lambda seed, indices, shape: normal(name, (len(indices), *shape)))
+    dtype = golden.arrays[case].dtype
+
+    def noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
+        return normal(name, (len(indices), *shape)).to(dtype)
 
     def step_noise(seed: int, indices: Sequence[int], shape: Sequence[int], step: int) -> Tensor:
         return normal(step_name(name, step), (len(indices), *shape))
 
+    monkeypatch.setattr(sampler_module, "noise", noise)
     monkeypatch.setattr(sampler_module, "step_noise", step_noise)
-    with torch.inference_mode():
+    with torch.inference_mode(), in_float64(made.model.network) if dtype == torch.float64 else nullcontext():
         x, _ = made.task(made, range(len(golden.facts["labels"])))
         return made.codec.decode(x) if scale != 1 else x, made.decode(x)
 
@@ -160,6 +164,15 @@ HEADS = "model.num_heads=4"
 )
 def test_sit(case, overrides, tmp_path, monkeypatch):
     compare(SIT, case, tmp_path, monkeypatch, HEADS, *overrides)
+
+
+def test_the_null_half_belongs_to_the_error_of_torchdiffeq(tmp_path, monkeypatch):
+    """It changes the steps, and by them the samples."""
+    case, scale = "dopri5_guided", "guidance.scale=2.5"
+    x, _ = drawn_by_ditexp(SIT, case, tmp_path, monkeypatch, HEADS, scale, "solver.null_half=false")
+    error = float((x - SIT.arrays[case]).abs().max() / SIT.arrays[case].abs().max())
+    print(f"without the null half: largest error {error:.1e}")
+    assert error > 1e-5
 
 
 REPA = Golden("repa")
