@@ -1,4 +1,7 @@
-"""DDPM and DDIM: samples of DiT's own code, its coefficients and its grid; and how both methods meet others."""
+"""DDPM and DDIM: DiT's own coefficients and grid, and what both methods have in common with others.
+
+Whole samples of DiT's code are in tests/golden/test_samples.py.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +22,19 @@ from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.guidance.base import Guided
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
-from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.dit import sincos_position_embedding
 from ditexp.model.paths import Discrete
 from ditexp.model.prediction import Noise
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.pixels import Undecoded, to_pixels
+from ditexp.pixels import Undecoded
 from ditexp.sampler import Sampler
 from ditexp.schedule.ddpm import RespacedDDPM, evenly_spaced
 from ditexp.solver.ddim import DDIM
 from ditexp.solver.ddpm import DDPM, shares, variance_ratio
 from ditexp.solver.euler import Euler
-from tests.golden.noise import normal, step_name
+from tests.golden.noise import normal
 from tests.golden.weights import drawn
 from tests.helpers.fields import Field
 from tests.helpers.samplers import sampler_of
@@ -63,34 +65,6 @@ def model(tmp_path_factory) -> PretrainedDiT:
 def sampler(model, solver, *, steps: int, **parts) -> Sampler:
     parts = {"vae": Undecoded(), "conditioner": Balanced(classes=FACTS["labels"])} | parts
     return sampler_of(model, solver, schedule=RespacedDDPM(steps), **parts)
-
-
-def samples(made: Sampler, name: str) -> Tensor:
-    """From the noise of the golden file's case."""
-    field, x = made.field(made.condition(range(len(FACTS["labels"])))), made.begin(normal(name, SHAPE))
-    with torch.inference_mode():
-        return made.solver.integrate(field, x, made.grid, None, noise_of(name)).x
-
-
-def noise_of(name: str) -> Callable[[int], Tensor]:
-    return lambda step: normal(step_name(name, step), SHAPE)
-
-
-@pytest.mark.parametrize("case", FACTS["cases"])
-def test_samples_are_those_of_dits_own_code(case, model, golden):
-    settings = FACTS["cases"][case]
-    solver = DDIM(settings["eta"]) if settings["solver"] == "ddim" else DDPM(settings["variance"])
-    guidance = NoGuidance() if settings["scale"] == 1 else ClassifierFree(scale=settings["scale"], guided_channels=3)
-    ours = samples(sampler(model, solver, steps=settings["steps"], guidance=guidance), f"dit, {case}")
-    theirs = golden[case]
-    error = ((ours - theirs).abs().max() / theirs.abs().max()).item()
-    size = 2 * theirs.std()  # the drawn network does not bring samples to the size of images
-    levels = (to_pixels(ours / size).int() - to_pixels(theirs / size).int()).abs()
-    changed = (levels > 0).float().mean().item()
-    print(f"{case}: {error:.1e} of the largest, {changed:.2%} of grey levels by {levels.max()}")
-    assert error < 1e-4
-    assert levels.max() <= 1 and changed <= 1e-3
-    assert 0 < to_pixels(theirs / size).float().std() < 128
 
 
 def test_the_posterior_has_dits_coefficients(golden):
