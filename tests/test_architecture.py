@@ -155,9 +155,10 @@ def test_imports_run_in_one_direction():
         ("pytorch_fid", ("feature.inception",), True),
         ("torchvision", ("images",), True),
         ("scipy", ("metric", "schedule", "optimize", "report"), True),
-        ("diffusers", ("model",), True),
+        ("diffusers", ("model", "vae"), True),
         ("transformers", ("model",), True),
         ("tokenizers", ("model",), True),
+        ("torchdiffeq", ("solver.torchdiffeq",), True),
     ],
 )
 def test_a_package_stays_where_it_belongs(package, places, lazily):
