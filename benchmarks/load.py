@@ -44,7 +44,7 @@ import torch
 {imports}
 begin = time.perf_counter()
 {load}
-total = sum(value.double().sum().item() for value in network.state_dict().values())
+total = sum(value.sum().item() for value in network.state_dict().values())
 seconds = time.perf_counter() - begin
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 mb = {{key: int(status[key].split()[0]) * 1024 / 1e6 for key in ("VmHWM", "RssAnon", "RssFile")}}
@@ -85,7 +85,8 @@ def measured(code: str, path: Path, repository: str, cache: str) -> dict[str, fl
     environment = {**os.environ, "DITEXP_CACHE": cache}
     command = [sys.executable, "-c", code, str(path), repository]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return json.loads(done.stdout.splitlines()[-1])
+    print(line := done.stdout.splitlines()[-1], flush=True)
+    return json.loads(line)
 
 
 def median(runs: list[dict[str, float]], key: str) -> float:
