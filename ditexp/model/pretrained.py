@@ -187,7 +187,9 @@ def check_rotations(network: DiT, weights: Mapping[str, Tensor]) -> None:
     side = network.input_size // network.patch_size
     for key, expected in zip(("feat_rope.freqs_cos", "feat_rope.freqs_sin"), network.rotations(side, side, CPU)):
         table = weights.get(key, expected)
-        if table.shape != expected.shape or not torch.allclose(table, expected, atol=1e-4):
+        # bfloat16 keeps cosines to 0.002; the entries of other rotations differ by 1.
+        is_close = table.shape == expected.shape and table.is_floating_point() and (table - expected).abs().max() < 0.01
+        if not is_close:
             raise NoDiT(f"{key} holds other rotations than those of its {side} x {side} patches")
 
 

@@ -82,6 +82,25 @@ def prefix_of(found: dict[str, Tensor]) -> str:
     return next(key.removesuffix(PROJECTION) for key in found if key.endswith(PROJECTION))
 
 
+def rotations() -> Cases:
+    """Tables that LightningDiT's files have, and its network computes."""
+    key = "feat_rope.freqs_cos"
+
+    def of(change: Callable[[Tensor], Tensor]) -> Case:
+        replaced = lambda found: {k: change(v) if k.endswith(key) else v for k, v in found.items()}  # noqa: E731
+        return refused(as_torch(lambda: state("lightningdit", replaced)), key, **settings("lightningdit"))
+
+    return {
+        "others": of(lambda value: value.flip(0)),
+        "of NaN": of(lambda value: value * torch.nan),
+        "of complex numbers": of(lambda value: value.to(torch.complex64)),
+        "of integers": of(lambda value: value.long()),
+        "of another width": of(lambda value: value[:, 1:]),
+        "of no width": of(lambda value: value[:, :0]),
+        "of no axes": of(lambda value: value[0, 0]),
+    }
+
+
 def by_the_name_of_another() -> Cases:
     """DiT and SiT have the same names and shapes, so that only the network's own answers can contradict a name.
 
@@ -99,5 +118,6 @@ def by_the_name_of_another() -> Cases:
 
 KINDS: dict[str, Callable[[], Cases]] = {
     **{f"{family}'s": functools.partial(own, family) for family in FAMILIES},
+    "rotations": rotations,
     "by another's name": by_the_name_of_another,
 }
