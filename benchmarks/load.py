@@ -3,9 +3,9 @@
 A file as DiT's train.py writes it, {model, ema, opt, args} in float32 with random weights and without the optimizer's
 moments (which would double its 5.4 GB), is written to a temporary folder. Each run is a process of its own, in turn:
 seconds from before the file is opened to a network whose weights have all been read, and the largest resident memory of
-the process. The part of it that is mapped from the file, which the system can take back, is given separately. DiT's own
-way is `find_model` of its download.py and `load_state_dict`, as in its sample.py; torch since 2.6 refuses its file
-unless weights_only is False, which the process sets.
+the process. What it holds at the end is given in two parts: its own, and what is mapped from files, which the system
+can take back. DiT's own way is `find_model` of its download.py and `load_state_dict`, as in its sample.py; torch since
+2.6 refuses its file unless weights_only is False, which the process sets.
 
 ditexp also hashes the file, for the id of the sample set. A hash is remembered, so both the first load and later ones
 are timed. And with a family that no key tells, it evaluates the network once; the answer is remembered, too.

@@ -104,17 +104,17 @@ def test_a_component_whose_file_has_changed_is_loaded_again(tmp_path):
 
 
 def test_a_checkpoint_that_is_replaced_while_it_is_read(tmp_path, monkeypatch):
-    path, read = tmp_path / "x.safetensors", pretrained.read_weights
+    path, read = tmp_path / "x.safetensors", pretrained.read_checkpoint
     write_checkpoint(path, 0)
 
-    def read_and_replace(path, *, ema):
-        found = read(path, ema=ema)
+    def read_and_replace(*arguments, **options):
+        found = read(*arguments, **options)
         write_checkpoint(tmp_path / "new", 1)
         (tmp_path / "new").rename(path)
         return found
 
-    monkeypatch.setattr(pretrained, "read_weights", read_and_replace)
-    with refused(["x.safetensors was changed while it was in use", "run again"]):
+    monkeypatch.setattr(pretrained, "read_checkpoint", read_and_replace)
+    with refused(["was changed while it was in use", "run again"]):
         PretrainedDiT(checkpoint=str(path), family="sit", num_heads=3)
 
 

@@ -286,9 +286,11 @@ def save_dit(path: Path, **changes) -> dict:
     return state
 
 
-def test_checkpoints_that_cannot_be_used(ditexp, tmp_path):
+def test_checkpoints_that_cannot_be_used(ditexp, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # so that paths are short, and messages whole
+
     def complaint(path: Path, *more: str) -> str:
-        command = ditexp(*SMALL, "model=sit", f"model.checkpoint={path}", *more)
+        command = ditexp(*SMALL, "model=sit", f"model.checkpoint={path.name}", *more)
         assert command.code == 2 and len(command.complaints) == 1, command.output
         return command.complaints[0]
 
