@@ -50,6 +50,7 @@ NOT_TRIED = {
 ONLY_COMPOSED = {
     "model=sd3": "needs released weights",
     "vae=sd_vae_ft_ema": "needs released weights",
+    "DiT-XL-2-256x256.pt": "the same",
     "model=digits_text": "tests/model/test_text.py runs it; importing transformers takes longer than all the rest",
     "network=digits_text": "the same",
     "devices=4": "needs GPUs",
