@@ -8,6 +8,7 @@ A batch, from its indices to its pixels:
         Sampler.integrate      hands x and the guided velocity to the solver; the loop over steps is FixedStep.integrate
                                in ditexp/solver/base.py, for adaptive solvers Adaptive.integrate in solver/adaptive.py
       Sampler.decode           x at t = 1 -> pixels
+      task.finish              what the task does with the pixels
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ditexp.guidance.none import NoGuidance
 from ditexp.meter import Meter
 from ditexp.network import Network, Rehearsal, Still
 from ditexp.noise import noise, step_noise, task_noise
-from ditexp.pixels import Pixels, to_pixels
+from ditexp.pixels import Pixels, Unencoded, to_pixels
 from ditexp.task.base import Task
 from ditexp.terminal.notices import notice
 from ditexp.values import Condition, Cost
@@ -128,7 +129,7 @@ class Sampler:
         """Pixels (B, C, H, W) uint8 and labels (B,) int64, on the CPU; timed, including the transfer."""
         with self.meter.sampling():
             x, labels = self.task(self, indices)
-            images = self.decode(x).cpu()
+            images = self.task.finish(self, indices, self.decode(x)).cpu()
         self.meter.cost.images += len(indices)
         return images, None if labels is None else labels.cpu()
 
@@ -251,7 +252,8 @@ class Sampler:
         if self.solver.adaptive:
             return None
         meter = Meter(self.device)
-        still = replace(self, network=Still(self.model, meter), meter=meter)
+        codec = Unencoded(self.codec.image_shape, self.model.sample_shape)
+        still = replace(self, network=Still(self.model, meter), meter=meter, codec=codec)
         still.task(still, [0])
         return float(meter.cost.velocity_rows), float(meter.cost.network_rows)
 

@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+# The metadata of a component's field that was added when sample sets without it existed. At its default it is left out
+# of a set's id, so that their ids stay.
+ADDED_LATER = {"added": "later"}
+
 
 @dataclass(frozen=True)
 class Condition:

@@ -220,7 +220,7 @@ def test_every_piece_has_a_config(group):
         "manifold",
         "mask",
         "direction",
-        "pixels",
+        "originals",
         "tensor_file",
     )
     shared = {f"ditexp.{group}", *(f"ditexp.{group}.{base}" for base in bases)}

@@ -60,6 +60,10 @@ class Task(ABC):
         """x (B, *sample_shape) at t = 1, and the labels (B,) int64 that are stored with the samples, or None."""
         ...
 
+    def finish(self, sampler: Sampler, indices: Sequence[int], pixels: Tensor) -> Tensor:
+        """The samples from their decoded pixels; (B, C, H, W) uint8 on the device both."""
+        return pixels  # as they are
+
     def units(self, indices: Sequence[int]) -> Sequence[int] | None:
         """The unit that each sample belongs to; samples of different units are independent. None: all samples are.
 
