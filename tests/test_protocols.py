@@ -92,7 +92,7 @@ from ditexp.task.base import Task
 from ditexp.task.edit import Edit
 from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
-from ditexp.task.interpolate import Interpolate
+from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
 from tests.helpers.paths import CONF
 
@@ -120,7 +120,7 @@ RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedT
 EVALUATED_MODELS: tuple[type[EvaluatedModel], ...] = (Network, Rehearsal)
 
 CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, Random, Original, Prompts, Unconditional)
-TASKS: tuple[type[Task], ...] = (Generate, Inpaint, Edit, Interpolate, Progressive)
+TASKS: tuple[type[Task], ...] = (Generate, Inpaint, Edit, Interpolate, InterpolateImages, Progressive)
 
 COMPARISONS: tuple[type[Comparison], ...] = (Trajectory,)
 METRICS: tuple[type[Metric], ...] = (
@@ -148,6 +148,7 @@ def construct(settings: dict[str, Any]) -> tuple[object, ...]:
     return (
         *(Balanced(**settings), Random(**settings), Original(**settings), Prompts(**settings), Unconditional()),
         *(Generate(), Inpaint(**settings), Edit(**settings), Interpolate(**settings), Progressive(**settings)),
+        InterpolateImages(**settings),
         *(FrechetDistance(**settings), FrechetInfinity(**settings), KernelDistance(**settings), LabelAccuracy()),
         *(PrecisionRecall(**settings), DensityCoverage(**settings), InceptionScore(**settings), Trajectory(**settings)),
         *(Beta(**settings), Cosine(**settings), Flux(**settings), Karras(**settings), LogitNormal(**settings)),
