@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class Inpaint(Task):
     every pass shows them under different noise, and the information adds up. The step from t = 0 is taken once, because
     nothing of x_t1 is left there. The last step is repeated like the others, while RePaint takes it once.
     """
+
+    decoding_facts: ClassVar[tuple[str, ...]] = ("codec",)  # it encodes images
 
     data: Data
     mask: str | Mask = "half"
