@@ -18,6 +18,7 @@ from ditexp.cli.numbers import not_whole_numbers
 from ditexp.pixels import ROUNDINGS
 from ditexp.run.components import COMPONENTS, bind_components, build_component
 from ditexp.sampler import PRECISIONS
+from ditexp.samples.store import KEEP
 from ditexp.terminal.notices import notice
 
 P = ParamSpec("P")
@@ -87,6 +88,7 @@ def check_numbers(cfg: DictConfig) -> list[str]:
         mistakes.add(not_whole_numbers(cfg, forwards=1))
     mistakes.attempt(choice, "precision", cfg.precision, PRECISIONS)
     mistakes.attempt(choice, "rounding", cfg.rounding, ROUNDINGS)
+    mistakes.attempt(choice, "store", cfg.store, KEEP)
     if not is_name(str(cfg.study)):
         mistakes.add([f"study={cfg.study}: give a name, without /"])
     mistakes.attempt(flag, "compile", cfg.compile)

@@ -23,12 +23,13 @@ def print_plan(built: Mapping[str, Cell | ConfigError]) -> None:
     """Print the cost of each cell, by name, and what is already there; or what is wrong with it."""
     table = Table("cell", "steps", "nfe", "forwards", "samples", "to make", "result", box=None, header_style="bold")
     total, adaptive = 0.0, 0
+    planned: set[tuple[Path, int]] = set()
     for name, cell in built.items():
         if isinstance(cell, ConfigError):
             table.add_row(name, "", "", "", "", "", "; ".join(describe(cell)), style="red")
             continue
-        is_done = cell.result() is not None
-        missing = 0 if is_done else len(cell.store.missing()) * cell.store.block_size
+        is_done = cell.result() is not None and not cell.has_gaps
+        missing, decoded = (0, 0) if is_done else (size * cell.store.block_size for size in to_make(cell, planned))
         cost = ("adaptive", MISSING, MISSING)
         if evaluations := cell.sampler.evaluations():
             nfe, forwards = evaluations
@@ -36,11 +37,24 @@ def print_plan(built: Mapping[str, Cell | ConfigError]) -> None:
             cost = (str(cell.steps), f"{nfe:g}", f"{forwards:g}")
         else:
             adaptive += missing
-        table.add_row(name, *cost, str(cell.num_samples), str(missing), "cached" if is_done else "to do")
+        work = f"{missing}, {decoded} to decode" if decoded else str(missing)
+        table.add_row(name, *cost, str(cell.num_samples), work, "cached" if is_done else "to do")
     terminal = wide_terminal()
     terminal.print(table)
     others = f" and those of {adaptive:,} samples with adaptive steps" if adaptive else ""
     terminal.print(f"{len(built)} cells need {total:,.0f} network evaluations{others}; nothing was run")
+
+
+def to_make(cell: Cell, planned: set[tuple[Path, int]]) -> tuple[int, int]:
+    """The number of blocks to sample, and of those to decode from latents that are stored.
+
+    planned: blocks whose latents are there once the cells before this one have run; this cell's are added.
+    """
+    missing, latents = cell.store.missing(), cell.latents.folder
+    there = set(cell.store.decodable()) | {block for block in missing if (latents, block) in planned}
+    if cell.store.keeps_latents:
+        planned.update((latents, block) for block in missing)
+    return len(missing) - len(there), len(there)
 
 
 def disk_needed(cells: Iterable[Cell]) -> str | None:
@@ -67,8 +81,13 @@ def bytes_to_write(cells: Iterable[Cell]) -> dict[Path, int]:
     for cell in cells:
         store, root = cell.store, cell.outputs.root
         blocks = cell.slice.of(store.missing()) if store.folder.exists() or not cell.result() else []
-        pixels = int(len(blocks) * (store.block_bytes * WORST_COMPRESSION + BLOCK_OVERHEAD))
-        for what, size in ((store.id, pixels), (f"{store.id}, features", feature_bytes(cell, len(blocks)))):
+        pixels = store.block_bytes * WORST_COMPRESSION if store.keeps_pixels else 0
+        latents = cell.slice.of(cell.latents.missing()) if blocks and store.keeps_latents else []
+        for what, size in (
+            (store.id, int(len(blocks) * (pixels + BLOCK_OVERHEAD))),
+            (cell.latents.id, len(latents) * (cell.latents.block_bytes + BLOCK_OVERHEAD)),
+            (f"{store.id}, features", feature_bytes(cell, len(blocks))),
+        ):
             sizes[root, what] = max(size, sizes.get((root, what), 0))
     return {folder: sum(size for (root, _), size in sizes.items() if root == folder) for folder, _ in sizes}
 

@@ -38,9 +38,12 @@ class Task(ABC):
     Only `__call__` is required. The other methods have defaults that fit a task with nothing to add.
 
     class_scores: the names of the `scores` that need the classes which a network takes samples for.
+    decoding_facts: which of "codec" and "rounding" change the x that `__call__` returns. Stored latents are of use to
+    sets that differ in the others.
     """
 
     class_scores: ClassVar[tuple[str, ...]] = ()
+    decoding_facts: ClassVar[tuple[str, ...]] = ("codec", "rounding")
 
     @property
     def min_samples(self) -> int:

@@ -40,6 +40,8 @@ class Edit(Task):
     at standard normal noise, and the guided flow taken backwards ends at something else.
     """
 
+    decoding_facts: ClassVar[tuple[str, ...]] = ("codec",)  # it encodes images
+
     data: Data
     source: Conditioner
     direction: Direction | Mapping | str | None = None

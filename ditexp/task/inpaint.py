@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -48,6 +48,8 @@ class Inpaint(Task):
     nothing of x_t1 is left there. The last step is repeated like the others, while RePaint takes it once.
     paste: for models of latents, whether the known pixels of the decoded samples are replaced by those of the image.
     """
+
+    decoding_facts: ClassVar[tuple[str, ...]] = ("codec",)  # it encodes images
 
     data: Data
     mask: str | Mask = "half"

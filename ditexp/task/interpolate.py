@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +39,8 @@ class Interpolate(Task):
     Raises ValueError for other values. `check` raises it for a model without conditions in between, and if all samples
     have the same condition.
     """
+
+    decoding_facts: ClassVar[tuple[str, ...]] = ()
 
     frames: int = 11
     of: str = "noise"
@@ -139,6 +141,8 @@ class InterpolateImages(Interpolate):
 
     of: "noise" or "both", as above.
     """
+
+    decoding_facts: ClassVar[tuple[str, ...]] = ("codec",)  # it encodes images
 
     data: Data
 

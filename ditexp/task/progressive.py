@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ class Progressive(Task):
     The last stage has the sample's own noise, so that it resembles the sample drawn directly: the more, the smaller s.
     The stages before it have other noise: x_s is on the path only if noise and x are independent.
     """
+
+    decoding_facts: ClassVar[tuple[str, ...]] = ("codec",)  # it has the factor between sizes and those of latents
 
     sizes: Sequence[int]
     restart: float | Sequence[float]
