@@ -332,7 +332,7 @@ def test_ends_come_back_as_the_images(made_on):
 def test_conditions_go_from_label_to_label():
     """Each end is inverted under its own label with of=both, and under the first one's with of=noise."""
     digits, data = PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors")), Digits()
-    for of, labels in (("both", [0, 1, 1, 2, 2, 3]), ("noise", [0, 0, 0, 2, 2, 2])):
+    for of, labels in (("both", [0, 1, 1, 2, 3, 3]), ("noise", [0, 0, 0, 2, 2, 2])):
         task = InterpolateImages(data=data, frames=3, of=of)
         made = sampler_of(digits, Heun(), steps=50, task=task, conditioner=Original(data))
         task.check(made)
