@@ -133,7 +133,7 @@ class SampleStore(BlockStore):
         if (latents := self._source(block)) is None:
             return super().read(block)
         if self.decode is None:
-            raise self.undecoded(latents)
+            raise self.undecoded()
         x, labels = latents.read(block)
         images = self.decode(x, self.indices(block))
         if hashlib.sha256(images.tobytes()).hexdigest() != Manifest.read(self.block(block).manifest_path).pixels:
@@ -149,15 +149,14 @@ class SampleStore(BlockStore):
         found = super().manifest(block)
         return None if found is None or found.has_file else self._latents_of(found.latents)
 
-    def undecoded(self, latents: LatentStore) -> UnfitFile:
-        remedy = "its run's command with store=both decodes and keeps them"
-        return unfit(self.folder, f"has no pixels: only the latents {latents.id} are kept", remedy)
+    def undecoded(self) -> UnfitFile:
+        remedy = "run its command, which `python -m ditexp.samples ls` shows, with store=both"
+        return unfit(self.folder, "has no pixels, only latents", remedy)
 
     def check_pixels(self) -> None:
         """Raise ValueError if a block cannot be read, since its pixels are not kept."""
-        for block in range(self.num_blocks):
-            if self.decode is None and (latents := self._source(block)):
-                raise self.undecoded(latents)
+        if self.decode is None and any(self._source(block) for block in range(self.num_blocks)):
+            raise self.undecoded()
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The images of whole blocks; the last may go beyond num_samples."""
