@@ -37,7 +37,7 @@ def list_sets(outputs: Outputs) -> int:
             state = f"{state}, no result"
         hosts = ", ".join(sorted({str(manifest.maker.get("host", "?")) for manifest in made}))
         made_by = f"{hosts} {(record.provenance.get('time') or '')[:10]}"
-        kind = store.kind if not made or any(manifest.has_file for manifest in made) else "images of latents"
+        kind = store.kind if not made or any(manifest.has_file for manifest in made) else "images, from latents"
         table.add_row(store.id, kind, f"{images:,}", f"{len(store):,}", amount(size), state, record.command, made_by)
     if table.row_count:
         wide_terminal().print(table)

@@ -1,12 +1,16 @@
-"""Autoencoders without a network, so that what tests expect is known."""
+"""Autoencoders without a trained network, and a model of latents, so that what tests expect is known."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ditexp.model.analytic import GaussianMixture
+from ditexp.values import Condition
 
 
 @dataclass(frozen=True)
@@ -40,3 +44,46 @@ class Blocks:
 
     def to(self, device) -> Blocks:
         return self
+
+
+@dataclass(frozen=True)
+class Convolved:
+    """A VAE of 4 x 4 x 4 latents and grey images of 8 x 8 pixels: one transposed convolution, its weights by a seed."""
+
+    seed: int = 0
+
+    image_shape: ClassVar[tuple[int, int, int]] = (8, 8, 1)
+
+    @property
+    def identity(self) -> dict:
+        return {"codec": "convolved", "seed": self.seed}
+
+    @property
+    def weights(self) -> Tensor:
+        return torch.randn((4, 1, 2, 2), generator=torch.Generator().manual_seed(self.seed))
+
+    def codec(self, sample_shape) -> Convolved:
+        return self
+
+    def decode(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weights.to(x), stride=2)
+
+    def encode(self, images: Tensor) -> Tensor:
+        return F.conv2d(images, self.weights.to(images), stride=2) / 4
+
+    def to(self, device) -> Convolved:
+        return self
+
+
+class LatentMixture(GaussianMixture):
+    """An exact model of 4 x 4 x 4 latents, which counts how many samples its velocity is asked for."""
+
+    rows: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        super().__init__(shape=(4, 4, 4))
+        self.codec = None
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        LatentMixture.rows += len(x)
+        return super().__call__(x, t, condition)
