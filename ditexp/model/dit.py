@@ -1,88 +1,33 @@
-"""The Diffusion Transformer (Peebles & Xie 2023, arXiv 2212.09748) as SiT uses it for velocities.
+"""The Diffusion Transformer (Peebles & Xie 2023, arXiv 2212.09748), and the options of the models after it.
 
-State-dict keys and arithmetic are those of the official checkpoints, which therefore load unchanged.
+One network serves DiT, SiT, REPA, LightningDiT (Yao et al. 2025, arXiv 2501.01423) and JiT (Li & He 2025, arXiv
+2511.13720). State-dict keys and arithmetic are those of the official checkpoints, which therefore load unchanged.
 """
 
 from __future__ import annotations
 
-import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ditexp.model.layers import (
+    MLPS,
+    Attention,
+    BlockOptions,
+    BottleneckPatchEmbed,
+    FinalLayer,
+    LabelEmbedder,
+    PatchEmbed,
+    Rope,
+    TimestepEmbedder,
+    image_rope,
+    modulate,
+    token_norm,
+)
 from ditexp.values import required
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """x (B, N, D), scaled and shifted for each sample by (B, D)."""
-    return x * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
-
-
-class PatchEmbed(nn.Module):
-    """(B, C, H, W) -> (B, H W / p^2, D)."""
-
-    def __init__(self, in_channels: int, hidden_size: int, patch_size: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_channels, hidden_size, kernel_size=patch_size, stride=patch_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)
-
-
-class TimestepEmbedder(nn.Module):
-    """t (B,) in [0, 1], unscaled as in SiT -> (B, D) through 256 sinusoids [cos, sin] of periods up to 10,000."""
-
-    num_frequencies = 128
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(2 * self.num_frequencies, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
-        )
-
-    def forward(self, t: Tensor) -> Tensor:
-        exponents = torch.arange(self.num_frequencies, dtype=torch.float32, device=t.device)
-        frequencies = torch.exp(-math.log(10_000) * exponents / self.num_frequencies)
-        angles = t.float()[:, None] * frequencies
-        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(t.dtype))
-
-
-class LabelEmbedder(nn.Module):
-    """labels (B,) int64 -> (B, D). If there is a null class, row `num_classes` is the empty condition."""
-
-    def __init__(self, num_classes: int, hidden_size: int, has_null: bool) -> None:
-        super().__init__()
-        self.embedding_table = nn.Embedding(num_classes + has_null, hidden_size)
-
-    def forward(self, labels: Tensor) -> Tensor:
-        return self.embedding_table(labels)
-
-
-class Attention(nn.Module):
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
-        self.proj = nn.Linear(hidden_size, hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, tokens, width = x.shape
-        qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, width // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape))
-
-
-class Mlp(nn.Module):
-    def __init__(self, hidden_size: int, mlp_ratio: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(hidden_size, int(hidden_size * mlp_ratio))
-        self.fc2 = nn.Linear(int(hidden_size * mlp_ratio), hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
 class BlockLayers(nn.Module):
@@ -91,42 +36,43 @@ class BlockLayers(nn.Module):
     adaLN_modulation: (B, D) -> shift, scale and gate for the attention, then for the MLP.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, options: BlockOptions) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.attn = Attention(hidden_size, num_heads)
-        self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.mlp = Mlp(hidden_size, mlp_ratio)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
+        self.norm1 = token_norm(options.norm, hidden_size)
+        self.attn = Attention(hidden_size, num_heads, options)
+        self.norm2 = token_norm(options.norm, hidden_size)
+        self.mlp = MLPS[options.mlp](hidden_size, round(hidden_size * mlp_ratio))
+        self.shifts = options.shifts
+        width = (6 if options.shifts else 4) * hidden_size
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, width))
+
+    def modulation(self, c: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+        """Shift, scale and gate (B, D) for the attention, then for the MLP; a shift is None if there is none."""
+        parts = self.adaLN_modulation(c)
+        if self.shifts:
+            shift1, scale1, gate1, shift2, scale2, gate2 = parts.chunk(6, dim=1)
+            return shift1, scale1, gate1, shift2, scale2, gate2
+        scale1, gate1, scale2, gate2 = parts.chunk(4, dim=1)
+        return None, scale1, gate1, None, scale2, gate2
 
 
 class Block(BlockLayers):
     """The block of DiT: self-attention and MLP on tokens x (B, N, D), modulated by c (B, D)."""
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)
-        x = x + gate1.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift1, scale1))
+    def forward(self, x: Tensor, c: Tensor, rope: Rope | None = None) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)
+        x = x + gate1.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift1, scale1), rope)
         return x + gate2.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift2, scale2))
-
-
-class FinalLayer(nn.Module):
-    def __init__(self, hidden_size: int, patch_size: int, out_channels: int) -> None:
-        super().__init__()
-        self.norm_final = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.linear = nn.Linear(hidden_size, patch_size**2 * out_channels)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(c).chunk(2, dim=1)
-        return self.linear(modulate(self.norm_final(x), shift, scale))
 
 
 class Transformer(nn.Module):
     """What the networks share, whatever their condition.
 
     input_size: height = width of x. num_classes: 0 if there are no labels. has_null: keep an embedding for "no class",
-    which label dropout trains and classifier-free guidance needs. learn_sigma: the checkpoint has twice as many output
-    channels (DiT's variance head); the second half is dropped, as in SiT.
+    which label dropout trains and classifier-free guidance needs. learn_sigma: there are twice as many output channels
+    (DiT's variance head), of which `forward` drops the second half, as in SiT.
+    options: of the blocks. rope: rotate queries and keys by their positions, besides the added position embedding.
+    bottleneck: the width of the linear layer that patches are embedded through, if any.
     """
 
     block: ClassVar[type[BlockLayers]]
@@ -144,6 +90,9 @@ class Transformer(nn.Module):
         has_null: bool = True,
         mlp_ratio: float = 4.0,
         learn_sigma: bool = False,
+        options: BlockOptions = BlockOptions(),  # noqa: B008 (immutable)
+        rope: bool = False,
+        bottleneck: int | None = None,
     ) -> None:
         super().__init__()
         if input_size % patch_size or hidden_size % num_heads or hidden_size % 4:
@@ -153,15 +102,19 @@ class Transformer(nn.Module):
             )
         self.input_size, self.patch_size, self.in_channels = input_size, patch_size, in_channels
         self.num_classes, self.has_null = num_classes, has_null and num_classes > 0
-        out_channels = in_channels * (2 if learn_sigma else 1)
-        self.x_embedder = PatchEmbed(in_channels, hidden_size, patch_size)
+        self.head_width, self.rope = hidden_size // num_heads, rope
+        if bottleneck:
+            self.x_embedder = BottleneckPatchEmbed(in_channels, hidden_size, patch_size, bottleneck)
+        else:
+            self.x_embedder = PatchEmbed(in_channels, hidden_size, patch_size)
         self.t_embedder = TimestepEmbedder(hidden_size)
         if num_classes:
             self.y_embedder = LabelEmbedder(num_classes, hidden_size, has_null)
         positions = sincos_position_embedding(hidden_size, input_size // patch_size)
         self.pos_embed = nn.Parameter(positions, requires_grad=False)
-        self.blocks = nn.ModuleList(self.block(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
-        self.final_layer = FinalLayer(hidden_size, patch_size, out_channels)
+        self.blocks = nn.ModuleList(self.block(hidden_size, num_heads, mlp_ratio, options) for _ in range(depth))
+        out_channels = in_channels * (2 if learn_sigma else 1)
+        self.final_layer = FinalLayer(hidden_size, patch_size, out_channels, options.norm)
         self.initialize_weights()
 
     def initialize_weights(self) -> None:
@@ -169,10 +122,11 @@ class Transformer(nn.Module):
         for layer in linear_layers(self):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
-        patches = self.x_embedder.proj
-        nn.init.xavier_uniform_(patches.weight.view(patches.weight.shape[0], -1))
-        assert patches.bias is not None
-        nn.init.zeros_(patches.bias)
+        for layer in self.x_embedder.children():
+            assert isinstance(layer, nn.Conv2d)
+            nn.init.xavier_uniform_(layer.weight.view(layer.weight.shape[0], -1))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
         for layer in linear_layers(self.t_embedder):
             nn.init.normal_(layer.weight, std=0.02)
         if self.num_classes:
@@ -183,13 +137,27 @@ class Transformer(nn.Module):
                     nn.init.zeros_(layer.weight)
         nn.init.zeros_(self.final_layer.linear.weight)
 
-    def transform(self, x: Tensor, c: Tensor, **given: Tensor) -> Tensor:
-        """x (B, C, H, W) through all blocks, modulated by c (B, D). given: further inputs of each block."""
+    def transform(
+        self, x: Tensor, c: Tensor, in_context: Tensor | None = None, start: int = 0, **given: Tensor
+    ) -> Tensor:
+        """x (B, C, H, W) through all blocks, modulated by c (B, D): all output channels.
+
+        in_context: tokens (B, M, D) that join before block `start`, without positions, and leave before the head.
+        given: further inputs of each block.
+        """
         height, width = (side // self.patch_size for side in x.shape[2:])
         tokens = self.x_embedder(x) + self.positions(height, width)
-        for block in self.blocks:
-            tokens = block(tokens, c, **given)
-        return self.unpatchify(self.final_layer(tokens, c), height, width)[:, : self.in_channels]
+        rope = self.rotations(height, width, x.device) if self.rope else None
+        for number, block in enumerate(self.blocks):
+            if in_context is not None and number == start:
+                tokens = torch.cat([in_context, tokens], dim=1)
+                rope = rope and unrotated(in_context.shape[1], rope)
+            tokens = block(tokens, c, rope, **given)
+        return self.unpatchify(self.final_layer(tokens[:, -height * width :], c), height, width)
+
+    def rotations(self, height: int, width: int, device: torch.device) -> Rope:
+        side = self.input_size // self.patch_size
+        return image_rope(height, width, trained_side=side, head_width=self.head_width, device=device)
 
     def positions(self, height: int, width: int) -> Tensor:
         """The position embedding (1, height width, D) of a grid of patches, interpolated from the trained grid."""
@@ -207,9 +175,20 @@ class Transformer(nn.Module):
 
 
 class DiT(Transformer):
-    """Velocity v(x, t, label). DiT-S/B/L/XL have width 384/768/1024/1152, depth 12/12/24/28, heads 6/12/16/16."""
+    """Velocity v(x, t, label). DiT-S/B/L/XL have width 384/768/1024/1152, depth 12/12/24/28, heads 6/12/16/16.
+
+    in_context_tokens: how many tokens with the label's embedding and trained positions join the image's tokens before
+    block `in_context_start`, as in JiT.
+    """
 
     block = Block
+
+    def __init__(self, *, in_context_tokens: int = 0, in_context_start: int = 0, **options: Any) -> None:
+        super().__init__(**options)
+        self.in_context_tokens, self.in_context_start = in_context_tokens, in_context_start
+        if in_context_tokens:
+            self.in_context_posemb = nn.Parameter(torch.empty(1, in_context_tokens, self.pos_embed.shape[-1]))
+            nn.init.normal_(self.in_context_posemb, std=0.02)
 
     def drop(self, labels: Tensor, dropped: Tensor) -> Tensor:
         """The labels (B,) of a training batch, replaced by the null class where dropped (B,) is true."""
@@ -221,11 +200,24 @@ class DiT(Transformer):
         H and W are input_size, or other multiples of patch_size: then the position embedding is interpolated.
         labels may also be embeddings (B, D), rows of the table or between them.
         """
+        return self.outputs(x, t, labels)[:, : self.in_channels]
+
+    def outputs(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """As `forward`, with the channels of the variance head, if there is one: (B, C or 2 C, H, W)."""
         c = self.t_embedder(t)
-        if self.num_classes:
-            labels = required(labels)
-            c = c + (labels if labels.is_floating_point() else self.y_embedder(labels))
-        return self.transform(x, c)
+        if not self.num_classes:
+            return self.transform(x, c)
+        labels = required(labels)
+        y = labels if labels.is_floating_point() else self.y_embedder(labels)
+        in_context = y.unsqueeze(1) + self.in_context_posemb if self.in_context_tokens else None
+        return self.transform(x, c + y, in_context, self.in_context_start)
+
+
+def unrotated(count: int, rope: Rope) -> Rope:
+    """The rotations with `count` tokens before the others that have no position: they are not rotated."""
+    cosines, sines = rope
+    shape = (count, cosines.shape[1])
+    return torch.cat([cosines.new_ones(shape), cosines]), torch.cat([sines.new_zeros(shape), sines])
 
 
 def linear_layers(module: nn.Module) -> list[nn.Linear]:

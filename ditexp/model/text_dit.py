@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ditexp.model.dit import BlockLayers, Transformer, modulate
+from ditexp.model.dit import BlockLayers, Transformer
+from ditexp.model.layers import BlockOptions, Rope, modulate
 from ditexp.model.text_encoder import TextEncoder
 
 
@@ -33,13 +34,13 @@ class CrossAttention(nn.Module):
 class TextBlock(BlockLayers):
     """A block with cross-attention to the text between self-attention and MLP; only time modulates it."""
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
-        super().__init__(hidden_size, num_heads, mlp_ratio)
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, options: BlockOptions) -> None:
+        super().__init__(hidden_size, num_heads, mlp_ratio, options)
         self.cross_attn = CrossAttention(hidden_size, num_heads)
 
-    def forward(self, x: Tensor, c: Tensor, text: Tensor, mask: Tensor) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)
-        x = x + gate1.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift1, scale1))
+    def forward(self, x: Tensor, c: Tensor, rope: Rope | None, text: Tensor, mask: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)
+        x = x + gate1.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift1, scale1), rope)
         x = x + self.cross_attn(x, text, mask)
         return x + gate2.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift2, scale2))
 
@@ -102,7 +103,8 @@ class TextDiT(Transformer):
 
     def velocity(self, x: Tensor, t: Tensor, states: Tensor, mask: Tensor) -> Tensor:
         """As `forward`, for captions that are encoded: states (B, L, text_width) and mask (B, L) bool."""
-        return self.transform(x, self.t_embedder(t), text=self.text_embedder(states), mask=mask)
+        outputs = self.transform(x, self.t_embedder(t), text=self.text_embedder(states), mask=mask)
+        return outputs[:, : self.in_channels]
 
     def weights(self) -> dict[str, Tensor]:
         """All weights but those of the text encoder."""

@@ -1,0 +1,150 @@
+"""The arguments of DiT that fit a checkpoint's weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ditexp.checks import whole
+from ditexp.model.layers import BlockOptions
+
+# No shape tells the number of heads, unless there are norms of heads or tables of rotations. The widths of published
+# models: DiT-S, B, L, XL; JiT-H; LightningDiT-1p0B and 1p6B.
+HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1536: 24, 1792: 28}
+IN_CONTEXT_STARTS = {768: 4, 1024: 8, 1280: 10}  # of JiT-B, L and H: nothing in a file tells it
+PATCHES = "x_embedder.proj.weight"
+BOTTLENECK = "x_embedder.proj1.weight"
+ROTATIONS = "feat_rope.freqs_cos"
+HEAD = "final_layer.linear.weight"
+QK_NORM = "blocks.0.attn.q_norm.weight"
+
+
+class NoDiT(ValueError):
+    """Weights that no DiT has. The message follows the file's name, and begins with what is wrong."""
+
+
+def infer_architecture(
+    weights: Mapping[str, Tensor],
+    *,
+    num_heads: int | None = None,
+    num_classes: int | None = None,
+    in_context_start: int | None = None,
+    rms: str = "rms",
+    rope: bool = False,
+    float32_logits: bool = False,
+) -> dict[str, Any]:
+    """The arguments of DiT that fit these weights.
+
+    num_heads, num_classes, in_context_start: None to take what the weights or the published sizes say. rms, rope,
+    float32_logits: what the family knows; see DiT. Raises NoDiT if the weights contradict each other, ValueError for a
+    wrong or missing setting.
+    """
+    try:
+        patches = weights.get(BOTTLENECK, weights.get(PATCHES))
+        first, in_channels, patch_size, _ = (weights[PATCHES] if patches is None else patches).shape
+        _, tokens, hidden_size = weights["pos_embed"].shape
+        rows = weights[HEAD].shape[0]
+        modulation = weights["blocks.0.adaLN_modulation.1.weight"].shape[0]
+        is_gated = "blocks.0.mlp.w12.weight" in weights
+        hidden = weights["blocks.0.mlp.w12.weight"].shape[0] // 2 if is_gated else weights[FC1].shape[0]
+    except KeyError as missing:
+        raise NoDiT(f"it has no {missing} (it has {', '.join(list(weights)[:3])})") from None
+    except (ValueError, IndexError):
+        raise NoDiT("its weights have other shapes") from None
+    side = math.isqrt(tokens)
+    if min(first, in_channels, patch_size, tokens, hidden_size, hidden) < 1:
+        raise NoDiT("it has a weight without numbers")
+    if side**2 != tokens:
+        raise NoDiT(f"pos_embed has {tokens} positions, which is not a square")
+    if hidden_size % 4:
+        raise NoDiT(f"its width of {hidden_size} is not a multiple of 4")
+    channels, rest = divmod(rows, patch_size**2)
+    if rest or channels not in (in_channels, 2 * in_channels):
+        shape = tuple(weights[HEAD].shape)
+        raise NoDiT(f"{HEAD} is {shape}: not {in_channels} or {2 * in_channels} channels in patches of {patch_size}")
+    return {
+        "input_size": side * patch_size,
+        "patch_size": patch_size,
+        "in_channels": in_channels,
+        "hidden_size": hidden_size,
+        "depth": depth_of(weights),
+        "num_heads": heads_of(weights, hidden_size, num_heads),
+        **classes_of(weights, num_classes),
+        "mlp_ratio": hidden / hidden_size,
+        "learn_sigma": channels != in_channels,
+        "options": BlockOptions(
+            norm=rms if "blocks.0.norm1.weight" in weights else "layer",
+            qk_norm=None if QK_NORM not in weights else "layer" if QK_BIAS in weights else rms,
+            mlp="swiglu" if is_gated else "gelu",
+            shifts=modulation != 4 * hidden_size,
+            float32_logits=float32_logits,
+        ),
+        "rope": rope or ROTATIONS in weights,
+        "bottleneck": first if BOTTLENECK in weights else None,
+        **in_context_of(weights, hidden_size, in_context_start),
+    }
+
+
+FC1 = "blocks.0.mlp.fc1.weight"
+QK_BIAS = QK_NORM.replace("weight", "bias")
+
+
+def depth_of(weights: Iterable[str]) -> int:
+    """The number of blocks, which must be numbered from 0 without gaps. Raises NoDiT."""
+    found = {key.split(".")[1] for key in weights if key.startswith("blocks.")}
+    expected = [str(number) for number in range(len(found))]
+    if missing := next((number for number in expected if number not in found), None):
+        other = min(found.difference(expected))
+        raise NoDiT(f"it has a key blocks.{other[:20]}, but no blocks.{missing}")
+    return len(found)
+
+
+def heads_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | None) -> int:
+    """The number of heads. Raises ValueError if it is wrong or cannot be known, NoDiT if it is no whole number."""
+    key = QK_NORM if QK_NORM in weights else ROTATIONS
+    known = None
+    if key in weights:
+        width = weights[key].shape[-1] if weights[key].dim() else 0
+        if not width or hidden_size % width:
+            raise NoDiT(f"{key} is {tuple(weights[key].shape)}, but the width of {hidden_size} is no multiple of that")
+        known = hidden_size // width
+    heads = given if given is not None else known or HEADS.get(hidden_size)
+    if heads is None:
+        raise ValueError(f"model.num_heads is needed: no published model has the width {hidden_size}")
+    whole("model.num_heads", heads, minimum=1)
+    if hidden_size % heads:
+        raise ValueError(f"model.num_heads={heads}: the width of {hidden_size} is no multiple of it")
+    if known and heads != known:
+        raise ValueError(f"model.num_heads={heads}, but {key} is {tuple(weights[key].shape)}: there are {known}")
+    return heads
+
+
+def classes_of(weights: Mapping[str, Tensor], given: int | None) -> dict[str, Any]:
+    """num_classes, and whether the last row of the label table is the null class. Raises ValueError."""
+    table = weights.get("y_embedder.embedding_table.weight", ())
+    classes = max(0, len(table) - 1) if given is None else whole("model.num_classes", given, minimum=0)
+    if len(table) not in (classes, classes + 1):
+        raise ValueError(f"model.num_classes={classes}, but there are {len(table)} label embeddings")
+    return {"num_classes": classes, "has_null": len(table) > classes}
+
+
+def in_context_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | None) -> dict[str, int]:
+    """How many in-context tokens there are, and before which block they join. Raises ValueError."""
+    if "in_context_posemb" not in weights:
+        if given is not None:
+            raise ValueError(f"model.in_context_start={given}, but there is no in_context_posemb: leave it null")
+        return {"in_context_tokens": 0, "in_context_start": 0}
+    start = IN_CONTEXT_STARTS.get(hidden_size) if given is None else given
+    if start is None:
+        raise ValueError(
+            f"model.in_context_start is needed: no published model has the width {hidden_size}; it is the block "
+            "before which the in-context tokens join"
+        )
+    whole("model.in_context_start", start, minimum=0, maximum=depth_of(weights) - 1)
+    tokens = weights["in_context_posemb"].shape
+    if len(tokens) != 3 or not tokens[1]:
+        raise NoDiT(f"in_context_posemb is {tuple(tokens)}, not (1, tokens, {hidden_size})")
+    return {"in_context_tokens": tokens[1], "in_context_start": start}
