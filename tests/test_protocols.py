@@ -19,7 +19,9 @@ from ditexp.condition.original import Original
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
 from ditexp.core import (
+    VAE,
     BetweenModel,
+    Codec,
     Conditioner,
     Data,
     EvaluatedModel,
@@ -55,8 +57,9 @@ from ditexp.metric.trajectory import Trajectory
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.model.pretrained_text import PretrainedTextDiT
-from ditexp.model.sd3 import StableDiffusion3
+from ditexp.model.sd3 import PipelineVAE, StableDiffusion3
 from ditexp.network import Network, Rehearsal
+from ditexp.pixels import Pixels
 from ditexp.schedule.beta import Beta
 from ditexp.schedule.compat import DiffusersFlow, SiTLastStep, SiTPoints
 from ditexp.schedule.cosine import Cosine
@@ -94,6 +97,8 @@ from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.task.progressive import Progressive
+from ditexp.vae.autoencoder import Autoencoder
+from ditexp.vae.codec import LatentCodec
 from tests.helpers.paths import CONF
 
 RUNGE_KUTTA: tuple[type[Solver], ...] = (
@@ -119,6 +124,9 @@ BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedTextD
 RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
 EVALUATED_MODELS: tuple[type[EvaluatedModel], ...] = (Network, Rehearsal)
 
+VAES: tuple[type[VAE], ...] = (Autoencoder,)
+CODECS: tuple[type[Codec], ...] = (LatentCodec, Pixels, PipelineVAE)
+
 CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, Random, Original, Prompts, Unconditional)
 TASKS: tuple[type[Task], ...] = (Generate, Inpaint, Edit, Interpolate, Progressive)
 
@@ -135,6 +143,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "schedule": SCHEDULES,
     "guidance": GUIDANCE,
     "model": MODELS,
+    "vae": VAES,
     "condition": CONDITIONERS,
     "task": TASKS,
     "metric": (*METRICS, *COMPARISONS),

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from ditexp.cli.components import instantiate
 from ditexp.cli.nodes import resolve
-from ditexp.core import Conditioner, Feature, FlowModel, Guidance, Schedule, Solver
+from ditexp.core import VAE, Conditioner, Feature, FlowModel, Guidance, Schedule, Solver
 from ditexp.evaluate import uncertainty
 from ditexp.evaluate.evaluator import Evaluator
 from ditexp.evaluate.protocol import protocol_of
@@ -32,6 +32,7 @@ from ditexp.terminal.notices import notice
 # What a component of each group must be, and what to inherit to be that.
 KINDS: dict[str, tuple[type, str]] = {
     "model": (FlowModel, "see FlowModel in ditexp/core.py"),
+    "vae": (VAE, "see VAE in ditexp/core.py"),
     "solver": (Solver, "inherit it from ditexp.solver.base.OneStep"),
     "schedule": (Schedule, "inherit it from ditexp.schedule.base.AnySchedule"),
     "guidance": (Guidance, "inherit it from ditexp.guidance.base.Guided"),

@@ -1,0 +1,1 @@
+"""Files of weights, whatever wrote them: read without running code in them, and only as far as they are needed."""

@@ -1,0 +1,139 @@
+"""Autoencoders of diffusers from files: a folder of its own, a file of latent diffusion, or the halves of a TAESD.
+
+No file is read by diffusers, and no code in one is run: names and shapes are checked, then the weights are assigned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ditexp.files.content import digest
+from ditexp.files.reading import read_facts, unfit
+from ditexp.files.state_dict import misfit
+from ditexp.vae import ldm, taesd
+from ditexp.vae.architecture import NETWORKS, arguments_in, latents_in
+from ditexp.vae.weights import Weights, file_of, read_weights
+
+CONFIG = "config.json"
+REMEDY = "give a folder of AutoencoderKL or AutoencoderTiny, or one file of weights in latent diffusion's layout"
+# diffusers before 0.18 named the layers of attention so; the released SD VAEs still do.
+FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+class Loaded(NamedTuple):
+    """A network on the CPU in float32, ready to run.
+
+    factor: the side of an image over that of its latents. latents: what its config says of them, see LATENTS.
+    identity: JSON-able facts that determine what the network computes.
+    """
+
+    network: Any
+    factor: int
+    latents: dict[str, Any]
+    identity: dict[str, Any]
+
+
+def load(path: Path, name: str) -> Loaded:
+    """name: of the setting, in messages. Raises ValueError for files that are no autoencoder."""
+    if not path.is_dir():
+        return from_ldm(read_weights(path, name, "decoder.conv_in.weight"), name)
+    if (path / CONFIG).exists():
+        return from_folder(path, name)
+    if (path / "vae" / CONFIG).exists():  # of a pipeline
+        return from_folder(path / "vae", name)
+    halves = [(file, taesd.ANCHORS[half]) for half in taesd.ANCHORS if (file := file_of(path, f"*{half}"))]
+    if len(halves) == len(taesd.ANCHORS):
+        return from_taesd([read_weights(file, f"{name}: {file.name}", anchor) for file, anchor in halves], name)
+    raise unfit(name, f"has no {CONFIG}, and no *encoder and *decoder weights", REMEDY)
+
+
+def from_folder(folder: Path, name: str) -> Loaded:
+    """A folder that save_pretrained of diffusers wrote."""
+    config = read_facts(folder / CONFIG, "a VAE's config", remedy=REMEDY, needed={"_class_name": str})
+    kind = config["_class_name"]
+    if kind not in NETWORKS:
+        raise unfit(name, f"is an autoencoder of the class {kind}", REMEDY)
+    try:
+        arguments, latents = arguments_in(config), latents_in(config)
+    except ValueError as error:
+        raise unfit(str(folder / CONFIG), f"is no config of {kind}: {error}", REMEDY) from None
+    if (file := file_of(folder, "diffusion_pytorch_model*")) is None:
+        raise unfit(name, "has no diffusion_pytorch_model.safetensors", REMEDY)
+    tensors, sha256 = read_weights(file, f"{name}: {file.name}", "decoder." + ANCHORS[kind])
+    return build(kind, arguments, modern(tensors), sha256, name, latents)
+
+
+ANCHORS = {"AutoencoderKL": "conv_in.weight", "AutoencoderTiny": "layers.0.weight"}
+
+
+def from_ldm(weights: Weights, name: str) -> Loaded:
+    if ldm.MARK not in weights.tensors:
+        raise unfit(name, f"is no autoencoder of latent diffusion: it has no {ldm.MARK}", REMEDY)
+    try:
+        arguments = arguments_in({"_class_name": "AutoencoderKL", **ldm.architecture_of(weights.tensors)})
+    except (LookupError, ValueError) as error:
+        raise unfit(name, f"is no autoencoder of latent diffusion: {error}", REMEDY) from None
+    latents = latents_in({"scaling_factor": 1.0})
+    return build("AutoencoderKL", arguments, ldm.diffusers_keys(weights.tensors), weights.sha256, name, latents)
+
+
+def from_taesd(halves: list[Weights], name: str) -> Loaded:
+    encoder, decoder = halves
+    tensors = taesd.diffusers_keys(encoder.tensors, decoder.tensors)
+    if "decoder.layers.0.weight" not in tensors:
+        raise unfit(name, "is no tiny autoencoder: its decoder has no 1.weight", REMEDY)
+    arguments = taesd.architecture_of(tensors)
+    sha256 = digest([encoder.sha256, decoder.sha256])
+    return build("AutoencoderTiny", arguments, tensors, sha256, name, latents_in({"scaling_factor": 1.0}))
+
+
+def modern(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of an AutoencoderKL by today's names."""
+
+    def name(key: str) -> str:
+        if found := re.fullmatch(r"(.*\.attentions\.\d+\.)(query|key|value|proj_attn)(\..*)", key):
+            return f"{found[1]}{FORMER[found[2]]}{found[3]}"
+        return key
+
+    return {name(key): value for key, value in tensors.items()}
+
+
+def build(
+    kind: str,
+    arguments: dict[str, Any],
+    tensors: Mapping[str, Tensor],
+    sha256: str,
+    name: str,
+    latents: dict[str, Any],
+) -> Loaded:
+    """The network of diffusers with these weights. Raises ValueError if they do not fit."""
+    try:
+        with torch.device("meta"):
+            network = classes()[kind](**arguments)
+            if kind == "AutoencoderTiny":
+                taesd.add_branches(network, tensors)
+    except (ValueError, RuntimeError, TypeError, IndexError) as error:
+        raise unfit(name, f"has no possible {kind}: {error}", REMEDY) from None
+    if wrong := misfit(tensors, network.state_dict()):
+        raise unfit(name, f"does not fit {kind}: {wrong}", REMEDY)
+    network.load_state_dict(tensors, assign=True)
+    network.eval().requires_grad_(False)
+    levels = network.config["block_out_channels"]  # of the decoder, for a tiny one
+    identity = {"network": kind, "arguments": digest(arguments), "weights": sha256}
+    return Loaded(network, 2 ** (len(levels) - 1), latents, identity)
+
+
+def classes() -> dict[str, Any]:
+    """diffusers' autoencoders by their names. Imported here alone: it takes seconds, and pixels need none."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+    from diffusers.utils import logging
+
+    logging.set_verbosity(logging.CRITICAL)  # ditexp prints one line for an error
+    return {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}

@@ -1,0 +1,91 @@
+"""The scale, the shift and the statistics that lead from a model's samples to a VAE's latents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ditexp.files.content import unchanged
+from ditexp.files.pickles import read_pickled
+from ditexp.files.reading import unfit
+
+KIND = "a file with a VAE's statistics"
+REMEDY = "give one with mean and std or var, latents_bias and latents_scale, or bn.running_mean and bn.running_var"
+MAX_DEPTH = 3
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """A sample x of the model is the latent z = x std / scale + mean of the VAE.
+
+    mean, std: (C, 1, 1) or (C, H, W) float32; std is positive. For a VAE with a shift, mean is that.
+    """
+
+    scale: float
+    mean: Tensor
+    std: Tensor
+
+    def to(self, x: Tensor) -> Normalization:
+        return self if self.mean.device == x.device else replace(self, mean=self.mean.to(x), std=self.std.to(x))
+
+    def denormalize(self, x: Tensor) -> Tensor:
+        return x * self.std / self.scale + self.mean
+
+    def normalize(self, latents: Tensor) -> Tensor:
+        return (latents - self.mean) * self.scale / self.std
+
+
+def per_channel(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+
+
+def read_statistics(path: Path, name: str) -> tuple[Tensor, Tensor, str]:
+    """Mean and standard deviation in a file, (C, 1, 1) or (C, H, W), and the file's sha256.
+
+    It may hold mean and std (LightningDiT); mean and var, whose std is sqrt(var + 1e-5) (RAE); latents_bias and
+    latents_scale, its inverse (REPA-E); or the running statistics of a layer `bn`, as REPA-E's checkpoints do, whose
+    std is sqrt(var). Raises ValueError for any other file.
+    """
+    with unchanged(path) as sha256:
+        found = statistics_in(read_pickled(path, KIND, remedy=REMEDY, name=name))
+    if found is None:
+        raise unfit(name, "has no statistics", REMEDY)
+    mean, std = (spatial(value, name, key) for value, key in zip(found, ("mean", "standard deviation")))
+    if mean.shape[0] != std.shape[0] or not bool((std > 0).all()):
+        shapes = f"its mean is {tuple(mean.shape)}, its standard deviation {tuple(std.shape)}"
+        raise unfit(name, f"cannot be used: {shapes}, which must be above 0", REMEDY)
+    return mean, std, sha256
+
+
+def statistics_in(state: Any, depth: int = 0) -> tuple[Any, Any] | None:
+    """Mean and standard deviation in a dictionary or, below it, in that of averaged weights first."""
+    if not isinstance(state, Mapping) or depth > MAX_DEPTH:
+        return None
+    for mean, spread, std_of in KINDS:
+        if mean in state and spread in state:
+            values = state[mean], state[spread]
+            return (values[0], std_of(values[1])) if all(isinstance(value, Tensor) for value in values) else None
+    nested = [state[key] for key in sorted(state, key=lambda key: (key != "ema", str(key)))]
+    return next(filter(None, (statistics_in(value, depth + 1) for value in nested)), None)
+
+
+KINDS = (
+    ("mean", "std", lambda std: std),
+    ("mean", "var", lambda var: (var + 1e-5).sqrt()),
+    ("latents_bias", "latents_scale", lambda scale: 1 / scale),
+    ("bn.running_mean", "bn.running_var", torch.sqrt),
+)
+
+
+def spatial(value: Tensor, name: str, key: str) -> Tensor:
+    """(C,), (1, C, 1, 1), (C, 1, 1), (C, H, W) or (1, C, H, W) -> (C, 1, 1) or (C, H, W) in float32."""
+    shaped = value.view(-1, 1, 1) if value.dim() == 1 else value[0] if value.dim() == 4 and len(value) == 1 else value
+    if shaped.dim() != 3 or not shaped.is_floating_point() or not bool(shaped.isfinite().all()):
+        kind = f"{tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+        raise unfit(name, f"cannot be used: its {key} is {kind}, not finite numbers (C,) or (C, H, W)", REMEDY)
+    return shaped.float()
