@@ -19,7 +19,8 @@ PATCHES = "x_embedder.proj.weight"
 BOTTLENECK = "x_embedder.proj1.weight"
 ROTATIONS = "feat_rope.freqs_cos"
 HEAD = "final_layer.linear.weight"
-QK_NORM = "blocks.0.attn.q_norm.weight"
+FC1 = "blocks.0.mlp.fc1.weight"
+QK_NORM, QK_BIAS = "blocks.0.attn.q_norm.weight", "blocks.0.attn.q_norm.bias"
 
 
 class NoDiT(ValueError):
@@ -36,7 +37,7 @@ def infer_architecture(
     rope: bool = False,
     float32_logits: bool = False,
 ) -> dict[str, Any]:
-    """The arguments of DiT that fit these weights.
+    """The arguments of DiT that fit these weights, without options that have their defaults.
 
     num_heads, num_classes, in_context_start: None to take what the weights or the published sizes say. rms, rope,
     float32_logits: what the family knows; see DiT. Raises NoDiT if the weights contradict each other, ValueError for a
@@ -65,7 +66,7 @@ def infer_architecture(
     if rest or channels not in (in_channels, 2 * in_channels):
         shape = tuple(weights[HEAD].shape)
         raise NoDiT(f"{HEAD} is {shape}: not {in_channels} or {2 * in_channels} channels in patches of {patch_size}")
-    return {
+    found = {
         "input_size": side * patch_size,
         "patch_size": patch_size,
         "in_channels": in_channels,
@@ -75,6 +76,8 @@ def infer_architecture(
         **classes_of(weights, num_classes),
         "mlp_ratio": hidden / hidden_size,
         "learn_sigma": channels != in_channels,
+    }
+    others = {
         "options": BlockOptions(
             norm=rms if "blocks.0.norm1.weight" in weights else "layer",
             qk_norm=None if QK_NORM not in weights else "layer" if QK_BIAS in weights else rms,
@@ -86,10 +89,7 @@ def infer_architecture(
         "bottleneck": first if BOTTLENECK in weights else None,
         **in_context_of(weights, hidden_size, in_context_start),
     }
-
-
-FC1 = "blocks.0.mlp.fc1.weight"
-QK_BIAS = QK_NORM.replace("weight", "bias")
+    return found | {key: value for key, value in others.items() if value and value != BlockOptions()}
 
 
 def depth_of(weights: Iterable[str]) -> int:
@@ -136,7 +136,7 @@ def in_context_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | 
     if "in_context_posemb" not in weights:
         if given is not None:
             raise ValueError(f"model.in_context_start={given}, but there is no in_context_posemb: leave it null")
-        return {"in_context_tokens": 0, "in_context_start": 0}
+        return {}
     start = IN_CONTEXT_STARTS.get(hidden_size) if given is None else given
     if start is None:
         raise ValueError(

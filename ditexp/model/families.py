@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ditexp.checks import choice, number
 from ditexp.model.architecture import BOTTLENECK, HEAD, PATCHES, QK_NORM, ROTATIONS
-from ditexp.model.prediction import Data, Prediction, Velocity
+from ditexp.model.paths import Discrete
+from ditexp.model.prediction import Data, Noise, Prediction, Velocity, sit_prediction
 
 GATED = "blocks.0.mlp.w12.weight"
 NORM = "blocks.0.norm1.weight"
@@ -31,8 +32,8 @@ class Family:
     fixed: arguments of `infer_architecture` that no weight tells.
     arguments: of its training script, in a checkpoint's `args`; they and settings of the same name choose the
     prediction. predict: the prediction of those that are known, with the images' side as `side`.
-    output_at_noise: the correlation of a trained network's output with its input where that is noise alone: near 1 if
-    it predicts noise, -1 if it predicts data - noise, None if it is unknown.
+    at_noise: the time that a network is given where its input is noise alone, and the sign of the correlation of its
+    output with its input there; None if they hardly correlate.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Family:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     predict: Callable[[Mapping[str, Any]], Prediction]
-    output_at_noise: float | None
+    at_noise: tuple[float, int] | None
 
     def misfit(self, weights: Mapping[str, Tensor]) -> str | None:
         """The first thing that none of its files has, or lacks; None if there is nothing."""
@@ -63,6 +64,25 @@ class Family:
             return f"{HEAD} has {rows} rows, not {expected} {'with' if self.variance else 'without'} a variance"
         return None
 
+    def prediction(self, args: Mapping[str, Any], given: Mapping[str, Any], *, side: int, name: str) -> Prediction:
+        """What a network predicts. args: the training's. given: settings, None for those that are not. side: in pixels.
+
+        Raises ValueError, with the file's name, for a value that is wrong or that the family has no use for.
+        """
+        settings = {key: value for key, value in given.items() if value is not None}
+        if strange := next((key for key in settings if key not in self.arguments), None):
+            raise ValueError(f"model.{strange}={settings[strange]}: {self.title} has no {strange}: leave it null")
+        try:
+            return self.predict({"side": side, **self.trained_with(args), **settings})
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+    def trained_with(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the training's arguments that choose the prediction."""
+        transport = args.get("transport")  # LightningDiT's part of a configuration
+        known = {**args, **transport} if isinstance(transport, dict) else args
+        return {key: known[key] for key in self.arguments if known.get(key) is not None}
+
     def is_dropped(self, key: str) -> bool:
         return key.startswith(self.dropped) if self.dropped else False
 
@@ -76,18 +96,22 @@ def has_variance(weights: Mapping[str, Tensor]) -> bool:
 
 
 def predict_velocity(known: Mapping[str, Any]) -> Prediction:
-    return Velocity()
+    return sit_prediction(path_type=known.get("path_type", "Linear"), prediction=known.get("prediction", "velocity"))
+
+
+def predict_noise(known: Mapping[str, Any]) -> Prediction:
+    return Noise(Discrete())
 
 
 def predict_reversed_velocity(known: Mapping[str, Any]) -> Prediction:
-    choice("path-type", known.get("path_type", "linear"), ("linear",))
+    choice("path_type", known.get("path_type", "linear"), ("linear",))
     return Velocity(reversed=True)
 
 
 def predict_data(known: Mapping[str, Any]) -> Prediction:
     scale = known.get("noise_scale", NOISE_SCALES.get(known["side"], 1.0))
     t_eps = known.get("t_eps", Data.t_eps)
-    return Data(t_eps=number("t_eps", t_eps, above=0), scale=number("model.noise_scale", scale, above=0))
+    return Data(t_eps=number("t_eps", t_eps, above=0), scale=number("noise_scale", scale, above=0))
 
 
 PLAIN = (NORM, GATED, "feat_rope.", BOTTLENECK, IN_CONTEXT)  # what SiT's blocks don't have
@@ -95,18 +119,18 @@ PLAIN = (NORM, GATED, "feat_rope.", BOTTLENECK, IN_CONTEXT)  # what SiT's blocks
 SIT = Family(
     name="sit",
     title="SiT",
-    lacks=(PROJECTORS, "bn.", "decoder_blocks.", QK_NORM, *PLAIN),
+    lacks=(PROJECTORS, "bn.", QK_NORM, *PLAIN),
     arguments=("path_type", "prediction"),
     predict=predict_velocity,
-    output_at_noise=-1,
+    at_noise=(0, -1),
 )
 DIT = Family(
     name="dit",
     title="DiT",
     lacks=SIT.lacks,
     variance=True,
-    predict=predict_velocity,
-    output_at_noise=1,
+    predict=predict_noise,
+    at_noise=(999, 1),
 )
 REPA = Family(
     name="repa",
@@ -116,30 +140,42 @@ REPA = Family(
     dropped=(PROJECTORS, "bn."),
     arguments=("path_type",),
     predict=predict_reversed_velocity,
-    output_at_noise=1,
+    at_noise=(1, 1),
 )
 LIGHTNINGDIT = Family(
     name="lightningdit",
     title="LightningDiT",
     any_of=(NORM, GATED, ROTATIONS, QK_NORM),
-    lacks=(PROJECTORS, "bn.", "decoder_blocks.", BOTTLENECK, IN_CONTEXT),
+    lacks=(PROJECTORS, "bn.", BOTTLENECK, IN_CONTEXT),
     dropped=("feat_rope.",),
+    arguments=("path_type", "prediction"),
     predict=predict_velocity,
-    output_at_noise=-1,
+    at_noise=(0, -1),
 )
 JIT = Family(
     name="jit",
     title="JiT",
     has=(BOTTLENECK, "x_embedder.proj2.weight", NORM, GATED, QK_NORM),
     lacks=(PATCHES, PROJECTORS, "blocks.0.attn.q_norm.bias"),
-    variance=False,
     dropped=("feat_rope.", "feat_rope_incontext."),
     fixed={"rms": "rms_float32", "rope": True, "float32_logits": True},
     arguments=("noise_scale", "t_eps"),
     predict=predict_data,
-    output_at_noise=None,
+    at_noise=None,
 )
 FAMILIES = {family.name: family for family in (SIT, DIT, REPA, LIGHTNINGDIT, JIT)}
+
+
+def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with the `decoder_blocks` of early files of REPA as the further `blocks` that they are."""
+    encoder = len({key.split(".")[1] for key in weights if key.startswith("blocks.")})
+
+    def name(key: str) -> str:
+        kind, number, rest = [*key.split(".", 2), "", ""][:3]
+        is_later = kind == "decoder_blocks" and number.isdecimal() and len(number) < 5
+        return f"blocks.{encoder + int(number)}.{rest}" if is_later else key
+
+    return {name(key): value for key, value in weights.items()}
 
 
 def fitting(weights: Mapping[str, Tensor]) -> list[Family]:

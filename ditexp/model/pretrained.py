@@ -1,79 +1,118 @@
-"""A trained DiT / SiT from its checkpoint: read safely, its architecture inferred, its weights hashed."""
+"""A trained DiT, SiT, REPA, LightningDiT or JiT from its checkpoint: its architecture inferred, its weights hashed."""
 
 from __future__ import annotations
 
-import inspect
 import json
-import pickle
-import warnings
-import zipfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from ditexp.files.content import unchanged
-from ditexp.files.state_dict import misfit, state_dict_of
+from ditexp.checkpoint.container import Container, read_checkpoint
+from ditexp.checkpoint.weights import Weights, weights_of
+from ditexp.files.content import found_once
+from ditexp.model.architecture import NoDiT, infer_architecture
+from ditexp.model.claim import contradiction
 from ditexp.model.dit import DiT
+from ditexp.model.families import SIT, Family, chosen_family, fitting, renamed
+from ditexp.model.layers import BlockOptions
+from ditexp.model.loading import Misfit, load_network
+from ditexp.model.prediction import Data, Prediction, Velocity
 from ditexp.pixels import Pixels
+from ditexp.terminal.notices import notice
 from ditexp.values import Condition, required
 
-PATCHES = "x_embedder.proj.weight"  # every DiT has it
-METADATA = (("architecture", "{}"), ("class_names", "[]"))  # in files of ditexp.train; with the defaults for others
-HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # DiT-S, B, L, XL: no shape of a weight gives the number of heads
+SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL", (32, 1280): "H"}
 
 
 class PretrainedDiT:
-    """The velocity of a checkpoint with the official DiT / SiT keys. All but the number of heads is inferred from it.
+    """The velocity of a published model, or of one that ditexp.train made, from its checkpoint.
 
-    checkpoint: .safetensors, or .pt / .pth with a state dict, which may be wrapped in dictionaries and prefixes; code
-    in a pickle is never run. Weights of other precisions are converted to float32.
-    ema: use the averaged weights if the file has both. num_heads: needed for widths other than those of DiT-S to XL.
-    num_classes: needed only if the model was trained without label dropout; by default the last row of the label table
-    is the null class, as in all released DiTs. class_names: from files of ditexp.train, else empty.
-    Raises ValueError for a file that is missing, truncated, contains code, or is not a DiT.
+    checkpoint: .safetensors, also in shards, or any file of torch.save; code in a pickle is never run.
+    family: sit, dit, repa, lightningdit or jit; None to recognise it, which fails where files of families look alike.
+    weights: which of the file's: model, ema, ema1, ...; None for the averaged ones, if there are any.
+    num_heads: needed for widths of no published model. num_classes: needed only if the model was trained without label
+    dropout; by default the last row of the label table is the null class. in_context_start: needed for a JiT of a width
+    of no published one. noise_scale, path_type, prediction: as in training; None for the arguments in the file, or else
+    the defaults of the family's script.
+    class_names: from files of ditexp.train, else empty.
+    Raises ValueError for a file that is missing, damaged, contains code, or is no such model.
     """
-
-    start, start_std = 0.0, 1.0
 
     def __init__(
         self,
         *,
         checkpoint: str,
-        ema: bool = True,
+        family: str | None = None,
+        weights: str | None = None,
         num_heads: int | None = None,
         num_classes: int | None = None,
+        in_context_start: int | None = None,
+        noise_scale: float | None = None,
+        path_type: str | None = None,
+        prediction: str | None = None,
     ) -> None:
-        weights, trained, self.class_names, sha256 = read_checkpoint(Path(checkpoint), ema=ema)
-        architecture = infer_architecture(
-            weights,
-            checkpoint=checkpoint,
-            num_heads=num_heads or trained.get("num_heads"),
-            num_classes=num_classes if num_classes is not None else trained.get("num_classes"),
+        name = f"model.checkpoint={checkpoint}"
+        container = read_checkpoint(checkpoint, name=name)
+        found = weights_of(container, which=weights)
+        trained = training_of(container)
+        tensors = renamed(found.tensors)
+        self.family = (
+            SIT if trained.by_ditexp and family in (None, "sit") else chosen_family(tensors, family, name=name)
         )
-        with torch.device("meta"), SkipInitialization():
-            self.network = DiT(**architecture)
-        if wrong := misfit(weights, self.network.state_dict()):
-            raise ValueError(f"model.checkpoint={checkpoint} is not a DiT: {wrong}")
-        self.network.load_state_dict(weights, assign=True)
-        self.network.eval().requires_grad_(False)
-        side, self.size_multiple = architecture["input_size"], architecture["patch_size"]
-        channels = architecture["in_channels"]
-        self.sample_shape = (channels, side, side)
-        self.codec = Pixels((side, side, channels)) if channels in (1, 3) else None
+        try:
+            architecture = infer_architecture(
+                tensors,
+                num_heads=trained.num_heads if num_heads is None else num_heads,
+                num_classes=trained.num_classes if num_classes is None else num_classes,
+                in_context_start=in_context_start,
+                **self.family.fixed,
+            )
+            kept = {key: value for key, value in tensors.items() if not self.family.is_dropped(key)}
+            self.network = load_network(DiT, architecture, kept)
+        except (NoDiT, Misfit) as error:
+            raise ValueError(f"{name} is not a {self.family.title}: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        side, channels = architecture["input_size"], architecture["in_channels"]
+        given = {"noise_scale": noise_scale, "path_type": path_type, "prediction": prediction}
+        self.prediction = self.family.prediction(found.args, given, side=side, name=name)
+        self.start, self.start_std = self.prediction.start, self.prediction.start_std
+        self.sample_shape, self.size_multiple = (channels, side, side), architecture["patch_size"]
+        scale = self.prediction.scale if isinstance(self.prediction, Data) else 1.0
+        self.codec = Pixels((side, side, channels), scale) if channels in (1, 3) else None
         self.num_classes, self.has_null = self.network.num_classes, self.network.has_null
-        self.identity = {"model": "dit", **architecture, "ema": ema, "sha256": sha256}
+        self.class_names = trained.class_names
+        self.identity = identity_of(architecture, weights, found.which, self.prediction, container.sha256)
+        if not trained.by_ditexp:
+            dropped = [key for key in tensors if key not in kept]
+            notice(f"{name} is a {summary(self.family, self.network, found, dropped)}")
+        if family and not trained.by_ditexp:
+            self.check_claim(fitting(tensors), facts=f"{container.sha256} {found.which}", name=name)
+
+    def check_claim(self, others: list[Family], *, facts: str, name: str) -> None:
+        """Raise ValueError if the network shows that it is of another family than the user says.
+
+        facts: what determines the network. It is evaluated once on this machine, for all processes.
+        """
+        usual = self.family.prediction({}, {}, side=self.network.input_size, name=name)
+        if self.prediction != usual or others == [self.family]:
+            return
+        facts = f"claim {self.family.name} {self.network.head_width} {facts}"
+        rest = [one for one in others if one is not self.family]
+        if wrong := found_once(facts, lambda: contradiction(self.network, self.family, rest)):
+            raise ValueError(f"{name} is not a {self.family.title}: {wrong}")
 
     def to(self, device: torch.device | str) -> PretrainedDiT:
         self.network.to(device)
         return self
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        return self.network(x, t, condition.labels if condition.vector is None else condition.vector)
+        x_given, time = self.prediction.inputs(x, t)
+        output = self.network(x_given, time, condition.labels if condition.vector is None else condition.vector)
+        return self.prediction.velocity(output, x, t)
 
     def null(self, condition: Condition) -> Condition:
         labels = torch.full_like(required(condition.labels), self.num_classes)
@@ -97,92 +136,52 @@ def nearer_labels(first: Condition, second: Condition, fraction: Tensor) -> Tens
     return torch.where(fraction < 0.5, first.labels, second.labels)
 
 
-class SkipInitialization(TorchFunctionMode):
-    """Leaves new parameters uninitialized, since a checkpoint is about to replace them."""
+@dataclass(frozen=True)
+class Training:
+    """What ditexp.train writes beside weights. by_ditexp: whether it made the file."""
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
-        if inspect.isfunction(func) and func.__module__ == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
-
-
-def read_checkpoint(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict, tuple[str, ...], str]:
-    """The state dict of a file, the architecture and class names that ditexp.train wrote, and the file's sha256."""
-    if not path.is_file():
-        raise ValueError(f"model.checkpoint={path} is not a file")
-    with unchanged(path) as sha256:
-        return *read_weights(path, ema=ema), sha256
+    by_ditexp: bool = False
+    num_heads: int | None = None
+    num_classes: int | None = None
+    class_names: tuple[str, ...] = ()
 
 
-def read_weights(path: Path, *, ema: bool) -> tuple[dict[str, Tensor], dict, tuple[str, ...]]:
-    """What `read_checkpoint` returns, without the hash. float32 is memory-mapped if the format allows it."""
-    state, metadata = read_state(path)
-    weights = state_dict_of(state, name=f"model.checkpoint={path}", kind="a DiT", anchor=PATCHES, ema=ema)
-    if not metadata and isinstance(state.get("data"), str):
-        return weights, {}, names_in(state)
+def training_of(container: Container) -> Training:
+    """What ditexp.train wrote, if it made the file. Raises ValueError if it is damaged."""
+    state, metadata = container.state, container.metadata
     try:
-        architecture, names = (json.loads(metadata.get(*key)) for key in METADATA)
-    except ValueError:
-        raise ValueError(f"model.checkpoint={path} has metadata that ditexp.train did not write: remove it") from None
-    return weights, architecture, tuple(names)
+        if "architecture" in metadata:
+            network, names = json.loads(metadata["architecture"]), json.loads(metadata.get("class_names", "[]"))
+        elif isinstance(state, Mapping) and {"settings", "data"} <= state.keys():
+            network, names = json.loads(state["settings"])["network"], json.loads(state["data"])["class_names"]
+        else:
+            return Training()
+        return Training(True, network.get("num_heads"), network.get("num_classes"), tuple(map(str, names)))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f"{container.name} has metadata that ditexp.train did not write: remove it") from None
 
 
-def read_state(path: Path) -> tuple[dict, dict]:
-    """The contents of a file, and its metadata."""
-    name = f"model.checkpoint={path}"
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        is_mappable = zipfile.is_zipfile(path)  # since torch 1.6
-        with warnings.catch_warnings(action="ignore"):  # about sparse tensors, which are refused
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_mappable), {}
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower():
-            raise ValueError(f"{name} contains pickled code, which is never run: save only its state dict") from None
-        raise ValueError(f"{name} is truncated or damaged ({type(error).__name__})") from None
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{name} is truncated or damaged ({' '.join(str(error).split())[:120]})") from None
+def identity_of(
+    architecture: dict[str, Any], given: str | None, which: str, prediction: Prediction, sha256: str
+) -> dict[str, Any]:
+    """The facts that determine a model. given: the setting `weights`; which: those that were chosen."""
+    known = {key: asdict(value) if isinstance(value, BlockOptions) else value for key, value in architecture.items()}
+    predicts = {} if prediction == Velocity() else prediction.identity
+    is_averaged = given is None or which == "ema"
+    return {"model": "dit", **known, "ema": is_averaged or (which != "model" and which), "sha256": sha256, **predicts}
 
 
-def names_in(state: dict) -> tuple[str, ...]:
-    """The class names in a checkpoint of ditexp.train."""
-    return tuple(json.loads(state["data"])["class_names"]) if {"settings", "data"} <= state.keys() else ()
-
-
-def infer_architecture(
-    weights: dict[str, Tensor], *, checkpoint: str, num_heads: int | None, num_classes: int | None
-) -> dict:
-    """The arguments of DiT that fit these weights."""
-    try:
-        hidden_size, in_channels, patch_size, _ = weights[PATCHES].shape
-        tokens = weights["pos_embed"].shape[1]
-        out_channels = weights["final_layer.linear.weight"].shape[0] // patch_size**2
-        mlp_ratio = weights["blocks.0.mlp.fc1.weight"].shape[0] / hidden_size
-        blocks = {int(key.split(".")[1]) for key in weights if key.startswith("blocks.")}
-    except KeyError as missing:
-        raise ValueError(
-            f"model.checkpoint={checkpoint} is not a DiT: it has no {missing} (it has {', '.join(list(weights)[:3])})"
-        ) from None
-    except (ValueError, IndexError, ZeroDivisionError):
-        raise ValueError(f"model.checkpoint={checkpoint} is not a DiT: its weights have other shapes") from None
-    heads = num_heads or HEADS.get(hidden_size)
-    if heads is None:
-        raise ValueError(f"model.num_heads is needed: no DiT size has the width {hidden_size} of {checkpoint}")
-    table = weights.get("y_embedder.embedding_table.weight", ())
-    classes = num_classes if num_classes is not None else max(0, len(table) - 1)
-    if len(table) not in (classes, classes + 1):
-        raise ValueError(f"model.num_classes={classes}, but {checkpoint} has {len(table)} label embeddings")
-    return {
-        "input_size": int(tokens**0.5) * patch_size,
-        "patch_size": patch_size,
-        "in_channels": in_channels,
-        "hidden_size": hidden_size,
-        "depth": len(blocks),
-        "num_heads": heads,
-        "num_classes": classes,
-        "has_null": len(table) > classes,
-        "mlp_ratio": mlp_ratio,
-        "learn_sigma": out_channels == 2 * in_channels,
-    }
+def summary(family: Family, network: DiT, found: Weights, dropped: list[str]) -> str:
+    """In words: what was found in a file, and what of it is used."""
+    width, depth = network.pos_embed.shape[-1], len(network.blocks)
+    size = SIZES.get((depth, width), f"{depth}x{width}")
+    count = sum(value.numel() for value in network.parameters())
+    others = ", ".join(one for one in found.available if one != found.which)
+    used = [f"{key}={value}" for key, value in family.trained_with(found.args).items()]
+    parts = [
+        f"{family.title}-{size}/{network.patch_size} of {count / 1e6:.1f} M parameters",
+        f"{found.which} weights" + (f" (not {others})" if others else ""),
+        *([f"without {len(dropped)} tensors ({dropped[0]}, ...)"] if dropped else []),
+        *([f"trained with {', '.join(used)}"] if used else []),
+    ]
+    return ", ".join(parts)

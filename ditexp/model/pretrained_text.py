@@ -9,12 +9,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ditexp.files.state_dict import misfit
-from ditexp.model.pretrained import SkipInitialization, infer_architecture, nearer_labels, read_checkpoint
+from ditexp.checkpoint.container import read_checkpoint
+from ditexp.checkpoint.weights import weights_of
+from ditexp.model.architecture import NoDiT, infer_architecture
+from ditexp.model.loading import Misfit, load_network
+from ditexp.model.pretrained import nearer_labels, training_of
 from ditexp.model.text_dit import TextDiT
 from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
 from ditexp.pixels import Pixels
 from ditexp.values import Condition, required
+
+# Arguments of TextDiT that its weights tell.
+ARGUMENTS = ("input_size", "patch_size", "in_channels", "hidden_size", "depth", "num_heads", "mlp_ratio", "learn_sigma")
 
 
 class PretrainedTextDiT:
@@ -37,29 +43,27 @@ class PretrainedTextDiT:
         text_encoder: str | None = None,
         max_length: int | None = None,
     ) -> None:
-        path = Path(folder) / "model.safetensors"
-        weights, trained, _, sha256 = read_checkpoint(path, ema=True)
         name = f"model.folder={folder}"
-        architecture = infer_architecture(weights, checkpoint=name, num_heads=trained.get("num_heads"), num_classes=0)
-        del architecture["num_classes"], architecture["has_null"]
-        self.encoder = TextEncoder.load(
-            tokenizer or f"{folder}/{TOKENIZER}", text_encoder or f"{folder}/{ENCODER}", max_length
-        )
-        with torch.device("meta"), SkipInitialization():
-            self.network = TextDiT(**architecture, text_width=self.encoder.width)
-        if wrong := misfit(weights, self.network.state_dict()):
-            raise ValueError(f"{name} is no text DiT for this encoder: {wrong}")
-        self.network.load_state_dict(weights, assign=True)
-        for part in (self.network, self.encoder):
-            part.eval().requires_grad_(False)
-        channels, side = architecture["in_channels"], architecture["input_size"]
+        container = read_checkpoint(Path(folder) / "model.safetensors", name=name)
+        weights, trained = weights_of(container, kind="a text DiT").tensors, training_of(container)
+        try:
+            architecture = infer_architecture(weights, num_heads=trained.num_heads, num_classes=0)
+            plain = {key: architecture[key] for key in ARGUMENTS}
+            self.encoder = TextEncoder.load(
+                tokenizer or f"{folder}/{TOKENIZER}", text_encoder or f"{folder}/{ENCODER}", max_length
+            )
+            self.network = load_network(TextDiT, {**plain, "text_width": self.encoder.width}, weights)
+        except (NoDiT, Misfit) as error:
+            raise ValueError(f"{name} is no text DiT for this encoder: {error}") from None
+        self.encoder.eval().requires_grad_(False)
+        channels, side = plain["in_channels"], plain["input_size"]
         self.sample_shape, self.codec = (channels, side, side), Pixels((side, side, channels))
-        self.size_multiple = architecture["patch_size"]
+        self.size_multiple = plain["patch_size"]
         self.encoded: dict[str, tuple[Tensor, Tensor]] = {}
         self.identity = {
             "model": "text_dit",
-            **architecture,
-            "sha256": sha256,
+            **plain,
+            "sha256": container.sha256,
             "text_encoder": self.encoder.identity,
             "max_length": self.encoder.max_length,
         }

@@ -20,7 +20,7 @@ OTHERS = {key: 2 * value for key, value in WEIGHTS.items()}
 
 
 def model(file: str, **settings) -> PretrainedDiT:
-    return PretrainedDiT(checkpoint=file, num_heads=3, **settings)
+    return PretrainedDiT(checkpoint=file, family="sit", num_heads=3, **settings)
 
 
 def prefixed(prefix: str, weights: dict = WEIGHTS) -> dict:

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from ditexp.cli.components import instantiate
 from ditexp.model.dit import DiT, sincos_position_embedding
-from ditexp.model.pretrained import PretrainedDiT, SkipInitialization
+from ditexp.model.loading import SkipInitialization
+from ditexp.model.pretrained import PretrainedDiT
 from ditexp.values import Condition
 from tests.helpers.networks import TINY, saved, tiny_dit
 from tests.helpers.paths import CONF
@@ -134,14 +135,14 @@ def test_a_checkpoint_of_every_kind_gives_its_network(tmp_path):
     dit, other = tiny_dit(), {key: 2 * value for key, value in tiny_dit().state_dict().items()}
     state = dit.state_dict()
     files = {
-        saved(tmp_path / "bare.pt", state): True,
-        saved(tmp_path / "weights.safetensors", state): True,
-        saved(tmp_path / "training.pt", {"model": other, "ema": state, "args": None}): True,
-        saved(tmp_path / "swapped.pt", {"model": state, "ema": other, "opt": {"lr": 1.0}}): False,
+        saved(tmp_path / "bare.pt", state): None,
+        saved(tmp_path / "weights.safetensors", state): None,
+        saved(tmp_path / "training.pt", {"model": other, "ema": state, "args": None}): None,
+        saved(tmp_path / "swapped.pt", {"model": state, "ema": other, "opt": {"lr": 1.0}}): "model",
     }
     x, t, labels = inputs()
-    for file, ema in files.items():
-        model = PretrainedDiT(checkpoint=file, num_heads=3, ema=ema)
+    for file, which in files.items():
+        model = PretrainedDiT(checkpoint=file, family="sit", num_heads=3, weights=which)
         assert torch.equal(model(x, t, Condition(labels)), dit(x, t, labels)), file
         assert (model.sample_shape, model.num_classes, model.has_null) == ((3, 6, 6), 5, True)
         assert torch.equal(model.null(Condition(labels)).labels, torch.full((4,), 5))
@@ -161,21 +162,21 @@ def test_architecture_is_read_off_the_weights(changes, tmp_path):
     architecture = {**TINY, "has_null": True, "mlp_ratio": 4.0, "learn_sigma": False, **changes}
     file = saved(tmp_path / "x.pt", DiT(**architecture).state_dict())
     heads = None if architecture["hidden_size"] == 384 else 3  # a released size tells its heads
-    model = PretrainedDiT(checkpoint=file, num_heads=heads)
+    model = PretrainedDiT(checkpoint=file, family="sit", num_heads=heads)
     assert {key: model.identity[key] for key in architecture} == architecture
 
 
 def test_a_label_table_without_null_row_must_be_announced(tmp_path):
     file = saved(tmp_path / "x.pt", tiny_dit(has_null=False).state_dict())
-    model = PretrainedDiT(checkpoint=file, num_heads=3, num_classes=5)
+    model = PretrainedDiT(checkpoint=file, family="sit", num_heads=3, num_classes=5)
     assert (model.num_classes, model.has_null) == (5, False)
     with pytest.raises(ValueError, match=r"model.num_classes=7, but .*x.pt has 5 label embeddings"):
-        PretrainedDiT(checkpoint=file, num_heads=3, num_classes=7)
+        PretrainedDiT(checkpoint=file, family="sit", num_heads=3, num_classes=7)
 
 
 def test_identity_is_of_the_weights_not_of_the_path(tmp_path):
     state = tiny_dit().state_dict()
     here, there = (saved(tmp_path / name / "x.safetensors", state) for name in ("here", "there"))
     changed = saved(tmp_path / "changed.safetensors", state | {"final_layer.linear.bias": torch.zeros(12)})
-    identities = [PretrainedDiT(checkpoint=file, num_heads=3).identity for file in (here, there, changed)]
+    identities = [PretrainedDiT(checkpoint=file, family="sit", num_heads=3).identity for file in (here, there, changed)]
     assert identities[0] == identities[1] != identities[2]

@@ -66,7 +66,11 @@ def write_images(folder: Path, add: float) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "identity"),
     [
-        ("x.safetensors", write_checkpoint, lambda path: PretrainedDiT(checkpoint=str(path), num_heads=3).identity),
+        (
+            "x.safetensors",
+            write_checkpoint,
+            lambda path: PretrainedDiT(checkpoint=str(path), family="sit", num_heads=3).identity,
+        ),
         ("x.bmp", write_mask, lambda path: ImageMask(str(path)).identity),
         ("x.npy", write_direction, lambda path: Given(str(path)).identity),
         ("x", write_images, lambda path: ImageFolder(path=str(path), size=8, channels=1).identity),
@@ -111,7 +115,7 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pretrained, "read_weights", read_and_replace)
     with refused(["x.safetensors was changed while it was in use", "run again"]):
-        PretrainedDiT(checkpoint=str(path), num_heads=3)
+        PretrainedDiT(checkpoint=str(path), family="sit", num_heads=3)
 
 
 def test_training_data_that_change_after_they_were_hashed_are_not_read(tmp_path):

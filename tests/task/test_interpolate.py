@@ -365,7 +365,7 @@ def without_classes(folder: Path) -> PretrainedDiT:
     """A model without classes."""
     network = DiT(input_size=8, patch_size=2, in_channels=1, hidden_size=32, depth=1, num_heads=2, num_classes=0)
     save_file(network.state_dict(), folder / "plain.safetensors")
-    return PretrainedDiT(checkpoint=str(folder / "plain.safetensors"), num_heads=2)
+    return PretrainedDiT(checkpoint=str(folder / "plain.safetensors"), family="sit", num_heads=2)
 
 
 # Figures and pictures
