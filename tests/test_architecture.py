@@ -26,7 +26,7 @@ LEAVES = ("model", "vae", "solver", "schedule", "guidance", "condition", "task",
 COMPONENTS = (*LEAVES, "tracker")
 DIFFUSION = ("variance_preserving",)  # what models, schedules and solvers of diffusions share
 COMMANDS = tuple(
-    f"ditexp.{name}.__main__" for name in ("run", "samples", "train", "evaluate", "optimize", "reference", "report")
+    f"ditexp.{name}.__main__" for name in ("run", "samples", "inspect", "train", "evaluate", "optimize", "reference", "report")
 )
 
 

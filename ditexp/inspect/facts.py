@@ -10,6 +10,8 @@ from typing import Any
 from ditexp.checkpoint.container import Container
 from ditexp.terminal.units import amount
 
+MANY_LINES = "evidence"  # the fact whose values get a line each
+
 
 @dataclass(frozen=True)
 class Card:
@@ -27,7 +29,7 @@ class Card:
         yield f"{self.path}: {self.kind}"
         width = max(map(len, self.facts), default=0)
         for name, value in self.facts.items():
-            for number, line in enumerate(value if name == "family" else [value]):
+            for number, line in enumerate(value if name == MANY_LINES else [value]):
                 yield f"  {name if not number else '':{width}}  {in_words(name, line)}"
         yield from (f"  {command}" for command in self.commands)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ditexp.model.dit import DiT
 from ditexp.model.families import FAMILIES, Family, fitting, renamed
 from ditexp.model.loading import Misfit, load_network
 from ditexp.model.pretrained import SIZES, Training, training_of
+from ditexp.terminal.notices import in_line
 
 ARGUMENTS = 40  # training arguments that a card shows
 
@@ -30,7 +32,7 @@ def card_of_transformer(path: Path, container: Container) -> Card | None:
     tensors = renamed(found.tensors)
     families = fitting(tensors)
     facts = {**file_facts(container), **facts_of_weights(found)}
-    if trained:
+    if trained.by_ditexp:
         kind, commands = "a DiT of ditexp.train", [f"python -m ditexp.run model=checkpoint model.checkpoint={path}"]
     else:
         facts["family"] = [family.name for family in families]
@@ -38,7 +40,7 @@ def card_of_transformer(path: Path, container: Container) -> Card | None:
         commands = [f"python -m ditexp.run compat={family.name} model.checkpoint={path}" for family in families]
     family = families[0] if families else None
     facts |= facts_of_network(tensors, family, trained, name=container.name)
-    if not trained:
+    if not trained.by_ditexp:
         facts["evidence"] = list(evidence(tensors, families, found.args))
     if found.args:
         facts["trained with"] = dict(list(found.args.items())[:ARGUMENTS])
@@ -50,18 +52,22 @@ def card_of_text_folder(path: Path) -> Card:
     container = read_checkpoint(path / "model.safetensors", name=str(path / "model.safetensors"))
     found, trained = weights_of(container), training_of(container)
     facts = {**file_facts(container), **facts_of_weights(found)}
-    facts |= facts_of_network(found.tensors, None, trained or Training(num_classes=0), name=container.name)
+    facts |= facts_of_network(found.tensors, None, replace(trained, num_classes=0), name=container.name)
     command = f"python -m ditexp.run model=text_dit model.folder={path} condition=prompts"
     return Card(path, "a text-conditional DiT of ditexp.train", facts, (command,))
 
 
 def facts_of_weights(found: Weights) -> dict[str, Any]:
-    chosen = {"taken": found.which, "available": list(found.available), "precision": list(found.converted or ["float32"])}
+    chosen = {
+        "taken": found.which,
+        "available": list(found.available),
+        "precision": list(found.converted or ["float32"]),
+    }
     return {"weights": chosen, **({"beside them": list(found.others[:ARGUMENTS])} if found.others else {})}
 
 
 def facts_of_network(
-    tensors: Mapping[str, Tensor], family: Family | None, trained: Training | None, *, name: str
+    tensors: Mapping[str, Tensor], family: Family | None, trained: Training, *, name: str
 ) -> dict[str, Any]:
     """Architecture, samples and classes. Raises ValueError for weights that contradict each other.
 
@@ -75,8 +81,8 @@ def facts_of_network(
     try:
         architecture = infer_architecture(
             kept if family else tensors,
-            num_heads=trained.num_heads if trained else None,
-            num_classes=trained.num_classes if trained else None,
+            num_heads=trained.num_heads,
+            num_classes=trained.num_classes,
             in_context_start=None,
             **(family.fixed if family else {}),
         )
@@ -106,12 +112,15 @@ def evidence(tensors: Mapping[str, Tensor], families: Sequence[Family], args: Ma
     """What speaks for and against each family."""
     if len(families) > 1:
         names = " and ".join(family.title for family in families)
-        yield f"files of {names} look alike: give model.family, or compat"
+        yield f"files of {names} have the same names and shapes: say which it is, by compat or model.family"
+        if args.get("model"):
+            yield f"its training was of model={in_line(str(args['model']), 60)}"
+        for family in families:
+            if used := family.trained_with(args):
+                words = ", ".join(f"{key}={value}" for key, value in used.items())
+                yield f"for {family.name}: {words} among the training's arguments"
         yield from trials(tensors, families)
     for family in FAMILIES.values():
-        if used := family.trained_with(args):
-            words = ", ".join(f"{key}={value}" for key, value in used.items())
-            yield f"{family.name}: its training script has the arguments {words}"
         if wrong := family.misfit(tensors):
             yield f"not {family.name}: {wrong}"
 
@@ -127,7 +136,10 @@ def trials(tensors: Mapping[str, Tensor], families: Sequence[Family]) -> Iterato
         if family.at_noise:
             time, sign = family.at_noise
             found = correlation(network, time)
-            yield f"{family.name}: for noise at time {time:g} its output correlates by {found:.2f}, a trained one's by {sign}"
+            yield (
+                f"as a {family.title}, its output for noise has the correlation {found:.2f} with it; a trained "
+                f"{family.title}'s has about {sign}"
+            )
 
 
 NOTHING_GIVEN: dict[str, Any] = {"num_heads": None, "num_classes": None, "in_context_start": None}
