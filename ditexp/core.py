@@ -34,6 +34,18 @@ class VelocityField(Protocol):
         """The field of some of the batch's samples. rows: int64 indices into the batch that this field is for."""
 
 
+@runtime_checkable
+class GuidedVelocity(VelocityField, Protocol):
+    """A field that also does what published samplers do with guidance beyond evaluating it at x and t."""
+
+    def of_step(self, start: float) -> VelocityField:
+        """The field during the step that starts at this time, for guidance that is decided once a step."""
+
+    def doubled(self, x: Tensor, t: Tensor) -> Tensor:
+        """The velocity (2 B, ...) of a script's doubled batch at x (B, ...) and t (B,): the guided one, and below it
+        the null half's, which is the same in the guided channels and unconditional in the others."""
+
+
 class Codec(Protocol):
     """Leads from a model's samples to images and back.
 

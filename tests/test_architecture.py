@@ -158,6 +158,7 @@ def test_imports_run_in_one_direction():
         ("diffusers", ("model", "vae"), True),
         ("transformers", ("model",), True),
         ("tokenizers", ("model",), True),
+        ("torchdiffeq", ("solver.torchdiffeq",), True),
     ],
 )
 def test_a_package_stays_where_it_belongs(package, places, lazily):

@@ -14,7 +14,7 @@ import yaml
 from hydra.utils import get_object
 
 from ditexp.condition.base import Conditioner as ConditionerBase
-from ditexp.condition.labels import Balanced, Random
+from ditexp.condition.labels import Balanced, InOrder, Random
 from ditexp.condition.original import Original
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
@@ -28,6 +28,7 @@ from ditexp.core import (
     Feature,
     FlowModel,
     Guidance,
+    GuidedVelocity,
     ResizableModel,
     Schedule,
     Solver,
@@ -38,6 +39,7 @@ from ditexp.data import CaptionedDigits, Digits, ImageFolder
 from ditexp.feature.digits import DigitsFeature
 from ditexp.feature.dinov2 import DINOv2
 from ditexp.feature.inception import Inception
+from ditexp.field import CountedField
 from ditexp.guidance.apg import AdaptiveProjected
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.guidance.base import GuidedField
@@ -89,6 +91,7 @@ from ditexp.solver.rk4 import RK4
 from ditexp.solver.rk4_38 import RK4ThreeEighths
 from ditexp.solver.step_doubling import KnownStart, StepDoubling
 from ditexp.solver.stochastic_heun import StochasticHeun
+from ditexp.solver.torchdiffeq import Torchdiffeq
 from ditexp.solver.tsit5 import Tsit5
 from ditexp.solver.unipc import UniPC
 from ditexp.task.base import Task
@@ -105,7 +108,7 @@ RUNGE_KUTTA: tuple[type[Solver], ...] = (
     *(Bosh3Fixed, Dopri5Fixed, Euler, Heun, Heun3, Kutta3, Midpoint, Ralston, RK4, RK4ThreeEighths),
 )
 MULTISTEP: tuple[type[Solver], ...] = (AdamsBashforth, AdamsBashforthMoulton, IPNDM, DPMSolverMultistep, UniPC)
-ADAPTIVE: tuple[type[Solver], ...] = (Bosh3, Dopri5, Tsit5, StepDoubling)
+ADAPTIVE: tuple[type[Solver], ...] = (Bosh3, Dopri5, Tsit5, StepDoubling, Torchdiffeq)
 SDE: tuple[type[Solver], ...] = (EulerMaruyama, StochasticHeun)
 SOLVERS: tuple[type[Solver], ...] = (*RUNGE_KUTTA, *MULTISTEP, DPMSolverSinglestep, *ADAPTIVE, *SDE)
 
@@ -117,6 +120,7 @@ GUIDANCE: tuple[type[Guidance], ...] = (
     *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance),
 )
 FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
+GUIDED_FIELDS: tuple[type[GuidedVelocity], ...] = (GuidedField, CountedField)
 
 MODELS: tuple[type[FlowModel], ...] = (GaussianMixture, PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
 TEXT_MODELS: tuple[type[TextModel], ...] = (PretrainedTextDiT, StableDiffusion3)
@@ -127,7 +131,7 @@ EVALUATED_MODELS: tuple[type[EvaluatedModel], ...] = (Network, Rehearsal)
 VAES: tuple[type[VAE], ...] = (Autoencoder,)
 CODECS: tuple[type[Codec], ...] = (LatentCodec, Pixels, PipelineVAE)
 
-CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, Random, Original, Prompts, Unconditional)
+CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, InOrder, Random, Original, Prompts, Unconditional)
 TASKS: tuple[type[Task], ...] = (Generate, Inpaint, Edit, Interpolate, Progressive)
 
 COMPARISONS: tuple[type[Comparison], ...] = (Trajectory,)
@@ -155,7 +159,14 @@ GROUPS: dict[str, tuple[type, ...]] = {
 def construct(settings: dict[str, Any]) -> tuple[object, ...]:
     """Never called. The type checker refuses to construct a class that has abstract methods left."""
     return (
-        *(Balanced(**settings), Random(**settings), Original(**settings), Prompts(**settings), Unconditional()),
+        *(
+            Balanced(**settings),
+            InOrder(**settings),
+            Random(**settings),
+            Original(**settings),
+            Prompts(**settings),
+            Unconditional(),
+        ),
         *(Generate(), Inpaint(**settings), Edit(**settings), Interpolate(**settings), Progressive(**settings)),
         *(FrechetDistance(**settings), FrechetInfinity(**settings), KernelDistance(**settings), LabelAccuracy()),
         *(PrecisionRecall(**settings), DensityCoverage(**settings), InceptionScore(**settings), Trajectory(**settings)),
@@ -167,7 +178,16 @@ def construct(settings: dict[str, Any]) -> tuple[object, ...]:
         Autoguidance(**settings),
         *(AdamsBashforth(), AdamsBashforthMoulton(), IPNDM(), DPMSolverMultistep(), DPMSolverSinglestep(), UniPC()),
         *(Euler(), Heun(), Heun3(), Kutta3(), Midpoint(), Ralston(), RK4(), RK4ThreeEighths(), Bosh3Fixed()),
-        *(Dopri5Fixed(), Bosh3(), Dopri5(), Tsit5(), StepDoubling(**settings), EulerMaruyama(), StochasticHeun()),
+        *(
+            Dopri5Fixed(),
+            Bosh3(),
+            Dopri5(),
+            Tsit5(),
+            StepDoubling(**settings),
+            Torchdiffeq(),
+            EulerMaruyama(),
+            StochasticHeun(),
+        ),
     )
 
 

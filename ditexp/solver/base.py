@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import Projection, StepNoise, VelocityField
+from ditexp.core import GuidedVelocity, Projection, StepNoise, VelocityField
 from ditexp.values import Solution
 
 # x (B, ...) at t0, t0, t1 -> x at t1.
@@ -51,8 +51,10 @@ class FixedStep(ABC):
         project: Projection | None = None,
         noise: StepNoise | None = None,
     ) -> Solution:
-        step, finite = self.begin(field, noise), []
+        current, finite = CurrentStep(field), []
+        step = self.begin(current, noise)
         for t0, t1 in pairwise(grid):
+            current.start(t0)
             x = step(x, t0, t1)
             if project is not None:
                 x = project(x, t1)
@@ -66,6 +68,24 @@ class FixedStep(ABC):
                 f"{grid[number]:.4g}); try precision=fp32, more steps or weaker guidance, or check the checkpoint"
             )
         return Solution(x)
+
+
+class CurrentStep:
+    """The field of the step that is being made."""
+
+    def __init__(self, field: VelocityField) -> None:
+        self.field = self.of_step = field
+
+    def start(self, t: float) -> None:
+        """Begin a step at this time."""
+        if isinstance(self.field, GuidedVelocity):
+            self.of_step = self.field.of_step(t)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.of_step(x, t)
+
+    def take(self, rows: Tensor) -> VelocityField:
+        return self.of_step.take(rows)
 
 
 class OneStep(FixedStep):
