@@ -12,8 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ditexp.cli.packaged import published_file
+from ditexp.files.hub import HubPlace, cached, hub_place
 from ditexp.pixels import Pixels
 from ditexp.report.studies.published import Need, load
+from ditexp.vae.place import needed
 from ditexp.values import Condition, required
 
 # The settings that name a file or folder of the user's, by the component that they belong to.
@@ -27,11 +29,15 @@ FILES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class MissingFile:
-    """A file that is not there. part: the component that needs it. setting: names it. path: None if none was given."""
+    """A file that is not there. part: the component that needs it. setting: names it. path: None if none was given.
+
+    on_hub: whether the run downloads it from the Hugging Face hub.
+    """
 
     part: str
     setting: str
     path: str | None
+    on_hub: bool = False
 
 
 @dataclass
@@ -69,8 +75,15 @@ def missing_of(cfg: DictConfig, part: str) -> Iterator[MissingFile]:
             continue
         if OmegaConf.is_missing(node, key):
             yield MissingFile(part, f"{part}.{key}", None)
-        elif isinstance(node[key], str) and not os.path.exists(node[key]):
-            yield MissingFile(part, f"{part}.{key}", node[key])
+        elif isinstance(value := node[key], str):
+            place = hub_place(value) if part == "vae" else None
+            is_there = is_cached(place) if place else os.path.exists(value)
+            if not is_there:
+                yield MissingFile(part, f"{part}.{key}", value, on_hub=place is not None)
+
+
+def is_cached(place: HubPlace) -> bool:
+    return cached(place, lambda names: needed(names, place)) is not None
 
 
 def with_stand_ins(cfg: DictConfig, missing: list[MissingFile]) -> DictConfig:

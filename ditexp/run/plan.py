@@ -114,6 +114,7 @@ def lines_of_missing(cells: Sequence[Planned]) -> list[str]:
         for file in each.missing:
             need = need_of(each.cell.study, file.setting)
             about = [need.about, need.size, need.url] if need else []
+            about += ["downloaded when it is needed"] if file.on_hub else []
             what = f"{file.setting}={file.path or '...'}"
             lines.append(": ".join(filter(None, [f"missing: {what}", ", ".join(filter(None, about))])))
     return list(dict.fromkeys(lines))
