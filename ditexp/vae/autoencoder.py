@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from ditexp.checks import choice, flag, number, whole
 from ditexp.terminal.notices import notice
 from ditexp.vae.codec import PRECISIONS, TILE, Decoding, LatentCodec
 from ditexp.vae.networks import load
+from ditexp.vae.place import located
 from ditexp.vae.statistics import Normalization, per_channel, read_statistics
 
 
@@ -22,7 +22,8 @@ class Autoencoder:
     A sample x is the latent z = x std / scaling_factor + mean + shift_factor of the network.
 
     path: a folder that save_pretrained of diffusers wrote (or that of a pipeline with one), a file of weights with
-    latent diffusion's keys, as VA-VAE's, or a folder with a TAESD's two halves.
+    latent diffusion's keys, as VA-VAE's, or a folder with a TAESD's two halves; or the name of a repository on the
+    Hugging Face hub with one of these, followed by its place within: `owner/name/file.pt`. It is downloaded at once.
     scaling_factor, shift_factor: None takes those of the VAE's own config; with `statistics`, they are 1 and 0.
     statistics: a file with a mean and a standard deviation for each channel or element, see `read_statistics`.
     batch_size, precision, tiling: of decoding and encoding, see `Decoding`; tiling is auto, true or false.
@@ -47,7 +48,7 @@ class Autoencoder:
             number("vae.scaling_factor", scaling_factor, above=0)
         if shift_factor is not None:
             number("vae.shift_factor", shift_factor)
-        self.network, self.factor, latents, self._loaded = load(Path(path), f"vae.path={path}")
+        self.network, self.factor, latents, self._loaded = load(located(path, "vae.path"), f"vae.path={path}")
         self.channels = int(self.network.config.latent_channels)
         if precision == "fp16" and latents["force_upcast"]:
             notice(f"vae.precision=fp16: {path} overflows in fp16, as its config says (force_upcast): it runs in fp32")
@@ -98,7 +99,9 @@ class Autoencoder:
         """How samples become latents, and the facts that determine it."""
         facts: dict[str, Any] = {}
         if statistics is not None:
-            mean, std, sha256 = read_statistics(Path(statistics), f"vae.statistics={statistics}")
+            mean, std, sha256 = read_statistics(
+                located(statistics, "vae.statistics"), f"vae.statistics={statistics}"
+            )
             if len(mean) != self.channels:
                 raise ValueError(
                     f"vae.statistics={statistics} are of {len(mean)} channels, and the VAE's latents have "

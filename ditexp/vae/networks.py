@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ditexp.checkpoint.weights import misfit
 from ditexp.files.content import digest
 from ditexp.files.reading import read_facts, unfit
-from ditexp.files.state_dict import misfit
 from ditexp.vae import ldm, taesd
 from ditexp.vae.architecture import NETWORKS, arguments_in, latents_in
 from ditexp.vae.weights import Weights, file_of, read_weights

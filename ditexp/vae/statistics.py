@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ditexp.files.content import unchanged
-from ditexp.files.pickles import read_pickled
+from ditexp.checkpoint.container import read_checkpoint
+from ditexp.checkpoint.weights import aligned
 from ditexp.files.reading import unfit
 
-KIND = "a file with a VAE's statistics"
 REMEDY = "give one with mean and std or var, latents_bias and latents_scale, or bn.running_mean and bn.running_var"
 MAX_DEPTH = 3
 
@@ -51,15 +50,16 @@ def read_statistics(path: Path, name: str) -> tuple[Tensor, Tensor, str]:
     latents_scale, its inverse (REPA-E); or the running statistics of a layer `bn`, as REPA-E's checkpoints do, whose
     std is sqrt(var). Raises ValueError for any other file.
     """
-    with unchanged(path) as sha256:
-        found = statistics_in(read_pickled(path, KIND, remedy=REMEDY, name=name))
+    container = read_checkpoint(path, name=name)
+    found = statistics_in(container.state)
     if found is None:
         raise unfit(name, "has no statistics", REMEDY)
     mean, std = (spatial(value, name, key) for value, key in zip(found, ("mean", "standard deviation")))
     if mean.shape[0] != std.shape[0] or not bool((std > 0).all()):
         shapes = f"its mean is {tuple(mean.shape)}, its standard deviation {tuple(std.shape)}"
         raise unfit(name, f"cannot be used: {shapes}, which must be above 0", REMEDY)
-    return mean, std, sha256
+    container.require_unchanged()
+    return mean, std, container.sha256
 
 
 def statistics_in(state: Any, depth: int = 0) -> tuple[Any, Any] | None:
@@ -88,4 +88,4 @@ def spatial(value: Tensor, name: str, key: str) -> Tensor:
     if shaped.dim() != 3 or not shaped.is_floating_point() or not bool(shaped.isfinite().all()):
         kind = f"{tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
         raise unfit(name, f"cannot be used: its {key} is {kind}, not finite numbers (C,) or (C, H, W)", REMEDY)
-    return shaped.float()
+    return aligned(shaped).float()
