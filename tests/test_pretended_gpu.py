@@ -32,7 +32,7 @@ from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate
 from ditexp.task.progressive import Progressive
-from tests.helpers.components import component, options
+from tests.helpers.components import options, solver_for_any_model
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.samplers import sampler_of
 
@@ -60,7 +60,7 @@ TASKS = {
 }
 
 
-SOLVERS = {name: component("solver", name) for name in options("solver")}
+SOLVERS = {name: solver_for_any_model(name) for name in options("solver")}
 
 
 def sampler(solver: Solver, guidance: Guidance, *, model: FlowModel | None = None, **parts) -> Sampler:

@@ -33,6 +33,7 @@ from ditexp.core import (
     Schedule,
     Solver,
     TextModel,
+    VarianceModel,
     VelocityField,
 )
 from ditexp.data import CaptionedDigits, Digits, ImageFolder
@@ -65,6 +66,7 @@ from ditexp.pixels import Pixels
 from ditexp.schedule.beta import Beta
 from ditexp.schedule.compat import DiffusersFlow, SiTLastStep, SiTPoints
 from ditexp.schedule.cosine import Cosine
+from ditexp.schedule.ddpm import RespacedDDPM
 from ditexp.schedule.explicit import Explicit
 from ditexp.schedule.flux import Flux
 from ditexp.schedule.karras import Karras
@@ -77,6 +79,8 @@ from ditexp.schedule.shift import Shift
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.adams import AdamsBashforth, AdamsBashforthMoulton
 from ditexp.solver.bosh3 import Bosh3, Bosh3Fixed
+from ditexp.solver.ddim import DDIM
+from ditexp.solver.ddpm import DDPM
 from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
 from ditexp.solver.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
 from ditexp.solver.euler import Euler
@@ -110,11 +114,12 @@ RUNGE_KUTTA: tuple[type[Solver], ...] = (
 MULTISTEP: tuple[type[Solver], ...] = (AdamsBashforth, AdamsBashforthMoulton, IPNDM, DPMSolverMultistep, UniPC)
 ADAPTIVE: tuple[type[Solver], ...] = (Bosh3, Dopri5, Tsit5, StepDoubling, Torchdiffeq)
 SDE: tuple[type[Solver], ...] = (EulerMaruyama, StochasticHeun)
-SOLVERS: tuple[type[Solver], ...] = (*RUNGE_KUTTA, *MULTISTEP, DPMSolverSinglestep, *ADAPTIVE, *SDE)
+DISCRETE: tuple[type[Solver], ...] = (DDPM, DDIM)
+SOLVERS: tuple[type[Solver], ...] = (*RUNGE_KUTTA, *MULTISTEP, DPMSolverSinglestep, *ADAPTIVE, *SDE, *DISCRETE)
 
 SCHEDULES: tuple[type[Schedule], ...] = (
     *(Beta, Cosine, DiffusersFlow, Explicit, Flux, Karras, LinearQuadratic, LogitNormal, Optimized, Power, Quadratic),
-    *(Shift, SiTLastStep, SiTPoints, Uniform),
+    *(RespacedDDPM, Shift, SiTLastStep, SiTPoints, Uniform),
 )
 GUIDANCE: tuple[type[Guidance], ...] = (
     *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance),
@@ -123,6 +128,7 @@ FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
 GUIDED_FIELDS: tuple[type[GuidedVelocity], ...] = (GuidedField, CountedField)
 
 MODELS: tuple[type[FlowModel], ...] = (GaussianMixture, PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
+VARIANCE_MODELS: tuple[type[VarianceModel], ...] = (PretrainedDiT,)
 TEXT_MODELS: tuple[type[TextModel], ...] = (PretrainedTextDiT, StableDiffusion3)
 BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
 RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
@@ -173,7 +179,7 @@ def construct(settings: dict[str, Any]) -> tuple[object, ...]:
         *(Beta(**settings), Cosine(**settings), Flux(**settings), Karras(**settings), LogitNormal(**settings)),
         *(LinearQuadratic(**settings), Power(**settings), Quadratic(**settings), Shift(**settings)),
         *(Uniform(**settings), Explicit(**settings), Optimized(**settings), DiffusersFlow(**settings)),
-        *(SiTPoints(**settings), SiTLastStep(**settings)),
+        *(SiTPoints(**settings), SiTLastStep(**settings), RespacedDDPM(**settings), DDPM(), DDIM()),
         *(ClassifierFree(**settings), CFGZero(**settings), Rescaled(**settings), AdaptiveProjected(**settings)),
         Autoguidance(**settings),
         *(AdamsBashforth(), AdamsBashforthMoulton(), IPNDM(), DPMSolverMultistep(), DPMSolverSinglestep(), UniPC()),

@@ -160,12 +160,15 @@ class Guided(ABC):
     def velocity(
         self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor, *, decided_at: float | None = None
     ) -> Tensor:
-        """The guided velocity at x (B, ...) and t (B,). decided_at: the time that decides on w; None: t does."""
+        """The guided velocity at x (B, ...) and t (B,); what the model returns beyond the channels of x is c's.
+
+        decided_at: the time that decides on w. None: t does.
+        """
         rows, w = self.guided(t if decided_at is None else torch.full_like(t, decided_at), x)
         if rows is None:
             return model(x, t, condition)
         c, u = self.velocities(model, condition, x, t, rows)
-        channels = slice(self.guided_channels)
+        channels = slice(self.guided_channels or x.shape[1])
         part, velocity = (rows, channels), c.clone()
         times = append_dims(t[rows], x).to(x.dtype)
         velocity[part] = self.combine(c[part], u[:, channels], w, x=x[part], t=times)

@@ -111,8 +111,19 @@ class PretrainedDiT:
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)
-        output = self.network(x_given, time, condition.labels if condition.vector is None else condition.vector)
+        output = self.network(x_given, time, given(condition))
         return self.prediction.velocity(output, x, t)
+
+    @property
+    def has_variance(self) -> bool:
+        """Only DiT's. SiT's files may have the channels, but nothing trained them."""
+        return self.family.variance is True
+
+    def velocity_and_variance(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        x_given, time = self.prediction.inputs(x, t)
+        output = self.network.outputs(x_given, time, given(condition))
+        predicted, variance = output.chunk(2, dim=1)
+        return torch.cat([self.prediction.velocity(predicted, x, t), variance], dim=1)
 
     def null(self, condition: Condition) -> Condition:
         labels = torch.full_like(required(condition.labels), self.num_classes)
@@ -127,6 +138,11 @@ class PretrainedDiT:
         """The rows (B, D) of the label table, on the device of the labels, wherever the table is."""
         table = self.network.y_embedder.embedding_table.weight
         return table[labels.to(table.device)].to(labels.device)
+
+
+def given(condition: Condition) -> Tensor | None:
+    """What the network is given of a condition: the embeddings (B, D) if it has any, or else the labels (B,)."""
+    return condition.labels if condition.vector is None else condition.vector
 
 
 def nearer_labels(first: Condition, second: Condition, fraction: Tensor) -> Tensor | None:

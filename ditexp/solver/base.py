@@ -23,18 +23,26 @@ class FixedStep(ABC):
 
     order: p such that the error at t = 1 falls as steps^-p on smooth fields and grids; of the SDE, the weak order.
     stochastic: whether it adds noise. history: the number of earlier steps that a step looks back at.
+    uses_variance: whether it needs the output of a model's variance head beside the velocity.
     """
 
     adaptive: ClassVar[bool] = False
-    stochastic: ClassVar[bool] = False
 
     @property
     def order(self) -> int:
         raise NotImplementedError
 
     @property
+    def stochastic(self) -> bool:
+        return False
+
+    @property
     def history(self) -> int:
         return 0
+
+    @property
+    def uses_variance(self) -> bool:
+        return False
 
     @abstractmethod
     def begin(self, field: VelocityField, noise: StepNoise | None) -> Step:
@@ -97,6 +105,13 @@ class OneStep(FixedStep):
 
     def begin(self, field: VelocityField, noise: StepNoise | None) -> Step:
         return partial(self.step, field)
+
+
+def required_noise(solver: FixedStep, noise: StepNoise | None) -> StepNoise:
+    """The source of noise of a solver that cannot do without one."""
+    if noise is None:
+        raise ValueError(f"{type(solver).__name__} adds noise in every step: pass integrate(..., noise=)")
+    return noise
 
 
 def at(x: Tensor, t: float | Tensor) -> Tensor:

@@ -37,4 +37,13 @@ STEPPED = [
     for name in options("schedule")
     if "steps" in OmegaConf.load(CONF / "schedule" / f"{name}.yaml") and name != "optimized"
 ]
-SOLVERS = [component("solver", name) for name in options("solver")]
+# Settings with which a solver runs on any model: DDPM's own variance is learned, and few models predict it.
+ON_ANY_MODEL = {"ddpm": {"variance": "fixed_small"}}
+
+
+def solver_for_any_model(name: str) -> Any:
+    """A solver by the name of its config, such that it runs on any model."""
+    return component("solver", name, **ON_ANY_MODEL.get(name, {}))
+
+
+SOLVERS = [solver_for_any_model(name) for name in options("solver")]
