@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ditexp.cli.packaged import published_file
 from ditexp.files.hub import HubPlace, cached, hub_place
+from ditexp.model.families import FAMILIES
+from ditexp.model.prediction import Velocity
 from ditexp.pixels import Pixels
 from ditexp.report.studies.published import Need, load
 from ditexp.vae.place import needed
@@ -42,19 +44,29 @@ class MissingFile:
 
 @dataclass
 class StandIn:
-    """In place of a model whose checkpoint is missing: evaluations are counted on it, and never made."""
+    """In place of a model whose checkpoint is missing: evaluations are counted on it, and never made.
+
+    family: of the model, if it is known; it decides where samples begin, and whether there is a variance.
+    """
 
     sample_shape: ClassVar[tuple[int, ...]] = (3, 2, 2)
     codec: ClassVar[Pixels] = Pixels((2, 2, 3))
     num_classes: ClassVar[int] = 1000
     class_names: ClassVar[tuple[str, ...]] = ()
     has_null: ClassVar[bool] = True
-    start: float = 0.0
-    start_std: float = 1.0
-    identity: dict = field(default_factory=lambda: {"model": "stand-in"})
+    identity: ClassVar[dict] = {"model": "stand-in"}
+    family: str | None = None
+
+    def __post_init__(self) -> None:
+        known = FAMILIES.get(self.family or "")
+        prediction = known.prediction({}, {}, side=256, name="model") if known else Velocity()
+        self.start, self.start_std = prediction.start, prediction.start_std
+        self.has_variance = known is not None and known.variance is True
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         raise TypeError("a stand-in makes no samples")
+
+    velocity_and_variance = __call__
 
     def null(self, condition: Condition) -> Condition:
         return Condition(torch.full_like(required(condition.labels), self.num_classes))
@@ -91,7 +103,8 @@ def with_stand_ins(cfg: DictConfig, missing: list[MissingFile]) -> DictConfig:
     parts = {file.part for file in missing}
     changes: dict[str, object] = {}
     for part in parts & {"model", "guidance.weak"}:
-        changes[part] = {"_target_": f"{__name__}.StandIn"}
+        family = OmegaConf.select(cfg, f"{part}.family")
+        changes[part] = {"_target_": f"{__name__}.StandIn", "family": family}
     if "model" in parts:
         changes["vae"] = None  # the stand-in makes pixels
     elif "vae" in parts:

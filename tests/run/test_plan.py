@@ -22,7 +22,8 @@ def test_missing_files_are_listed_and_the_rest_is_planned(in_process):
     assert given.code is None, given.err
     assert [row[1:6] for row in rows(given.out)] == [["125", "250", f, "512", "512"] for f in ("250", "500")]
     missing = [line for line in given.out.splitlines() if line.startswith("missing: ")]
-    assert [line.split(": ")[1] for line in missing] == ["model.checkpoint=my.pt", "reference.path=nowhere.npz"]
+    names = [line.split(": ")[1] for line in missing]
+    assert names == ["model.checkpoint=my.pt", "vae.path=stabilityai/sd-vae-ft-ema", "reference.path=nowhere.npz"]
     assert "GB" in missing[0] and "https://" in missing[0]
     assert "2 cells need 384,000 network evaluations; nothing was run" in given.out
     without = in_process(*STUDY, "num_samples=512")
