@@ -19,13 +19,21 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "dit": {**LATENTS, "learn_sigma": True},
     "repa": LATENTS,
     "lightningdit": {
-        **{"input_size": 2, "patch_size": 1, "in_channels": 32, "rope": True},
+        "input_size": 2,
+        "patch_size": 1,
+        "in_channels": 32,
+        "rope": True,
         "options": BlockOptions(norm="rms", mlp="swiglu"),
     },
     "jit": {
-        **{"input_size": 8, "patch_size": 4, "in_channels": 3, "rope": True, "bottleneck": 8},
+        "input_size": 8,
+        "patch_size": 4,
+        "in_channels": 3,
+        "rope": True,
+        "bottleneck": 8,
         "options": BlockOptions(norm="rms_float32", qk_norm="rms_float32", mlp="swiglu", float32_logits=True),
-        **{"in_context_tokens": 4, "in_context_start": 0},
+        "in_context_tokens": 4,
+        "in_context_start": 0,
     },
 }
 

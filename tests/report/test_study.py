@@ -21,7 +21,6 @@ from ditexp.checks import ConfigError
 from ditexp.cli.command import register_with_hydra
 from ditexp.report.studies import comparison as study
 from ditexp.report.studies.published import Published, PublishedRow, load, parse
-from ditexp.report.tables.column import plain
 from ditexp.result import SETTING_GROUPS
 from ditexp.run.cell import build, resolved
 from ditexp.run.settings import settings_of
