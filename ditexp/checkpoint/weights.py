@@ -59,15 +59,20 @@ class Weights:
 
 
 def weights_of(
-    container: Container, *, anchor: str = ANCHOR, kind: str = "a DiT", which: str | None = None, setting: str = "model"
+    container: Container,
+    *,
+    anchor: str = ANCHOR,
+    kind: str = "a DiT",
+    which: str | None = None,
+    setting: str | None = "model.weights",
 ) -> Weights:
     """The weights of one network in a checkpoint.
 
     anchor: the name of a weight that every such network has, which marks it within dictionaries and behind prefixes.
     kind: the network in messages, with its article. which: "model", "ema", "ema1", ..., or the key of a network; None:
-    the averaged weights if there are any (the first of several), else the others. setting: the group of the setting
-    `weights` in messages. Raises ValueError, in one line, if there is no such network, if several could be meant, or
-    for tensors that no network can have.
+    the averaged weights if there are any (the first of several), else the others. setting: of `which`, in messages;
+    None: there is none, so that several networks are refused. Raises ValueError, in one line, if there is no such
+    network, if several could be meant, or for tensors that no network can have.
     """
     name = container.name
     try:
@@ -97,18 +102,19 @@ def order(choice: str) -> tuple[bool, int, str]:
     return choice == "model", len(choice), choice
 
 
-def choose(found: list[Found], which: str | None, available: tuple[str, ...], *, name: str, setting: str) -> Found:
+def choose(
+    found: list[Found], which: str | None, available: tuple[str, ...], *, name: str, setting: str | None
+) -> Found:
     """The network that is meant. Raises ValueError."""
     wanted = available[0] if which is None else which
-    chosen = [one for one in found if one.choice == wanted] or [
-        one for one in found if which in (one.place, *one.where)
-    ]
+    chosen = [one for one in found if one.choice == wanted or setting is None]
+    chosen = chosen or [one for one in found if which in (one.place, *one.where)]
     if not chosen:
         choices = ", ".join([*available, *(one.place for one in found if one.place not in available and one.place)][:6])
-        raise unfit(name, f"has no weights {in_line(repr(which), 40)}", f"choose {setting}.weights={choices}")
+        raise unfit(name, f"has no weights {in_line(repr(which), 40)}", f"choose {setting}={choices}")
     if any(are_others(one.weights, chosen[0].weights) for one in chosen[1:]):
         places = " and ".join(in_line(one.place or "the top", MAX_NAME) for one in chosen[:2])
-        raise unfit(name, f"holds several networks, at {places}", f"choose {setting}.weights, or {SAVE}")
+        raise unfit(name, f"holds several networks, at {places}", f"choose {setting}, or {SAVE}" if setting else SAVE)
     return chosen[0]
 
 
