@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ditexp.files.content import sha256
+from ditexp.files.reading import unfit
 from ditexp.terminal.notices import in_line
 from ditexp.terminal.progress import progress_bar
 
@@ -30,12 +31,6 @@ class HubPlace:
 
     repository: str
     inner: str
-
-    @property
-    def url(self) -> str:
-        from huggingface_hub.constants import ENDPOINT
-
-        return f"{ENDPOINT}/{self.repository}"
 
 
 def hub_place(value: str) -> HubPlace | None:
@@ -67,16 +62,30 @@ def fetched(place: HubPlace, choose: Choice, *, setting: str, remedy: str) -> Pa
     if found := cached(place, choose):
         return found
     if multiprocessing.parent_process():
-        raise ValueError(in_line(f"{setting} is not in the hub's cache of this machine: {remedy}", 200))
+        raise unfit(setting, "is not in the hub's cache of this machine", remedy)
     try:
         download(place, choose)
     except Exception as error:  # of the network, the server, the disk: huggingface_hub raises many kinds
-        reason = in_line(" ".join(str(error).split("\n")[0].split()) or type(error).__name__, 60)
-        raise ValueError(f"{setting} cannot be downloaded from {place.url} ({reason}): {remedy}") from None
+        raise unfit(setting, f"is no path, and cannot be had from {endpoint()} ({reason(error)})", remedy) from None
     found = cached(place, choose)
     if found is None:
-        raise ValueError(f"{setting}: {place.url} has no files that are needed: {remedy}")
+        raise unfit(setting, f"has no files that are needed on {endpoint()}", remedy)
     return found
+
+
+def reason(error: Exception) -> str:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set"
+    return in_line(" ".join(str(error).split()) or type(error).__name__, 40)
+
+
+def endpoint() -> str:
+    """The hub's address, which HF_ENDPOINT sets."""
+    from huggingface_hub.constants import ENDPOINT
+
+    return ENDPOINT
 
 
 def download(place: HubPlace, choose: Choice) -> None:
@@ -98,12 +107,12 @@ def download(place: HubPlace, choose: Choice) -> None:
             )
             if one.lfs and sha256(path) != one.lfs.sha256:
                 Path(path).unlink()
-                raise OSError(f"{one.rfilename} arrived with another sha256 than the server's")
+                raise OSError(f"{one.rfilename} has another sha256 than there")
 
 
 def counter(advance: Callable[[float], None]) -> Any:
     """A progress bar for huggingface_hub that shows nothing itself and passes on how many bytes have arrived."""
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     class Counter(tqdm):
         def __init__(self, *args: Any, **settings: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ditexp.checks import choice, flag, number, whole
+from ditexp.checks import choice, number, whole
 from ditexp.terminal.notices import notice
 from ditexp.vae.codec import PRECISIONS, TILE, Decoding, LatentCodec
 from ditexp.vae.networks import load
@@ -84,8 +84,8 @@ class Autoencoder:
     def _decoding(self, batch_size: int | None, precision: str, tiling: str | bool) -> Decoding:
         """How the network runs. Raises ValueError for tiles of a network that has none."""
         automatic = tiling == "auto"
-        if not automatic:
-            flag("vae.tiling", tiling)
+        if not automatic and not isinstance(tiling, bool):
+            raise ValueError(f"vae.tiling={tiling}: choose auto, true or false")
         if self._loaded["network"] == "AutoencoderTiny":  # diffusers' tiles for it are of 4 channels alone
             if tiling is True:
                 raise ValueError("vae.tiling=true: a tiny autoencoder has no tiles, and needs none: choose auto")
@@ -99,9 +99,7 @@ class Autoencoder:
         """How samples become latents, and the facts that determine it."""
         facts: dict[str, Any] = {}
         if statistics is not None:
-            mean, std, sha256 = read_statistics(
-                located(statistics, "vae.statistics"), f"vae.statistics={statistics}"
-            )
+            mean, std, sha256 = read_statistics(located(statistics, "vae.statistics"), f"vae.statistics={statistics}")
             if len(mean) != self.channels:
                 raise ValueError(
                     f"vae.statistics={statistics} are of {len(mean)} channels, and the VAE's latents have "

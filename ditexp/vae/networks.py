@@ -18,9 +18,9 @@ from ditexp.files.content import digest
 from ditexp.files.reading import read_facts, unfit
 from ditexp.vae import ldm, taesd
 from ditexp.vae.architecture import NETWORKS, arguments_in, latents_in
+from ditexp.vae.place import CONFIG, WEIGHTS
 from ditexp.vae.weights import Weights, file_of, read_weights
 
-CONFIG = "config.json"
 REMEDY = "give a folder of AutoencoderKL or AutoencoderTiny, or one file of weights in latent diffusion's layout"
 # diffusers before 0.18 named the layers of attention so; the released SD VAEs still do.
 FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -42,14 +42,16 @@ class Loaded(NamedTuple):
 def load(path: Path, name: str) -> Loaded:
     """name: of the setting, in messages. Raises ValueError for files that are no autoencoder."""
     if not path.is_dir():
-        return from_ldm(read_weights(path, name, "decoder.conv_in.weight"), name)
+        return from_file(path, name)
     if (path / CONFIG).exists():
         return from_folder(path, name)
     if (path / "vae" / CONFIG).exists():  # of a pipeline
         return from_folder(path / "vae", name)
     halves = [(file, taesd.ANCHORS[half]) for half in taesd.ANCHORS if (file := file_of(path, f"*{half}"))]
     if len(halves) == len(taesd.ANCHORS):
-        return from_taesd([read_weights(file, f"{name}: {file.name}", anchor) for file, anchor in halves], name)
+        encoder, decoder = (read_weights(file, f"{name}: {file.name}", anchor) for file, anchor in halves)
+        tensors = taesd.diffusers_keys(encoder.tensors, decoder.tensors)
+        return from_taesd(Weights(tensors, digest([encoder.sha256, decoder.sha256])), name)
     raise unfit(name, f"has no {CONFIG}, and no *encoder and *decoder weights", REMEDY)
 
 
@@ -63,16 +65,21 @@ def from_folder(folder: Path, name: str) -> Loaded:
         arguments, latents = arguments_in(config), latents_in(config)
     except ValueError as error:
         raise unfit(str(folder / CONFIG), f"is no config of {kind}: {error}", REMEDY) from None
-    if (file := file_of(folder, "diffusion_pytorch_model*")) is None:
-        raise unfit(name, "has no diffusion_pytorch_model.safetensors", REMEDY)
-    tensors, sha256 = read_weights(file, f"{name}: {file.name}", "decoder." + ANCHORS[kind])
+    if (file := file_of(folder, f"{WEIGHTS}*")) is None:
+        raise unfit(name, f"has no {WEIGHTS}.safetensors", REMEDY)
+    tensors, sha256 = read_weights(file, f"{name}: {file.name}", ANCHORS[kind])
     return build(kind, arguments, modern(tensors), sha256, name, latents)
 
 
-ANCHORS = {"AutoencoderKL": "conv_in.weight", "AutoencoderTiny": "layers.0.weight"}
+# Weights that every such network has.
+ANCHORS = {"AutoencoderKL": "decoder.conv_in.weight", "AutoencoderTiny": "decoder.layers.0.weight"}
 
 
-def from_ldm(weights: Weights, name: str) -> Loaded:
+def from_file(path: Path, name: str) -> Loaded:
+    """One file of weights, which say what the network is."""
+    weights = read_weights(path, name, *ANCHORS.values())
+    if ANCHORS["AutoencoderTiny"] in weights.tensors:
+        return from_taesd(weights, name)
     if ldm.MARK not in weights.tensors:
         raise unfit(name, f"is no autoencoder of latent diffusion: it has no {ldm.MARK}", REMEDY)
     try:
@@ -83,14 +90,11 @@ def from_ldm(weights: Weights, name: str) -> Loaded:
     return build("AutoencoderKL", arguments, ldm.diffusers_keys(weights.tensors), weights.sha256, name, latents)
 
 
-def from_taesd(halves: list[Weights], name: str) -> Loaded:
-    encoder, decoder = halves
-    tensors = taesd.diffusers_keys(encoder.tensors, decoder.tensors)
-    if "decoder.layers.0.weight" not in tensors:
+def from_taesd(weights: Weights, name: str) -> Loaded:
+    if ANCHORS["AutoencoderTiny"] not in weights.tensors:
         raise unfit(name, "is no tiny autoencoder: its decoder has no 1.weight", REMEDY)
-    arguments = taesd.architecture_of(tensors)
-    sha256 = digest([encoder.sha256, decoder.sha256])
-    return build("AutoencoderTiny", arguments, tensors, sha256, name, latents_in({"scaling_factor": 1.0}))
+    arguments, latents = taesd.architecture_of(weights.tensors), latents_in({"scaling_factor": 1.0})
+    return build("AutoencoderTiny", arguments, weights.tensors, weights.sha256, name, latents)
 
 
 def modern(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

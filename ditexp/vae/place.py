@@ -10,7 +10,7 @@ from pathlib import Path
 from ditexp.files.hub import HubPlace, fetched, hub_place
 from ditexp.vae.weights import SUFFIXES
 
-CONFIG = "config.json"
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model"  # in diffusers' folders
 # MB of the weights that the options of conf/vae name: what to expect where the hub cannot be asked.
 SIZES = {
     "stabilityai/sd-vae-ft-ema": 335,
@@ -28,8 +28,11 @@ def located(value: str, setting: str) -> Path:
     place = hub_place(value)
     if place is None:
         return Path(value)
-    size = f", {SIZES[place.repository]} MB" if place.repository in SIZES else ""
-    remedy = f"download it elsewhere{size} and give {setting}=/path/to/it"
+    if place.inner.endswith(SUFFIXES):
+        remedy = "give the path of the file"
+    else:
+        size = f" ({SIZES[place.repository]} MB)" if place.repository in SIZES else ""
+        remedy = f"give a folder with its {CONFIG} and {WEIGHTS}.safetensors{size}"
     return fetched(place, lambda names: needed(names, place), setting=f"{setting}={value}", remedy=remedy)
 
 
@@ -43,7 +46,7 @@ def needed(names: Sequence[str], place: HubPlace) -> list[str]:
     if config not in inside:
         halves = [first(inside, f"{below}*{half}") for half in ("encoder", "decoder")]
         return [half for half in halves if half] if all(halves) else []
-    weights = first(inside, f"{below}diffusion_pytorch_model")
+    weights = first(inside, f"{below}{WEIGHTS}")
     if weights is None:
         return []
     if not weights.endswith(".index.json"):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ditexp.checkpoint.container import read_checkpoint
+from ditexp.checkpoint.networks import mappings
 from ditexp.checkpoint.weights import weights_of
 
 SUFFIXES = (".safetensors.index.json", ".safetensors", ".bin", ".pth", ".pt")  # the first that exists is read
@@ -26,7 +27,9 @@ def file_of(folder: Path, stem: str) -> Path | None:
     return next(found, None)
 
 
-def read_weights(path: Path, name: str, anchor: str) -> Weights:
-    """anchor: the name of a weight that the network has. Raises ValueError for files that hold no such network."""
+def read_weights(path: Path, name: str, *anchors: str) -> Weights:
+    """anchors: names of weights, one of which the network has. Raises ValueError for files without such a network."""
     container = read_checkpoint(path, name=name)
-    return Weights(weights_of(container, anchor=anchor, kind="this kind of VAE").tensors, container.sha256)
+    keys = {str(key) for _, mapping in mappings(container.state) for key in mapping}
+    anchor = next((one for one in anchors if any(key.endswith(one) for key in keys)), anchors[0])
+    return Weights(weights_of(container, anchor=anchor, kind="a VAE of this kind").tensors, container.sha256)
