@@ -34,6 +34,7 @@ class Torchdiffeq:
     adaptive: ClassVar[bool] = True
     stochastic: ClassVar[bool] = False
     history: ClassVar[int] = 0
+    uses_variance: ClassVar[bool] = False
 
     method: str = "dopri5"
     rtol: float = 1e-3
