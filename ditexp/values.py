@@ -180,6 +180,19 @@ class Cost:
     accepted: Counter[int] = field(default_factory=Counter)
     rejected: Counter[int] = field(default_factory=Counter)
 
+    def __add__(self, other: Cost) -> Cost:
+        """The cost of two parts of the work on the same images, for example of sampling and of decoding them."""
+        return Cost(
+            images=self.images + other.images,
+            velocity_rows=self.velocity_rows + other.velocity_rows,
+            network_rows=self.network_rows + other.network_rows,
+            seconds=self.seconds + other.seconds,
+            preparation_seconds=self.preparation_seconds + other.preparation_seconds,
+            peak_memory_mb=max(self.peak_memory_mb, other.peak_memory_mb),
+            accepted=self.accepted + other.accepted,
+            rejected=self.rejected + other.rejected,
+        )
+
 
 @dataclass(frozen=True)
 class Sheet:

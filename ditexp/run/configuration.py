@@ -18,6 +18,7 @@ from ditexp.cli.numbers import not_whole_numbers
 from ditexp.pixels import ROUNDINGS
 from ditexp.run.components import COMPONENTS, bind_components, build_component
 from ditexp.sampler import PRECISIONS
+from ditexp.samples.store import KEEP
 from ditexp.terminal.notices import notice
 
 P = ParamSpec("P")
@@ -89,6 +90,7 @@ def check_numbers(cfg: DictConfig) -> list[str]:
         mistakes.attempt(number, "rate", cfg.rate, above=0)
     mistakes.attempt(choice, "precision", cfg.precision, PRECISIONS)
     mistakes.attempt(choice, "rounding", cfg.rounding, ROUNDINGS)
+    mistakes.attempt(choice, "store", cfg.store, KEEP)
     if not is_name(str(cfg.study)):
         mistakes.add([f"study={cfg.study}: give a name, without /"])
     mistakes.attempt(flag, "compile", cfg.compile)

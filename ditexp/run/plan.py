@@ -27,12 +27,14 @@ WORST_COMPRESSION = 1.01  # noise does not compress
 class Planned:
     """A cell, built with stand-ins for what lacks its files, and what it costs.
 
-    to_make: samples. nfe, forwards: evaluations per sample; None for an adaptive solver. rate: None if unknown.
+    to_make, to_decode: samples, and those of stored latents. nfe, forwards: evaluations per sample; None for an
+    adaptive solver. rate: None if unknown.
     """
 
     cell: Cell
     missing: Sequence[MissingFile]
     to_make: int
+    to_decode: int
     nfe: float | None
     forwards: float | None
     rate: Rate | None
@@ -48,19 +50,24 @@ class Planned:
     def state(self) -> str:
         if self.missing:
             return "files missing"
-        return "cached" if self.cell.result() else "to do"
+        return "cached" if is_done(self.cell) else "to do"
 
 
-def plan_cell(cfg: DictConfig) -> Planned:
-    """Raises ConfigError with all mistakes; a missing file is none."""
+def is_done(cell: Cell) -> bool:
+    return cell.result() is not None and not cell.has_gaps
+
+
+def plan_cell(cfg: DictConfig, planned: set[tuple[Path, int]]) -> Planned:
+    """planned: see `to_make`. Raises ConfigError with all mistakes; a missing file is none."""
     missing = missing_files(cfg)
     cell = build(with_stand_ins(cfg, missing) if missing else cfg)
-    is_done = not missing and cell.result() is not None
+    blocks, decoded = (0, 0) if not missing and is_done(cell) else to_make(cell, planned)
     nfe, forwards = cell.sampler.evaluations() or (None, None)
     return Planned(
         cell=cell,
         missing=missing,
-        to_make=0 if is_done else len(cell.store.missing()) * cell.store.block_size,
+        to_make=blocks * cell.store.block_size,
+        to_decode=decoded * cell.store.block_size,
         nfe=nfe,
         forwards=forwards,
         rate=rate_of(cell, known_results(cell.outputs)),
@@ -79,7 +86,8 @@ def print_plan(planned: Mapping[str, Planned | ConfigError]) -> None:
             continue
         steps = "adaptive" if each.cell.steps is None else str(each.cell.steps)
         cost = [MISSING if number is None else f"{number:g}" for number in (each.nfe, each.forwards)]
-        made = [str(each.cell.num_samples), str(each.to_make), each.state]
+        work = f"{each.to_make}, {each.to_decode} to decode" if each.to_decode else str(each.to_make)
+        made = [str(each.cell.num_samples), work, each.state]
         table.add_row(name, steps, *cost, *made, "" if each.hours is None else f"{each.hours:.3g}")
     terminal = wide_terminal()
     terminal.print(table)
@@ -120,6 +128,18 @@ def lines_of_missing(cells: Sequence[Planned]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def to_make(cell: Cell, planned: set[tuple[Path, int]]) -> tuple[int, int]:
+    """The number of blocks to sample, and of those to decode from latents that are stored.
+
+    planned: blocks whose latents are there once the cells before this one have run; this cell's are added.
+    """
+    missing, latents = cell.store.missing(), cell.latents.folder
+    there = set(cell.store.decodable()) | {block for block in missing if (latents, block) in planned}
+    if cell.store.keeps_latents:
+        planned.update((latents, block) for block in missing)
+    return len(missing) - len(there), len(there)
+
+
 def disk_needed(cells: Iterable[Cell]) -> str | None:
     """A line with the largest size that the cells may add to the disk; None if they add nothing.
 
@@ -144,8 +164,13 @@ def bytes_to_write(cells: Iterable[Cell]) -> dict[Path, int]:
     for cell in cells:
         store, root = cell.store, cell.outputs.root
         blocks = cell.slice.of(store.missing()) if store.folder.exists() or not cell.result() else []
-        pixels = int(len(blocks) * (store.block_bytes * WORST_COMPRESSION + BLOCK_OVERHEAD))
-        for what, size in ((store.id, pixels), (f"{store.id}, features", feature_bytes(cell, len(blocks)))):
+        pixels = store.block_bytes * WORST_COMPRESSION if store.keeps_pixels else 0
+        latents = cell.slice.of(cell.latents.missing()) if blocks and store.keeps_latents else []
+        for what, size in (
+            (store.id, int(len(blocks) * (pixels + BLOCK_OVERHEAD))),
+            (cell.latents.id, len(latents) * (cell.latents.block_bytes + BLOCK_OVERHEAD)),
+            (f"{store.id}, features", feature_bytes(cell, len(blocks))),
+        ):
             sizes[root, what] = max(size, sizes.get((root, what), 0))
     return {folder: sum(size for (root, _), size in sizes.items() if root == folder) for folder, _ in sizes}
 

@@ -89,9 +89,10 @@ def collect(cfg: DictConfig, reason: str) -> None:
 def plan(cells: Mapping[str, DictConfig]) -> None:
     """Print what each cell, by name, would cost; nothing is run. Raises ConfigError if some cannot run."""
     planned: dict[str, Planned | ConfigError] = {}
+    blocks: set[tuple[Path, int]] = set()
     for name, cfg in cells.items():
         try:
-            planned[name] = plan_cell(cfg)
+            planned[name] = plan_cell(cfg, blocks)
         except ConfigError as error:
             planned[name] = error
     print_plan(planned)

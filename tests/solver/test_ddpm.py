@@ -13,26 +13,17 @@ import torch
 from torch import Tensor
 
 from ditexp.condition.labels import Balanced
-from ditexp.guidance.apg import AdaptiveProjected
-from ditexp.guidance.autoguidance import Autoguidance
-from ditexp.guidance.base import Guided
 from ditexp.guidance.cfg import ClassifierFree
-from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import NoGuidance
-from ditexp.guidance.rescaled import Rescaled
-from ditexp.model.analytic import GaussianMixture
 from ditexp.model.dit import sincos_position_embedding
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.pixels import Undecoded, to_pixels
 from ditexp.sampler import Sampler
-from ditexp.schedule.ddpm import RespacedDDPM, evenly_spaced
-from ditexp.schedule.uniform import Uniform
+from ditexp.schedule.ddpm import RespacedDDPM
 from ditexp.solver.ddim import DDIM
-from ditexp.solver.ddpm import DDPM, shares, variance_ratio
-from ditexp.solver.euler import Euler
+from ditexp.solver.ddpm import DDPM
 from tests.golden.noise import normal, step_name
 from tests.golden.weights import drawn
-from tests.helpers.fields import Field
 from tests.helpers.samplers import sampler_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dit" / "samples.npz"
