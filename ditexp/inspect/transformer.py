@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,11 +34,11 @@ def card_of_transformer(path: Path, container: Container) -> Card | None:
     families = fitting(tensors)
     facts = {**file_facts(container), **facts_of_weights(found)}
     if trained.by_ditexp:
-        kind, commands = "a DiT of ditexp.train", [f"python -m ditexp.run model=checkpoint model.checkpoint={path}"]
+        kind, commands = "a DiT of ditexp.train", [command_to_look("model=checkpoint", path)]
     else:
         facts["family"] = [family.name for family in families]
         kind = " or ".join(family.title for family in families) or "a transformer of no known family"
-        commands = [f"python -m ditexp.run compat={family.name} model.checkpoint={path}" for family in families]
+        commands = [command_to_look(f"compat={family.name}", path) for family in families]
     family = families[0] if families else None
     facts |= facts_of_network(tensors, family, trained, name=container.name)
     if not trained.by_ditexp:
@@ -45,6 +46,12 @@ def card_of_transformer(path: Path, container: Container) -> Card | None:
     if found.args:
         facts["trained with"] = dict(list(found.args.items())[:ARGUMENTS])
     return Card(path, kind, facts, commands)
+
+
+def command_to_look(choice: str, path: Path) -> str:
+    """What makes a few samples; without scores, it needs no reference."""
+    checkpoint = shlex.quote(f"model.checkpoint={path}")
+    return f'python -m ditexp.run {choice} {checkpoint} num_samples=16 reference=none "metric=[]"'
 
 
 def card_of_text_folder(path: Path) -> Card:

@@ -25,7 +25,7 @@ def test_a_published_familys_file_is_known(family, tmp_path):
     assert card.kind == TITLES[family] and family in facts["family"]
     assert facts["size"] == path.stat().st_size and len(facts["sha256"]) == 64 and facts["format"] == "torch"
     assert facts["parameters"] == sum(value.numel() for value in family_state(family).values())
-    assert f"python -m ditexp.run compat={family} model.checkpoint={path}" in card.commands
+    assert f"python -m ditexp.run compat={family} model.checkpoint={path} " in " ".join(card.commands)
     if family == "jit":
         assert facts["needs"].startswith("model.in_context_start is needed")  # the width is that of no published one
         assert facts["weights"] == {"taken": "ema1", "available": ["ema1", "ema2", "model"], "precision": ["float32"]}
