@@ -51,6 +51,8 @@ NOT_TRIED = {
 }
 ONLY_COMPOSED = {
     "model=sd3": "needs released weights",
+    "experiment=sit_ode_sde": "tests/test_published_models.py runs it, with a VAE",
+    "compat=sit": "the same",
     "model=digits_text": "tests/model/test_text.py runs it; importing transformers takes longer than all the rest",
     "network=digits_text": "the same",
     "devices=4": "needs GPUs",
