@@ -20,7 +20,7 @@ ANCHOR = "final_layer.linear.weight"  # every DiT has it
 NAMED = 3  # names that a message lists
 MAX_NAME = 60  # characters of a weight's name in a message
 SAVE = "save its state dict alone"
-DENSE = "give dense weights in float32, bfloat16 or float16"
+DENSE = "give dense float32, bfloat16 or float16"
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def choose(
         raise unfit(name, f"has no weights {in_line(repr(which), 40)}", f"choose {setting}={choices}")
     if any(are_others(one.weights, chosen[0].weights) for one in chosen[1:]):
         places = " and ".join(in_line(one.place or "the top", MAX_NAME) for one in chosen[:2])
-        raise unfit(name, f"holds several networks, at {places}", f"choose {setting}, or {SAVE}" if setting else SAVE)
+        raise unfit(name, f"holds several networks, at {places}", f"choose one by {setting}" if setting else SAVE)
     return chosen[0]
 
 
@@ -158,10 +158,15 @@ def in_float32(weights: Mapping[str, Any], *, name: str, most: int) -> tuple[dic
     if converted:
         notice(f"{name} holds weights in {' and '.join(converted)}, which are converted to float32")
     found = {**weights, **{key: aligned(value).float() for key, value in floats.items()}}
-    if lost := [key for key in floats if not found[key].isfinite().all()]:
+    if lost := [key for key in floats if not is_finite(found[key])]:
         first = in_line(lost[0], MAX_NAME) + (f" and {len(lost) - 1} more weights have" if len(lost) > 1 else " has")
         notice(f"{name}: {first} NaN or infinite values, and what is computed with them has, too")
     return found, converted
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether there is no NaN and no infinity; without the memory that isfinite takes."""
+    return not value.numel() or all(bool(end.isfinite()) for end in value.aminmax())
 
 
 def aligned(value: Tensor) -> Tensor:

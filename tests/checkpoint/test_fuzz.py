@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from ditexp.model.pretrained import PretrainedDiT
-from tests.checkpoint import file_cases, pickle_cases, weight_cases
+from tests.checkpoint import family_cases, file_cases, pickle_cases, weight_cases
 from tests.checkpoint.cases import Case
 from tests.helpers.hostile_files import faults_of, limited
 
-KINDS = file_cases.KINDS | pickle_cases.KINDS | weight_cases.KINDS
+KINDS = file_cases.KINDS | pickle_cases.KINDS | weight_cases.KINDS | family_cases.KINDS
 MEGABYTES = 200  # that reading a file may take, beyond what the process has; most take none
 
 

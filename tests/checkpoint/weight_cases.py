@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +45,7 @@ def names() -> Cases:
         "without classes": accepted(as_torch(lambda: without(TABLE))),
         "without any block": refused(as_torch(lambda: {k: v for k, v in weights().items() if "blocks" not in k})),
         "blocks from 1 on": refused(as_torch(lambda: renamed("blocks.1.", "blocks.2."))),
-        "5,000 empty blocks": refused(as_torch(lambda: weights() | many)),
+        "5,000 blocks": refused(as_torch(lambda: weights() | many), "5,000 blocks"),
         "50 hostile names": refused(as_torch(lambda: weights() | hostile)),
         "hostile names alone": refused(as_torch(lambda: hostile)),
         "a hostile dictionary": refused(as_torch(lambda: {HOSTILE: {HOSTILE: 1}})),
@@ -53,6 +54,8 @@ def names() -> Cases:
         "capitals": refused(as_torch(lambda: {key.upper(): value for key, value in weights().items()})),
         "fc1 as up_proj": refused(as_torch(lambda: renamed("fc1", "up_proj"))),
         "numbers as names": refused(as_torch(lambda: numbers)),
+        "a hostile block": refused(with_weight(lambda: torch.zeros(1), f"blocks.{HOSTILE}.x")),
+        "a hostile projector": refused(with_weight(lambda: torch.zeros(1), f"projectors.{HOSTILE}.x")),
         "a number among names": refused(as_torch(lambda: weights() | {7: torch.zeros(1)}), "7", "not text"),
         "bytes among names": refused(as_torch(lambda: weights() | {b"x": torch.zeros(1)}), "not text"),
         "one name twice": refused(as_torch(lambda: prefixed("module.") | weights()), "twice"),
@@ -96,10 +99,14 @@ def shapes() -> Cases:
         ("x_embedder.proj.bias", (25,)),
     ):
         made |= both(key, shape)
+    for key, shape, word in (
+        ("pos_embed", (1, 7, 24), "pos_embed has 7"),
+        ("pos_embed", (1, 9, 25), "width of 25"),
+        ("blocks.0.mlp.fc1.weight", (97, 24), "(97,)"),
+    ):
+        made[f"{key} of {shape}"] = refused(with_weight(lambda shape=shape: torch.zeros(shape), key), word)
     for key, shape in (
         ("pos_embed", (1, 0, 24)),
-        ("pos_embed", (1, 7, 24)),
-        ("pos_embed", (1, 9, 25)),
         ("pos_embed", (9,)),
         ("x_embedder.proj.weight", (24, 3, 0, 0)),
         ("x_embedder.proj.weight", (24, 3, 2, 3)),
@@ -113,12 +120,11 @@ def shapes() -> Cases:
         (TABLE, (6, 23)),
         (TABLE, ()),
         ("blocks.0.mlp.fc1.weight", (0, 24)),
-        ("blocks.0.mlp.fc1.weight", (97, 24)),
         ("blocks.0.mlp.fc1.weight", ()),
         ("blocks.0.adaLN_modulation.1.weight", (95, 24)),
     ):
         make = with_weight(lambda shape=shape: torch.zeros(shape), key)
-        made[f"{key} of {shape}"] = refused(make)
+        made[f"{key} of {shape}"] = refused(make, str(shape))
     return made
 
 
@@ -244,14 +250,25 @@ def settings() -> Cases:
         "an unknown path": {"path_type": "Crooked"},
     }
     made: Cases = {name: refused(a_file, **settings) for name, settings in wrong.items()}
-    heads = {"architecture": '{"num_heads": -3}', "class_names": "[]"}
-    damaged = {"architecture": "[", "class_names": "[]"}
-    deep = {"architecture": "[" * 100_000, "class_names": "[]"}
-    metadata = {"-3 heads in metadata": heads, "no JSON in metadata": damaged, "brackets in metadata": deep}
-    made |= {
-        name: refused(lambda path, facts=facts: path.write_bytes(save(weights(), facts)), num_heads=None)
-        for name, facts in metadata.items()
+    architectures = {"-3 heads": '{"num_heads": -3}', "heads in words": f'{{"num_heads": "{"three" * 1000}"}}'}
+    architectures |= {
+        "no JSON": "[",
+        "brackets": "[" * 100_000,
+        "a list": "[]",
+        "hostile heads": json.dumps({"num_heads": HOSTILE}),
     }
+    for name, text in architectures.items():
+        facts = {"architecture": text, "class_names": "[]"}
+        make = lambda path, facts=facts: path.write_bytes(save(weights(), facts))  # noqa: E731
+        made[f"{name} in metadata"] = refused(make, num_heads=None)
+    for name, args in {
+        "a hostile path": {"path_type": HOSTILE},
+        "a path of lists": {"path_type": [[[]]]},
+        "a hostile prediction": {"prediction": HOSTILE * 100},
+    }.items():
+        made[f"{name} in args"] = refused(
+            as_torch(lambda args=args: {"model": weights(), "args": argparse.Namespace(**args)})
+        )
     return made
 
 
