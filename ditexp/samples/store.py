@@ -69,6 +69,7 @@ class SampleStore(BlockStore):
         super().__init__(root, identity=identity, num_samples=num_samples, label_meaning=label_meaning)
         self.image_shape, self.is_ours = self.shape, True
         self.latents, self.decode = latents, decode
+        self._opened: dict[str, LatentStore] = {}
         self.keeps_pixels, self.keeps_latents = keep != "latents", latents is not None and keep != "pixels"
         if latents is not None and self.keeps_latents:
             check_sizes(num_samples, self.block_size, latents.shape, latents.value_bytes)
@@ -97,36 +98,38 @@ class SampleStore(BlockStore):
 
     def manifest(self, block: int, *, verify: bool = False) -> Manifest | None:
         found = super().manifest(block, verify=verify)
-        if found is None or (self.keeps_latents and not self._has_latents(block, verify=verify)):
+        if found is None or (self.keeps_pixels and not found.has_file):
             return None
-        if found.has_file:
-            return found
-        return None if self.keeps_pixels or not self._has_latents(block, verify=verify, id=found.latents) else found
+        sources = [] if found.has_file else [self._latents_named(found.latents)]
+        if self.keeps_latents and (self.latents not in sources):
+            sources.append(self.latents)
+        return found if all(one and one.manifest(block, verify=verify) for one in sources) else None
 
-    def _has_latents(self, block: int, *, verify: bool = False, id: str | None = None) -> bool:
-        latents = self._latents_of(id)
-        return latents is not None and latents.manifest(block, verify=verify) is not None
-
-    def _latents_of(self, id: str | None) -> LatentStore | None:
+    def _latents_named(self, id: str) -> LatentStore | None:
         """The set of latents with this id, beside this set; None if it is gone."""
-        if id is not None and (self.latents is None or self.latents.id != id):
+        if self.latents is not None and self.latents.id == id:
+            return self.latents
+        if id not in self._opened:
             try:
-                self.latents = LatentStore.find(self.folder.parent / id)
+                self._opened[id] = LatentStore.find(self.folder.parent / id)
             except ValueError:
                 return None
-        return self.latents
+        return self._opened[id]
 
     def decodable(self) -> list[int]:
         """The missing blocks whose latents are there: they need no sampling."""
-        return [block for block in self.missing() if self._has_latents(block)]
+        return [block for block in self.missing() if self.latents and self.latents.manifest(block)]
 
     def write(
         self, block: int, array: np.ndarray, labels: np.ndarray | None, *, cost: Cost, maker: Facts, latents: str = ""
     ) -> None:
-        """array: images (b, H, W, C) uint8. latents: the id of the set that they were decoded from."""
-        self.block(block).write(
-            array, labels, cost=cost, maker=maker, latents=latents, is_kept=self.keeps_pixels or not latents
-        )
+        """array: images (b, H, W, C) uint8. latents: the id of the set that they were decoded from.
+
+        Pixels that are there already stay, even if they need not be kept.
+        """
+        known = super().manifest(block)
+        if self.keeps_pixels or known is None or not known.has_file:
+            self.block(block).write(array, labels, cost=cost, maker=maker, latents=latents, is_kept=self.keeps_pixels)
 
     def read(self, block: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Images (b, H, W, C) uint8 and labels (b,) of a whole block. Raises ValueError if it is damaged."""
@@ -147,7 +150,7 @@ class SampleStore(BlockStore):
     def _source(self, block: int) -> LatentStore | None:
         """The latents that a block is read from; None for one whose pixels are kept, or that is damaged."""
         found = super().manifest(block)
-        return None if found is None or found.has_file else self._latents_of(found.latents)
+        return None if found is None or found.has_file else self._latents_named(found.latents)
 
     def undecoded(self) -> UnfitFile:
         remedy = "run its command, which `python -m ditexp.samples ls` shows, with store=both"

@@ -136,8 +136,8 @@ class InterpolateImages(Interpolate):
 
     The solver takes both images, encoded if the model makes latents, to their noises, without guidance and under the
     conditions that the ends of the path have. The frames come from the noises in between, as in DDIM (Song et al. 2021,
-    arXiv 2010.02502, section 5.3). So without guidance the first and last frame are the images again, as far as solver
-    and autoencoder are exact.
+    arXiv 2010.02502, sections 5.3 and 5.4). So without guidance the first and last frame are the images again, as far
+    as solver and autoencoder are exact.
 
     of: "noise" or "both", as above.
     """

@@ -14,10 +14,12 @@ from torch import Tensor
 from ditexp.condition.labels import Balanced
 from ditexp.condition.original import Original
 from ditexp.condition.unconditional import Unconditional
+from ditexp.data import Digits
 from ditexp.files.content import digest
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.metric.trajectory import Trajectory
 from ditexp.model.analytic import GaussianMixture
+from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import slerp
 from ditexp.optimize.search import Flow, search
 from ditexp.pixels import Undecoded, to_pixels
@@ -37,6 +39,7 @@ from ditexp.task.originals import originals
 from ditexp.task.progressive import Progressive
 from tests.helpers.codecs import Blocks
 from tests.helpers.errors import rms
+from tests.helpers.paths import WEIGHTS
 from tests.helpers.refusals import refused
 from tests.helpers.sample_sets import Samples
 from tests.helpers.samplers import sampler_of
@@ -324,6 +327,20 @@ def test_ends_come_back_as_the_images(made_on):
     )
     assert scores["ends_rmse"].values.isnan().tolist() == [False, True, False] * 7
     assert scores["path_ratio"].score > 1
+
+
+def test_conditions_go_from_label_to_label():
+    """Each end is inverted under its own label with of=both, and under the first one's with of=noise."""
+    digits, data = PretrainedDiT(checkpoint=str(WEIGHTS / "digits_dit.safetensors")), Digits()
+    for of, labels in (("both", [0, 1, 1, 2, 3, 3]), ("noise", [0, 0, 0, 2, 2, 2])):
+        task = InterpolateImages(data=data, frames=3, of=of)
+        made = sampler_of(digits, Heun(), steps=50, task=task, conditioner=Original(data))
+        task.check(made)
+        with torch.inference_mode():
+            x, found = task(made, range(6))
+        assert found.tolist() == labels
+        # As close as the same steps of the same solver come in test_edit.py::test_real_digits_come_back
+        assert rms(x[[0, 2, 3, 5]] - originals(data, range(4))) < 1e-2
 
 
 def test_what_paths_between_images_need():
