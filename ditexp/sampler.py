@@ -295,8 +295,9 @@ class Sampler:
         if self.solver.adaptive:
             return None
         meter = Meter(self.device)
+        network = Still(self.model, meter, with_variance=self.solver.uses_variance)
         codec = Unencoded(self.codec.image_shape, self.model.sample_shape)
-        still = replace(self, network=Still(self.model, meter), meter=meter, codec=codec)
+        still = replace(self, network=network, meter=meter, codec=codec)
         still.task(still, [0])
         return float(meter.cost.velocity_rows), float(meter.cost.network_rows)
 

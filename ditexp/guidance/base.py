@@ -175,7 +175,12 @@ class Guided(ABC):
         return velocity
 
     def doubled(self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor) -> Tensor:
-        """The velocity (2 B, ...) of a doubled batch, see `GuidedVelocity`. u is evaluated where w = 0, too."""
+        """The velocity (2 B, ...) of a doubled batch, see `GuidedVelocity`.
+
+        If not all channels are guided, the null half needs u also where w = 0.
+        """
+        if self.guided_channels is None:
+            return torch.cat([self.velocity(model, condition, x, t)] * 2)
         c, u = self.velocities(model, condition, x, t, slice(None))
         channels = slice(self.guided_channels)
         w = append_dims(x.new_tensor([self.weight_at(time) for time in t.tolist()]), x)

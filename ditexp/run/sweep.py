@@ -17,6 +17,7 @@ from ditexp.result import read_result
 from ditexp.run import job
 from ditexp.run.cell import build, resolved
 from ditexp.run.checking import raise_mistakes
+from ditexp.run.departures import departures_of
 from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result
 from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
 from ditexp.run.settings import command_of, folder_of, settings_of, title_of, without_hydra
@@ -65,7 +66,9 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     try:
         cell = build(cfg)
         settings = settings_of(cell.config, hydra_cfg)  # with the steps that a budget of evaluations allows
-        result = job.run(cell, settings=settings, title=title_of(settings), command=command_of(hydra_cfg))
+        departures = departures_of(cell.config, settings, hydra_cfg.runtime.choices)
+        command = command_of(hydra_cfg)
+        result = job.run(cell, settings=settings, title=title_of(settings), command=command, departures=departures)
     except Exception as error:
         result = failed_result(cfg, settings, folder, error)
     print_result(result)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.checks import choice, flag, number, whole
+from ditexp.checks import choice, number, whole
 from ditexp.core import GuidedVelocity, Projection, StepNoise, VelocityField
 from ditexp.solver.base import at
 from ditexp.values import Solution
@@ -25,9 +25,10 @@ class Torchdiffeq:
     over all elements of all samples is at most 1. A sample therefore depends on the others of its batch. The last step
     goes beyond t = 1, where the model is evaluated too, and x at t = 1 is interpolated.
 
-    null_half: with guidance, the batch that is integrated has a second half, as in SiT and LightningDiT. It is equal
-    to the first in the guided channels and follows the unconditional velocity in the others. No sample is taken from
-    it, but it belongs to the error. It costs no evaluations.
+    With guidance of some channels, the batch that is integrated has a second half, as in SiT and LightningDiT: it is
+    equal to the first in the guided channels and follows the unconditional velocity in the others. No sample is taken
+    from it, but it belongs to the error.
+
     max_steps: the most steps, accepted and rejected ones together; torchdiffeq itself has no such end.
     """
 
@@ -39,14 +40,12 @@ class Torchdiffeq:
     method: str = "dopri5"
     rtol: float = 1e-3
     atol: float = 1e-6
-    null_half: bool = True
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
         choice("solver.method", self.method, METHODS)
         number("solver.rtol", self.rtol, minimum=0)
         number("solver.atol", self.atol, above=0)
-        flag("solver.null_half", self.null_half)
         whole("solver.max_steps", self.max_steps, minimum=1)
 
     def integrate(
@@ -66,8 +65,8 @@ class Torchdiffeq:
             raise ValueError("an adaptive solver does not support a projection: use a fixed-step one, as solver=heun")
         from torchdiffeq import odeint
 
-        flow = Flow(field, self.max_steps, self.null_half)
-        start = torch.cat([x, x]) if flow.halves == 2 else x
+        flow = Flow(field, self.max_steps)
+        start = torch.cat([x, x]) if isinstance(field, GuidedVelocity) else x
         times = torch.tensor([grid[0], grid[-1]], dtype=torch.float64, device=x.device)
         end = odeint(flow, start, times, rtol=self.rtol, atol=self.atol, method=self.method)[-1]
         return Solution(end[: len(x)], [flow.accepted] * len(x), [flow.rejected] * len(x))
@@ -76,17 +75,16 @@ class Torchdiffeq:
 class Flow:
     """A field as torchdiffeq evaluates it; counts the steps, and ends an integration that cannot arrive.
 
-    halves: 2 if the state has a null half below the samples, or else 1.
+    A field with guidance has a null half below the samples.
     """
 
-    def __init__(self, field: VelocityField, max_steps: int, null_half: bool) -> None:
+    def __init__(self, field: VelocityField, max_steps: int) -> None:
         self.field, self.max_steps = field, max_steps
         self.accepted = self.rejected = 0
-        self.halves = 2 if null_half and isinstance(field, GuidedVelocity) else 1
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         time = float(t)
-        if self.halves == 2 and isinstance(self.field, GuidedVelocity):
+        if isinstance(self.field, GuidedVelocity):
             x = x[: len(x) // 2]
             return self.field.doubled(x, at(x, time))
         return self.field(x, at(x, time))

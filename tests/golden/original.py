@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -38,6 +40,22 @@ def draw_weights(network: nn.Module) -> dict[str, list[int]]:
     network.load_state_dict(drawn_like(network.state_dict()))
     network.eval()
     return {name: list(value.shape) for name, value in network.state_dict().items()}
+
+
+@contextmanager
+def in_float64(*networks: nn.Module) -> Iterator[None]:
+    """Networks and all that is computed around them in float64, also what their code computes in float32."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    for network in networks:
+        network.double()
+    try:
+        with patch("torch.Tensor.float", torch.Tensor.double):
+            yield
+    finally:
+        torch.set_default_dtype(default)
+        for network in networks:
+            network.float()
 
 
 def stand_in(samples: Tensor) -> Tensor:

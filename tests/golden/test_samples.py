@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from ditexp import sampler as sampler_module
 from ditexp.cli.command import register_with_hydra
 from ditexp.condition.base import Conditioner
 from ditexp.core import FlowModel
+from ditexp.field import CountedField
 from ditexp.model.dit import sincos_position_embedding
-from ditexp.pixels import Pixels
+from ditexp.pixels import Pixels, to_pixels
 from ditexp.run.components import COMPONENTS, build_component
 from ditexp.sampler import Sampler, bind
 from ditexp.values import Condition
 from tests.golden.noise import normal, step_name
-from tests.golden.original import GOLDEN, stand_in
+from tests.golden.original import GOLDEN, in_float64, stand_in
 from tests.golden.weights import drawn, is_fixed
 from tests.helpers.paths import CONF
 
@@ -127,13 +129,17 @@ def drawn_by_ditexp(
     """(x, images) from the noise of the case."""
     scale = golden.facts["cases"][case].get("noise_scale", 1.0)
     name, made = f"{golden.family}, {case}", sampler_of(golden, golden.checkpoint(folder), *overrides)
-    monkeypatch.setattr(sampler_module, "noise", lambda seed, indices, shape: normal(name, (len(indices), *shape)))
+    dtype = golden.arrays[case].dtype
+
+    def noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
+        return normal(name, (len(indices), *shape)).to(dtype)
 
     def step_noise(seed: int, indices: Sequence[int], shape: Sequence[int], step: int) -> Tensor:
         return normal(step_name(name, step), (len(indices), *shape))
 
+    monkeypatch.setattr(sampler_module, "noise", noise)
     monkeypatch.setattr(sampler_module, "step_noise", step_noise)
-    with torch.inference_mode():
+    with torch.inference_mode(), in_float64(made.model.network) if dtype == torch.float64 else nullcontext():
         x, _ = made.task(made, range(len(golden.facts["labels"])))
         return made.codec.decode(x) if scale != 1 else x, made.decode(x)
 
@@ -159,6 +165,16 @@ HEADS = "model.num_heads=4"
 )
 def test_sit(case, overrides, tmp_path, monkeypatch):
     compare(SIT, case, tmp_path, monkeypatch, HEADS, *overrides)
+
+
+def test_the_null_half_belongs_to_the_error_of_torchdiffeq(tmp_path, monkeypatch):
+    """It changes the steps, and by them the samples."""
+    monkeypatch.setattr(CountedField, "doubled", lambda field, x, t: torch.cat([field(x, t)] * 2))
+    case = "dopri5_guided"
+    x, _ = drawn_by_ditexp(SIT, case, tmp_path, monkeypatch, HEADS, "guidance.scale=2.5")
+    error = float((x - SIT.arrays[case]).abs().max() / SIT.arrays[case].abs().max())
+    print(f"without the null half: largest error {error:.1e}")
+    assert error > 1e-6  # with it, 1e-11
 
 
 REPA = Golden("repa")
@@ -212,3 +228,29 @@ JIT = Golden("jit")
 )
 def test_jit(case, overrides, tmp_path, monkeypatch):
     compare(JIT, case, tmp_path, monkeypatch, "model.in_context_start=1", *overrides)
+
+
+DIT = Golden("dit")
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("ddpm_250_guided", ()),
+        ("ddpm_40", ("steps=40", "guidance=none")),
+        ("ddpm_21_small", ("steps=21", "guidance=none", "solver.variance=fixed_small")),
+        ("ddpm_21_large", ("steps=21", "guidance=none", "solver.variance=fixed_large")),
+        ("ddim_50_guided", ("steps=50", "solver=ddim")),
+        ("ddim_50_noisy", ("steps=50", "solver=ddim", "solver.eta=0.7")),
+    ],
+)
+def test_dit(case, overrides, tmp_path, monkeypatch):
+    """A chain that begins with drawn weights ends far beyond [-1, 1], so its pixels are those of smaller samples."""
+    x, _ = drawn_by_ditexp(DIT, case, tmp_path, monkeypatch, HEADS, *overrides)
+    expected = DIT.arrays[case]
+    error = float((x - expected).abs().max() / expected.abs().max())
+    size = 2 * expected.std()
+    levels = (to_pixels(x / size).int() - to_pixels(expected / size).int()).abs()
+    off = float((levels > 0).float().mean())
+    print(f"dit {case}: largest error {error:.1e}, pixels {100 * off:.3f} % off by {int(levels.max())}")
+    assert error < 1e-4 and int(levels.max()) <= 1 and off <= 1e-3
