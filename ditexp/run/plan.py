@@ -15,7 +15,7 @@ from ditexp.files.atomic import free_space
 from ditexp.report.tables.column import MISSING
 from ditexp.run.cell import Cell, build
 from ditexp.run.missing import MissingFile, missing_files, need_of, with_stand_ins
-from ditexp.run.rate import Rate, known_results, rate_of
+from ditexp.run.rate import Rate, rate_of
 from ditexp.terminal.console import wide_terminal
 from ditexp.terminal.units import amount
 
@@ -70,7 +70,7 @@ def plan_cell(cfg: DictConfig, planned: set[tuple[Path, int]]) -> Planned:
         to_decode=decoded * cell.store.block_size,
         nfe=nfe,
         forwards=forwards,
-        rate=rate_of(cell, known_results(cell.outputs)),
+        rate=rate_of(cell),
     )
 
 

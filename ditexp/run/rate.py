@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 from dataclasses import dataclass
 
 from ditexp.outputs import Outputs
@@ -24,13 +24,16 @@ class Rate:
         return forwards / self.forwards / 3600
 
 
-def rate_of(cell: Cell, results: Sequence[Result]) -> Rate | None:
+def rate_of(cell: Cell) -> Rate | None:
     """The rate that the setting `rate` gives, or else that of the newest result of the same network on this device.
 
-    results: newest last. A measured rate includes all that was timed with the network, such as a VAE's decoding.
+    A measured rate includes all that was timed with the network, such as a VAE's decoding. None if there is neither.
     """
     if (given := cell.config["rate"]) is not None:
         return Rate(given, f"rate={given:g}")
+    if not cell.outputs.results.is_dir():
+        return None
+    results = known_results(cell.outputs, cell.outputs.results.stat().st_mtime_ns)
     measured = [result for result in results if is_alike(result, cell)]
     if not measured:
         return None
@@ -51,8 +54,9 @@ def is_alike(result: Result, cell: Cell) -> bool:
     )
 
 
-def known_results(outputs: Outputs) -> list[Result]:
-    """All results of an outputs folder, newest last."""
+@functools.lru_cache(maxsize=1)
+def known_results(outputs: Outputs, changed: int) -> list[Result]:
+    """All results of an outputs folder, newest last. changed: when a result was last added; part of the cache's key."""
     files = [file for file in outputs.results.glob("*.json") if not file.stem.startswith("evaluate-")]
     files.sort(key=lambda file: file.stat().st_mtime if file.exists() else 0)
     return read_undamaged(files)

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ditexp.provenance import device_name
+from tests.helpers.family_files import save_family
 from tests.helpers.results import cell
 
 PLAN = ("hydra/launcher=plan", "tracker=none", "devices=cpu:1")
@@ -40,6 +41,20 @@ def test_without_a_reference_the_samples_are_planned(in_process):
     plan = in_process(*PLAN, "reference=npz", "reference.path=nowhere.npz", "num_samples=64", "steps=3")
     assert plan.code is None, plan.err
     assert "missing: reference.path=nowhere.npz" in plan.out and "128 " in plan.out and "files missing" in plan.out
+
+
+def test_a_vae_that_is_missing_hides_no_other_cost(in_process, tmp_path):
+    checkpoint = save_family(tmp_path / "my.pt", "sit")
+    plan = in_process(*STUDY, f"model.checkpoint={checkpoint}", "vae.path=nowhere", "num_samples=512", "rate=1")
+    assert plan.code is None, plan.err
+    assert [row[1:6] for row in rows(plan.out)] == [["125", "250", f, "512", "512"] for f in ("250", "500")]
+    assert "missing: vae.path=nowhere: " in plan.out and "missing: model" not in plan.out
+
+
+def test_a_study_of_ddpm_is_planned_without_its_weights(in_process):
+    plan = in_process("-m", "experiment=dit", *PLAN, "num_samples=512")
+    assert plan.code is None, plan.err
+    assert [row[1:6] for row in rows(plan.out)] == [["250", "250", f, "512", "512"] for f in ("250", "500", "500")]
 
 
 def test_hours_come_from_a_rate_that_is_given(in_process):
