@@ -272,7 +272,8 @@ class Sampler:
         if self.solver.adaptive:
             return None
         meter = Meter(self.device)
-        still = replace(self, network=Still(self.model, meter), meter=meter)
+        network = Still(self.model, meter, with_variance=self.solver.uses_variance)
+        still = replace(self, network=network, meter=meter)
         still.task(still, [0])
         return float(meter.cost.velocity_rows), float(meter.cost.network_rows)
 

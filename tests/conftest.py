@@ -117,7 +117,7 @@ def in_process(monkeypatch, tmp_path, capsys) -> Callable[..., Ended]:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """The tables of faults that test_faults.py injected, and of the files of test_damaged_files.py."""
+    """The tables of faults that test_faults.py injected, of the files of test_damaged_files.py, and of fuzzes."""
     passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
     faults = [value for report in passed for name, value in report.user_properties if name == "fault"]
     if faults:
@@ -131,3 +131,11 @@ def pytest_terminal_summary(terminalreporter) -> None:
         for kind, count, outcomes, megabytes in damaged:
             found = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
             terminalreporter.line(f"{kind:24} {count:3} files  {found:36} {megabytes:3} MB at most")
+    fuzz = [value for report in passed for name, value in report.user_properties if name == "fuzz"]
+    if fuzz:
+        total = sum(sum(outcomes.values()) for _, outcomes, _, _ in fuzz)
+        terminalreporter.section(f"{total} of {total} hostile, damaged and unusual checkpoints as they should be")
+        for kind, outcomes, (seconds, slowest), longest in fuzz:
+            found = f"{sum(outcomes.values()):3} files  {outcomes['refused']:3} refused  {outcomes['taken']:3} taken"
+            rest = f"slowest {seconds:4.1f} s ({slowest})"
+            terminalreporter.line(f"{kind:24} {found}  longest line {longest:3}  {rest}")

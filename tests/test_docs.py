@@ -97,7 +97,7 @@ def write_files() -> None:
     for name in ("my.pt", "weak.pt"):
         torch.save({"model": network.state_dict(), "ema": network.state_dict()}, name)
     Path("outputs/train/dit_s_2").mkdir(parents=True)
-    save_file(network.state_dict(), "outputs/train/dit_s_2/model.safetensors")
+    save_file(network.state_dict(), "outputs/train/dit_s_2/model.safetensors", {"architecture": "{}"})
 
 
 def cells(config: str, words: list[str]) -> Iterator[DictConfig]:

@@ -175,7 +175,7 @@ UNUSABLE = {
     "torch._utils._rebuild_sparse_csr_tensor": "is sparse",
     "torch._utils._rebuild_qtensor": "is quantized",
     "torch._utils._rebuild_nested_tensor": "is nested",
-    "torch._utils._rebuild_meta_tensor_no_storage": "has no values (it was saved from the meta device)",
+    "torch._utils._rebuild_meta_tensor_no_storage": "has no values (meta device)",
     "torch._utils._rebuild_wrapper_subclass": "is of a class of its own",
     "torch._utils._rebuild_device_tensor_from_numpy": "is of another device",
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": "is of another device",

@@ -18,6 +18,9 @@ class Record:
     fields: dict = field(default_factory=dict)
     items: list = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"<{self.kind}>"
+
 
 @dataclass(frozen=True)
 class UnusableTensor:

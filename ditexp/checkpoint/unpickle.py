@@ -15,7 +15,7 @@ from ditexp.checkpoint.rebuild import Damaged, key_of, rebuilt
 from ditexp.checkpoint.record import Record
 
 PICKLE_BYTES = 2**25
-MAX_WORK = 1_000_000  # operations, and copied items
+MAX_WORK = 500_000  # operations and copied items; a DiT-XL with its average and its optimizer takes 60,000
 INTEGER_BITS = 128
 
 VALUES = {

@@ -20,7 +20,7 @@ ANCHOR = "final_layer.linear.weight"  # every DiT has it
 NAMED = 3  # names that a message lists
 MAX_NAME = 60  # characters of a weight's name in a message
 SAVE = "save its state dict alone"
-DENSE = "give dense weights in float32, bfloat16 or float16"
+DENSE = "give dense float32, bfloat16 or float16"
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,20 @@ class Weights:
 
 
 def weights_of(
-    container: Container, *, anchor: str = ANCHOR, kind: str = "a DiT", which: str | None = None, setting: str = "model"
+    container: Container,
+    *,
+    anchor: str = ANCHOR,
+    kind: str = "a DiT",
+    which: str | None = None,
+    setting: str | None = "model.weights",
 ) -> Weights:
     """The weights of one network in a checkpoint.
 
     anchor: the name of a weight that every such network has, which marks it within dictionaries and behind prefixes.
     kind: the network in messages, with its article. which: "model", "ema", "ema1", ..., or the key of a network; None:
-    the averaged weights if there are any (the first of several), else the others. setting: the group of the setting
-    `weights` in messages. Raises ValueError, in one line, if there is no such network, if several could be meant, or
-    for tensors that no network can have.
+    the averaged weights if there are any (the first of several), else the others. setting: of `which`, in messages;
+    None: there is none, so that several networks are refused. Raises ValueError, in one line, if there is no such
+    network, if several could be meant, or for tensors that no network can have.
     """
     name = container.name
     try:
@@ -97,18 +102,19 @@ def order(choice: str) -> tuple[bool, int, str]:
     return choice == "model", len(choice), choice
 
 
-def choose(found: list[Found], which: str | None, available: tuple[str, ...], *, name: str, setting: str) -> Found:
+def choose(
+    found: list[Found], which: str | None, available: tuple[str, ...], *, name: str, setting: str | None
+) -> Found:
     """The network that is meant. Raises ValueError."""
     wanted = available[0] if which is None else which
-    chosen = [one for one in found if one.choice == wanted] or [
-        one for one in found if which in (one.place, *one.where)
-    ]
+    chosen = [one for one in found if one.choice == wanted or setting is None]
+    chosen = chosen or [one for one in found if which in (one.place, *one.where)]
     if not chosen:
         choices = ", ".join([*available, *(one.place for one in found if one.place not in available and one.place)][:6])
-        raise unfit(name, f"has no weights {in_line(repr(which), 40)}", f"choose {setting}.weights={choices}")
+        raise unfit(name, f"has no weights {in_line(repr(which), 40)}", f"choose {setting}={choices}")
     if any(are_others(one.weights, chosen[0].weights) for one in chosen[1:]):
         places = " and ".join(in_line(one.place or "the top", MAX_NAME) for one in chosen[:2])
-        raise unfit(name, f"holds several networks, at {places}", f"choose {setting}.weights, or {SAVE}")
+        raise unfit(name, f"holds several networks, at {places}", f"choose one by {setting}" if setting else SAVE)
     return chosen[0]
 
 
@@ -152,10 +158,15 @@ def in_float32(weights: Mapping[str, Any], *, name: str, most: int) -> tuple[dic
     if converted:
         notice(f"{name} holds weights in {' and '.join(converted)}, which are converted to float32")
     found = {**weights, **{key: aligned(value).float() for key, value in floats.items()}}
-    if lost := [key for key in floats if not found[key].isfinite().all()]:
+    if lost := [key for key in floats if not is_finite(found[key])]:
         first = in_line(lost[0], MAX_NAME) + (f" and {len(lost) - 1} more weights have" if len(lost) > 1 else " has")
         notice(f"{name}: {first} NaN or infinite values, and what is computed with them has, too")
     return found, converted
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether there is no NaN and no infinity; without the memory that isfinite takes."""
+    return not value.numel() or all(bool(end.isfinite()) for end in value.aminmax())
 
 
 def aligned(value: Tensor) -> Tensor:

@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ditexp.files.content import unchanged
-from ditexp.files.state_dict import misfit, state_dict_of
+from ditexp.checkpoint.container import read_checkpoint
+from ditexp.checkpoint.weights import misfit, weights_of
+from ditexp.files.reading import unfit
 
 BUNDLED = Path(__file__).parents[1] / "weights" / "digits_classifier.safetensors"
 
@@ -44,34 +43,26 @@ class DigitsClassifier(nn.Module):
 class DigitsFeature:
     """The bundled classifier: its last hidden layer and its logits, for 8x8 grey images.
 
-    Its scores cannot be compared with scores of other feature networks. weights: a safetensors file that ditexp.train
+    Its scores cannot be compared with scores of other feature networks. weights: a file that ditexp.train
     wrote; it may hold the names of the classes. Raises ValueError if it is missing or belongs to another network.
     """
 
     name, channels, judges_labels = "digits", 1, True
 
     def __init__(self, *, weights: str = str(BUNDLED)) -> None:
-        if not Path(weights).is_file():
-            raise ValueError(f"feature.weights={weights} is not a file")
+        name, kind = f"feature.weights={weights}", "a digits classifier"
+        container = read_checkpoint(weights, name=name)
+        state = weights_of(container, anchor="head.weight", kind=kind, setting=None).tensors
         self.network = DigitsClassifier()
-        try:
-            with unchanged(weights) as sha256:
-                state = load_file(weights)
-        except (SafetensorError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"feature.weights={weights} is not a digits classifier ({reason})") from None
-        name = f"feature.weights={weights}"
-        state = state_dict_of(state, name=name, kind="a digits classifier", anchor="head.weight")
         if wrong := misfit(state, self.network.state_dict()):
-            raise ValueError(f"{name} is not a digits classifier: {wrong}")
+            raise unfit(name, f"is not {kind}: {wrong}", "give the weights of one")
         self.network.load_state_dict(state)
         self.network.eval()
-        with safe_open(weights, "pt") as file:
-            names = json.loads((file.metadata() or {}).get("class_names", "[]"))
+        names = json.loads(container.metadata.get("class_names", "[]"))
         is_bundled = Path(weights).resolve() == BUNDLED
         self.class_names: list[str] = [str(digit) for digit in range(10)] if is_bundled else names
         self.outputs = {"pool": 64, "logits": 10}
-        self.identity = {"network": "digits classifier, 64 features", "sha256": sha256}
+        self.identity = {"network": "digits classifier, 64 features", "sha256": container.sha256}
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device | str) -> DigitsFeature:

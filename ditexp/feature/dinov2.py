@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ditexp.checkpoint.weights import misfit
 from ditexp.feature.resize import rgb
 from ditexp.feature.weights import Weights
 from ditexp.files.content import changed, digest, hashes
 from ditexp.files.stamps import files_below
-from ditexp.files.state_dict import misfit
 from ditexp.precision import full_float32
 
 URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ditexp.checkpoint.container import read_checkpoint
+from ditexp.checkpoint.weights import weights_of
 from ditexp.files.atomic import atomic
 from ditexp.files.content import require, sha256
-from ditexp.files.state_dict import state_dict_of
 
 
 class Weights:
@@ -58,12 +59,10 @@ class Weights:
         """
         path = self.path()
         sha256 = self.sha256  # before the file is read
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:  # torch's own message advises to run the pickle's code
-            raise self.unfit("it is damaged, or holds more than tensors") from None
+        container = read_checkpoint(path, name=f"feature.weights={path}")
+        weights = weights_of(container, anchor=anchor, kind=kind, setting=None)
         require(path, sha256)
-        return state_dict_of(state, name=f"feature.weights={path}", kind=kind, anchor=anchor)
+        return weights.tensors
 
     def unfit(self, error: Exception | str) -> ValueError:
         """The error for a file that was read but whose weights do not fit."""

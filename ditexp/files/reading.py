@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import reprlib
 import stat
 import struct
 import zipfile
@@ -156,13 +157,20 @@ def read_facts(path: Path | str, kind: str, *, remedy: str, needed: Mapping[str,
 def lacking(facts: Any, needed: Mapping[str, type | tuple[type, ...]]) -> str | None:
     """Why a value is no object with keys of these types; None if it is."""
     if not isinstance(facts, dict):
-        return f"it holds {in_line(repr(facts), 40)}"
+        return f"it holds {shown(facts)}"
     for key, kind in needed.items():
         if key not in facts:
             return f"it has no {key}"
         if not isinstance(facts[key], kind) or isinstance(facts[key], bool):
-            return f"its {key} is {in_line(repr(facts[key]), 40)}"
+            return f"its {key} is {shown(facts[key])}"
     return None
+
+
+def shown(value: object) -> str:
+    """A value in at most 40 characters. Lists in lists may stand for 2^100 values, so only the first are looked at."""
+    short = reprlib.Repr()
+    short.maxlevel = short.maxdict = short.maxlist = short.maxtuple = 2
+    return in_line(short.repr(value), 40)
 
 
 def read_yaml(path: Path | str, kind: str, *, remedy: str) -> Any:

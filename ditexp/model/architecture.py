@@ -15,10 +15,12 @@ from ditexp.model.layers import BlockOptions
 # models: DiT-S, B, L, XL; JiT-H; LightningDiT-1p0B and 1p6B.
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1536: 24, 1792: 28}
 IN_CONTEXT_STARTS = {768: 4, 1024: 8, 1280: 10}  # of JiT-B, L and H: nothing in a file tells it
+MAX_BLOCKS = 1000
 PATCHES = "x_embedder.proj.weight"
 BOTTLENECK = "x_embedder.proj1.weight"
 ROTATIONS = "feat_rope.freqs_cos"
 HEAD = "final_layer.linear.weight"
+TABLE = "y_embedder.embedding_table.weight"
 FC1 = "blocks.0.mlp.fc1.weight"
 QK_NORM, QK_BIAS = "blocks.0.attn.q_norm.weight", "blocks.0.attn.q_norm.bias"
 
@@ -43,21 +45,14 @@ def infer_architecture(
     float32_logits: what the family knows; see DiT. Raises NoDiT if the weights contradict each other, ValueError for a
     wrong or missing setting.
     """
-    try:
-        patches = weights.get(BOTTLENECK, weights.get(PATCHES))
-        first, in_channels, patch_size, _ = (weights[PATCHES] if patches is None else patches).shape
-        _, tokens, hidden_size = weights["pos_embed"].shape
-        rows = weights[HEAD].shape[0]
-        modulation = weights["blocks.0.adaLN_modulation.1.weight"].shape[0]
-        is_gated = "blocks.0.mlp.w12.weight" in weights
-        hidden = weights["blocks.0.mlp.w12.weight"].shape[0] // 2 if is_gated else weights[FC1].shape[0]
-    except KeyError as missing:
-        raise NoDiT(f"it has no {missing} (it has {', '.join(list(weights)[:3])})") from None
-    except (ValueError, IndexError):
-        raise NoDiT("its weights have other shapes") from None
+    is_gated = "blocks.0.mlp.w12.weight" in weights
+    first, in_channels, patch_size, _ = shape_of(weights, BOTTLENECK if BOTTLENECK in weights else PATCHES, axes=4)
+    _, tokens, hidden_size = shape_of(weights, "pos_embed", axes=3)
+    rows, _ = shape_of(weights, HEAD, axes=2)
+    modulation, _ = shape_of(weights, "blocks.0.adaLN_modulation.1.weight", axes=2)
+    hidden, _ = shape_of(weights, "blocks.0.mlp.w12.weight" if is_gated else FC1, axes=2)
+    hidden //= 2 if is_gated else 1
     side = math.isqrt(tokens)
-    if min(first, in_channels, patch_size, tokens, hidden_size, hidden) < 1:
-        raise NoDiT("it has a weight without numbers")
     if side**2 != tokens:
         raise NoDiT(f"pos_embed has {tokens} positions, which is not a square")
     if hidden_size % 4:
@@ -92,9 +87,22 @@ def infer_architecture(
     return found | {key: value for key, value in others.items() if value and value != BlockOptions()}
 
 
+def shape_of(weights: Mapping[str, Tensor], key: str, *, axes: int) -> tuple[int, ...]:
+    """The shape of a weight. Raises NoDiT if there is none, or if it has no numbers or another number of axes."""
+    if key not in weights:
+        raise NoDiT(f"it has no {key!r} (it has {', '.join(list(weights)[:3])})")
+    if weights[key].dim() != axes:
+        raise NoDiT(f"{key} is {tuple(weights[key].shape)}, which are not {axes} axes")
+    if not weights[key].numel():
+        raise NoDiT(f"{key} is {tuple(weights[key].shape)}, without numbers")
+    return tuple(weights[key].shape)
+
+
 def depth_of(weights: Iterable[str]) -> int:
-    """The number of blocks, which must be numbered from 0 without gaps. Raises NoDiT."""
+    """The number of blocks, which must be numbered from 0 without gaps, and not too many to build. Raises NoDiT."""
     found = {key.split(".")[1] for key in weights if key.startswith("blocks.")}
+    if len(found) > MAX_BLOCKS:
+        raise NoDiT(f"it has keys of {len(found):,} blocks; {MAX_BLOCKS:,} is the most")
     expected = [str(number) for number in range(len(found))]
     if missing := next((number for number in expected if number not in found), None):
         other = min(found.difference(expected))
@@ -123,12 +131,12 @@ def heads_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | None)
 
 
 def classes_of(weights: Mapping[str, Tensor], given: int | None) -> dict[str, Any]:
-    """num_classes, and whether the last row of the label table is the null class. Raises ValueError."""
-    table = weights.get("y_embedder.embedding_table.weight", ())
-    classes = max(0, len(table) - 1) if given is None else whole("model.num_classes", given, minimum=0)
-    if len(table) not in (classes, classes + 1):
-        raise ValueError(f"model.num_classes={classes}, but there are {len(table)} label embeddings")
-    return {"num_classes": classes, "has_null": len(table) > classes}
+    """num_classes, and whether the last row of the label table is the null class. Raises ValueError or NoDiT."""
+    rows = shape_of(weights, TABLE, axes=2)[0] if TABLE in weights else 0
+    classes = max(0, rows - 1) if given is None else whole("model.num_classes", given, minimum=0)
+    if rows not in (classes, classes + 1):
+        raise ValueError(f"model.num_classes={classes}, but there are {rows} label embeddings")
+    return {"num_classes": classes, "has_null": rows > classes}
 
 
 def in_context_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | None) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from ditexp.checks import choice, number
+from ditexp.files.reading import LINE, unfit
 from ditexp.model.architecture import BOTTLENECK, HEAD, PATCHES, QK_NORM, ROTATIONS
 from ditexp.model.paths import Discrete
 from ditexp.model.prediction import Data, Noise, Prediction, Velocity, sit_prediction
+from ditexp.terminal.notices import in_line
 
 GATED = "blocks.0.mlp.w12.weight"
 NORM = "blocks.0.norm1.weight"
@@ -57,9 +60,9 @@ class Family:
             if found := next((key for key in weights if key.startswith(start)), None):
                 return f"it has {found}"
         if self.any_of and not any(key in weights for key in self.any_of):
-            return f"it has none of {', '.join(self.any_of)}"
+            return f"it has none of {', '.join(self.any_of[:2])}, ..."
         if self.variance is not None and has_variance(weights) is not self.variance:
-            rows = weights[HEAD].shape[0]
+            rows = len(weights[HEAD]) if weights[HEAD].dim() else 0
             expected = 2 * rows if self.variance else rows // 2
             return f"{HEAD} has {rows} rows, not {expected} {'with' if self.variance else 'without'} a variance"
         return None
@@ -75,7 +78,7 @@ class Family:
         try:
             return self.predict({"side": side, **self.trained_with(args), **settings})
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+            raise ValueError(in_line(f"{name}: {error}", LINE)) from None
 
     def trained_with(self, args: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the training's arguments that choose the prediction."""
@@ -92,7 +95,7 @@ def has_variance(weights: Mapping[str, Tensor]) -> bool:
     patches = weights.get(PATCHES)
     if patches is None or patches.dim() != 4 or HEAD not in weights or not weights[HEAD].dim():
         return False
-    return weights[HEAD].shape[0] == 2 * patches[0].numel()
+    return weights[HEAD].shape[0] == 2 * math.prod(patches.shape[1:])
 
 
 def predict_velocity(known: Mapping[str, Any]) -> Prediction:
@@ -193,13 +196,13 @@ def chosen_family(weights: Mapping[str, Tensor], given: str | None, *, name: str
     if given is not None:
         family = FAMILIES[choice("model.family", given, FAMILIES)]
         if wrong := family.misfit(weights):
-            more = f"; it looks like {titles}" if found else ""
-            raise ValueError(f"{name} is not a {family.title}: {wrong}{more}")
+            remedy = f"it looks like {titles}" if found else "give another file"
+            raise unfit(name, f"is not a {family.title}: {wrong}", remedy)
         return family
     if len(found) == 1:
         return found[0]
     if not found:
         reason = next(filter(None, (family.misfit(weights) for family in FAMILIES.values())))
-        raise ValueError(f"{name} is of no known family: {reason}; known are {', '.join(FAMILIES)}")
+        raise unfit(name, f"is of no known family: {reason}", f"known are {', '.join(FAMILIES)}")
     names = "|".join(family.name for family in found)
     raise ValueError(f"{name} may be {titles}, whose files look alike: say which by model.family={names}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from ditexp.checkpoint.container import Container, read_checkpoint
 from ditexp.checkpoint.weights import Weights, weights_of
 from ditexp.files.content import found_once
+from ditexp.files.reading import LINE, parse_json, unfit
 from ditexp.model.architecture import NoDiT, infer_architecture
 from ditexp.model.claim import contradiction
 from ditexp.model.dit import DiT
@@ -21,7 +21,7 @@ from ditexp.model.layers import BlockOptions
 from ditexp.model.loading import Misfit, load_network
 from ditexp.model.prediction import Data, Prediction, Velocity
 from ditexp.pixels import Pixels
-from ditexp.terminal.notices import notice
+from ditexp.terminal.notices import in_line, notice
 from ditexp.values import Condition, required
 
 SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL", (32, 1280): "H"}
@@ -73,9 +73,9 @@ class PretrainedDiT:
             kept = {key: value for key, value in tensors.items() if not self.family.is_dropped(key)}
             self.network = load_network(DiT, architecture, kept)
         except (NoDiT, Misfit) as error:
-            raise ValueError(f"{name} is not a {self.family.title}: {error}") from None
+            raise unfit(name, f"is not a {self.family.title}: {error}", "give another file") from None
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+            raise ValueError(in_line(f"{name}: {error}", LINE)) from None
         side, channels = architecture["input_size"], architecture["in_channels"]
         given = {"noise_scale": noise_scale, "path_type": path_type, "prediction": prediction}
         self.prediction = self.family.prediction(found.args, given, side=side, name=name)
@@ -111,8 +111,19 @@ class PretrainedDiT:
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)
-        output = self.network(x_given, time, condition.labels if condition.vector is None else condition.vector)
+        output = self.network(x_given, time, given(condition))
         return self.prediction.velocity(output, x, t)
+
+    @property
+    def has_variance(self) -> bool:
+        """Only DiT's. SiT's files may have the channels, but nothing trained them."""
+        return self.family.variance is True
+
+    def velocity_and_variance(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        x_given, time = self.prediction.inputs(x, t)
+        output = self.network.outputs(x_given, time, given(condition))
+        predicted, variance = output.chunk(2, dim=1)
+        return torch.cat([self.prediction.velocity(predicted, x, t), variance], dim=1)
 
     def null(self, condition: Condition) -> Condition:
         labels = torch.full_like(required(condition.labels), self.num_classes)
@@ -127,6 +138,11 @@ class PretrainedDiT:
         """The rows (B, D) of the label table, on the device of the labels, wherever the table is."""
         table = self.network.y_embedder.embedding_table.weight
         return table[labels.to(table.device)].to(labels.device)
+
+
+def given(condition: Condition) -> Tensor | None:
+    """What the network is given of a condition: the embeddings (B, D) if it has any, or else the labels (B,)."""
+    return condition.labels if condition.vector is None else condition.vector
 
 
 def nearer_labels(first: Condition, second: Condition, fraction: Tensor) -> Tensor | None:
@@ -151,9 +167,9 @@ def training_of(container: Container) -> Training:
     state, metadata = container.state, container.metadata
     try:
         if "architecture" in metadata:
-            network, names = json.loads(metadata["architecture"]), json.loads(metadata.get("class_names", "[]"))
+            network, names = parse_json(metadata["architecture"]), parse_json(metadata.get("class_names", "[]"))
         elif isinstance(state, Mapping) and {"settings", "data"} <= state.keys():
-            network, names = json.loads(state["settings"])["network"], json.loads(state["data"])["class_names"]
+            network, names = parse_json(state["settings"])["network"], parse_json(state["data"])["class_names"]
         else:
             return Training()
         return Training(True, network.get("num_heads"), network.get("num_classes"), tuple(map(str, names)))

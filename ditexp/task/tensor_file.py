@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ditexp.checkpoint.container import read_state
 from ditexp.files.content import unchanged
 from ditexp.files.npz import npy_header
-from ditexp.files.pickles import read_pickled
 from ditexp.files.reading import opened, unfit
-from ditexp.files.tensors import opened_tensors
 
 FILE_BYTES = 2**28
 KIND, REMEDY = "a file of one tensor", "save one tensor of real, finite numbers"
@@ -26,10 +26,10 @@ def read_tensor(path: str, name: str) -> tuple[Tensor, str]:
     opened(path, KIND, most=FILE_BYTES, name=name).close()  # refuses a large file before it is hashed
     with unchanged(path) as sha256:
         found = READERS[Path(path).suffix](path, name)
-    tensors = list(found.values()) if isinstance(found, dict) else [found]
-    if len(tensors) != 1 or not isinstance(tensors[0], Tensor) or tensors[0].is_complex():
-        raise unfit(name, "holds no single tensor of real numbers", REMEDY)
-    tensor = tensors[0].float()
+        tensors = list(found.values()) if isinstance(found, dict) else [found]
+        if len(tensors) != 1 or not isinstance(tensors[0], Tensor) or tensors[0].is_complex():
+            raise unfit(name, "holds no single tensor of real numbers", REMEDY)
+        tensor = tensors[0].to(torch.float32, copy=True)  # what is read is mapped from the file
     if not tensor.isfinite().all():
         raise unfit(name, "holds NaN or Inf", REMEDY)
     return tensor, sha256
@@ -48,13 +48,8 @@ def read_npy(path: str, name: str) -> Tensor:
         raise unfit(name, f"is damaged, or holds code ({error})", REMEDY) from None
 
 
-def read_safetensors(path: str, name: str) -> dict[str, Tensor]:
-    with opened_tensors(path, KIND, remedy=REMEDY, name=name) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+def read_saved(path: str, name: str) -> Any:
+    return read_state(Path(path), KIND, name=name, remedy=REMEDY)[0]
 
 
-READERS = {
-    ".npy": read_npy,
-    ".safetensors": read_safetensors,
-    ".pt": lambda path, name: read_pickled(path, KIND, remedy=REMEDY, name=name),
-}
+READERS = {".npy": read_npy, ".safetensors": read_saved, ".pt": read_saved}

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ditexp.checkpoint.container import read_state as read_torch_state
 from ditexp.files.atomic import atomic
-from ditexp.files.pickles import read_pickled
 from ditexp.files.reading import lacking, parse_json, unfit
 from ditexp.files.tensors import write_tensors
 from ditexp.terminal.notices import notice
@@ -143,7 +143,7 @@ def first_not_finite(weights: Mapping[str, Tensor]) -> str | None:
 def read_state(path: Path) -> dict[str, Any]:
     """The content of a checkpoint. Raises ValueError if the file is damaged, or no checkpoint of a training."""
     kind = "a checkpoint of a training"
-    state = read_pickled(path, kind, remedy=REMEDY)
+    state, _, _ = read_torch_state(path, kind, name=str(path), remedy=REMEDY)
     wrong = lacking(state, NEEDED) or (f"its step is {state['step']}" if state["step"] < 0 else None)
     facts = {key: facts_in(state[key]) for key in ("settings", "data") if key in state} if not wrong else {}
     if wrong or None in facts.values():

@@ -262,6 +262,8 @@ def test_no_advice_to_run_code_is_repeated(tmp_path):
             weights = Weights(str(path), url="https://no/weights.pt", published="")
             readers += [partial(read_state, path), partial(weights.load, "FID's Inception", "fc.weight")]
         for read in readers:
-            with pytest.raises(ValueError, match=r"damaged|cannot be read") as error:
+            with pytest.raises(
+                ValueError, match=r"damaged|format is unknown|never run|no single tensor|holds <|it holds"
+            ) as error:
                 read()
             assert not any(word in str(error.value) for word in ("weights_only", "allow_pickle", "trust", "\n"))

@@ -179,9 +179,9 @@ class Code:
         (lambda r, w: DINOv2(weights=str(r / "no.pth")), ["no.pth", "dinov2_vitl14_pretrain.pth", "null"]),
         (lambda r, w: with_code(r, "import no_such_module").load(), ["no_such_module", "feature.repository"]),
         (lambda r, w: with_code(r, "dependencies = []").load(), ["dinov2_vitl14", "feature.repository"]),
-        (lambda r, w: with_weights(r, w, b"no weights").load(), ["feature.weights=", "tiny.pth", "does not fit"]),
+        (lambda r, w: with_weights(r, w, b"no weights").load(), ["feature.weights=", "tiny.pth", "format is unknown"]),
         (lambda r, w: with_weights(r, w, {"head.bias": torch.zeros(2)}).load(), ["tiny.pth is not DINOv2: it has"]),
-        (lambda r, w: with_weights(r, w, {"head.bias": Code()}).load(), ["tiny.pth", "does not fit"]),
+        (lambda r, w: with_weights(r, w, {"head.bias": Code()}).load(), ["tiny.pth", "holds no state dict"]),
         (lambda r, w: DINOv2(repository=str(r), weights=str(w))(torch.zeros(1, 3, 8, 8)), ["uint8", "float32"]),
     ],
 )

@@ -11,22 +11,18 @@ import errno
 import functools
 import gzip
 import hashlib
-import io
 import json
 import os
 import pickle
 import shutil
-import signal
-import socket
 import struct
 import tempfile
-import warnings
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -55,17 +51,29 @@ from ditexp.task.mask import ImageMask
 from ditexp.terminal.notices import in_line
 from ditexp.train.checkpoint import Checkpoint
 from ditexp.values import Cost
+from tests.helpers.hostile_files import (
+    BOMB,
+    Code,
+    Make,
+    a_tensor,
+    faults_of,
+    limited,
+    no_files,
+    of,
+    one_tensor,
+    safetensors,
+    saved,
+    torch_file,
+    zipped,
+)
 from tests.helpers.images import CountedDigits
 from tests.helpers.networks import Projection
 
 rng = np.random.default_rng(0)
-SECONDS = 20  # after which a file is said to hang; all take some milliseconds
 MEGABYTES = 200  # that reading one may take, beyond what the process has; most take none
 PICTURES = rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
-FOREIGN = ("allow_pickle", "weights_only", "max_header_size", "Traceback", "DecompressionBomb")
 
 FOLDER = tempfile.TemporaryDirectory()
-Make = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -92,58 +100,8 @@ def npy(
     return b"\x93NUMPY" + bytes([version, 0]) + length + text.encode() + b"\n" + data
 
 
-def zipped(members: Iterable[tuple[str, bytes]], *, method: int = zipfile.ZIP_DEFLATED, **changes: object) -> Make:
-    """changes: attributes of the first member's entry in the list at the end."""
-
-    def write(path: Path) -> None:
-        with warnings.catch_warnings(), zipfile.ZipFile(path, "w", method, compresslevel=1) as archive:
-            warnings.simplefilter("ignore")  # of two members of one name
-            for name, data in members:
-                archive.writestr(name, data)
-            for name, value in changes.items():
-                setattr(archive.infolist()[0], name, value)
-
-    return write
-
-
 def arrays(**found: object) -> Make:
     return lambda path: path.write_bytes(saved(np.savez, **found))
-
-
-def saved(save: Callable, *values: object, **named: object) -> bytes:
-    save(buffer := io.BytesIO(), *values, **named)
-    return buffer.getvalue()
-
-
-def of(content: bytes | str | object) -> Make:
-    """Writes bytes, a text, or anything else as JSON."""
-    if isinstance(content, bytes):
-        return lambda path: path.write_bytes(content)
-    text = content if isinstance(content, str) else json.dumps(content)
-    return lambda path: path.write_text(text, encoding="utf-8", errors="surrogatepass")
-
-
-def a_socket(path: Path) -> None:
-    here = Path.cwd()
-    os.chdir(path.parent)  # its path may be too long for one
-    try:
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(path.name)
-    finally:
-        os.chdir(here)
-
-
-def no_files() -> dict[str, Make]:
-    """What is no file at all."""
-    return {
-        "missing": lambda path: None,
-        "a folder": lambda path: path.mkdir(),
-        "a named pipe": lambda path: os.mkfifo(path),
-        "a socket": a_socket,
-        "an endless device": lambda path: path.symlink_to("/dev/zero"),
-        "a link to nothing": lambda path: path.symlink_to("nothing"),
-        "a link to itself": lambda path: path.symlink_to(path.name),
-    }
 
 
 def damages(good: bytes) -> dict[str, Make]:
@@ -168,7 +126,6 @@ def damages(good: bytes) -> dict[str, Make]:
 
 HUGE = (10**6, 10**5, 10**5, 3)
 COUNTED = [("arr_0.npy", npy((20, 8, 8, 1), data=PICTURES.tobytes()))]
-BOMB = bytes(2**26)  # compresses to 65 kB
 
 OF_NPZ = {
     "headers of 10^16 pixels": zipped([("arr_0.npy", npy(HUGE))]),
@@ -277,15 +234,6 @@ def good_statistics() -> tuple[dict, dict]:
     with tempfile.TemporaryDirectory() as folder:
         write_statistics(path := Path(folder, "x.safetensors"))
         return load_tensors(path), StatisticsFile(path).metadata
-
-
-def safetensors(header: object, data: bytes = b"", *, length: int | None = None) -> bytes:
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text) if length is None else length) + text + data
-
-
-def one_tensor(*, dtype: str = "F32", shape: object = (2,), at: object = (0, 8)) -> dict:
-    return {"x": {"dtype": dtype, "shape": shape, "data_offsets": at}}
 
 
 OF_SAFETENSORS = {
@@ -637,32 +585,6 @@ OF_GRIDS = OF_JSON | {
 # ---- pickles --------------------------------------------------------------------------------------------------------
 
 
-class Code:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, *call: object):
-        self.call = call
-
-    def __reduce__(self) -> tuple:
-        return self.call[0], self.call[1:]
-
-
-def torch_file(content: bytes, storages: Iterable[tuple[str, bytes]] = (), *, method: int = zipfile.ZIP_STORED) -> Make:
-    data = [(f"archive/data/{key}", value) for key, value in storages]
-    return zipped([("archive/data.pkl", content), *data, ("archive/version", b"3\n")], method=method)
-
-
-def a_tensor(*, count: int = 2, size: object = (2,), stride: object = (1,), offset: int = 0) -> bytes:
-    """The pickle of a tensor, whatever its storage holds."""
-    persistent = pickle.dumps(("storage", "F", "0", "cpu", count), protocol=2)[:-1]
-    persistent = persistent.replace(b"X\1\0\0\0F", b"ctorch\nFloatStorage\n", 1)
-    rest = pickle.dumps((offset, size, stride, False, None), protocol=0)[:-1]
-    # (storage, *rest) by a mark: the storage's tuple, BINPERSID, then the parts of the rest.
-    parts = b"".join(pickle.dumps(part, protocol=2)[2:-1] for part in (offset, size, stride, False, None))
-    assert rest
-    return b"\x80\2ctorch._utils\n_rebuild_tensor_v2\n(" + persistent[2:] + b"Q" + parts + b"tR."
-
-
 STORAGE = [("0", bytes(8))]
 OF_PICKLES = {
     "code": torch_file(pickle.dumps(Code(os.system, "touch hacked"))),
@@ -923,44 +845,8 @@ def read(kind: Kind, path: Path) -> tuple[str, str]:
     try:
         found = kind.read(path)
     except ValueError as error:
-        text = str(error)
-        faults = [
-            *(["several lines or control characters"] if not text.isprintable() else []),
-            *([f"{len(text)} characters"] if len(text) > 200 and "python -c" not in text else []),
-            *(["does not name the file"] if in_line(str(path)) not in text else []),
-            *(f"says {word}" for word in FOREIGN if word in text),
-        ]
+        text, faults = str(error), faults_of(error, path)
         return "refused", f", but {', '.join(faults)}: {text[:300]!r}" if faults else ""
     except Exception as error:
         return "raised", f", {type(error).__name__}: {str(error)[:200]}"
     return ("absent" if kind.absent and found is None else "taken"), ""
-
-
-@dataclass
-class Memory:
-    megabytes: int = field(default=0)
-
-
-@contextmanager
-def limited() -> Iterator[Memory]:
-    """Ends a reader that hangs; gives the peak memory of the body, beyond what was in use before."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError("it hangs")
-
-    memory, before = Memory(), signal.signal(signal.SIGALRM, stop)
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the highest level so far
-    start = in_memory("VmRSS")
-    signal.alarm(SECONDS)
-    try:
-        yield memory
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-        memory.megabytes = max(0, in_memory("VmHWM") - start)
-
-
-def in_memory(key: str) -> int:
-    """Megabytes of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) >> 10 for line in lines if line.startswith(key))

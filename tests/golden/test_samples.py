@@ -20,7 +20,7 @@ from ditexp.condition.base import Conditioner
 from ditexp.core import FlowModel
 from ditexp.field import CountedField
 from ditexp.model.dit import sincos_position_embedding
-from ditexp.pixels import Pixels
+from ditexp.pixels import Pixels, to_pixels
 from ditexp.run.components import COMPONENTS, build_component
 from ditexp.sampler import Sampler, bind
 from ditexp.values import Condition
@@ -228,3 +228,29 @@ JIT = Golden("jit")
 )
 def test_jit(case, overrides, tmp_path, monkeypatch):
     compare(JIT, case, tmp_path, monkeypatch, "model.in_context_start=1", *overrides)
+
+
+DIT = Golden("dit")
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("ddpm_250_guided", ()),
+        ("ddpm_40", ("steps=40", "guidance=none")),
+        ("ddpm_21_small", ("steps=21", "guidance=none", "solver.variance=fixed_small")),
+        ("ddpm_21_large", ("steps=21", "guidance=none", "solver.variance=fixed_large")),
+        ("ddim_50_guided", ("steps=50", "solver=ddim")),
+        ("ddim_50_noisy", ("steps=50", "solver=ddim", "solver.eta=0.7")),
+    ],
+)
+def test_dit(case, overrides, tmp_path, monkeypatch):
+    """A chain that begins with drawn weights ends far beyond [-1, 1], so its pixels are those of smaller samples."""
+    x, _ = drawn_by_ditexp(DIT, case, tmp_path, monkeypatch, HEADS, *overrides)
+    expected = DIT.arrays[case]
+    error = float((x - expected).abs().max() / expected.abs().max())
+    size = 2 * expected.std()
+    levels = (to_pixels(x / size).int() - to_pixels(expected / size).int()).abs()
+    off = float((levels > 0).float().mean())
+    print(f"dit {case}: largest error {error:.1e}, pixels {100 * off:.3f} % off by {int(levels.max())}")
+    assert error < 1e-4 and int(levels.max()) <= 1 and off <= 1e-3

@@ -58,3 +58,9 @@ def uniform(name: str, count: int) -> np.ndarray:
     """(count,) float64 in [0, 1), from the first 53 bits of Philox's raw numbers."""
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     return (np.random.Philox(key=key).random_raw(count) >> np.uint64(11)) * 2.0**-53
+
+
+def noise(name: str, shape: Sequence[int]) -> Tensor:
+    """Inputs with mean 0 and standard deviation 1, float32, which a golden file therefore need not hold either."""
+    values = math.sqrt(12) * (uniform(f"noise {name}", math.prod(shape)) - 0.5)
+    return torch.from_numpy(values.astype(np.float32)).reshape(tuple(shape))

@@ -35,6 +35,8 @@ def node(group: str, name: str) -> DictConfig:
             ((choice, option),) = entry.items()
             inner, _, key = choice.removeprefix("/").partition("@")
             loaded[key] = node(inner, option)
+        elif entry != "_self_":  # an option of the same group, which this one changes
+            loaded = OmegaConf.merge(node(group, entry), loaded)
     return loaded
 
 

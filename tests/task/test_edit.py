@@ -377,7 +377,7 @@ def test_files_that_are_no_direction(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     refuse("objects.npy", ("holds code",))
     torch.save(Prompts, tmp_path / "code.pt")
-    refuse("code.pt", ("holds code",))
+    refuse("code.pt", ("no single tensor",))
     torch.save([1, 2], tmp_path / "list.pt")
     refuse("list.pt", ("no single tensor",))
     save_file({"a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "two.safetensors")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ditexp.checkpoint.container import read_checkpoint
+from ditexp.checkpoint.weights import Weights, weights_of
 from ditexp.feature.digits import BUNDLED, DigitsFeature
-from ditexp.files.state_dict import state_dict_of
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.solver.heun import Heun
 from tests.helpers.networks import saved, tiny_dit
@@ -42,9 +43,9 @@ def test_another_precision_is_read_as_the_same_weights_in_float32(tmp_path, dtyp
     lower = {key: value.to(dtype) for key, value in WEIGHTS.items()}
     given = model(saved(tmp_path / f"given.{suffix}", lower))
     expected = {key: value.float() for key, value in lower.items()}
-    assert caplog.messages == [
+    assert caplog.messages[0] == (
         f"model.checkpoint={tmp_path}/given.{suffix} holds weights in {str(dtype)[6:]}, which are converted to float32"
-    ]
+    )
     assert has(given, expected)
     assert torch.equal(samples(given), samples(model(saved(tmp_path / f"float.{suffix}", expected))))
 
@@ -52,9 +53,7 @@ def test_another_precision_is_read_as_the_same_weights_in_float32(tmp_path, dtyp
 def test_mixed_precisions_are_said_in_one_line(tmp_path, caplog):
     mixed = WEIGHTS | {"pos_embed": WEIGHTS["pos_embed"].double(), "blocks.0.attn.qkv.bias": torch.zeros(72).half()}
     assert has(model(saved(tmp_path / "x.pt", mixed)), {key: value.float() for key, value in mixed.items()})
-    assert [message.partition("holds ")[2] for message in caplog.messages] == [
-        "weights in float16 and float64, which are converted to float32"
-    ]
+    assert caplog.messages[0].partition("holds ")[2] == "weights in float16 and float64, which are converted to float32"
 
 
 @pytest.mark.parametrize(
@@ -81,13 +80,45 @@ def test_wrappers_and_prefixes_are_left_out(tmp_path, state):
 
 def test_a_choice_between_averaged_and_plain_weights(tmp_path):
     both = saved(tmp_path / "both.pt", {"state_dict": prefixed("model.", OTHERS) | prefixed("ema.")})
-    assert has(model(both), WEIGHTS) and has(model(both, ema=False), OTHERS)
-    with refused(["holds averaged weights alone, at ema: choose model.ema=true"]):
-        model(saved(tmp_path / "one.pt", {"ema": WEIGHTS}), ema=False)
+    assert has(model(both), WEIGHTS) and has(model(both, weights="ema"), WEIGHTS)
+    assert has(model(both, weights="model"), OTHERS)
+    with refused(["has no weights 'model': choose model.weights=ema"]):
+        model(saved(tmp_path / "one.pt", {"ema": WEIGHTS}), weights="model")
     shadow = saved(tmp_path / "shadow.pt", {"model": WEIGHTS, "ema": {"shadow_params": [torch.zeros(3)]}})
-    with refused(["averaged weights at ema, but not as a DiT names its own: choose model.ema=false"]):
+    with refused(["has 1 averaged weights without names, whose shapes are not those of its 31 others"]):
         model(shadow)
-    assert has(model(shadow, ema=False), WEIGHTS)
+
+
+def test_one_of_several_averages(tmp_path):
+    third = {key: 3 * value for key, value in WEIGHTS.items()}
+    file = saved(tmp_path / "x.pt", {"model": WEIGHTS, "model_ema2": third, "model_ema1": OTHERS, "epoch": 3})
+    found = {which: weights_in(file, which) for which in (None, "model", "ema1", "ema2", "model_ema2")}
+    assert [one.which for one in found.values()] == ["ema1", "model", "ema1", "ema2", "ema2"]
+    assert found[None].available == ("ema1", "ema2", "model")
+    for which, expected in ((None, OTHERS), ("model", WEIGHTS), ("ema2", third), ("model_ema2", third)):
+        assert same(found[which].tensors, expected)
+
+
+def weights_in(file: str, which: str | None = None) -> Weights:
+    return weights_of(read_checkpoint(file, name="x"), which=which)
+
+
+def same(found: dict, expected: dict) -> bool:
+    return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in found)
+
+
+@pytest.mark.parametrize("is_list", [True, False])
+@pytest.mark.parametrize("lacks", [["pos_embed"], []])
+def test_averages_without_names_get_those_of_the_others(tmp_path, lacks, is_list):
+    """In the order of the parameters; what an average lacks, as all fixed ones do, is that of the others."""
+    shadow = [value for key, value in OTHERS.items() if key not in lacks]
+    state = {"model": WEIGHTS, "ema": {"decay": 0.999, "num_updates": 7, "shadow_params": shadow}}
+    if not is_list:
+        numbered = {f"shadow_params.{number}": value for number, value in enumerate(shadow)}
+        state = {"model": prefixed("model.") | numbered | {"num_updates": torch.tensor(7)}}
+    file = saved(tmp_path / "x.pt", state)
+    assert same(weights_in(file).tensors, OTHERS | {key: WEIGHTS[key] for key in lacks})
+    assert same(weights_in(file, "model").tensors, WEIGHTS)
 
 
 HEAD = "blocks.0.attn.proj.weight"
@@ -96,28 +127,28 @@ HEAD = "blocks.0.attn.proj.weight"
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ({"a": WEIGHTS, "b": OTHERS}, ["holds several networks, at a and b: save its state dict alone"]),
+        ({"a": WEIGHTS, "b": OTHERS}, ["holds several networks, at a and b: choose one by model.weights"]),
         ({"student": WEIGHTS} | prefixed("teacher.", OTHERS), ["holds several networks, at student and teacher"]),
         (prefixed("module.") | WEIGHTS, ["holds pos_embed twice, once as pos_embed: save its state"]),
         (
             WEIGHTS | {HEAD: torch.zeros(24, 24, dtype=torch.int8)},
-            [HEAD, "is int8, quantized or no weight: give dense"],
+            [HEAD, "is int8, which is no weight"],
         ),
-        (WEIGHTS | {HEAD: torch.zeros(24, 24).to(torch.float8_e4m3fn)}, [HEAD, "is float8_e4m3fn, quantized"]),
-        (WEIGHTS | {HEAD: torch.zeros(24, 24, dtype=torch.complex64)}, [HEAD, "is complex64: give"]),
+        (WEIGHTS | {HEAD: torch.zeros(24, 24).to(torch.float8_e4m3fn)}, [HEAD, "is float8_e4m3fn: give dense"]),
+        (WEIGHTS | {HEAD: torch.zeros(24, 24, dtype=torch.complex64)}, [HEAD, "is complex64, which is no weight"]),
         (WEIGHTS | {HEAD: torch.zeros(24, 24).to_sparse()}, [HEAD, "is sparse: give dense"]),
-        (WEIGHTS | {HEAD: torch.zeros(24, 24, device="meta")}, [HEAD, "has no values (it was saved from the meta"]),
-        (WEIGHTS | {HEAD: torch.zeros(7, 7)}, [f"is not a DiT: {HEAD} is (7, 7), not (24, 24)"]),
+        (WEIGHTS | {HEAD: torch.zeros(24, 24, device="meta")}, [HEAD, "has no values (meta device)"]),
+        (WEIGHTS | {HEAD: torch.zeros(7, 7)}, [f"is not a SiT: {HEAD} is (7, 7), not (24, 24)"]),
         (
             {k: v for k, v in WEIGHTS.items() if "adaLN" not in k},
-            ["it lacks", "adaLN_modulation.1.bias", "and 3 more"],
+            ["it has no 'blocks.0.adaLN"],
         ),
         (WEIGHTS | {"blocks.0.norm.weight": torch.zeros(24)}, ["it should not have blocks.0.norm.weight"]),
-        (prefixed("a.") | {"a.blocks.7.x": torch.zeros(1)}, ["it should not have blocks.7.x", "it lacks blocks.2."]),
-        (WEIGHTS | {"blocks.x.y": torch.zeros(1)}, ["is not a DiT: its weights have other shapes"]),
-        (WEIGHTS | {"pos_embed": torch.zeros(1)}, ["is not a DiT: its weights have other shapes"]),
-        ({"conv.weight": torch.zeros(3)}, ["is not a DiT: it has no 'x_embedder.proj.weight' (it has conv.weight)"]),
-        ({"net": {"a": torch.zeros(3), "b": torch.zeros(3)}}, ["it has no 'x_embedder.proj.weight' (it has a, b)"]),
+        (prefixed("a.") | {"a.blocks.7.x": torch.zeros(1)}, ["it has a key blocks.7, but no blocks.2"]),
+        (WEIGHTS | {"blocks.x.y": torch.zeros(1)}, ["it has a key blocks.x, but no blocks.2"]),
+        (WEIGHTS | {"pos_embed": torch.zeros(1)}, ["is not a SiT: pos_embed is (1,), which are not 3 axes"]),
+        ({"conv.weight": torch.zeros(3)}, ["is not a DiT: it has no 'final_layer.linear.weight': it has conv.weight"]),
+        ({"net": {"a": torch.zeros(3), "b": torch.zeros(3)}}, ["it has no 'final_layer.linear.weight': it has a, b"]),
         ({"epoch": 3}, ["holds no state dict (keys: epoch)"]),
         (5, ["holds no state dict (keys: none)"]),
         (torch.zeros(3), ["holds no state dict (keys: none)"]),
@@ -135,7 +166,7 @@ def test_weights_that_are_not_finite_are_said_once(tmp_path, caplog):
     lost = WEIGHTS | {HEAD: torch.full((24, 24), torch.inf), "pos_embed": WEIGHTS["pos_embed"] * torch.nan}
     for _ in range(2):
         model(saved(tmp_path / "x.pt", lost))
-    assert [message.partition("x.pt: ")[2] for message in caplog.messages] == [
+    assert [message.partition("x.pt: ")[2] for message in caplog.messages if "x.pt: " in message] == [
         "pos_embed and 1 more weights have NaN or infinite values, and what is computed with them has, too"
     ]
 
@@ -146,14 +177,14 @@ def test_files_of_old_versions_of_torch_are_read(tmp_path):
 
 
 def test_a_feature_networks_weights_are_read_as_a_models_are(tmp_path, caplog):
-    state = state_dict_of(torch.load(torch_file(tmp_path)), name="x", kind="a digits classifier", anchor="head.weight")
+    state = torch.load(torch_file(tmp_path))
     half = {f"module.{key}": value.half() for key, value in state.items()}
     feature = DigitsFeature(weights=saved(tmp_path / "half.safetensors", half))
     assert "half.safetensors holds weights in float16, which are converted to float32" in caplog.text
     assert all(torch.equal(value, state[key].half().float()) for key, value in feature.network.state_dict().items())
     with refused(["several networks"]):
         twice = {key: 2 * value for key, value in state.items()}
-        state_dict_of({"ema": state, "model": twice}, name="x", kind="a network", anchor="head.weight")
+        DigitsFeature(weights=saved(tmp_path / "two.pt", {"ema": state, "model": twice}))
     with refused(["other.safetensors is not a digits classifier: head.bias is (3,), not (10,)"]):
         DigitsFeature(weights=saved(tmp_path / "other.safetensors", state | {"head.bias": torch.zeros(3)}))
 

@@ -1,0 +1,103 @@
+"""Checkpoints of each published family, in its own container: whole, damaged, and by the name of another family."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import posix
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.checkpoint.cases import Case, Cases, accepted, as_torch, refused
+from tests.checkpoint.pickle_cases import RAN
+from tests.golden.files import FOLDER, read_golden
+from tests.golden.published import published
+from tests.helpers.hostile_files import Code
+
+FAMILIES = ("sit", "dit", "repa", "lightningdit", "jit")
+# A weight that each family has, and that its network cannot do without.
+PROJECTION = "blocks.1.attn.proj.weight"
+
+
+@functools.cache
+def shapes(family: str) -> dict[str, Any]:
+    """The smallest of the networks that the golden files know."""
+    cases = read_golden(FOLDER / family / "forward.npz")[0]["cases"].values()
+    return min(cases, key=lambda case: sum(torch.Size(shape).numel() for shape in case["shapes"].values()))
+
+
+def state(family: str, change: Callable[[dict[str, Tensor]], dict] = dict, **more: Any) -> dict[str, Any]:
+    """change: of all networks in the file. more: beside them."""
+
+    def changed(found: Any) -> Any:
+        if not isinstance(found, dict):
+            return found
+        if any(isinstance(value, Tensor) and key.endswith(PROJECTION) for key, value in found.items()):
+            return change(found)
+        return {key: changed(value) for key, value in found.items()}
+
+    return changed(published(family, shapes(family)["shapes"])) | more
+
+
+def settings(family: str) -> dict[str, Any]:
+    start = {"in_context_start": shapes(family)["options"]["in_context_start"]} if family == "jit" else {}
+    heads = shapes(family)["options"].get("num_heads")
+    return {"family": family, "num_heads": heads, **start}
+
+
+def own(family: str) -> Cases:
+    given = settings(family)
+
+    def of(change: Callable[[dict[str, Tensor]], dict], *words: str, works: bool = False) -> Case:
+        make = as_torch(lambda: state(family, change))
+        return accepted(make, **given) if works else refused(make, *words, **given)
+
+    def replaced(value: Callable[[Tensor], object]) -> Callable[[dict[str, Tensor]], dict]:
+        return lambda found: {k: value(v) if k.endswith(PROJECTION) else v for k, v in found.items()}
+
+    def without(ending: str) -> Callable[[dict[str, Tensor]], dict]:
+        return lambda found: {key: value for key, value in found.items() if not key.endswith(ending)}
+
+    width = shapes(family)["shapes"][PROJECTION][0]
+    return {
+        "whole": of(dict, works=True),
+        "in bfloat16": of(lambda found: {key: value.bfloat16() for key, value in found.items()}, works=True),
+        "code in args": accepted(as_torch(lambda: state(family, args=Code(posix.mkdir, RAN))), **given),
+        "another shape": of(replaced(lambda value: value[:, 1:]), PROJECTION, f"({width}, {width})"),
+        "no projection": of(without(PROJECTION), PROJECTION),
+        "no positions": of(without("pos_embed"), "pos_embed"),
+        "complex": of(replaced(lambda value: value.to(torch.complex64)), PROJECTION, "complex64"),
+        "sparse": of(replaced(lambda value: value.to_sparse()), PROJECTION, "sparse"),
+        "one block more": of(lambda found: found | {f"{prefix_of(found)}blocks.9.x": torch.zeros(1)}, "blocks.9"),
+        "100,000 blocks": of(lambda found: found | {f"{prefix_of(found)}blocks.100000.x": torch.zeros(1)}, "100000"),
+        "an unknown weight": of(lambda found: found | {f"{prefix_of(found)}cls_token": torch.zeros(1)}, "cls_token"),
+        "strange arguments": accepted(as_torch(lambda: state(family, args=argparse.Namespace(lr="x"))), **given),
+    }
+
+
+def prefix_of(found: dict[str, Tensor]) -> str:
+    return next(key.removesuffix(PROJECTION) for key in found if key.endswith(PROJECTION))
+
+
+def by_the_name_of_another() -> Cases:
+    """DiT and SiT have the same names and shapes, so that only the network's own answers can contradict a name.
+
+    Networks of drawn weights have no such answers.
+    """
+    made: Cases = {}
+    for family in FAMILIES:
+        for other in FAMILIES:
+            alike = {family, other} <= {"sit", "dit"} or (family, other) in (("sit", "repa"), ("repa", "sit"))
+            if family != other and not alike:
+                make = as_torch(lambda family=family: state(family))
+                made[f"{family} as {other}"] = refused(make, "is not a", **settings(family) | {"family": other})
+    return made
+
+
+KINDS: dict[str, Callable[[], Cases]] = {
+    **{f"{family}'s": functools.partial(own, family) for family in FAMILIES},
+    "by another's name": by_the_name_of_another,
+}

@@ -1,0 +1,54 @@
+"""Checkpoints with drawn weights, in the containers that published code writes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ditexp.model.dit import sincos_position_embedding
+from ditexp.model.layers import image_rope
+from tests.golden.weights import drawn
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def weights(shapes: Shapes, *, salt: str = "") -> dict[str, Tensor]:
+    """The drawn weights of a network by its names, and what it computes itself: positions and rotations."""
+    state = drawn(shapes, salt=salt)
+    for key, shape in shapes.items():
+        if key == "pos_embed":
+            state[key] = sincos_position_embedding(shape[2], round(shape[1] ** 0.5))
+        if key.startswith("feat_rope."):
+            side = round(shape[0] ** 0.5)
+            tables = image_rope(side, side, trained_side=side, head_width=shape[1], device=torch.device("cpu"))
+            state[key] = tables["cos" not in key]
+    return {key: state[key] for key in shapes}
+
+
+def published(family: str, shapes: Shapes, **arguments: Any) -> dict[str, Any]:
+    """What the family's code saves. Weights that a paper doesn't sample from are others. arguments: of the training."""
+    averaged, others = weights(shapes), weights(shapes, salt="others ")
+    args = argparse.Namespace(epochs=1400, **arguments)
+    optimizer = {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-4}]}
+    if family == "sit":
+        return {"model": others, "ema": averaged, "opt": optimizer, "args": args}
+    if family == "lightningdit":
+        return {"ema": prefixed("module.", averaged), "config": {"transport": {"path_type": "Linear"}}}
+    if family == "jit":
+        averages = {"model_ema1": prefixed("net.", averaged), "model_ema2": prefixed("net.", others)}
+        return {"model": prefixed("net.", others), **averages, "optimizer": optimizer, "epoch": 599, "args": args}
+    return averaged  # as DiT's and REPA's released files are
+
+
+def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + key: value for key, value in state.items()}
+
+
+def published_file(path: Path, family: str, shapes: Shapes, **arguments: Any) -> str:
+    torch.save(published(family, shapes, **arguments), path)
+    return str(path)
