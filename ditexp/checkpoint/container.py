@@ -78,7 +78,7 @@ def stamps(files: tuple[Path, ...], name: str) -> list[Stamp]:
     try:
         return [stamp(file) for file in files]
     except OSError as error:
-        raise unfit(name, f"has a file that cannot be read ({error.strerror})", REMEDY) from None
+        raise unfit(name, f"has no readable {Path(error.filename).name} ({error.strerror})", REMEDY) from None
 
 
 def sha256_of(files: tuple[Path, ...]) -> str:

@@ -66,7 +66,7 @@ def fetched(place: HubPlace, choose: Choice, *, setting: str, remedy: str) -> Pa
     try:
         download(place, choose)
     except Exception as error:  # of the network, the server, the disk: huggingface_hub raises many kinds
-        raise unfit(setting, f"is no path, and cannot be had from {endpoint()} ({reason(error)})", remedy) from None
+        raise unfit(setting, f"is not here, and {endpoint()} fails ({reason(error)})", remedy) from None
     found = cached(place, choose)
     if found is None:
         raise unfit(setting, f"has no files that are needed on {endpoint()}", remedy)
@@ -74,11 +74,14 @@ def fetched(place: HubPlace, choose: Choice, *, setting: str, remedy: str) -> Pa
 
 
 def reason(error: Exception) -> str:
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
-    return in_line(" ".join(str(error).split()) or type(error).__name__, 40)
+    if isinstance(error, HfHubHTTPError):  # 401 also stands for a name that does not exist
+        return f"HTTP status {error.response.status_code}"
+    text = re.sub(r"\[Errno -?\d+\] ", "", str(error))
+    return in_line(" ".join(text.split()) or type(error).__name__, 40)
 
 
 def endpoint() -> str:
@@ -107,7 +110,7 @@ def download(place: HubPlace, choose: Choice) -> None:
             )
             if one.lfs and sha256(path) != one.lfs.sha256:
                 Path(path).unlink()
-                raise OSError(f"{one.rfilename} has another sha256 than there")
+                raise OSError(f"wrong sha256: {one.rfilename}")
 
 
 def counter(advance: Callable[[float], None]) -> Any:

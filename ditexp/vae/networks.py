@@ -21,7 +21,8 @@ from ditexp.vae.architecture import NETWORKS, arguments_in, latents_in
 from ditexp.vae.place import CONFIG, WEIGHTS
 from ditexp.vae.weights import Weights, file_of, read_weights
 
-REMEDY = "give a folder of AutoencoderKL or AutoencoderTiny, or one file of weights in latent diffusion's layout"
+REMEDY = "give a folder of AutoencoderKL or AutoencoderTiny"
+OTHER_WEIGHTS, OTHER_CONFIG = "give the weights of such a VAE", "give that of the weights"
 # diffusers before 0.18 named the layers of attention so; the released SD VAEs still do.
 FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -52,7 +53,7 @@ def load(path: Path, name: str) -> Loaded:
         encoder, decoder = (read_weights(file, f"{name}: {file.name}", anchor) for file, anchor in halves)
         tensors = taesd.diffusers_keys(encoder.tensors, decoder.tensors)
         return from_taesd(Weights(tensors, digest([encoder.sha256, decoder.sha256])), name)
-    raise unfit(name, f"has no {CONFIG}, and no *encoder and *decoder weights", REMEDY)
+    raise unfit(name, f"has no {CONFIG}, and no *encoder and *decoder files", REMEDY)
 
 
 def from_folder(folder: Path, name: str) -> Loaded:
@@ -60,14 +61,15 @@ def from_folder(folder: Path, name: str) -> Loaded:
     config = read_facts(folder / CONFIG, "a VAE's config", remedy=REMEDY, needed={"_class_name": str})
     kind = config["_class_name"]
     if kind not in NETWORKS:
-        raise unfit(name, f"is an autoencoder of the class {kind}", REMEDY)
+        raise unfit(name, f"is of the class {kind}", REMEDY)
     try:
         arguments, latents = arguments_in(config), latents_in(config)
     except ValueError as error:
-        raise unfit(str(folder / CONFIG), f"is no config of {kind}: {error}", REMEDY) from None
+        raise unfit(f"{name}: {CONFIG}", f"is no config of {kind}: {error}", OTHER_CONFIG) from None
     if (file := file_of(folder, f"{WEIGHTS}*")) is None:
         raise unfit(name, f"has no {WEIGHTS}.safetensors", REMEDY)
-    tensors, sha256 = read_weights(file, f"{name}: {file.name}", ANCHORS[kind])
+    shown = name if file.name.endswith(".json") else f"{name}: {file.name}"  # a shard is named beside it
+    tensors, sha256 = read_weights(file, shown, ANCHORS[kind])
     return build(kind, arguments, modern(tensors), sha256, name, latents)
 
 
@@ -81,19 +83,20 @@ def from_file(path: Path, name: str) -> Loaded:
     if ANCHORS["AutoencoderTiny"] in weights.tensors:
         return from_taesd(weights, name)
     if ldm.MARK not in weights.tensors:
-        raise unfit(name, f"is no autoencoder of latent diffusion: it has no {ldm.MARK}", REMEDY)
+        raise unfit(name, f"is no VAE of latent diffusion: it has no {ldm.MARK}", OTHER_WEIGHTS)
     try:
         arguments = arguments_in({"_class_name": "AutoencoderKL", **ldm.architecture_of(weights.tensors)})
     except (LookupError, ValueError) as error:
-        raise unfit(name, f"is no autoencoder of latent diffusion: {error}", REMEDY) from None
+        raise unfit(name, f"is no VAE of latent diffusion: {error}", OTHER_WEIGHTS) from None
     latents = latents_in({"scaling_factor": 1.0})
     return build("AutoencoderKL", arguments, ldm.diffusers_keys(weights.tensors), weights.sha256, name, latents)
 
 
 def from_taesd(weights: Weights, name: str) -> Loaded:
-    if ANCHORS["AutoencoderTiny"] not in weights.tensors:
-        raise unfit(name, "is no tiny autoencoder: its decoder has no 1.weight", REMEDY)
-    arguments, latents = taesd.architecture_of(weights.tensors), latents_in({"scaling_factor": 1.0})
+    try:
+        arguments, latents = taesd.architecture_of(weights.tensors), latents_in({"scaling_factor": 1.0})
+    except LookupError:
+        raise unfit(name, "has no first layer of a tiny autoencoder's decoder", OTHER_WEIGHTS) from None
     return build("AutoencoderTiny", arguments, weights.tensors, weights.sha256, name, latents)
 
 
@@ -123,9 +126,9 @@ def build(
             if kind == "AutoencoderTiny":
                 taesd.add_branches(network, tensors)
     except (ValueError, RuntimeError, TypeError, IndexError) as error:
-        raise unfit(name, f"has no possible {kind}: {error}", REMEDY) from None
+        raise unfit(name, f"is no {kind} that can be: {error}", OTHER_CONFIG) from None
     if wrong := misfit(tensors, network.state_dict()):
-        raise unfit(name, f"does not fit {kind}: {wrong}", REMEDY)
+        raise unfit(name, f"does not fit {kind}: {wrong}", OTHER_WEIGHTS)
     network.load_state_dict(tensors, assign=True)
     network.eval().requires_grad_(False)
     levels = network.config["block_out_channels"]  # of the decoder, for a tiny one

@@ -14,7 +14,7 @@ from ditexp.checkpoint.container import read_checkpoint
 from ditexp.checkpoint.weights import aligned
 from ditexp.files.reading import unfit
 
-REMEDY = "give one with mean and std or var, latents_bias and latents_scale, or bn.running_mean and bn.running_var"
+REMEDY = "give one with the mean and std of the latents"
 MAX_DEPTH = 3
 
 
@@ -54,10 +54,11 @@ def read_statistics(path: Path, name: str) -> tuple[Tensor, Tensor, str]:
     found = statistics_in(container.state)
     if found is None:
         raise unfit(name, "has no statistics", REMEDY)
-    mean, std = (spatial(value, name, key) for value, key in zip(found, ("mean", "standard deviation")))
-    if mean.shape[0] != std.shape[0] or not bool((std > 0).all()):
-        shapes = f"its mean is {tuple(mean.shape)}, its standard deviation {tuple(std.shape)}"
-        raise unfit(name, f"cannot be used: {shapes}, which must be above 0", REMEDY)
+    mean, std = (spatial(value, name, key) for value, key in zip(found, ("mean", "std")))
+    if mean.shape != std.shape and (len(mean) != len(std) or (1, 1) not in (mean.shape[1:], std.shape[1:])):
+        raise unfit(name, f"has a mean of {tuple(mean.shape)} and a std of {tuple(std.shape)}", REMEDY)
+    if not bool((std > 0).all()):
+        raise unfit(name, "has a std that is not above 0", REMEDY)
     container.require_unchanged()
     return mean, std, container.sha256
 
@@ -87,5 +88,5 @@ def spatial(value: Tensor, name: str, key: str) -> Tensor:
     shaped = value.view(-1, 1, 1) if value.dim() == 1 else value[0] if value.dim() == 4 and len(value) == 1 else value
     if shaped.dim() != 3 or not shaped.is_floating_point() or not bool(shaped.isfinite().all()):
         kind = f"{tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
-        raise unfit(name, f"cannot be used: its {key} is {kind}, not finite numbers (C,) or (C, H, W)", REMEDY)
+        raise unfit(name, f"has a {key} of {kind}, not of finite numbers (C,) or (C, H, W)", REMEDY)
     return aligned(shaped).float()

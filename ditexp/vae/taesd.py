@@ -21,7 +21,7 @@ def diffusers_keys(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor])
 
     def shifted(key: str) -> str:
         position, _, rest = key.partition(".")
-        return f"{int(position) - 1}.{rest}" if position.isdecimal() else key
+        return f"{int(position) - 1}.{rest}" if position.isdecimal() and len(position) < 4 else key
 
     return {
         **{f"encoder.layers.{key}": value for key, value in encoder.items()},
@@ -39,7 +39,8 @@ def add_branches(network: Any, weights: Mapping[str, Tensor]) -> None:
     for half in ("encoder", "decoder"):
         layers = network.get_submodule(f"{half}.layers")
         for position, layer in enumerate(layers):
-            if f"{half}.layers.{position}.pool.0.weight" in weights:
+            is_block = "conv" in dict(layer.named_children())
+            if is_block and f"{half}.layers.{position}.pool.0.weight" in weights:
                 layers[position] = BlockWithBranch(layer)
 
 

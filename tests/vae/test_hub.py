@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pty
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from ditexp.files.hub import HubPlace, hub_place
-from ditexp.vae.place import needed
+from ditexp.vae.place import located, needed
 from tests.helpers.hub_server import COMMIT, Hub, hub_of
 from tests.helpers.paths import ROOT
+from tests.helpers.refusals import refused
 
 NAME = "someone/vae"
-# Prints the path of each VAE that its arguments name, or the error.
-LOCATE = """
-import sys
-from ditexp.vae.place import located
-
-for name in sys.argv[1:]:
-    try:
-        print(located(name, "vae.path"))
-    except ValueError as error:
-        print(error)
-"""
-IN_WORKER = """
-import multiprocessing, sys
-from ditexp.vae.place import located
-
-def locate(name):
-    try:
-        return str(located(name, "vae.path"))
-    except ValueError as error:
-        return str(error)
-
-if __name__ == "__main__":
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        print(pool.apply(locate, sys.argv[1:]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -59,74 +38,93 @@ def repository(tmp_path_factory) -> Path:
     return folder
 
 
-def located(hub: Hub, home: Path, *names: str, code: str = LOCATE, **environment: str) -> list[str]:
-    env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", **environment}
-    ran = subprocess.run([sys.executable, "-c", code, *names], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert not ran.stderr, ran.stderr
-    return ran.stdout.splitlines()
+@pytest.fixture
+def hub(repository, tmp_path, monkeypatch) -> Iterator[Hub]:
+    """The hub of this process, and an empty cache."""
+    with hub_of(NAME, repository) as server:
+        template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield server
 
 
-def test_a_repository_is_downloaded_once_and_only_what_is_needed(repository, tmp_path):
-    with hub_of(NAME, repository) as hub:
-        paths = located(hub, tmp_path, NAME, f"{NAME}/stats.pt")
-        files = {request.rpartition("/")[2] for request in hub.requests if "/resolve/" in request}
-        assert files == {file.name for file in repository.iterdir()} - {"README.md", "samples"}
-        asked = len(hub.requests)
-        assert located(hub, tmp_path, NAME, f"{NAME}/stats.pt") == paths
-        assert located(hub, tmp_path, NAME, HF_HUB_OFFLINE="1") == paths[:1]
-        assert located(hub, tmp_path, NAME, code=IN_WORKER) == paths[:1]
-        assert len(hub.requests) == asked
-    folder = Path(paths[0])
+def place(name: str = NAME) -> Path:
+    return located(name, "vae.path")
+
+
+def in_process(hub: Hub, home: Path, *, stderr: int | None = None) -> Path:
+    """Where a process with these settings in its environment finds the VAE."""
+    env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "TERM": "xterm", "COLUMNS": "150"}
+    command = [sys.executable, "-c", f"from ditexp.vae.place import located; print(located({NAME!r}, 'vae.path'))"]
+    ran = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True, check=True)
+    return Path(ran.stdout.strip())
+
+
+def test_a_repository_is_downloaded_once_and_only_what_is_needed(hub, repository, monkeypatch):
+    folder, statistics = place(), place(f"{NAME}/stats.pt")
+    files = {request.rpartition("/")[2] for request in hub.requests if "/resolve/" in request}
+    assert files == {file.name for file in repository.iterdir()} - {"README.md", "samples"}
     assert folder.name == COMMIT and (folder / "config.json").read_text() == "{}"
-    assert Path(paths[1]).read_bytes() == b"statistics"
+    assert statistics.read_bytes() == b"statistics"
+    asked = len(hub.requests)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert (place(), place(f"{NAME}/stats.pt")) == (folder, statistics)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "a parent")
+    assert place() == folder
+    assert len(hub.requests) == asked
 
 
-def test_what_cannot_be_had_is_said_in_one_line_with_what_to_do(repository, tmp_path):
-    with hub_of(NAME, repository) as hub:
-        known, gone, file = located(hub, tmp_path, "stabilityai/sd-vae-ft-ema", f"{NAME}/none", "nobody/x/stats.pt")
-        (worker,) = located(hub, tmp_path, NAME, code=IN_WORKER)
-        (offline,) = located(hub, tmp_path, NAME, HF_HUB_OFFLINE="1")
-        hub.damage = True
-        (damaged,) = located(hub, tmp_path, NAME)
-        (again,) = located(hub, tmp_path, NAME, HF_HUB_OFFLINE="1")
-    (absent,) = located(hub, tmp_path, NAME)  # the server is gone
-    lines = {
-        known: ["sd-vae-ft-ema", hub.url, "404", "config.json", "diffusion_pytorch_model.safetensors (335 MB)"],
-        gone: [f"{NAME}/none", "no files", hub.url],
-        file: ["nobody/x/stats.pt", "the path of the file"],
-        worker: [NAME, "not in the hub's cache", "give a folder"],
-        offline: [NAME, "HF_HUB_OFFLINE is set", "give a folder"],
-        damaged: [NAME, "config.json has another sha256"],
-        again: [NAME, "HF_HUB_OFFLINE is set"],
-        absent: [NAME, hub.url, "refused"],
-    }
-    for line, words in lines.items():
-        assert len(line) <= 200 and line.startswith("vae.path="), line
-        assert all(word in line for word in words), line
+def test_a_worker_downloads_nothing(hub, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "a parent")
+    with refused([f"vae.path={NAME}", "not in the hub's cache", "give a folder"]):
+        place()
+    assert not hub.requests
 
 
-def test_a_bar_shows_how_many_megabytes_have_come(repository, tmp_path):
+def test_what_cannot_be_had_is_said_in_one_line_with_what_to_do(hub, monkeypatch):
+    folder, size = "give a folder with its config.json", "diffusion_pytorch_model.safetensors (335 MB)"
+    known = "stabilityai/sd-vae-ft-ema"
+    with refused([f"vae.path={known} ", hub.url, "404", folder, size]):
+        place(known)
+    with refused([f"vae.path={NAME}/none ", "no files", hub.url]):
+        place(f"{NAME}/none")
+    with refused(["vae.path=nobody/x/stats.pt ", "give the path of the file"]):
+        place("nobody/x/stats.pt")
+    hub.damage = True
+    with refused([NAME, "wrong sha256: config.json"]):
+        place()
+    with refused([NAME, "wrong sha256: config.json"]):  # the damaged file is not kept
+        place()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with refused([f"vae.path={known} ", "HF_HUB_OFFLINE is set", folder, size]):
+        place(known)
+
+
+def test_a_server_that_is_gone_is_said(hub):
+    hub.shutdown()
+    hub.server_close()
+    with refused([f"vae.path={NAME} ", hub.url, "refused", "give a folder"]):
+        place()
+
+
+def test_the_environment_decides_and_a_bar_shows_the_megabytes(repository, tmp_path):
     folder = tmp_path / "large"
     shutil.copytree(repository, folder)
     save_file({"x": torch.ones(2_000_000)}, folder / "diffusion_pytorch_model-00001-of-00002.safetensors")
     leader, terminal = pty.openpty()
     with hub_of(NAME, folder) as hub:
-        env = {
-            **os.environ,
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "home"),
-            "TERM": "xterm",
-            "COLUMNS": "150",
-        }
-        subprocess.run([sys.executable, "-c", LOCATE, NAME], cwd=ROOT, env=env, stdout=-3, stderr=terminal, check=True)
+        found = in_process(hub, tmp_path / "home", stderr=terminal)
     os.close(terminal)
     shown = os.read(leader, 10**6).decode()
     os.close(leader)
+    assert found.is_relative_to(tmp_path / "home")
     assert f"Downloading {NAME}" in shown and "8/8" in shown and "MB" in shown, shown
 
 
 @pytest.mark.parametrize(
-    ("value", "place"),
+    ("value", "expected"),
     [
         ("stabilityai/sdxl-vae", HubPlace("stabilityai/sdxl-vae", "")),
         ("someone/model/vae", HubPlace("someone/model", "vae")),
@@ -141,9 +139,9 @@ def test_a_bar_shows_how_many_megabytes_have_come(repository, tmp_path):
         ("someone/mo del", None),
     ],
 )
-def test_a_name_on_the_hub_is_no_path(value, place, monkeypatch):
+def test_a_name_on_the_hub_is_no_path(value, expected, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert hub_place(value) == place
+    assert hub_place(value) == expected
 
 
 def test_the_files_of_a_vae_are_chosen_by_their_names():
