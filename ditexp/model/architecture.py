@@ -148,8 +148,8 @@ def in_context_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | 
     start = IN_CONTEXT_STARTS.get(hidden_size) if given is None else given
     if start is None:
         raise ValueError(
-            f"model.in_context_start is needed: no published model has the width {hidden_size}; it is the block "
-            "before which the in-context tokens join"
+            f"model.in_context_start is needed: the block that in-context tokens join before, which is unknown for the "
+            f"width {hidden_size}"
         )
     whole("model.in_context_start", start, minimum=0, maximum=depth_of(weights) - 1)
     tokens = weights["in_context_posemb"].shape
