@@ -66,3 +66,24 @@ class Undecoded:
 
     def to(self, device: torch.device | str) -> Undecoded:
         return self
+
+
+@dataclass(frozen=True)
+class Unencoded:
+    """Stands for the codec where only evaluations are counted: every image is encoded as zeros.
+
+    image_shape: (H, W, C). sample_shape: (C, H, W) of the model's samples.
+    """
+
+    image_shape: tuple[int, int, int]
+    sample_shape: Sequence[int]
+    identity: ClassVar[dict] = {"codec": "none"}
+
+    def decode(self, x: Tensor) -> NoReturn:
+        raise TypeError("evaluations are counted without a decoder")
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images.new_zeros(len(images), *self.sample_shape)
+
+    def to(self, device: torch.device | str) -> Unencoded:
+        return self

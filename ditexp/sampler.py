@@ -3,11 +3,12 @@
 A batch, from its indices to its pixels:
 
     Sampler.images             times and counts the batch
-      task(sampler, indices)   what is done with the sampler, for example ditexp/task/generate.py
-        Sampler.noise          draws the batch's noise, x at t = 0
-        Sampler.integrate      hands x and the guided velocity to the solver; the loop over steps is FixedStep.integrate
+      Sampler.samples          the part before the codec; what is kept of it needs no sampling again
+        task(sampler, indices) what is done with the sampler, for example ditexp/task/generate.py
+          Sampler.noise        draws the batch's noise, x at t = 0
+          Sampler.integrate    hands x and the guided velocity to the solver; the loop over steps is FixedStep.integrate
                                in ditexp/solver/base.py, for adaptive solvers Adaptive.integrate in solver/adaptive.py
-      Sampler.decode           x at t = 1 -> pixels
+      Sampler.pixels           x at t = 1 -> pixels, and what the task does with them
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from ditexp.core import (
 )
 from ditexp.field import CountedField, ReversedField
 from ditexp.guidance.none import NoGuidance
-from ditexp.meter import Meter
+from ditexp.meter import Meter, synchronize
 from ditexp.network import Network, Rehearsal, Still
 from ditexp.noise import noise, step_noise, task_noise
-from ditexp.pixels import Pixels, to_pixels
+from ditexp.pixels import Pixels, Unencoded, to_pixels
 from ditexp.task.base import Task
 from ditexp.terminal.notices import notice
 from ditexp.values import Condition, Cost
@@ -147,11 +148,23 @@ class Sampler:
     @torch.inference_mode()
     def images(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """Pixels (B, C, H, W) uint8 and labels (B,) int64, on the CPU; timed, including the transfer."""
+        x, labels = self.samples(indices)
+        return self.pixels(x, indices), labels
+
+    @torch.inference_mode()
+    def samples(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """x (B, *sample_shape) at t = 1, on the device, and labels (B,) int64, on the CPU; timed and counted."""
         with self.meter.sampling():
             x, labels = self.task(self, indices)
-            images = self.decode(x).cpu()
+            synchronize(self.device)
         self.meter.cost.images += len(indices)
-        return images, None if labels is None else labels.cpu()
+        return x, None if labels is None else labels.cpu()
+
+    @torch.inference_mode()
+    def pixels(self, x: Tensor, indices: Sequence[int]) -> Tensor:
+        """Pixels (B, C, H, W) uint8 of samples x at t = 1 with these indices, on the CPU; timed with the transfer."""
+        with self.meter.sampling():
+            return self.task.finish(self, indices, self.decode(x.contiguous())).cpu()
 
     def decode(self, x: Tensor) -> Tensor:
         """Pixels (B, C, H, W) uint8 of samples x (B, *sample_shape) at t = 1, on the device."""
@@ -245,12 +258,22 @@ class Sampler:
 
     def load(self, batch_size: int) -> None:
         """Move the model to the device, and have it compiled at its first use; batch_size: of most batches to come."""
-        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
-        self.codec.to(self.device)
+        self.load_codec()
         if self.compile:
             # Otherwise kernels depend on the cells before this one, and after 8 of them torch compiles no more.
             torch._dynamo.reset()
         self.network.load(batch_size)
+
+    def load_codec(self) -> None:
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        self.codec.to(self.device)
+
+    @torch.inference_mode()
+    def prepare_decoding(self, batch_size: int) -> None:
+        """In place of `prepare` where all samples are there, and are only decoded: no network is loaded."""
+        with self.meter.warmup():
+            self.load_codec()
+            self.decode(torch.zeros(batch_size, *self.model.sample_shape, device=self.device))
 
     def move(self) -> None:
         """Move model and codec to the device."""
@@ -273,7 +296,8 @@ class Sampler:
             return None
         meter = Meter(self.device)
         network = Still(self.model, meter, with_variance=self.solver.uses_variance)
-        still = replace(self, network=network, meter=meter)
+        codec = Unencoded(self.codec.image_shape, self.model.sample_shape)
+        still = replace(self, network=network, meter=meter, codec=codec)
         still.task(still, [0])
         return float(meter.cost.velocity_rows), float(meter.cost.network_rows)
 
@@ -282,7 +306,7 @@ class Sampler:
         return self.meter.take()
 
     def preparation(self) -> AbstractContextManager[None]:
-        """A block of a task that reads images or encodes prompts; its seconds do not count as sampling."""
+        """A block of a task that reads or encodes images, or encodes prompts; its seconds do not count as sampling."""
         return self.meter.preparation()
 
 

@@ -166,7 +166,7 @@ class Cost:
 
     velocity_rows, network_rows: evaluations of the velocity field and of the network, summed over images.
     seconds: sampling and decoding. preparation_seconds: everything else, most of it once per process: compilation and
-    other first uses, encoding prompts, reading images.
+    other first uses, encoding prompts, reading and encoding images.
     peak_memory_mb: in 10^6 bytes; on CUDA what torch allocated, on a CPU the resident memory of the process.
     accepted, rejected: {number of steps: images with that many accepted, or rejected, steps}; empty on fixed grids.
     """
@@ -179,6 +179,19 @@ class Cost:
     peak_memory_mb: float = 0.0
     accepted: Counter[int] = field(default_factory=Counter)
     rejected: Counter[int] = field(default_factory=Counter)
+
+    def __add__(self, other: Cost) -> Cost:
+        """The cost of two parts of the work on the same images, for example of sampling and of decoding them."""
+        return Cost(
+            images=self.images + other.images,
+            velocity_rows=self.velocity_rows + other.velocity_rows,
+            network_rows=self.network_rows + other.network_rows,
+            seconds=self.seconds + other.seconds,
+            preparation_seconds=self.preparation_seconds + other.preparation_seconds,
+            peak_memory_mb=max(self.peak_memory_mb, other.peak_memory_mb),
+            accepted=self.accepted + other.accepted,
+            rejected=self.rejected + other.rejected,
+        )
 
 
 @dataclass(frozen=True)

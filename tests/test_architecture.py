@@ -26,7 +26,8 @@ LEAVES = ("model", "vae", "solver", "schedule", "guidance", "condition", "task",
 COMPONENTS = (*LEAVES, "tracker")
 DIFFUSION = ("variance_preserving",)  # what models, schedules and solvers of diffusions share
 COMMANDS = tuple(
-    f"ditexp.{name}.__main__" for name in ("run", "samples", "train", "evaluate", "optimize", "reference", "report")
+    f"ditexp.{name}.__main__"
+    for name in ("run", "samples", "inspect", "train", "evaluate", "optimize", "reference", "report")
 )
 
 
@@ -232,7 +233,7 @@ def test_every_piece_has_a_config(group):
         "manifold",
         "mask",
         "direction",
-        "pixels",
+        "originals",
         "tensor_file",
     )
     shared = {f"ditexp.{group}", *(f"ditexp.{group}.{base}" for base in bases)}

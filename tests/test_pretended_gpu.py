@@ -32,8 +32,9 @@ from ditexp.solver.heun import Heun
 from ditexp.task.edit import Edit
 from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
-from ditexp.task.interpolate import Interpolate
+from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
+from tests.helpers.codecs import Blocks
 from tests.helpers.components import options, solver_for_any_model
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.samplers import sampler_of
@@ -57,6 +58,7 @@ TASKS = {
     "inpaint": (Inpaint(data=Digits(), passes=2), GaussianMixture),
     "edit": (Edit(data=Digits(), source=Original(Digits())), GaussianMixture),
     "interpolate": (Interpolate(frames=3, of="noise"), GaussianMixture),
+    "interpolate images": (InterpolateImages(data=Digits(), frames=3), GaussianMixture),
     "interpolate both": (Interpolate(frames=3, of="both"), lambda: PretrainedDiT(checkpoint=DIGITS)),
     "progressive": (Progressive(sizes=[4], restart=0.4), lambda: PretrainedDiT(checkpoint=SIZES)),
 }
@@ -118,6 +120,16 @@ def test_a_task_stays_on_the_device(task, solver, request):
     made = sampler(solver, ClassifierFree(weight=1.5), task=task, model=model())
     request.getfixturevalue("pretended_gpu")
     assert samples(made).device.type == "cuda"
+
+
+@pytest.mark.parametrize("task", ["inpaint", "edit", "interpolate images"])
+def test_a_task_on_latents_stays_on_the_device(task, request):
+    model = GaussianMixture(shape=(4, 4, 4))
+    model.codec = None
+    made = sampler(Heun(), ClassifierFree(weight=1.5), task=TASKS[task][0], model=model, vae=Blocks((8, 8, 1)))
+    request.getfixturevalue("pretended_gpu")
+    x = samples(made)
+    assert x.device.type == made.task.finish(made, INDICES, made.decode(x)).device.type == "cuda"
 
 
 @pytest.mark.parametrize("solver", ["heun", "bosh3", "ab3", "euler_maruyama"])

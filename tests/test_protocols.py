@@ -102,7 +102,7 @@ from ditexp.task.base import Task
 from ditexp.task.edit import Edit
 from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
-from ditexp.task.interpolate import Interpolate
+from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
 from ditexp.vae.autoencoder import Autoencoder
 from ditexp.vae.codec import LatentCodec
@@ -138,7 +138,7 @@ VAES: tuple[type[VAE], ...] = (Autoencoder,)
 CODECS: tuple[type[Codec], ...] = (LatentCodec, Pixels, PipelineVAE)
 
 CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, InOrder, Random, Original, Prompts, Unconditional)
-TASKS: tuple[type[Task], ...] = (Generate, Inpaint, Edit, Interpolate, Progressive)
+TASKS: tuple[type[Task], ...] = (Generate, Inpaint, Edit, Interpolate, InterpolateImages, Progressive)
 
 COMPARISONS: tuple[type[Comparison], ...] = (Trajectory,)
 METRICS: tuple[type[Metric], ...] = (
@@ -174,6 +174,7 @@ def construct(settings: dict[str, Any]) -> tuple[object, ...]:
             Unconditional(),
         ),
         *(Generate(), Inpaint(**settings), Edit(**settings), Interpolate(**settings), Progressive(**settings)),
+        InterpolateImages(**settings),
         *(FrechetDistance(**settings), FrechetInfinity(**settings), KernelDistance(**settings), LabelAccuracy()),
         *(PrecisionRecall(**settings), DensityCoverage(**settings), InceptionScore(**settings), Trajectory(**settings)),
         *(Beta(**settings), Cosine(**settings), Flux(**settings), Karras(**settings), LogitNormal(**settings)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from ditexp.extraction import extract_block, folder_of
 from ditexp.outputs import Outputs
 from ditexp.provenance import code_version, machine
 from ditexp.run.components import build_component, build_for_sampling
+from ditexp.run.decoding import Decoder, batches_of
 from ditexp.sampler import Sampler
+from ditexp.samples.latents import LatentStore
 from ditexp.samples.store import SampleStore
 from ditexp.values import Cost
 
@@ -36,7 +38,7 @@ class SetSpec:
     folder: str
 
     def block_maker(self, device: torch.device) -> BlockMaker:
-        """Build the sampler, load its model on the device and compile it.
+        """Build the sampler. Its model is loaded and compiled for the first block that needs sampling.
 
         Raises ValueError if the configuration now leads to another set than in the parent.
         """
@@ -47,11 +49,12 @@ class SetSpec:
             raise ValueError(
                 f"sample set {self.set_id} has become {store.id}: weights or code were changed during the run"
             )
-        sampler.prepare(cfg.batch_size)
+        assert store.latents is not None, "every set of a run has one"
         feature = build_component(cfg, "feature").to(device) if cfg.get("metric") else None
         return BlockMaker(
             sampler=sampler,
             store=store,
+            latents=store.latents,
             batch_size=cfg.batch_size,
             feature=feature,
             features=Outputs(cfg.outputs).features,
@@ -60,46 +63,95 @@ class SetSpec:
 
 
 @dataclass(frozen=True)
+class Latents:
+    """x: (b, C, H, W) float32, whole batches. labels: (b,) int64, or None. cost: of sampling them."""
+
+    x: np.ndarray
+    labels: np.ndarray | None
+    cost: Cost
+
+
+@dataclass(frozen=True)
 class Block:
-    """images: (b, H, W, C) uint8, whole batches. labels: (b,) int64, or None."""
+    """images: (b, H, W, C) uint8, whole batches. labels: (b,) int64, or None.
+
+    cost: of sampling and decoding. latents: the id of the set that has the block's latents; empty if none has.
+    """
 
     number: int
     images: np.ndarray
     labels: np.ndarray | None
     cost: Cost
+    latents: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockMaker:
     """Makes, writes and evaluates the blocks of one set in a worker.
 
-    feature: the network whose features of each block are kept; None without metrics. features: the folder of their
-    cache. maker: JSON-able facts about this process, for the manifests.
+    latents: the set that latents are taken from, and stored in. feature: the network whose features of each block are
+    kept; None without metrics. features: the folder of their cache. maker: JSON-able facts about this process, for the
+    manifests. prepared: whether sampling (True) or decoding (False) has been prepared, each if it is there.
     """
 
     sampler: Sampler
     store: SampleStore
+    latents: LatentStore
     batch_size: int
     feature: Feature | None
     features: Path
     maker: dict[str, Any]
+    prepared: set[bool] = field(default_factory=set)
 
     def make(self, number: int, advance: Callable[[int], None]) -> Block:
-        """Sample a block, batch after batch. advance: called with the number of images of each batch that is done."""
-        indices, batches = self.store.indices(number), []
-        for start in range(0, len(indices), self.batch_size):
-            batches.append(self.sampler.images(indices[start : start + self.batch_size]))
-            advance(self.batch_size)
-        images, labels = zip(*batches)
-        return Block(
-            number,
-            torch.cat(images).permute(0, 2, 3, 1).numpy(),
-            None if labels[0] is None else torch.cat(labels).numpy(),
-            self.sampler.take_cost(),
-        )
+        """Make a block: decode its latents if they are stored; if not, sample them, and store them if wanted.
+
+        advance: called with the number of images of each batch that is sampled, or of a block of stored latents.
+        """
+        made = self.stored(number)
+        are_stored = made is not None
+        self.prepare(sampling=not are_stored)
+        if made is None:
+            made = self.sample(number, advance)
+        else:
+            advance(len(made.x))
+        images = Decoder(self.sampler, self.batch_size)(made.x, self.store.indices(number))
+        source = self.latents.id if are_stored or self.store.keeps_latents else ""
+        return Block(number, images, made.labels, made.cost + self.sampler.take_cost(), source)
+
+    def prepare(self, *, sampling: bool) -> None:
+        """Do what is done once a process. A worker that only decodes loads no network."""
+        if sampling not in self.prepared:
+            (self.sampler.prepare if sampling else self.sampler.prepare_decoding)(self.batch_size)
+            self.prepared.update({sampling, False})
+
+    def stored(self, number: int) -> Latents | None:
+        """The latents of a block as they are on disk; None if they are absent or damaged."""
+        if (manifest := self.latents.manifest(number)) is None:
+            return None
+        try:
+            return Latents(*self.latents.read(number), manifest.cost)
+        except ValueError:  # they have changed under an unchanged date
+            return None
+
+    def sample(self, number: int, advance: Callable[[int], None]) -> Latents:
+        """Sample a block, batch after batch, and store its latents if wanted."""
+        every_x, every_label = [], []
+        for indices in batches_of(self.store.indices(number), self.batch_size):
+            x, labels = self.sampler.samples(indices)
+            every_x.append(x.float().cpu())
+            every_label.append(labels)
+            advance(len(indices))
+        labels = None if every_label[0] is None else torch.cat(every_label).numpy()
+        made = Latents(torch.cat(every_x).numpy(), labels, self.sampler.take_cost())
+        if self.store.keeps_latents:  # before they are decoded, so that a fault from here on costs no sampling
+            self.latents.write(number, made.x, made.labels, cost=made.cost, maker=self.maker)
+        return made
 
     def write(self, block: Block) -> None:
-        self.store.write(block.number, block.images, block.labels, cost=block.cost, maker=self.maker)
+        self.store.write(
+            block.number, block.images, block.labels, cost=block.cost, maker=self.maker, latents=block.latents
+        )
 
     def extract(self, block: Block) -> None:
         """Compute and keep the block's features. A failure is ignored: scoring tries again and reports it."""

@@ -25,6 +25,8 @@ from ditexp.run.configuration import Mistakes, Slice, check_numbers, with_steps
 from ditexp.run.devices import choose_devices
 from ditexp.run.identity import identify
 from ditexp.sampler import Sampler
+from ditexp.samples.block_store import BlockStore
+from ditexp.samples.latents import LatentStore
 from ditexp.samples.store import SampleStore
 from ditexp.task.base import Task
 from ditexp.terminal.notices import notice
@@ -68,9 +70,25 @@ class Cell:
         return self.store.num_samples
 
     @property
+    def latents(self) -> LatentStore:
+        """The set of the samples' latents, stored or not."""
+        assert self.store.latents is not None, "every set of a run has one"
+        return self.store.latents
+
+    @property
+    def sets(self) -> list[BlockStore]:
+        """The sets that a run makes or continues: of images and, where they are kept, of latents."""
+        return [self.store, self.latents] if self.store.keeps_latents else [self.store]
+
+    @property
     def steps(self) -> int | None:
         """None for an adaptive solver."""
         return None if self.sampler.solver.adaptive else len(self.sampler.grid) - 1
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether blocks are missing, although the set is there: a set may be deleted, but not damaged."""
+        return self.store.folder.exists() and bool(self.store.missing())
 
     def result(self) -> Result | None:
         """The result on disk. None if there is none or, with a notice, if it is damaged."""

@@ -15,8 +15,10 @@ from ditexp.cli.components import instantiate
 from ditexp.core import VAE, Feature, FlowModel
 from ditexp.files.stamps import Stamp, stamp, stamps_below
 from ditexp.outputs import Outputs
-from ditexp.run.identity import flow_of, sampling_identity
+from ditexp.run.decoding import Decoder
+from ditexp.run.identity import flow_of, latents_identity, sampling_identity
 from ditexp.sampler import Sampler, bind
+from ditexp.samples.latents import LatentStore
 from ditexp.samples.store import SampleStore
 from ditexp.values import LabelMeaning
 
@@ -47,13 +49,24 @@ def bind_components(cfg: DictConfig, parts: Mapping[str, Any], device: torch.dev
         precision=cfg.precision,
         compile=cfg.compile,
     )
-    store = SampleStore(
+    return sampler, store_of(cfg, sampler)
+
+
+def store_of(cfg: DictConfig, sampler: Sampler) -> SampleStore:
+    """The sample set, with the set of its latents."""
+    root, identity = (
         Outputs(cfg.outputs).samples,
-        identity=sampling_identity(sampler, batch_size=cfg.batch_size, num_samples=cfg.num_samples),
-        num_samples=cfg.num_samples,
-        label_meaning=label_meaning(sampler),
+        sampling_identity(sampler, batch_size=cfg.batch_size, num_samples=cfg.num_samples),
     )
-    return sampler, store
+    shared: dict[str, Any] = {"num_samples": cfg.num_samples, "label_meaning": label_meaning(sampler)}
+    return SampleStore(
+        root,
+        identity=identity,
+        latents=LatentStore(root, identity=latents_identity(sampler, identity), **shared),
+        keep=cfg.store,
+        decode=Decoder(sampler, cfg.batch_size),
+        **shared,
+    )
 
 
 def label_meaning(sampler: Sampler) -> LabelMeaning:

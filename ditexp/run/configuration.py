@@ -12,12 +12,13 @@ from typing import ParamSpec, TypeVar
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp.checks import ConfigError, choice, flag, is_name
+from ditexp.checks import ConfigError, choice, flag, is_name, number
 from ditexp.cli.errors import describe
 from ditexp.cli.numbers import not_whole_numbers
 from ditexp.pixels import ROUNDINGS
 from ditexp.run.components import COMPONENTS, bind_components, build_component
 from ditexp.sampler import PRECISIONS
+from ditexp.samples.store import KEEP
 from ditexp.terminal.notices import notice
 
 P = ParamSpec("P")
@@ -85,8 +86,11 @@ def check_numbers(cfg: DictConfig) -> list[str]:
     mistakes.add(not_whole_numbers(cfg, num_samples=1, batch_size=1, seed=0, resamples=0))
     if cfg.forwards is not None:
         mistakes.add(not_whole_numbers(cfg, forwards=1))
+    if cfg.rate is not None:
+        mistakes.attempt(number, "rate", cfg.rate, above=0)
     mistakes.attempt(choice, "precision", cfg.precision, PRECISIONS)
     mistakes.attempt(choice, "rounding", cfg.rounding, ROUNDINGS)
+    mistakes.attempt(choice, "store", cfg.store, KEEP)
     if not is_name(str(cfg.study)):
         mistakes.add([f"study={cfg.study}: give a name, without /"])
     mistakes.attempt(flag, "compile", cfg.compile)

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import os
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from ditexp.checks import ConfigError
@@ -96,3 +97,10 @@ def sampling_identity(sampler: Sampler, *, batch_size: int, num_samples: int) ->
         **({} if sampler.rounding == "half_up" else {"rounding": sampler.rounding}),
         **({"network_batches": "padded"} if sampler.compile and is_adaptive else {}),
     }
+
+
+def latents_identity(sampler: Sampler, images: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that changes the latents of a sample set. images: the identity of the images decoded from them."""
+    left_out = {"image_shape", "codec", "rounding"}.difference(sampler.task.decoding_facts)
+    kept = {name: fact for name, fact in images.items() if name not in left_out}
+    return kept | {"latent_shape": list(sampler.model.sample_shape)}

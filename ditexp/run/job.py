@@ -37,13 +37,15 @@ def run(cell: Cell, *, settings: dict[str, Any], title: str, command: str, depar
     store = cell.store
     clean_up(cell)
     missing, known = store.missing(), cell.result()
-    if known and not (missing and store.folder.exists()):  # a set may be deleted, but not damaged
+    if known and not cell.has_gaps:
         mend(cell, known, command, is_complete=not missing)
         return replace(known, **facts, cached=True)
     prepare(cell, title, is_complete=not missing)
-    with Claims(store.folder) as claims:  # keeps others from deleting the set while it is made and scored
-        missing = claim_set(cell, claims, command, is_complete=not missing)
-        sample(cell, cell.slice.of(missing), claims, title)
+    # These keep others from deleting the sets while they are made and scored.
+    with Claims(cell.latents.folder) as of_latents, Claims(store.folder) as of_images:
+        missing = claim_sets(cell, of_images, of_latents, command, is_complete=not missing)
+        # Cells that differ in their pixels alone share the work by claims on the latents.
+        sample(cell, cell.slice.of(missing), of_latents if store.keeps_latents else of_images, title)
         if left := store.missing():
             return incomplete(cell, left, facts)
         scores = judge(cell, title)
@@ -69,15 +71,17 @@ def clean_up(cell: Cell) -> None:
     """Remove what killed processes left, and move another set out of the way."""
     with suppress(OSError):  # a folder that can only be read
         remove_abandoned(cell.outputs.results)
-        cell.store.clear()
-    cell.store.move_other_set_aside()
+        for store in cell.sets:
+            store.clear()
+    for store in cell.sets:
+        store.move_other_set_aside()
 
 
 def mend(cell: Cell, known: Result, command: str, *, is_complete: bool) -> None:
     """Mend the files beside a result that is there already."""
     if is_complete:
         with suppress(OSError):  # a folder that can only be read
-            describe_set(cell, command, is_new=False)
+            describe_sets(cell, command, is_new=False)
     mend_pictures(cell, known, has_samples=is_complete)
 
 
@@ -91,21 +95,24 @@ def prepare(cell: Cell, title: str, *, is_complete: bool) -> None:
         evaluator.prepare(cache=cell.outputs.features, device=cell.devices[0], title=title)
 
 
-def claim_set(cell: Cell, claims: Claims, command: str, *, is_complete: bool) -> list[int]:
-    """Claim the set's folder and describe the set there; returns the blocks that are missing now."""
+def claim_sets(cell: Cell, of_images: Claims, of_latents: Claims, command: str, *, is_complete: bool) -> list[int]:
+    """Claim the sets' folders and describe the sets there; returns the blocks that are missing now."""
     store, missing = cell.store, []
     with suppress(OSError) if is_complete else nullcontext():  # a complete set may be in a folder that can only be read
-        store.enter(claims)
+        if store.keeps_latents or cell.latents.folder.exists():
+            cell.latents.enter(of_latents)
+        store.enter(of_images)
         missing = store.missing()  # others may have made or deleted some in the meantime
-        describe_set(cell, command, is_new=bool(missing))
+        describe_sets(cell, command, is_new=bool(missing))
     return missing
 
 
-def describe_set(cell: Cell, command: str, *, is_new: bool) -> None:
-    """Write set.json where it is missing or damaged, and the set's README.md after it."""
+def describe_sets(cell: Cell, command: str, *, is_new: bool) -> None:
+    """Write set.json where it is missing or damaged, and the sets' README.md after it."""
     about: dict[str, Any] = {"config": cell.config, **provenance(), "command": command}
-    if cell.store.begin(**about) or is_new:
-        write_card(cell.store.folder)
+    for store in cell.sets:
+        if store.begin(**about) or is_new:
+            write_card(store.folder)
 
 
 def sample(cell: Cell, blocks: list[int], claims: Claims, title: str) -> None:
@@ -127,8 +134,9 @@ def sample(cell: Cell, blocks: list[int], claims: Claims, title: str) -> None:
             BlockQueue(pool_of(cell.devices), store, claims, bar, spec, set(blocks)).run()
     finally:
         with suppress(OSError):
-            store.clear()
-            write_card(store.folder)
+            for each in cell.sets:
+                each.clear()
+                write_card(each.folder)
 
 
 def incomplete(cell: Cell, left: list[int], facts: dict[str, Any]) -> Result:

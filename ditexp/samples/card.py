@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ditexp.files.atomic import atomic, make_way
-from ditexp.samples.block_format import READ_WITHOUT_DITEXP
+from ditexp.samples.folders import Set
 from ditexp.samples.manifest import Manifest
-from ditexp.samples.store import SampleStore
+from ditexp.samples.store import SampleStore, find_set
 from ditexp.terminal.escape import for_markdown, printable
 from ditexp.terminal.units import amount
 
@@ -20,18 +20,18 @@ from ditexp.terminal.units import amount
 def write_card(folder: Path) -> None:
     make_way(folder / "README.md")
     with atomic(folder / "README.md") as temporary:
-        temporary.write_text(card(SampleStore.find(folder)), encoding="utf-8")
+        temporary.write_text(card(find_set(folder)), encoding="utf-8")
 
 
-def card(store: SampleStore) -> str:
+def card(store: Set) -> str:
     record, made = store.record(), list(store.manifests())
-    height, width, channels = store.image_shape
+    shape, values = " x ".join(map(str, store.shape)), "uint8" if isinstance(store, SampleStore) else "float32"
     whole = "complete" if len(made) == store.num_blocks else "not complete: run the command below to go on"
     size = sum(manifest.bytes for manifest in made)
     lines = [
         f"# Sample set {store.id}",
         "",
-        f"{store.num_samples:,} images, {height} x {width} x {channels} uint8; {len(made)} of {store.num_blocks} "
+        f"{store.num_samples:,} {store.kind}, {shape} {values}; {len(made)} of {store.num_blocks} "
         f"blocks of {store.block_size} are here ({amount(size)}): {whole}.",
         "",
         "| | |",
@@ -57,13 +57,26 @@ def card(store: SampleStore) -> str:
         "## Use it",
         "",
         f"    python -m ditexp.samples verify {store.id}",
+        *use(store, made),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def use(store: Set, made: Sequence[Manifest]) -> list[str]:
+    """How to read the set, with ditexp and without it."""
+    if source := next((manifest.latents for manifest in made if not manifest.has_file), None):
+        return [
+            "",
+            f"The pixels are not kept: only the latents are, in the set {source}. The run's command with `store=both`",
+            "decodes and keeps them.",
+        ]
+    return [
         f"    python -m ditexp.samples export {store.id} samples.npz",
         "",
         "or, without ditexp, a block at a time:",
         "",
-        *code(READ_WITHOUT_DITEXP),
+        *code(store.format.read_without_ditexp),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def code(text: str) -> list[str]:

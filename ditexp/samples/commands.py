@@ -12,11 +12,11 @@ from rich.table import Table
 from ditexp.outputs import Outputs
 from ditexp.samples.claims import kept
 from ditexp.samples.export import export
-from ditexp.samples.folders import SetFolder, is_in_use, list_folders, sets_in
+from ditexp.samples.folders import Set, SetFolder, is_in_use, list_folders, needed_latents, sets_in
 from ditexp.samples.garbage import needless, remove
 from ditexp.samples.needs import needed_by_results
 from ditexp.samples.set_record import NAME
-from ditexp.samples.store import SampleStore, folder_named
+from ditexp.samples.store import SampleStore, find_set, folder_named
 from ditexp.terminal.console import wide_terminal
 from ditexp.terminal.notices import in_line
 from ditexp.terminal.progress import progress_bar
@@ -24,8 +24,9 @@ from ditexp.terminal.units import amount
 
 
 def list_sets(outputs: Outputs) -> int:
-    table = Table("set", "images", "of", "size", "state", "made with", "by", box=None, header_style="bold")
+    table = Table("set", "of what", "samples", "of", "size", "state", "made with", "by", box=None, header_style="bold")
     needed, folders = needed_by_results(outputs, unreadable=complain_of_result), list_folders(outputs)
+    needed |= needed_latents(sets_in(folders), needed)
     for store in sets_in(folders):
         made, record = list(store.manifests()), store.record()
         images, size = min(len(made) * store.block_size, len(store)), sum(manifest.bytes for manifest in made)
@@ -36,7 +37,8 @@ def list_sets(outputs: Outputs) -> int:
             state = f"{state}, no result"
         hosts = ", ".join(sorted({str(manifest.maker.get("host", "?")) for manifest in made}))
         made_by = f"{hosts} {(record.provenance.get('time') or '')[:10]}"
-        table.add_row(store.id, f"{images:,}", f"{len(store):,}", amount(size), state, record.command, made_by)
+        kind = store.kind if not made or any(manifest.has_file for manifest in made) else "images, from latents"
+        table.add_row(store.id, kind, f"{images:,}", f"{len(store):,}", amount(size), state, record.command, made_by)
     if table.row_count:
         wide_terminal().print(table)
     else:
@@ -50,7 +52,7 @@ def verify_sets(outputs: Outputs, ids: Sequence[str] = ()) -> int:
     found, wrong = [], 0
     for folder in [folder_named(given, outputs.samples) for given in ids]:
         try:
-            found.append(SampleStore.find(folder))
+            found.append(find_set(folder))
         except ValueError as error:
             if not os.path.lexists(folder / NAME):
                 raise
@@ -69,7 +71,7 @@ def verify_sets(outputs: Outputs, ids: Sequence[str] = ()) -> int:
     return 1 if wrong else 0
 
 
-def verify(store: SampleStore) -> bool:
+def verify(store: Set) -> bool:
     """Hash every block, delete the damaged ones, and print what is damaged or missing. Whether the set is whole."""
     name, damaged, absent = title(store), [], []
     with progress_bar(f"verifying {name}", total=store.num_blocks, unit="blocks") as bar:
@@ -94,11 +96,13 @@ def verify(store: SampleStore) -> bool:
 def export_set(outputs: Outputs, id: str, out: Path, *, num_samples: int | None) -> int:
     """id: or the path of a set. num_samples: None for all that are there."""
     folder = folder_named(id, outputs.samples)
-    store = SampleStore.open(folder, num_samples=num_samples)
+    store = find_set(folder).first(num_samples)
+    if isinstance(store, SampleStore):
+        store.check_pixels()
     with kept(folder), progress_bar(f"exporting {title(store)}", total=len(store)) as bar:
         export(store, out, bar.advance)
-    print(f"{len(store)} images: {out}")
-    if num_samples is None and len(store) < (planned := len(SampleStore.find(store.folder))):
+    print(f"{len(store)} {store.kind}: {out}")
+    if num_samples is None and len(store) < (planned := len(find_set(store.folder))):
         print(f"{title(store)} is not complete: {planned} samples were asked for", file=sys.stderr)
     return 0
 
@@ -128,7 +132,7 @@ def free_needless(outputs: Outputs, *, yes: bool) -> int:
     return 0
 
 
-def title(store: SampleStore) -> str:
+def title(store: Set) -> str:
     return str(store.folder) if store.is_copy else store.id
 
 

@@ -15,47 +15,55 @@ import numpy as np
 from PIL import Image
 
 from ditexp.files.atomic import atomic, check_writable, free_space
+from ditexp.samples.folders import Set
 from ditexp.samples.store import SampleStore
 
 Advance = Callable[[int], None]
 
 
-def export(store: SampleStore, out: Path, advance: Advance) -> None:
-    """Write an .npz, a .tar of PNGs, or else a folder of PNGs, as the name of `out` says.
+def export(store: Set, out: Path, advance: Advance) -> None:
+    """Write an .npz, a .tar of PNGs, or else a folder of PNGs, as the name of `out` says; latents only as an .npz.
 
-    advance: called with the number of images that are done. Raises ValueError if `out` is a folder already, or if the
+    advance: called with the number of samples that are done. Raises ValueError if `out` is a folder already, or if the
     disk has no room.
     """
     out = Path(out)
     write = {".npz": to_npz, ".tar": to_tar}.get(out.suffix, to_folder)
+    if not isinstance(store, SampleStore) and write is not to_npz:
+        raise ValueError(f"{out}: {store.folder} holds latents, not images: choose a name that ends in .npz")
     if out.is_dir() or (write is to_folder and out.exists()):
         raise ValueError(f"{out} is there already: remove it, or choose another name")
     check_writable(out)  # also removes what a killed export left, before the room is measured
     size = free_space(out.parent)
     if size < len(store) * store.block_bytes / store.block_size:
-        raise ValueError(f"{out}: the disk has {size:,} bytes free, too few for {len(store)} images: choose another")
+        raise ValueError(
+            f"{out}: the disk has {size:,} bytes free, too few for {len(store)} {store.kind}: choose another"
+        )
     write(store, out, advance)
 
 
-def to_npz(store: SampleStore, out: Path, advance: Advance) -> None:
-    """The format of ADM's and most other evaluators: arr_0 (N, H, W, C) uint8 and, if there are labels, arr_1 (N,)."""
+def to_npz(store: Set, out: Path, advance: Advance) -> None:
+    """The format of ADM's and most other evaluators: arr_0 (N, H, W, C) uint8 and, if there are labels, arr_1 (N,).
+
+    Of latents, arr_0 is (N, C, H, W) float32.
+    """
     every_label = []
     with atomic(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as member:
-            shape = (len(store), *store.image_shape)
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            kind = "|u1" if isinstance(store, SampleStore) else "<f4"
+            header = {"descr": kind, "fortran_order": False, "shape": (len(store), *store.shape)}
             np.lib.format.write_array_header_1_0(member, header)
-            for images, labels in blocks(store):
-                member.write(images.data)
+            for array, labels in blocks(store):
+                member.write(array.data)
                 if labels is not None:
                     every_label.append(labels)
-                advance(len(images))
+                advance(len(array))
         if every_label:
             with archive.open("arr_1.npy", "w") as member:
                 np.lib.format.write_array(member, np.concatenate(every_label))
 
 
-def to_folder(store: SampleStore, out: Path, advance: Advance) -> None:
+def to_folder(store: Set, out: Path, advance: Advance) -> None:
     """000000.png, 000001.png, ... and, if there are labels, dataset.json as EDM's tools write it."""
     with atomic(out) as temporary:
         temporary.mkdir()
@@ -68,7 +76,7 @@ def to_folder(store: SampleStore, out: Path, advance: Advance) -> None:
             (temporary / "dataset.json").write_text(json.dumps({"labels": every_label}))
 
 
-def to_tar(store: SampleStore, out: Path, advance: Advance) -> None:
+def to_tar(store: Set, out: Path, advance: Advance) -> None:
     """000000.png, 000000.cls (the label as text), and so on, as webdataset reads them."""
     with atomic(out) as temporary, tarfile.open(temporary, "w") as tar:
         for name, data, label in pngs(store):
@@ -84,7 +92,7 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(member, io.BytesIO(data))
 
 
-def pngs(store: SampleStore) -> Iterator[tuple[str, bytes, int | None]]:
+def pngs(store: Set) -> Iterator[tuple[str, bytes, int | None]]:
     """The name, the PNG and the label of each image."""
     digits = max(6, len(str(len(store) - 1)))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -101,9 +109,9 @@ def png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def blocks(store: SampleStore) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """The images and labels of each block, together exactly num_samples."""
+def blocks(store: Set) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """The arrays and labels of each block, together exactly num_samples."""
     for block in range(store.num_blocks):
         count = min(store.block_size, len(store) - block * store.block_size)
-        images, labels = store.read(block)
-        yield images[:count], None if labels is None else labels[:count]
+        array, labels = store.read(block)
+        yield array[:count], None if labels is None else labels[:count]

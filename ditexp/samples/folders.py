@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ditexp.files.process import PROCESS, is_running
 from ditexp.outputs import Outputs
 from ditexp.samples.claims import Claims
+from ditexp.samples.latents import LatentStore
 from ditexp.samples.set_record import NAME
-from ditexp.samples.store import SampleStore
+from ditexp.samples.store import SampleStore, find_set
+
+Set = SampleStore | LatentStore
 
 
 @dataclass(frozen=True)
 class SetFolder:
-    """store: the sample set in the folder, if it can be read. other: what else the folder is; empty for a set."""
+    """store: the set in the folder, if it can be read. other: what else the folder is; empty for a set."""
 
     path: Path
-    store: SampleStore | None = None
+    store: Set | None = None
     other: str = ""
 
     @property
@@ -41,7 +44,7 @@ def list_folders(outputs: Outputs) -> list[SetFolder]:
 def describe(path: Path) -> SetFolder:
     store, other = None, ""
     try:
-        store = SampleStore.find(path)
+        store = find_set(path)
     except ValueError as error:
         other = str(error).removeprefix(f"{path}/")
     if path.is_symlink():
@@ -49,16 +52,24 @@ def describe(path: Path) -> SetFolder:
     elif store and store.is_copy:
         other = f"a copy of sample set {store.id}, since its name is not its id"
     elif not os.path.lexists(path / NAME):
-        blocks = len(list(path.glob("[0-9]*.npy.gz")))
+        blocks = sum(path.suffix in (".gz", ".safetensors") for path in path.glob("[0-9]*"))
         other = f"{blocks} blocks without {NAME}: the run that made them mends it" if blocks else "no sample set"
     return SetFolder(path, store, other)
 
 
-def sets_in(folders: Sequence[SetFolder]) -> list[SampleStore]:
+def sets_in(folders: Sequence[SetFolder]) -> list[Set]:
     """The sets that can be read and are no copies."""
     return [folder.store for folder in folders if folder.store and not folder.other]
 
 
-def is_in_use(store: SampleStore) -> bool:
+def needed_latents(sets: Sequence[Set], needed: Collection[str]) -> set[str]:
+    """The ids of the latents of all sets of images that are needed, by their ids, or in use."""
+    latents = [store for store in sets if isinstance(store, LatentStore)]
+    images = [store for store in sets if isinstance(store, SampleStore)] if latents else []
+    used = [store.identity for store in images if store.id in needed or is_in_use(store)]
+    return {store.id for store in latents if any(map(store.belongs_to, used))}
+
+
+def is_in_use(store: Set) -> bool:
     """Whether a process makes, scores or reads the set, as far as its claims show."""
     return bool(Claims(store.folder).others())

@@ -18,8 +18,9 @@ from pathlib import Path
 from ditexp.files.atomic import abandoned
 from ditexp.files.process import this_process
 from ditexp.outputs import Outputs
+from ditexp.samples.block_store import record_in
 from ditexp.samples.claims import REMOVAL, Claims
-from ditexp.samples.folders import SetFolder, is_in_use, sets_in
+from ditexp.samples.folders import SetFolder, is_in_use, list_folders, needed_latents, sets_in
 from ditexp.samples.needs import needed_by_results
 from ditexp.samples.set_record import NAME
 
@@ -27,7 +28,7 @@ DAY = 86_400  # seconds
 SET_ID = re.compile("[0-9a-f]{16}")
 LEFT = "left by a killed process"
 # The names of all files that ditexp writes in a set's folder.
-OURS = re.compile(r"README\.md|set\.json|\d{6,}\.(json|npy\.gz|claim)|(.+~.+|removal)\.claim|\..+\.tmp")
+OURS = re.compile(r"README\.md|set\.json|\d{6,}\.(json|npy\.gz|safetensors|claim)|(.+~.+|removal)\.claim|\..+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,13 @@ class Needless:
 
 def needless(outputs: Outputs, folders: Sequence[SetFolder]) -> list[Needless]:
     """folders: of outputs/samples. Raises ValueError if a result can't be read, since what it needs is unknown."""
-    needed, found = needed_by_results(outputs), []
     every = {store.folder.name: store for store in sets_in(folders)}
+    needed, found = needed_by_results(outputs), []
+    needed |= needed_latents(list(every.values()), needed)
     for name, store in every.items():
         if name not in needed and not is_in_use(store):
-            found.append((store.folder, f"sample set, {len(list(store.manifests()))} of {store.num_blocks} blocks"))
+            blocks = f"{len(list(store.manifests()))} of {store.num_blocks} blocks"
+            found.append((store.folder, f"{'latents' if store.kind == 'latents' else 'sample set'}, {blocks}"))
     for folder in folders:
         if folder.other and folder.path.name not in needed and is_remnant(folder.path):
             found.append((folder.path, f"sample set without {NAME}, {LEFT}"))
@@ -91,11 +94,21 @@ def remove_set(found: Needless, outputs: Outputs) -> str:
             return "another process is removing it"
         if claims.others():
             return "it has come into use"
-        if found.path.name in needed_by_results(outputs):
+        if is_needed(found.path, outputs):
             return "a result needs it now"
         if files_of(found.path) != found.files:
             return "it has changed since"
         return hide_and_delete(found.path)
+
+
+def is_needed(folder: Path, outputs: Outputs) -> bool:
+    """Whether a result needs a set now, or a set of images that is needed or in use is decoded from it."""
+    needed = needed_by_results(outputs)
+    try:
+        of_latents = record_in(folder).is_of_latents
+    except ValueError:  # blocks without set.json
+        of_latents = False
+    return folder.name in needed | (needed_latents(sets_in(list_folders(outputs)), needed) if of_latents else set())
 
 
 def hide_and_delete(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The manifest of a block, 000000.json beside 000000.npy.gz: a block counts only once it has one."""
+"""The manifest of a block, 000000.json beside the block's file: a block counts only once it has one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ NEEDED = {  # see `misfit`
     "written": NUMBER,
     "cost": dict.fromkeys(COSTS, NUMBER),
     "maker": dict,
+    "latents": [str],
 }
 
 
@@ -26,8 +27,11 @@ NEEDED = {  # see `misfit`
 class Manifest:
     """The record of a block.
 
-    bytes, mtime_ns, sha256: of its file. pixels: their sha256, which does not depend on zlib's version. written: in
-    seconds since 1970. process: the writer's name. maker: JSON-able facts about the machine and the code.
+    bytes, mtime_ns, sha256: of its file; 0 and empty if only the latents are kept. pixels: their sha256, which does not
+    depend on zlib's version. latents: the id of the set of latents that the images were decoded from; empty if it is
+    not known, and in a set of latents. written: in seconds since 1970. process: the writer's name. cost: of sampling
+    and decoding, even where another process sampled the latents before. maker: JSON-able facts about the machine and
+    the code.
 
     Early versions recorded neither block (None), pixels and process (empty) nor the cost's preparation_seconds (NaN).
     """
@@ -37,6 +41,7 @@ class Manifest:
     mtime_ns: int
     sha256: str
     pixels: str
+    latents: str
     written: float
     process: str
     cost: Cost
@@ -51,10 +56,16 @@ class Manifest:
     def from_json(cls, found: dict[str, Any]) -> Manifest:
         known = {key: found[key] for key in ("bytes", "mtime_ns", "sha256", "written", "maker")}
         early = {"block": found.get("block"), "pixels": found.get("pixels", ""), "process": found.get("process", "")}
-        return cls(**known, **early, cost=cost_in(found["cost"]))
+        return cls(**known, **early, latents=found.get("latents") or "", cost=cost_in(found["cost"]))
+
+    @property
+    def has_file(self) -> bool:
+        return self.bytes > 0 or not self.latents
 
     def to_json(self) -> dict[str, Any]:
-        return vars(self) | {"cost": vars(self.cost)}
+        """Pixels that are decoded from no stored latents have no `latents`."""
+        facts = vars(self) | {"cost": vars(self.cost)}
+        return {name: fact for name, fact in facts.items() if name != "latents" or fact}
 
 
 def cost_in(found: dict[str, Any]) -> Cost:

@@ -21,7 +21,7 @@ NOT_KNOWN = LabelMeaning(
 )
 # See `misfit`: what readers need, and what a run writes.
 NEEDED = {
-    "identity": {"block_size": int, "image_shape": list},
+    "identity": {"block_size": int, "image_shape": [list], "latent_shape": [list]},
     "num_samples": int,
     "id": [str],
     "config": [dict],
@@ -51,6 +51,10 @@ class SetRecord:
     command: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_of_latents(self) -> bool:
+        return "latent_shape" in self.identity
+
     @classmethod
     def read(cls, folder: Path, *, shape: Mapping[str, Any] = NEEDED, remedy: str = REMEDY) -> SetRecord:
         """The record of a set's folder. Raises FileNotFoundError, or ValueError with the remedy."""
@@ -66,9 +70,8 @@ class SetRecord:
         """Raises ImpossibleSet if no set can have this record."""
         try:
             labels = label_meaning_in(found["labels"]) if "labels" in found else label_meaning_of_older(found)
-            height, width, channels = found["identity"]["image_shape"]
-            check_sizes(found["num_samples"], found["identity"]["block_size"], (height, width, channels))
-        except (AttributeError, TypeError, ValueError):
+            check_sizes(found["num_samples"], found["identity"]["block_size"], shape_in(found["identity"]))
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise ImpossibleSet from None
         origin = {key: found[key] for key in ("id", "config", "command", "provenance") if found.get(key) is not None}
         return cls(found["num_samples"], found["identity"], labels, **origin)
@@ -88,16 +91,22 @@ class SetRecord:
         write_record(folder / NAME, self.to_json())
 
 
-def check_sizes(num_samples: int, block_size: int, image_shape: tuple[int, int, int]) -> None:
-    """Raise ValueError for sizes that no set has, or whose blocks don't fit into memory."""
-    if not all(type(size) is int and size > 0 for size in (num_samples, block_size, *image_shape)):
-        raise ValueError(f"no set has {num_samples} samples of {image_shape} in blocks of {block_size}")
+def shape_in(identity: Mapping[str, Any]) -> tuple[int, int, int]:
+    """(H, W, C) of the images of a set with this identity, or (C, H, W) of its latents. Raises ValueError."""
+    first, second, third = identity["latent_shape" if "latent_shape" in identity else "image_shape"]
+    return first, second, third
+
+
+def check_sizes(num_samples: int, block_size: int, shape: tuple[int, int, int], bytes_each: int = 1) -> None:
+    """Raise ValueError for sizes that no set has, or whose blocks don't fit into memory. bytes_each: of a value."""
+    if not all(type(size) is int and size > 0 for size in (num_samples, block_size, *shape)):
+        raise ValueError(f"no set has {num_samples} samples of {shape} in blocks of {block_size}")
     if num_samples > MAX_SAMPLES:
         raise ValueError(f"num_samples={num_samples}: a set has {MAX_SAMPLES:,} at most")
-    if (size := block_size * math.prod(image_shape)) > BLOCK_BYTES:
+    if (size := block_size * math.prod(shape) * bytes_each) > BLOCK_BYTES:
         raise ValueError(
-            f"batch_size={block_size}: this many images take {size:,} bytes, over the limit of {BLOCK_BYTES:,}: choose "
-            "a smaller one"
+            f"batch_size={block_size}: this many samples take {size:,} bytes, over the limit of {BLOCK_BYTES:,}: "
+            "choose a smaller one"
         )
 
 

@@ -1,41 +1,32 @@
-"""Sample sets on disk: identified by what determines their pixels, made of blocks that are complete or absent.
-
-outputs/samples/<id>/README.md       the set for people: what it is, what made it, how to make it again (card.py)
-                     set.json        the same for programs (set_record.py)
-                     000000.npy.gz   the images and labels of a block (block_format.py)
-                     000000.json     its manifest: size, hashes, cost and maker (manifest.py)
-                     000001.claim    a process is making this block (claims.py)
-                     <process>.claim a process makes, scores or reads the set
-"""
+"""Sets of images, which metrics score; their pixels are kept, or decoded again from a set of latents."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import math
+import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ditexp.files.atomic import move_aside, remove_abandoned
 from ditexp.files.content import digest
-from ditexp.files.reading import unfit
+from ditexp.files.reading import UnfitFile, unfit
 from ditexp.result import CostPerImage
-from ditexp.samples.block import Block
-from ditexp.samples.claims import Claims
+from ditexp.samples import block_format
+from ditexp.samples.block import BlockFormat
+from ditexp.samples.block_store import BlockStore, Facts, record_in
 from ditexp.samples.cost import cost_per_image
+from ditexp.samples.latents import LatentStore
 from ditexp.samples.manifest import Manifest
-from ditexp.samples.set_record import COMPLETE, NAME, NOT_KNOWN, SetRecord, check_sizes
-from ditexp.terminal.notices import in_line, notice
+from ditexp.samples.set_record import check_sizes
+from ditexp.terminal.notices import notice
 from ditexp.values import Cost, LabelMeaning
 
 BLOCK_IMAGES = 256
-AGAIN = "it is written again"
-Facts = dict[str, Any]  # JSON-able
+KEEP = ("pixels", "latents", "both")
+
+# Latents (b, C, H, W) float32 of samples with these indices -> their images (b, H, W, C) uint8.
+Decode = Callable[[np.ndarray, range], np.ndarray]
 
 
 def images_per_block(*, batch_size: int, num_samples: int) -> int:
@@ -43,29 +34,45 @@ def images_per_block(*, batch_size: int, num_samples: int) -> int:
     return batch_size * max(1, min(BLOCK_IMAGES, num_samples) // batch_size)
 
 
-class SampleStore:
-    """The first `num_samples` images of a sample set; also an image source for feature extraction.
+class SampleStore(BlockStore):
+    """A set of images; also an image source for feature extraction.
 
-    identity: everything that changes pixels, block and batch shape included, and nothing else; the set's id is its
-    digest. Sets that differ only in num_samples share their blocks, so the last block may hold more images than asked
-    for. label_meaning: of the samples' labels.
+    latents: the set of their latents. keep: what a run leaves on disk; "latents" leaves a manifest in place of a
+    block's pixels, and the latents must be there for the block to count as whole. decode: makes pixels of latents.
+    Without it, as where a set is opened from its folder alone, pixels that are not kept cannot be read.
 
-    is_ours: whether features of this set are known by its id, see `open`. is_copy: whether the folder's name is not the
-    set's id.
+    is_ours: whether features of this set are known by its id, see `open`.
     """
 
+    kind = "images"
+    format = BlockFormat(
+        block_format.SUFFIX,
+        block_format.encode,
+        block_format.decode,
+        block_format.decode_labels,
+        block_format.largest_file,
+        block_format.READ_WITHOUT_DITEXP,
+    )
+    value_bytes = 1
+
     def __init__(
-        self, root: Path, *, identity: Facts, num_samples: int, label_meaning: LabelMeaning | None = None
+        self,
+        root: Path,
+        *,
+        identity: Facts,
+        num_samples: int,
+        label_meaning: LabelMeaning | None = None,
+        latents: LatentStore | None = None,
+        keep: str = "pixels",
+        decode: Decode | None = None,
     ) -> None:
-        self.id = digest(identity)
-        self.folder = Path(root) / self.id
-        self.identity, self.num_samples = identity, num_samples
-        height, width, channels = identity["image_shape"]
-        self.block_size, self.image_shape = identity["block_size"], (height, width, channels)
-        check_sizes(num_samples, self.block_size, self.image_shape)
-        self.name = f"samples {self.id}"
-        self.is_ours, self.is_copy = True, False
-        self.label_meaning = label_meaning or NOT_KNOWN
+        super().__init__(root, identity=identity, num_samples=num_samples, label_meaning=label_meaning)
+        self.image_shape, self.is_ours = self.shape, True
+        self.latents, self.decode = latents, decode
+        self._opened: dict[str, LatentStore] = {}
+        self.keeps_pixels, self.keeps_latents = keep != "latents", latents is not None and keep != "pixels"
+        if latents is not None and self.keeps_latents:
+            check_sizes(num_samples, self.block_size, latents.shape, latents.value_bytes)
 
     @classmethod
     def open(cls, folder: Path, *, num_samples: int | None = None, samples: Path | None = None) -> SampleStore:
@@ -76,158 +83,83 @@ class SampleStore:
 
         Raises ValueError if there is no such set, or fewer samples than asked for.
         """
-        every = cls.find(folder)
-        made = every.whole_blocks() * every.block_size
-        if not 0 < (num_samples or made) <= made:
-            wanted = "" if num_samples is None else f", not {num_samples}"
-            raise unfit(folder, f"holds {made} whole samples{wanted}", "run its command with more")
-        every.num_samples = num_samples or made
+        every = cls.find(folder).first(num_samples)
         every.is_ours = samples is None or folder.resolve() == (samples / every.id).resolve()
         return every
 
     @classmethod
     def find(cls, folder: Path) -> SampleStore:
-        """The set in a folder, of the largest size that a run asked for, whether its blocks are there or not.
-
-        Raises ValueError if the folder is no set.
-        """
-        folder = Path(folder)
-        try:
-            record = SetRecord.read(folder)
-        except FileNotFoundError:
-            sets = sorted(path.parent.name for path in folder.parent.glob(f"[!.]*/{NAME}"))
-            others = in_line(", ".join(sets) or "none", 100)
-            raise ValueError(in_line(f"{folder} is no sample set; there are: {others}")) from None
-        facts = {"identity": record.identity, "num_samples": record.num_samples}
-        found = cls(folder.parent, **facts, label_meaning=record.label_meaning)
-        if folder.name not in (found.id, record.id):
-            found.is_copy, found.name = True, f"samples {folder}"
-        found.folder = folder  # it may have been renamed
+        found = super().find(folder)
+        found.keeps_pixels = False  # pixels that are not kept are no gap
         return found
 
-    def record(self) -> SetRecord:
-        """set.json. Raises FileNotFoundError, or ValueError if it is damaged."""
-        return SetRecord.read(self.folder)
-
-    @property
-    def num_blocks(self) -> int:
-        return -(-self.num_samples // self.block_size)
-
-    @property
-    def block_bytes(self) -> int:
-        """The bytes of a block's pixels, and the most that its file has."""
-        return self.block_size * math.prod(self.image_shape)
-
-    def __len__(self) -> int:
-        return self.num_samples
-
     def fingerprint(self) -> str:
-        return self.id if self.is_ours else digest([manifest.sha256 for manifest in self.manifests()])
-
-    def indices(self, block: int) -> range:
-        """The samples of a block; the last block is whole too, even beyond num_samples."""
-        return range(block * self.block_size, (block + 1) * self.block_size)
-
-    def block(self, number: int) -> Block:
-        name, then = (self.folder, "copy it") if self.is_copy else (self.id, "run the set's command")
-        remedy = f"`python -m ditexp.samples verify {name}` drops it; then {then} again"
-        return Block(self.folder, number, (self.block_size, *self.image_shape), remedy)
-
-    def path(self, block: int) -> Path:
-        return self.block(block).path
+        return self.id if self.is_ours else digest([one.sha256 or one.pixels for one in self.manifests()])
 
     def manifest(self, block: int, *, verify: bool = False) -> Manifest | None:
-        """The manifest of a whole block; None if it is absent or damaged. verify: hash it whatever its date."""
-        return self.block(block).manifest(verify=verify)
+        found = super().manifest(block, verify=verify)
+        if found is None or (self.keeps_pixels and not found.has_file):
+            return None
+        sources = [] if found.has_file else [self._latents_named(found.latents)]
+        if self.keeps_latents and (self.latents not in sources):
+            sources.append(self.latents)
+        return found if all(one and one.manifest(block, verify=verify) for one in sources) else None
 
-    def manifests(self) -> Iterator[Manifest]:
-        """The manifests of the blocks that are there."""
-        return filter(None, map(self.manifest, range(self.num_blocks)))
+    def _latents_named(self, id: str) -> LatentStore | None:
+        """The set of latents with this id, beside this set; None if it is gone."""
+        if self.latents is not None and self.latents.id == id:
+            return self.latents
+        if id not in self._opened:
+            try:
+                self._opened[id] = LatentStore.find(self.folder.parent / id)
+            except ValueError:
+                return None
+        return self._opened[id]
 
-    def whole_blocks(self) -> int:
-        """How many blocks there are from the first up to the first gap, even beyond num_samples."""
-        return next(block for block in itertools.count() if self.manifest(block) is None)
+    def decodable(self) -> list[int]:
+        """The missing blocks whose latents are there: they need no sampling."""
+        return [block for block in self.missing() if self.latents and self.latents.manifest(block)]
 
-    def missing(self) -> list[int]:
-        """Blocks that are absent, or were truncated or changed after they were written."""
-        return [block for block in range(self.num_blocks) if self.manifest(block) is None]
+    def write(
+        self, block: int, array: np.ndarray, labels: np.ndarray | None, *, cost: Cost, maker: Facts, latents: str = ""
+    ) -> None:
+        """array: images (b, H, W, C) uint8. latents: the id of the set that they were decoded from.
 
-    def begin(self, *, config: Facts | None = None, command: str = "", provenance: Facts | None = None) -> bool:
-        """Make the folder, and write set.json where it is missing, damaged or of a smaller run. Whether it was written.
-
-        config, command, provenance: of this run.
+        Pixels that are there already stay, even if they need not be kept.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        num_samples = self.num_samples
-        try:
-            known = SetRecord.read(self.folder, shape=COMPLETE, remedy=AGAIN)
-            if (known.id, known.identity) != (self.id, json.loads(json.dumps(self.identity))):
-                raise ValueError(f"{self.folder / NAME} is damaged (it is of another set): {AGAIN}")
-            if known.num_samples >= num_samples:
-                return False
-        except FileNotFoundError:
-            num_samples = max(num_samples, self._asked_for())
-        except ValueError as error:
-            notice(str(error))
-            num_samples = max(num_samples, self._asked_for())
-        facts = {"id": self.id, "config": config or {}, "command": command, "provenance": provenance or {}}
-        SetRecord(num_samples, self.identity, self.label_meaning, **facts).write(self.folder)
-        return True
-
-    def _asked_for(self) -> int:
-        """The fewest samples that a larger run must have asked for, by the blocks that are there; 0 without one."""
-        made = self.whole_blocks()
-        return made * self.block_size if made > self.num_blocks else 0
-
-    def move_other_set_aside(self) -> None:
-        """Rename the set's folder if its set.json is another set's, whose blocks are not ours."""
-        with suppress(ValueError):  # it is no set, or damaged
-            found = self.find(self.folder)
-            if found.is_copy or self.id not in (found.id, found.record().id):
-                move_aside(self.folder, f"held another set, {found.id}")
-
-    def enter(self, claims: Claims) -> None:
-        """Make the folder, and keep it from being removed as long as the claims last. Raises OSError."""
-        while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # another process has just removed it
-                return claims.keep()
-
-    def clear(self) -> None:
-        """Remove temporary files and claims of killed processes."""
-        remove_abandoned(self.folder)
-        Claims(self.folder).remove_void()
-
-    def write(self, block: int, images: np.ndarray, labels: np.ndarray | None, *, cost: Cost, maker: Facts) -> None:
-        """images: (b, H, W, C) uint8; labels: (b,) int64 or None, of a whole block.
-
-        maker: JSON-able facts about the machine and the code that made the block.
-        """
-        self.block(block).write(images, labels, cost=cost, maker=maker)
+        known = super().manifest(block)
+        if self.keeps_pixels or known is None or not known.has_file:
+            self.block(block).write(array, labels, cost=cost, maker=maker, latents=latents, is_kept=self.keeps_pixels)
 
     def read(self, block: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Images (b, H, W, C) uint8 and labels (b,) of a whole block. Raises ValueError if it is damaged."""
-        return self.block(block).read()
+        if (latents := self._source(block)) is None:
+            return super().read(block)
+        if self.decode is None:
+            raise self.undecoded()
+        x, labels = latents.read(block)
+        images = self.decode(x, self.indices(block))
+        if hashlib.sha256(images.tobytes()).hexdigest() != Manifest.read(self.block(block).manifest_path).pixels:
+            notice(f"{self.name}: latents decode to other last bits here than where they were scored")
+        return images, labels
 
-    def labels(self) -> np.ndarray | None:
-        """The labels that the samples were made under, (num_samples,) int64; None if there are none.
+    def read_labels(self, block: int) -> np.ndarray | None:
+        latents = self._source(block)
+        return super().read_labels(block) if latents is None else latents.read_labels(block)
 
-        Raises ValueError if a block is damaged.
-        """
-        every = [self._labels(block) for block in range(self.num_blocks)]
-        labels = [part for part in every if part is not None]
-        return np.concatenate(labels)[: self.num_samples] if len(labels) == len(every) else None
+    def _source(self, block: int) -> LatentStore | None:
+        """The latents that a block is read from; None for one whose pixels are kept, or that is damaged."""
+        found = super().manifest(block)
+        return None if found is None or found.has_file else self._latents_named(found.latents)
 
-    def _labels(self, block: int) -> np.ndarray | None:
-        labels, classes = self.block(block).labels(), self.label_meaning.classes
-        if labels is not None and classes is not None and not np.isin(labels, list(classes)).all():
-            strange = labels[~np.isin(labels, list(classes))][0]
-            raise self.block(block).unfit(f"has a sample of class {strange}, which its set has none of")
-        return labels
+    def undecoded(self) -> UnfitFile:
+        remedy = "run its command, which `python -m ditexp.samples ls` shows, with store=both"
+        return unfit(self.folder, "has no pixels, only latents", remedy)
 
-    def drop(self, block: int) -> None:
-        """Delete a block, so that the next run makes it again."""
-        self.block(block).drop()
+    def check_pixels(self) -> None:
+        """Raise ValueError if a block cannot be read, since its pixels are not kept."""
+        if self.decode is None and any(self._source(block) for block in range(self.num_blocks)):
+            raise self.undecoded()
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The images of whole blocks; the last may go beyond num_samples."""
@@ -240,6 +172,12 @@ class SampleStore:
             return cost_per_image([manifest.cost for manifest in self.manifests()], steps=steps)
         except ValueError as error:
             raise unfit(self.folder, f"has manifests of {error}", "delete the set, and run again") from None
+
+
+def find_set(folder: Path) -> SampleStore | LatentStore:
+    """The set of either kind in a folder. Raises ValueError if it is none."""
+    folder = Path(folder)
+    return (LatentStore if record_in(folder).is_of_latents else SampleStore).find(folder)
 
 
 def folder_named(given: str, samples: Path) -> Path:

@@ -38,9 +38,12 @@ class Task(ABC):
     Only `__call__` is required. The other methods have defaults that fit a task with nothing to add.
 
     class_scores: the names of the `scores` that need the classes which a network takes samples for.
+    decoding_facts: which of "codec" and "rounding" change the x that `__call__` returns. Stored latents are of use to
+    sets that differ in the others.
     """
 
     class_scores: ClassVar[tuple[str, ...]] = ()
+    decoding_facts: ClassVar[tuple[str, ...]] = ("codec", "rounding")
 
     @property
     def min_samples(self) -> int:
@@ -59,6 +62,10 @@ class Task(ABC):
     def __call__(self, sampler: Sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """x (B, *sample_shape) at t = 1, and the labels (B,) int64 that are stored with the samples, or None."""
         ...
+
+    def finish(self, sampler: Sampler, indices: Sequence[int], pixels: Tensor) -> Tensor:
+        """The samples from their decoded pixels; (B, C, H, W) uint8 on the device both."""
+        return pixels  # as they are
 
     def units(self, indices: Sequence[int]) -> Sequence[int] | None:
         """The unit that each sample belongs to; samples of different units are independent. None: all samples are.

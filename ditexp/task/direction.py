@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ditexp.checks import notice_fewer_classes
 from ditexp.core import Data, TextModel
-from ditexp.task.pixels import by
+from ditexp.task.originals import by, encoded
 from ditexp.task.tensor_file import READERS, read_tensor
 from ditexp.values import Condition
 
@@ -30,8 +30,6 @@ class Inversion(Protocol):
     def data(self) -> Data: ...
     @property
     def count(self) -> int: ...
-
-    def originals(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]: ...
 
     def source_condition(self, sampler: Sampler, indices: Sequence[int]) -> Condition: ...
 
@@ -85,8 +83,9 @@ class BetweenClasses(Direction):
     def find(self, sampler: Sampler, edit: Inversion) -> Tensor:
         means = {}
         for label in self.classes:
-            indices = images_of(edit.data, label, edit.count)
-            means[label] = mean_noise(sampler, edit, edit.originals(indices)[0].to(sampler.device), indices)
+            indices = batches(images_of(edit.data, label, edit.count))
+            noises = [edit.to_noise(sampler, encoded(edit.data, sampler, batch), batch) for batch in indices]
+            means[label] = torch.cat(noises).mean(0)
         moves = torch.zeros(edit.data.num_classes, *sampler.model.sample_shape, device=sampler.device)
         for start, end in self.pairs:
             moves[start] = means[end] - means[start]
@@ -116,13 +115,14 @@ class BetweenPrompts(Direction):
 
     def find(self, sampler: Sampler, edit: Inversion) -> Tensor:
         assert isinstance(sampler.model, TextModel), "check refuses other models"
-        indices, means = range(edit.count), []
+        means = []
         for prompt in (self.start, self.end):
-            parts = []
-            for batch in batches(indices):
+            noises = []
+            for batch in batches(range(edit.count)):
                 condition = sampler.model.encode([prompt] * len(batch)).to(sampler.device)
-                parts.append(sampler.integrate(sampler.noise(batch), condition, batch))
-            means.append(mean_noise(sampler, edit, torch.cat(parts), indices))
+                x = sampler.integrate(sampler.noise(batch), condition, batch)
+                noises.append(edit.to_noise(sampler, x, batch))
+            means.append(torch.cat(noises).mean(0))
         return for_every_class(means[1] - means[0], edit.data)
 
 
@@ -156,12 +156,6 @@ def read_direction(given: Mapping | str) -> Direction:
         f"task.direction={given}: give classes as {{3: 8}}, two prompts as {{a three: an eight}}, or the path of a "
         f"{', '.join(READERS)} file"
     )
-
-
-def mean_noise(sampler: Sampler, edit: Inversion, images: Tensor, indices: Sequence[int]) -> Tensor:
-    """The mean noise that leads to images (N, *sample_shape), under the source condition of these indices."""
-    parts = zip(images.split(BATCH), batches(indices))
-    return torch.cat([edit.to_noise(sampler, part, batch) for part, batch in parts]).mean(0)
 
 
 def batches(indices: Sequence[int]) -> list[Sequence[int]]:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ditexp.checks import flag, number, whole
 from ditexp.core import Conditioner, Data, FlowModel
+from ditexp.pixels import to_pixels
 from ditexp.task.base import Classify, Samples, Task, blocks_of
 from ditexp.task.direction import BetweenClasses, Direction, batches, read_direction
-from ditexp.task.pixels import check_pixels
+from ditexp.task.originals import check_images, check_solver, encoded, makes_latents, originals
 from ditexp.values import Condition, LabelMeaning, PerSample, Sheet, root_mean
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ SHOWN = 10
 class Edit(Task):
     """Takes images to noise, changes something, and brings them back.
 
-    Sample i starts from image i of the data, modulo their number. The sampler's own solver takes it from t = 1 to its
-    noise at t = 0 (`Sampler.invert`), under the condition of `source`; then from t = 0 to t = 1 under the condition of
-    the run. What changes is the condition, or the noise, or both.
+    Sample i starts from image i of the data, modulo their number, encoded if the model makes latents. The sampler's own
+    solver takes it from t = 1 to its noise at t = 0 (`Sampler.invert`), under the condition of `source`; then from
+    t = 0 to t = 1 under the condition of the run. What changes is the condition, or the noise, or both.
 
     direction: moves the noise. {3: 8} moves images of class 3 by the mean noise of 8s minus the mean noise of 3s;
     {a three: an eight} moves all images, by the mean noises of images drawn with these prompts; a path, by the tensor
@@ -38,6 +39,8 @@ class Edit(Task):
     guided: whether guidance acts on the way to the noise, too. By default it does not, because guided sampling starts
     at standard normal noise, and the guided flow taken backwards ends at something else.
     """
+
+    decoding_facts: ClassVar[tuple[str, ...]] = ("codec",)  # it encodes images
 
     data: Data
     source: Conditioner
@@ -65,14 +68,9 @@ class Edit(Task):
         return self.direction
 
     def check(self, sampler: Sampler) -> None:
-        if sampler.solver.stochastic:
-            raise ValueError(
-                f"task=edit goes to noise and back by one path, but {type(sampler.solver).__name__} adds noise to it: "
-                "choose a solver of the ODE, such as solver=heun"
-            )
-        image, label = self.data[0]
-        check_pixels(image.shape, sampler, task="edit")
-        if not isinstance(label, Tensor):
+        check_solver(sampler, task="edit")
+        check_images(self.data, sampler, task="edit")
+        if not isinstance(self.data[0][1], Tensor):
             raise ValueError("task=edit needs images with labels or none; these have captions: choose data=digits")
         try:
             self.source.check(sampler.model)
@@ -86,18 +84,16 @@ class Edit(Task):
             object.__setattr__(self, "moves", self.strength * self.chosen_direction.find(sampler, self))
 
     def __call__(self, sampler: Sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        with sampler.preparation():
-            images, labels = self.originals(indices)
-        x = self.to_noise(sampler, images.to(sampler.device), indices)
+        x = self.to_noise(sampler, encoded(self.data, sampler, indices), indices)
+        labels = self.labels(indices)
         if self.moves is not None:
             x = x + self.moves[labels]
         condition = sampler.condition(indices)
         return sampler.integrate(x, condition, indices), self.targets(condition, labels)
 
-    def originals(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) in [-1, 1] and labels (B,), on the CPU."""
-        images, labels = zip(*(self.data[index % len(self.data)] for index in indices))
-        return torch.stack(images), torch.stack(labels)
+    def labels(self, indices: Sequence[int]) -> Tensor:
+        """The labels (B,) of the originals, on the CPU."""
+        return self.data.labels[[index % len(self.data) for index in indices]]
 
     def source_condition(self, sampler: Sampler, indices: Sequence[int]) -> Condition:
         return sampler.condition(indices, self.source)
@@ -106,9 +102,9 @@ class Edit(Task):
         """x (B, *sample_shape) at t = 1 -> the noise that leads there under the source condition."""
         return self.inward(sampler).invert(x, self.source_condition(sampler, indices))
 
-    def reconstructed(self, sampler: Sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The noise of the originals, and x at t = 1 if nothing is changed: (B, *sample_shape) both."""
-        noise = self.to_noise(sampler, self.originals(indices)[0].to(sampler.device), indices)
+    def reconstructed(self, sampler: Sampler, x: Tensor, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The noise of encoded originals, and x at t = 1 if nothing is changed: (B, *sample_shape) both."""
+        noise = self.to_noise(sampler, x, indices)
         condition = self.source_condition(sampler, indices)
         return noise, self.inward(sampler).integrate(noise, condition, indices)
 
@@ -144,43 +140,46 @@ class Edit(Task):
     def scores(
         self, sampler: Sampler, samples: Samples, classes: Tensor | None, classify: Classify | None
     ) -> dict[str, float | PerSample]:
-        """Three scores to read together: little change is no merit if the target is missed, and vice versa.
+        """Scores to read together: little change is no merit if the target is missed, and vice versa.
 
         reconstruction_rmse: of the round trip of the first 256 originals, under the source condition with nothing
-        changed: the error of the inversion. change_rmse: from originals to results, as pixels. Both in [-1, 1].
+        changed: the error of the inversion, in the model's own space. vae_rmse, for models of latents: what the
+        autoencoder alone changes in the same originals, as pixels. change_rmse: from originals to results, as pixels;
+        it includes what the autoencoder changes. Pixels are in [-1, 1].
         target_share: the fraction of the images that should change class (of all, if none should) that the feature
         network takes for the target class; only if both are known.
         """
         sampler.move()
-        scores: dict[str, float | PerSample] = {
-            "reconstruction_rmse": PerSample(self.reconstruction_errors(sampler, len(samples)), root_mean)
-        }
-        changes, labels = self.changes(sampler, samples)
-        scores["change_rmse"] = PerSample(changes, root_mean)
+        squares = self.round_trips(sampler, len(samples)) | {"change_rmse": self.changes(samples)}
+        scores: dict[str, float | PerSample] = {name: PerSample(each, root_mean) for name, each in squares.items()}
+        labels = self.labels(range(len(samples)))
         if classes is not None and (reached := self.reached(sampler, labels, classes)) is not None:
             scores["target_share"] = reached
         return scores
 
-    def reconstruction_errors(self, sampler: Sampler, count: int) -> Tensor:
-        """(N,) float64: the mean square error of the round trip of each of the first originals, N <= count."""
-        squares = []
+    def round_trips(self, sampler: Sampler, count: int) -> dict[str, Tensor]:
+        """(N,) float64: mean squares of reconstruction_rmse and vae_rmse, of the first originals, N <= count."""
+        of_inversion, of_vae = [], []
         for batch in batches(range(min(MAX_RECONSTRUCTED, count, len(self.data)))):
-            _, back = self.reconstructed(sampler, batch)
-            difference = back - self.originals(batch)[0].to(back)
-            squares.append(difference.double().square().flatten(1).mean(1).cpu())
+            x = encoded(self.data, sampler, batch)
+            of_inversion.append(mean_squares(self.reconstructed(sampler, x, batch)[1] - x))
+            if makes_latents(sampler):
+                of_vae.append(self.changes_of(sampler.decode(x), batch))
         sampler.take_cost()  # it is no sample's
-        return torch.cat(squares)
+        squares = {"reconstruction_rmse": torch.cat(of_inversion)}
+        return squares | ({"vae_rmse": torch.cat(of_vae)} if of_vae else {})
 
-    def changes(self, sampler: Sampler, samples: Samples) -> tuple[Tensor, Tensor]:
-        """(N,) float64: the mean square change of each result; and the labels (N,) of the originals."""
-        squares, labels = [], []
-        for indices, block in blocks_of(samples):
-            images, own = self.originals(indices)
-            results = block.permute(0, 3, 1, 2).double()
-            difference = (results - sampler.decode(images).double()) / 127.5
-            squares.append(difference.square().flatten(1).mean(1))
-            labels.append(own)
-        return torch.cat(squares), torch.cat(labels)
+    def changes(self, samples: Samples) -> Tensor:
+        """(N,) float64: the mean square change of each result."""
+        return torch.cat([self.changes_of(block.permute(0, 3, 1, 2), indices) for indices, block in blocks_of(samples)])
+
+    def changes_of(self, pixels: Tensor, indices: Sequence[int]) -> Tensor:
+        """(B,) float64: the mean square differences of pixels (B, C, H, W) uint8 from their originals, in [-1, 1]."""
+        return mean_squares((pixels.cpu().double() - self.pixels(indices).double()) / 127.5)
+
+    def pixels(self, indices: Sequence[int]) -> Tensor:
+        """The originals (B, C, H, W) uint8."""
+        return to_pixels(originals(self.data, indices))
 
     def reached(self, sampler: Sampler, labels: Tensor, classes: Tensor) -> PerSample | None:
         """The fraction of results that have become what they should. labels, classes (N,): of originals and results."""
@@ -191,20 +190,31 @@ class Edit(Task):
         return PerSample((classes == targets).double().masked_fill(~changing, math.nan))
 
     def sheet(self, sampler: Sampler, images: Tensor) -> Sheet:
-        """The first images that should change: the original, its noise, the round trip, and the result."""
+        """The first images that should change: the original, its noise, the round trip, and the result.
+
+        For models of latents also the original encoded and decoded, before its noise.
+        """
         sampler.move()
         indices = range(len(images))
-        originals, labels = self.originals(indices)
+        labels = self.labels(indices)
         targets = self.targets(sampler.condition(indices).to("cpu"), labels)
         shown = self.changing(sampler, labels, targets).nonzero()[:SHOWN, 0].tolist()
-        noise, back = (sampler.decode(x).cpu() for x in self.reconstructed(sampler, shown))
+        x = encoded(self.data, sampler, shown)
+        noise, back = self.reconstructed(sampler, x, shown)
+        states = {"encoded, decoded": x} if makes_latents(sampler) else {}
+        states |= {"noise": noise, "nothing changed": back}
+        columns = {name: sampler.decode(state).cpu() for name, state in states.items()}
+        columns = {"image": self.pixels(shown), **columns, "edited": images[shown]}
         sampler.take_cost()
-        columns = [sampler.decode(originals[shown]), noise, back, images[shown]]
         if (rows := sampler.conditioner.captions(shown)) is None:
             ends = labels, *(() if targets is None else (targets,))
             rows = [caption(sampler.model, *(int(end[i]) for end in ends)) for i in shown]
-        names = ("image", "noise", "nothing changed", "edited")
-        return Sheet(torch.stack(columns, dim=1), columns=names, rows=rows)
+        return Sheet(torch.stack(list(columns.values()), dim=1), columns=list(columns), rows=rows)
+
+
+def mean_squares(differences: Tensor) -> Tensor:
+    """(N,) float64 on the CPU: the mean square of each (N, ...)."""
+    return differences.double().square().flatten(1).mean(1).cpu()
 
 
 def to_change(labels: Tensor, targets: Tensor | None) -> Tensor:

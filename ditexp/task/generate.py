@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ STATES_SHOWN = 9
 @dataclass(frozen=True)
 class Generate(Task):
     """Plain sampling: each sample's own noise, integrated under its own condition."""
+
+    decoding_facts: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, sampler: Sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         condition = sampler.condition(indices)

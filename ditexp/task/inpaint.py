@@ -5,18 +5,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ditexp.checks import choice, whole
+from ditexp.checks import choice, flag, whole
 from ditexp.core import Data
+from ditexp.pixels import to_pixels
 from ditexp.task.base import Classify, Samples, Task, blocks_of
 from ditexp.task.mask import Mask, mask_of
-from ditexp.task.pixels import check_pixels
+from ditexp.task.originals import by, check_images, encoded, makes_latents, originals, pixels_per_element
 from ditexp.terminal.notices import notice
-from ditexp.values import PerSample, Sheet
+from ditexp.values import PerSample, Sheet, added
 
 if TYPE_CHECKING:
     from ditexp.sampler import Sampler
@@ -33,6 +35,9 @@ class Inpaint(Task):
     at that time, (1 - t) x_0 + t image, so that the network sees known and unknown parts at the same noise level. At
     t = 1 they are the image itself.
 
+    If the model makes latents, `image` is the whole image encoded, as in Blended Latent Diffusion (Avrahami et al.
+    2023, arXiv 2206.02779) and diffusers. A latent is known if all of its pixels are.
+
     mask: half, box, random, or the path of a black and white image, white to be filled; see ditexp/task/mask.py.
     side, box, share: the setting of half, box and random; None for the default.
     known: renoised, as above; or naive, which pastes the clean image at every t, for comparison.
@@ -41,7 +46,10 @@ class Inpaint(Task):
     again, so that the filled part adapts to the known part. The known pixels get the same fresh noise as their x_0:
     every pass shows them under different noise, and the information adds up. The step from t = 0 is taken once, because
     nothing of x_t1 is left there. The last step is repeated like the others, while RePaint takes it once.
+    paste: for models of latents, whether the known pixels of the decoded samples are replaced by those of the image.
     """
+
+    decoding_facts: ClassVar[tuple[str, ...]] = ("codec",)  # it encodes images
 
     data: Data
     mask: str | Mask = "half"
@@ -50,10 +58,12 @@ class Inpaint(Task):
     share: float | None = None
     known: str = "renoised"
     passes: int = 1
+    paste: bool = added(True)
 
     def __post_init__(self) -> None:
         choice("task.known", self.known, KNOWN)
         whole("task.passes", self.passes, minimum=1)
+        flag("task.paste", self.paste)
         mask, settings = str(self.mask), {"side": self.side, "box": self.box, "share": self.share}
         mask_with = {"side": "half", "box": "box", "share": "random"}
         if mask in mask_with.values() and Path(mask).is_file():
@@ -78,22 +88,33 @@ class Inpaint(Task):
                 f"task.passes={self.passes} goes back after every step, so that {name} has no past to look back on: "
                 "choose a one-step solver, such as solver=heun, or task.passes=1"
             )
-        self.originals(sampler, [0])
-        fill = self.fill(sampler, [0])
+        check_images(self.data, sampler, task="inpaint")
+        self.check_mask(sampler)
+
+    def check_mask(self, sampler: Sampler) -> None:
+        fill, block = self.fill(sampler, [0]), pixels_per_element(sampler)
         if fill.all() or not fill.any():
             raise ValueError(
                 f"the mask of task=inpaint leaves nothing {'known' if fill.all() else 'to be filled'} of "
-                f"{fill.shape[2]} x {fill.shape[3]} pixels: choose another"
+                f"{by(fill.shape[2:])} pixels: choose another"
             )
+        if self.unknown(sampler, [0]).all():
+            raise ValueError(
+                f"the mask of task=inpaint leaves no latent known, as no block of {block} x {block} pixels is known as "
+                "a whole: choose a mask with a larger known part"
+            )
+        if makes_latents(sampler):
+            pasted = "known pixels are pasted into the decoded samples" if self.paste else "nothing is pasted"
+            notice(f"task=inpaint fills each latent, {block} x {block} pixels, that is not known as a whole; {pasted}")
 
     def __call__(self, sampler: Sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         condition, noise = sampler.condition(indices), sampler.noise(indices)
-        images, fill = self.originals(sampler, indices), self.fill(sampler, indices)
+        image, unknown = encoded(self.data, sampler, indices), self.unknown(sampler, indices)
         numbers = itertools.count()
 
         def project(x: Tensor, t: float) -> Tensor:
-            known = images if self.known == "naive" else (1 - t) * noise + t * images  # with the noise of this pass
-            return torch.where(fill, x, known)
+            known = image if self.known == "naive" else (1 - t) * noise + t * image  # with the noise of this pass
+            return torch.where(unknown, x, known)
 
         x = project(sampler.begin(noise), sampler.grid[0])
         if self.passes == 1:
@@ -107,6 +128,11 @@ class Inpaint(Task):
                 x = sampler.integrate(x, condition, indices, grid=[t0, t1], project=project, first_step=number)
         return x, condition.labels
 
+    def finish(self, sampler: Sampler, indices: Sequence[int], pixels: Tensor) -> Tensor:
+        if not self.paste or not makes_latents(sampler):
+            return pixels
+        return torch.where(self.fill(sampler, indices), pixels, self.pixels(sampler, indices).to(pixels.device))
+
     def units(self, indices: Sequence[int]) -> list[int]:
         """The image that each sample starts from: completions of one image are not independent."""
         return [index % len(self.data) for index in indices]
@@ -116,16 +142,14 @@ class Inpaint(Task):
         assert not isinstance(self.mask, str), "__post_init__ has replaced it"
         return self.mask(sampler, indices)
 
-    def originals(self, sampler: Sampler, indices: Sequence[int]) -> Tensor:
-        """The images (B, C, H, W) in [-1, 1]. Raises ValueError if the model has another shape."""
-        with sampler.preparation():
-            images = torch.stack([self.data[index % len(self.data)][0] for index in indices])
-        check_pixels(images.shape[1:], sampler, task="inpaint")
-        return images.to(sampler.device)
+    def unknown(self, sampler: Sampler, indices: Sequence[int]) -> Tensor:
+        """(B or 1, 1, h, w) bool, in the model's own space: which elements of x have any pixel that is to be filled."""
+        return F.max_pool2d(self.fill(sampler, indices).float(), pixels_per_element(sampler)).bool()
 
     def pixels(self, sampler: Sampler, indices: Sequence[int]) -> Tensor:
-        """The images (B, C, H, W) uint8, as the model decodes them."""
-        return sampler.decode(self.originals(sampler, indices)).cpu()
+        """The images (B, C, H, W) uint8, on the CPU. The time is preparation."""
+        with sampler.preparation():
+            return to_pixels(originals(self.data, indices))
 
     def scores(
         self, sampler: Sampler, samples: Samples, classes: Tensor | None, classify: Classify | None
@@ -133,26 +157,41 @@ class Inpaint(Task):
         """known_error: the largest difference of a known pixel between a sample and its image, in grey levels.
 
         agreement: the fraction of samples that are classified as their image is; only with a classifier.
+        seam: for models of latents, how much more the neighbours on the two sides of the mask's edge differ than in the
+        images, in grey levels; 0 if the edge cannot be seen.
         """
-        worst, alike = 0, []
+        worst, alike, seams = 0, [], []
         for indices, block in blocks_of(samples):
-            originals, completed = self.pixels(sampler, indices), block.permute(0, 3, 1, 2)
-            difference = (completed.int() - originals.int()).abs()
-            worst = max(worst, int(difference.masked_fill(self.fill(sampler, indices).cpu(), 0).max()))
+            images, completed = self.pixels(sampler, indices), block.permute(0, 3, 1, 2)
+            difference, fill = (completed.int() - images.int()).abs(), self.fill(sampler, indices).cpu()
+            worst = max(worst, int(difference.masked_fill(fill, 0).max()))
             if classify:
-                alike.append(classify(originals) == classify(completed))
+                alike.append(classify(images) == classify(completed))
+            if makes_latents(sampler):
+                seams.append(at_edge(completed, fill) - at_edge(images, fill))
         scores: dict[str, float | PerSample] = {"known_error": float(worst)}
-        return scores | ({"agreement": PerSample(torch.cat(alike).double())} if classify else {})
+        scores |= {"agreement": PerSample(torch.cat(alike).double())} if classify else {}
+        return scores | ({"seam": PerSample(torch.cat(seams))} if seams else {})
 
     def sheet(self, sampler: Sampler, images: Tensor) -> Sheet:
         """Up to ten images: the original, what is given of it and the result, in rows below each other."""
         indices = range(min(len(images), max(1, min(10, 1280 // images.shape[3]))))
-        originals, completed = (
+        own, completed = (
             pixels.expand(-1, 3, -1, -1) for pixels in (self.pixels(sampler, indices), images[: len(indices)])
         )
         colour = torch.tensor(TO_BE_FILLED, dtype=torch.uint8).view(3, 1, 1)
-        given = torch.where(self.fill(sampler, indices).cpu(), colour, originals)
-        return Sheet(torch.stack([originals, given, completed]), rows=("original", "given", "completed"))
+        given = torch.where(self.fill(sampler, indices).cpu(), colour, own)
+        return Sheet(torch.stack([own, given, completed]), rows=("original", "given", "completed"))
+
+
+def at_edge(pixels: Tensor, fill: Tensor) -> Tensor:
+    """(B,) float64: the mean absolute difference of neighbours of which one is filled and the other is known.
+
+    pixels: (B, C, H, W). fill: (B or 1, 1, H, W) bool, with both kinds in it.
+    """
+    differences = torch.cat([pixels.double().diff(dim=dim).abs().mean(1).flatten(1) for dim in (2, 3)], dim=1)
+    edge = torch.cat([fill.double().diff(dim=dim).abs().flatten(1) for dim in (2, 3)], dim=1)
+    return (differences * edge).sum(1) / edge.sum(1)
 
 
 def diffused(x: Tensor, t1: float, t0: float, noise: Tensor) -> Tensor:

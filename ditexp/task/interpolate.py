@@ -3,17 +3,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from ditexp.checks import choice, whole
-from ditexp.core import BetweenModel
+from ditexp.core import BetweenModel, Data
 from ditexp.noise import slerp
+from ditexp.pixels import to_pixels
 from ditexp.task.base import Classify, Samples, Task, blocks_of
+from ditexp.task.originals import check_images, check_solver, encoded, originals
 from ditexp.terminal.notices import notice
-from ditexp.values import PerSample, Sheet
+from ditexp.values import Condition, PerSample, Sheet, root_mean
 
 if TYPE_CHECKING:
     from ditexp.sampler import Sampler
@@ -38,11 +40,15 @@ class Interpolate(Task):
     have the same condition.
     """
 
+    decoding_facts: ClassVar[tuple[str, ...]] = ()
+
     frames: int = 11
     of: str = "noise"
 
     def __post_init__(self) -> None:
         whole("task.frames", self.frames, minimum=2, maximum=MAX_FRAMES)
+        if self.of == "images":
+            raise ValueError("task.of=images: for paths between images of the data choose task=interpolate_images")
         choice("task.of", self.of, OF)
 
     @property
@@ -70,14 +76,20 @@ class Interpolate(Task):
     def __call__(self, sampler: Sampler, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         first = [index // self.frames * 2 for index in indices]
         second = [end + 1 for end in first]
-        x, condition = sampler.noise(first), sampler.condition(first)
+        condition = sampler.condition(first)
+        last_condition = condition if self.of == "noise" else sampler.condition(second)
+        x = self.noise(sampler, first, condition)
         fraction = x.new_tensor([index % self.frames / (self.frames - 1) for index in indices])
         if self.of != "condition":
-            x = slerp(x, sampler.noise(second), fraction)
+            x = slerp(x, self.noise(sampler, second, last_condition), fraction)
         if self.of != "noise":
             assert isinstance(sampler.model, BetweenModel), "check refuses other models"
-            condition = sampler.model.between(condition, sampler.condition(second), fraction)
+            condition = sampler.model.between(condition, last_condition, fraction)
         return sampler.integrate(x, condition, first), condition.labels
+
+    def noise(self, sampler: Sampler, ends: Sequence[int], condition: Condition) -> Tensor:
+        """x at t = 0 (B, *sample_shape) of the ends of paths. condition: theirs."""
+        return sampler.noise(ends)
 
     def units(self, indices: Sequence[int]) -> list[int]:
         """The path of each frame: frames of one path are not independent."""
@@ -116,6 +128,57 @@ class Interpolate(Task):
         rows = [f"{first} to {second}" for first, second in zip(ends[::2], ends[1::2])]
         fractions = [f"{frame / (self.frames - 1):.2g}" for frame in range(self.frames)]
         return Sheet(images[: paths * self.frames].unflatten(0, (paths, self.frames)), fractions, rows, moving=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpolateImages(Interpolate):
+    """Paths from one image to another: path p begins at image 2 p of the data and ends at image 2 p + 1.
+
+    The solver takes both images, encoded if the model makes latents, to their noises, without guidance and under the
+    conditions that the ends of the path have. The frames come from the noises in between, as in DDIM (Song et al. 2021,
+    arXiv 2010.02502, sections 5.3 and 5.4). So without guidance the first and last frame are the images again, as far
+    as solver and autoencoder are exact.
+
+    of: "noise" or "both", as above.
+    """
+
+    decoding_facts: ClassVar[tuple[str, ...]] = ("codec",)  # it encodes images
+
+    data: Data
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice("task.of", self.of, ("noise", "both"))
+
+    def check(self, sampler: Sampler) -> None:
+        check_solver(sampler, task="interpolate_images")
+        check_images(self.data, sampler, task="interpolate_images")
+        if len(self.data) < 2:
+            raise ValueError("task=interpolate_images needs two images or more, but the data are one: add another")
+        super().check(sampler)
+
+    def noise(self, sampler: Sampler, ends: Sequence[int], condition: Condition) -> Tensor:
+        return sampler.unguided().invert(encoded(self.data, sampler, ends), condition)
+
+    def units(self, indices: Sequence[int]) -> list[int]:
+        """The path of each frame; after the last image, paths begin again."""
+        different = len(self.data) // math.gcd(2, len(self.data))
+        return [path % different for path in super().units(indices)]
+
+    def scores(
+        self, sampler: Sampler, samples: Samples, classes: Tensor | None, classify: Classify | None
+    ) -> dict[str, float | PerSample]:
+        """path_ratio; and ends_rmse, from first and last frames to their images, as pixels in [-1, 1]."""
+        squares = []
+        for indices, block in blocks_of(samples):
+            values = torch.full((len(indices),), math.nan, dtype=torch.float64)
+            for row, (path, frame) in enumerate(divmod(index, self.frames) for index in indices):
+                if frame in (0, self.frames - 1):
+                    image = to_pixels(originals(self.data, [2 * path + (frame > 0)]))[0].permute(1, 2, 0)
+                    values[row] = ((block[row].double() - image.double()) / 127.5).square().mean()
+            squares.append(values)
+        scores = super().scores(sampler, samples, classes, classify)
+        return {"ends_rmse": PerSample(torch.cat(squares), root_mean)} | scores
 
 
 def path_ratios(paths: Tensor) -> list[float]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ditexp.checks import number
 from ditexp.files.content import unchanged
 from ditexp.files.image import opened_image
+from ditexp.task.originals import pixels_per_element
 
 if TYPE_CHECKING:
     from ditexp.sampler import Sampler
@@ -25,7 +26,7 @@ class Mask(Protocol):
     def __call__(self, sampler: Sampler, indices: Sequence[int]) -> Tensor:
         """(B, 1, H, W) bool on the sampler's device, true where a pixel is to be filled, false where it is known.
 
-        (1, 1, H, W) if it is the same for all samples. Raises ValueError if it does not fit the model's samples.
+        (1, 1, H, W) if it is the same for all samples. Raises ValueError if it does not fit the model's images.
         """
         ...
 
@@ -41,7 +42,7 @@ class Half:
             raise ValueError(f"task.side={self.side}: choose the side that is known from {', '.join(SIDES)}")
 
     def __call__(self, sampler: Sampler, indices: Sequence[int]) -> Tensor:
-        fill = torch.ones(sampler.model.sample_shape[1:], dtype=torch.bool, device=sampler.device)
+        fill = torch.ones(sampler.codec.image_shape[:2], dtype=torch.bool, device=sampler.device)
         dimension = 0 if self.side in ("top", "bottom") else 1
         size = fill.shape[dimension]
         fill.narrow(dimension, 0 if self.side in ("left", "top") else size - size // 2, size // 2).fill_(False)
@@ -65,7 +66,7 @@ class Box:
         object.__setattr__(self, "box", tuple(self.box))  # Hydra's lists cannot enter the set's id
 
     def __call__(self, sampler: Sampler, indices: Sequence[int]) -> Tensor:
-        _, height, width = sampler.model.sample_shape
+        height, width, _ = sampler.codec.image_shape
         box = self.box or (height // 4, width // 4, height - height // 4, width - width // 4)
         top, left, bottom, right = box
         if not (0 <= top < bottom <= height and 0 <= left < right <= width):
@@ -79,7 +80,10 @@ class Box:
 
 @dataclass(frozen=True)
 class RandomPixels:
-    """Different pixels in each sample, drawn from its own random numbers. share: the fraction that is filled."""
+    """Different pixels in each sample, drawn from its own random numbers. share: the fraction that is filled.
+
+    For models of latents, whole blocks of the pixels that one latent stands for: single pixels would leave none known.
+    """
 
     share: float = 0.5
 
@@ -89,11 +93,12 @@ class RandomPixels:
     def __call__(self, sampler: Sampler, indices: Sequence[int]) -> Tensor:
         draws = sampler.extra_noise(indices, 0, (1, *sampler.model.sample_shape[1:]))
         ranks = draws.flatten(1).argsort(stable=True).argsort().view_as(draws)
-        return ranks < round(self.share * draws[0].numel())
+        fill, block = ranks < round(self.share * draws[0].numel()), pixels_per_element(sampler)
+        return fill.repeat_interleave(block, dim=2).repeat_interleave(block, dim=3)
 
 
 class ImageMask:
-    """A black and white image of the samples' size: white is filled, black is known, as in diffusers.
+    """A black and white image of the size of the model's images: white is filled, black is known, as in diffusers.
 
     Raises ValueError for a file that is missing or no image, and for other colours than black and white.
     """
@@ -117,8 +122,8 @@ class ImageMask:
         self.identity = {"mask": "image", "sha256": sha256}
 
     def __call__(self, sampler: Sampler, indices: Sequence[int]) -> Tensor:
-        (height, width), (_, *size) = self.fill.shape, sampler.model.sample_shape
-        if [height, width] != size:
+        (height, width), size = self.fill.shape, sampler.codec.image_shape[:2]
+        if (height, width) != tuple(size):
             raise ValueError(f"{self.name} is {width} x {height}, but samples are {size[1]} x {size[0]}: resize it")
         return self.fill[None, None].to(sampler.device)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ditexp.core import ResizableModel
 from ditexp.task.base import Task
+from ditexp.task.originals import pixels_per_element
 from ditexp.values import Condition, Sheet
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Progressive(Task):
     the model's own space, and integrates x_s = (1 - s) noise + s enlarged(x) over [s, 1] at its own size, as SDEdit
     starts from an image (Meng et al. 2022, arXiv 2108.01073). Enlarged: bicubic, each pixel at its centre.
 
-    sizes: sides in pixels of all stages but the last, which has the model's own size; empty: the same as task=generate.
+    sizes: sides of the images of all stages but the last, in pixels, also for models of latents; the last stage has the
+    model's own size; empty: the same as task=generate.
     restart: s of the later stages, in (0, 1): one number for all, or a list with one for each.
 
     Every stage takes the points of the schedule's grid from its start on, so that N uniform steps come to about
@@ -39,6 +41,8 @@ class Progressive(Task):
     The last stage has the sample's own noise, so that it resembles the sample drawn directly: the more, the smaller s.
     The stages before it have other noise: x_s is on the path only if noise and x are independent.
     """
+
+    decoding_facts: ClassVar[tuple[str, ...]] = ("codec",)  # it has the factor between sizes and those of latents
 
     sizes: Sequence[int]
     restart: float | Sequence[float]
@@ -64,7 +68,8 @@ class Progressive(Task):
         return self.restart if isinstance(self.restart, Sequence) else [self.restart] * len(self.sizes)
 
     def check(self, sampler: Sampler) -> None:
-        full = min(sampler.model.sample_shape[1:])
+        block = pixels_per_element(sampler)
+        full = block * min(sampler.model.sample_shape[1:])
         weak = sampler.guidance.weak
         for model in [sampler.model] if weak is None else [sampler.model, weak]:
             if not isinstance(model, ResizableModel):
@@ -72,10 +77,10 @@ class Progressive(Task):
                     f"task=progressive needs a model of several sizes, but {type(model).__name__} is of {full} pixels "
                     "alone: choose a DiT, such as model=digits_sizes"
                 )
-            if any(side % model.size_multiple or side >= full for side in self.sizes):
+            multiple = block * model.size_multiple
+            if any(side % multiple or side >= full for side in self.sizes):
                 raise ValueError(
-                    f"task.sizes={list(self.sizes)}: give multiples of {model.size_multiple} below this model's {full} "
-                    "pixels"
+                    f"task.sizes={list(self.sizes)}: give multiples of {multiple} below this model's {full} pixels"
                 )
         if any(s < sampler.grid[0] for s in self.restarts):
             raise ValueError(
@@ -91,7 +96,8 @@ class Progressive(Task):
     def stages(self, sampler: Sampler, condition: Condition, indices: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
         """x at the start of each stage, and at t = 1: (B, C, side, side) both."""
         channels = sampler.model.sample_shape[0]
-        others = (sampler.extra_noise(indices, i, (channels, side, side)) for i, side in enumerate(self.sizes))
+        sides = [side // pixels_per_element(sampler) for side in self.sizes]
+        others = (sampler.extra_noise(indices, i, (channels, side, side)) for i, side in enumerate(sides))
         start, *noises = *others, sampler.noise(indices)
         end = sampler.integrate(start, condition, indices)
         yield start, end
@@ -109,10 +115,10 @@ class Progressive(Task):
         indices = range(len(images))
         sampler.load(len(images))
         condition = sampler.condition(indices)
-        states, columns = [], []
+        block, states, columns = pixels_per_element(sampler), [], []
         for (start, end), t in zip(self.stages(sampler, condition, indices), (0, *self.restarts)):
             states += [start, end]
-            columns += [f"t = {t:g}", "{} x {}".format(*end.shape[2:])]
+            columns += [f"t = {t:g}", " x ".join(str(block * side) for side in end.shape[2:])]
         states[-1] = sampler.integrate(sampler.noise(indices), condition, indices)
         shown = [F.interpolate(sampler.decode(x).cpu(), images.shape[2:]) for x in states]
         shown.insert(-1, images)

@@ -20,11 +20,18 @@ def component(group: str, name: str, **values: Any) -> Any:
     return instantiate(OmegaConf.merge({group: node(group, name)}, {group: values})[group])
 
 
+def classes(group: str) -> list[str]:
+    """The options that name a class, and not only other settings of another option."""
+    return [name for name in options(group) if "_target_" in OmegaConf.load(CONF / group / f"{name}.yaml")]
+
+
 def node(group: str, name: str) -> DictConfig:
     """A file of configs with the nested choices of its defaults, as Hydra composes it."""
     loaded = OmegaConf.load(CONF / group / f"{name}.yaml")
     for entry in loaded.pop("defaults", ()):
-        if isinstance(entry, DictConfig):
+        if isinstance(entry, str) and entry != "_self_":
+            loaded = OmegaConf.merge(node(group, entry), loaded)
+        elif entry != "_self_":
             ((choice, option),) = entry.items()
             inner, _, key = choice.removeprefix("/").partition("@")
             loaded[key] = node(inner, option)
@@ -48,4 +55,4 @@ def solver_for_any_model(name: str) -> Any:
     return component("solver", name, **ON_ANY_MODEL.get(name, {}))
 
 
-SOLVERS = [solver_for_any_model(name) for name in options("solver")]
+SOLVERS = [solver_for_any_model(name) for name in classes("solver")]

@@ -22,7 +22,6 @@ from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.pretrained import PretrainedDiT
-from ditexp.pixels import Pixels
 from ditexp.run.identity import identify
 from ditexp.sampler import Sampler
 from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
@@ -30,7 +29,9 @@ from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.solver.rk4 import RK4
 from ditexp.task.edit import Edit, to_change
+from ditexp.task.originals import originals
 from ditexp.values import Condition
+from tests.helpers.codecs import Blocks
 from tests.helpers.components import SOLVERS, component
 from tests.helpers.errors import rms
 from tests.helpers.paths import WEIGHTS
@@ -106,8 +107,9 @@ def round_trip(model, data, **settings) -> float:
     """The error of the round trip of the first images, eight at most."""
     edit = Edit(data=data, source=Original(data))
     indices = range(min(8, len(data)))
-    _, back = edit.reconstructed(sampler(model, edit, Original(data), **settings), indices)
-    return rms(back - edit.originals(indices)[0])
+    x = originals(data, indices)
+    _, back = edit.reconstructed(sampler(model, edit, Original(data), **settings), x, indices)
+    return rms(back - x)
 
 
 def test_another_class_is_as_far_from_its_mean():
@@ -144,7 +146,9 @@ def test_orders_of_the_noise_and_of_the_round_trip(name, smooth):
     model, data, edit, exact = smooth
     solver, errors = component("solver", name), []
     for steps in (64, 128):
-        noise, back = edit.reconstructed(sampler(model, edit, edit.source, solver=solver, steps=steps), range(12))
+        noise, back = edit.reconstructed(
+            sampler(model, edit, edit.source, solver=solver, steps=steps), data.images, range(12)
+        )
         errors.append((rms(noise - exact), rms(back - data.images)))
     of_noise, of_trip = (math.log2(coarse / fine) for coarse, fine in zip(*errors))
     print(f"{name}: order {solver.order}, of the noise {of_noise:.3f}, of the round trip {of_trip:.3f}")
@@ -302,7 +306,7 @@ def test_guidance_acts_on_the_way_back_alone_unless_asked_for():
         for guided in (False, True):
             edit = Edit(data=data, source=Original(data), guided=guided)
             made = sampler(model, edit, Original(data), guidance=guidance, steps=60)
-            noise, back = edit.reconstructed(made, indices)
+            noise, back = edit.reconstructed(made, data.images, indices)
             assert rms(back - data.images) < 1e-3
             noises.append(noise)
             changes.append(rms(edit(made, indices)[0] - data.images))
@@ -401,8 +405,8 @@ def test_what_a_model_or_its_images_do_not_allow(tmp_path):
     refuse(("1 x 8 x 8", "1 x 2 x 2", "data.size=2", "data.resize=true"), data=Digits())
     refuse(("captions", "data=digits"), model=GaussianMixture(), data=CaptionedDigits())
     latents = narrow(shape=(4, 2, 2))
-    latents.codec = Pixels((16, 16, 3))
-    refuse(("latents of 4 x 2 x 2",), model=latents)
+    latents.codec = Blocks((4, 4, 1))
+    refuse(("data are 1 x 2 x 2", "this model's 1 x 4 x 4", "data.size=4"), model=latents)
     refuse(("task.source: ", "classes"), source=Original(Images(narrow(num_classes=5), 5)))
     refuse(("{0: 7}", "no image is of class 7", "0 to 2"), direction={0: 7})
     refuse(("{a: b}", "takes no text"), direction={"a": "b"})

@@ -41,9 +41,12 @@ METRICS = {
     "round_trip_rmse": Label("round trip", min),
     # of tasks
     "path_ratio": Label("path / straight", min),
+    "ends_rmse": Label("ends", min),
     "known_error": Label("known error", min),
+    "seam": Label("seam"),
     "agreement": Label("agreement", max),
     "reconstruction_rmse": Label("reconstruction", min),
+    "vae_rmse": Label("VAE"),
     "change_rmse": Label("change"),
     "target_share": Label("target class", max),
 }
@@ -52,8 +55,11 @@ WITHOUT_FEATURES = (  # computed from pixels or latents alone
     "trajectory_order",
     "round_trip_rmse",
     "path_ratio",
+    "ends_rmse",
     "known_error",
+    "seam",
     "reconstruction_rmse",
+    "vae_rmse",
     "change_rmse",
 )
 
