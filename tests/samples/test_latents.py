@@ -120,6 +120,9 @@ DAMAGED = {
     "4 labels": encode(latents_of(5), np.arange(4)),
     "labels of floats": encode(latents_of(5), np.arange(5.0)),
     "something more": save({"x": latents_of(5), "labels": LABELS, "y": LABELS}),
+    "latents of a terabyte": (lambda h: len(h).to_bytes(8, "little") + h + bytes(1280))(
+        b'{"x":{"dtype":"F32","shape":[5,4,4,3355443200],"data_offsets":[0,1073741824000]}}'
+    ),
     "a type that numpy lacks": (lambda h: len(h).to_bytes(8, "little") + h + bytes(640))(
         b'{"x":{"dtype":"BF16","shape":[5,4,4,4],"data_offsets":[0,640]}}'
     ),
