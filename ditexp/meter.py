@@ -37,7 +37,7 @@ class Meter:
 
     @contextlib.contextmanager
     def preparation(self) -> Generator[None]:
-        """Time the block as preparation: it reads images or encodes prompts."""
+        """Time the block as preparation: it reads or encodes images, or encodes prompts."""
         synchronize(self.device)  # what was launched before is sampling
         start = time.perf_counter()
         yield

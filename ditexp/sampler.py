@@ -306,7 +306,7 @@ class Sampler:
         return self.meter.take()
 
     def preparation(self) -> AbstractContextManager[None]:
-        """A block of a task that reads images or encodes prompts; its seconds do not count as sampling."""
+        """A block of a task that reads or encodes images, or encodes prompts; its seconds do not count as sampling."""
         return self.meter.preparation()
 
 

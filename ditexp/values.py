@@ -166,7 +166,7 @@ class Cost:
 
     velocity_rows, network_rows: evaluations of the velocity field and of the network, summed over images.
     seconds: sampling and decoding. preparation_seconds: everything else, most of it once per process: compilation and
-    other first uses, encoding prompts, reading images.
+    other first uses, encoding prompts, reading and encoding images.
     peak_memory_mb: in 10^6 bytes; on CUDA what torch allocated, on a CPU the resident memory of the process.
     accepted, rejected: {number of steps: images with that many accepted, or rejected, steps}; empty on fixed grids.
     """

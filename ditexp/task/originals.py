@@ -1,4 +1,4 @@
-"""What the tasks that start from images share: reading, encoding, and going to the noise of the images."""
+"""What the tasks that start from images share: reading and encoding them, and refusing what does not fit."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from ditexp.condition.labels import Balanced
 from ditexp.condition.original import Original
 from ditexp.condition.unconditional import Unconditional
-from ditexp.data import Digits
+from ditexp.data import Digits, ImageFolder
 from ditexp.files.content import digest
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.metric.trajectory import Trajectory
@@ -26,6 +27,7 @@ from ditexp.pixels import Undecoded, to_pixels
 from ditexp.run.identity import identify
 from ditexp.run.judge import as_numbers
 from ditexp.sampler import Sampler
+from ditexp.samples.store import SampleStore
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.euler_maruyama import EulerMaruyama
@@ -39,10 +41,12 @@ from ditexp.task.originals import originals
 from ditexp.task.progressive import Progressive
 from tests.helpers.codecs import Blocks
 from tests.helpers.errors import rms
+from tests.helpers.networks import saved, tiny_dit
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.refusals import refused
 from tests.helpers.sample_sets import Samples
 from tests.helpers.samplers import sampler_of
+from tests.helpers.vaes import saved_kl
 
 EXACT, LOSSY = Blocks((8, 8, 1)), Blocks((8, 8, 1), levels=4)
 SHAPE = (4, 4, 4)  # of latents, for images of 8 x 8
@@ -425,3 +429,40 @@ def test_data_of_another_size_name_the_size_of_the_images():
             model.codec = None
             task.check(on_latents(task, model=model, codec=larger))
     assert torch.equal(originals(DATA, [13]), DATA.images[[1]])
+
+
+# The command
+
+
+@pytest.mark.slow
+def test_a_sweep_over_tasks_of_a_latent_dit_and_a_vae(ditexp, tmp_path):
+    """A SiT and an AutoencoderKL of diffusers, both with random weights."""
+    checkpoint = saved(tmp_path / "sit" / "sit.pt", {"ema": tiny_dit(input_size=8, in_channels=4).state_dict()})
+    vae = saved_kl(tmp_path / "vae")
+    draw = np.random.default_rng(0)
+    pictures = draw.integers(256, size=(10, 16, 16, 3), dtype=np.uint8)
+    for number, picture in enumerate(pictures):
+        folder = tmp_path / "photos" / str(number % 5)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    data = ImageFolder(path=str(tmp_path / "photos"), size=16)
+    model = ("model=sit", f"model.checkpoint={checkpoint}", "model.num_heads=3", "vae=folder", f"vae.path={vae}")
+    photos = ("data=folder", f"data.path={tmp_path / 'photos'}", "data.size=16")
+    small = ("solver=heun", "steps=3", "num_samples=11", "batch_size=11", "metric=[]", "store=both")
+    command = ditexp("-m", "task=inpaint,edit,interpolate_images,progressive", *model, *photos, *small)
+    assert command.code == 0, command.output
+    assert "fills each latent, 2 x 2 pixels" in command.output
+    results = {}
+    for path in (tmp_path / "outputs" / "results").glob("*.json"):
+        result = json.loads(path.read_text())
+        results[result["settings"]["task"]] = result["metrics"]
+        assert path.with_suffix(".png").exists()
+        if result["settings"]["task"] == "inpaint":
+            ours = to_pixels(originals(data, range(11)))
+            stored, _ = SampleStore.open(tmp_path / "outputs" / "samples" / result["sample_id"]).read(0)
+            known, filled = torch.from_numpy(stored).permute(0, 3, 1, 2).split(8, dim=3)
+            assert torch.equal(known, ours[..., :8]) and not torch.equal(filled, ours[..., 8:])
+    assert results["inpaint"].keys() == {"known_error", "seam"} and results["inpaint"]["known_error"] == 0
+    assert results["edit"].keys() == {"reconstruction_rmse", "vae_rmse", "change_rmse"}
+    assert results["interpolate_images"].keys() == {"ends_rmse", "path_ratio"}
+    assert results["progressive"] == {}
