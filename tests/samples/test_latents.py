@@ -120,6 +120,9 @@ DAMAGED = {
     "4 labels": encode(latents_of(5), np.arange(4)),
     "labels of floats": encode(latents_of(5), np.arange(5.0)),
     "something more": save({"x": latents_of(5), "labels": LABELS, "y": LABELS}),
+    "latents of a terabyte": (lambda h: len(h).to_bytes(8, "little") + h + bytes(1280))(
+        b'{"x":{"dtype":"F32","shape":[5,4,4,3355443200],"data_offsets":[0,1073741824000]}}'
+    ),
     "a type that numpy lacks": (lambda h: len(h).to_bytes(8, "little") + h + bytes(640))(
         b'{"x":{"dtype":"BF16","shape":[5,4,4,4],"data_offsets":[0,640]}}'
     ),
@@ -357,6 +360,23 @@ def test_a_set_without_its_latents_has_no_images(cell, tmp_path):
     shutil.copytree(one.latents.folder, copy.parent / one.latents.id)
     theirs = SampleStore.open(copy, samples=one.outputs.samples)
     assert len(theirs) == 24 and theirs.fingerprint() not in (one.store.id, "")
+
+
+@pytest.mark.parametrize("latents", [3, "", ".", "..", "/", "a" * 16, "../samples/" + "a" * 16, "x\0"])
+def test_a_manifest_that_names_no_latents_is_no_block(latents, cell):
+    one = cell("store=latents")
+    made(one)
+    path = one.store.block(0).manifest_path
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"latents": latents}))
+    assert find_set(one.store.folder).manifest(0) is None and one.store.missing() == [0]
+
+
+def test_a_damaged_file_of_pixels_goes_where_none_are_kept(cell):
+    one = cell("store=pixels")
+    made(one)
+    one.store.path(1).write_bytes(b"damaged")
+    made(cell("store=latents"))
+    assert [path.name for path in sorted(one.store.folder.glob("*.gz"))] == ["000000.npy.gz", "000002.npy.gz"]
 
 
 RUN = ("solver=euler", "steps=3", "num_samples=2048", "batch_size=64", "metric=[fid]", "devices=cpu:2")  # 8 blocks
