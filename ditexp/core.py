@@ -28,10 +28,25 @@ class VelocityField(Protocol):
     """All that a solver sees of the model: the velocity of a batch of samples."""
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """v like x, at x (B, ...) and t (B,) in [0, 1], 0 = noise, 1 = data."""
+        """v like x, at x (B, ...) and t (B,) in [0, 1], 0 = noise, 1 = data.
+
+        For a solver that uses the variance, v and the output of the variance head, stacked along the channels.
+        """
 
     def take(self, rows: Tensor) -> VelocityField:
         """The field of some of the batch's samples. rows: int64 indices into the batch that this field is for."""
+
+
+@runtime_checkable
+class GuidedVelocity(VelocityField, Protocol):
+    """A field that also does what published samplers do with guidance beyond evaluating it at x and t."""
+
+    def of_step(self, start: float) -> VelocityField:
+        """The field during the step that starts at this time, for guidance that is decided once a step."""
+
+    def doubled(self, x: Tensor, t: Tensor) -> Tensor:
+        """The velocity (2 B, ...) of a script's doubled batch at x (B, ...) and t (B,): the guided one, and below it
+        the null half's, which is the same in the guided channels and unconditional in the others."""
 
 
 class Codec(Protocol):
@@ -99,6 +114,20 @@ class FlowModel(Protocol):
         """The empty condition for a batch of the same size."""
 
     def to(self, device: torch.device | str) -> FlowModel: ...
+
+
+@runtime_checkable
+class VarianceModel(FlowModel, Protocol):
+    """A model that may have a second head: the variance of DDPM's steps (Nichol & Dhariwal 2021, arXiv 2102.09672).
+
+    has_variance: whether it has that head.
+    """
+
+    @property
+    def has_variance(self) -> bool: ...
+
+    def velocity_and_variance(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """(B, 2 C, H, W): the velocity, and the head's output, -1 for the smallest variance and 1 for the largest."""
 
 
 @runtime_checkable
@@ -183,12 +212,15 @@ class Solver(Protocol):
     adaptive: whether it chooses its own steps, so that only the ends of the grid matter.
     stochastic: whether it adds noise, that is, solves the SDE.
     history: the number of earlier steps that a step looks back at; 0 for a one-step method.
+    uses_variance: whether it needs the output of a model's variance head beside the velocity.
     """
 
     @property
     def adaptive(self) -> bool: ...
     @property
     def stochastic(self) -> bool: ...
+    @property
+    def uses_variance(self) -> bool: ...
     @property
     def history(self) -> int: ...
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from ditexp.core import VelocityField
+from ditexp.core import GuidedVelocity, VelocityField
 from ditexp.meter import Meter
 
 
@@ -23,6 +24,17 @@ class CountedField:
 
     def take(self, rows: Tensor) -> CountedField:
         return CountedField(self.velocity.take(rows), self.meter)
+
+    def of_step(self, start: float) -> CountedField:
+        if not isinstance(self.velocity, GuidedVelocity):
+            return self
+        return replace(self, velocity=self.velocity.of_step(start))
+
+    def doubled(self, x: Tensor, t: Tensor) -> Tensor:
+        if not isinstance(self.velocity, GuidedVelocity):
+            return torch.cat([self(x, t)] * 2)
+        self.meter.cost.velocity_rows += len(x)
+        return self.velocity.doubled(x, t)
 
 
 @dataclass(frozen=True)

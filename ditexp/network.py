@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ditexp.core import EvaluatedModel, FlowModel
+from ditexp.core import EvaluatedModel, FlowModel, VarianceModel
 from ditexp.meter import Meter
 from ditexp.values import Condition
 
@@ -24,7 +24,8 @@ class Network:
     """A FlowModel as guidance evaluates it: the meter counts each evaluation, which runs at the chosen precision.
 
     compile: `load` has the network compiled. adaptive: whether batches shrink, because the solver is adaptive; a
-    compiled network is then evaluated at few batch sizes.
+    compiled network is then evaluated at few batch sizes. with_variance: it returns the output of the model's variance
+    head, too, (B, 2 C, H, W).
     """
 
     model: FlowModel
@@ -32,19 +33,20 @@ class Network:
     dtype: torch.dtype = torch.float32
     compile: bool = False
     adaptive: bool = False
+    with_variance: bool = False
     forward: Forward = field(init=False)
     batch_size: int | None = field(init=False, default=None)  # None before `load`
     others: dict[int, Network] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.forward = self.model
+        self.forward = evaluation_of(self.model, with_variance=self.with_variance)
 
     def load(self, batch_size: int) -> None:
         """Move the model to the device; if asked for, compile it at its first use. batch_size: of a whole batch."""
         self.batch_size, self.others = batch_size, {}
         self.model.to(self.meter.device)
         if self.compile:
-            compiled = torch.compile(self.model.__call__)
+            compiled = torch.compile(evaluation_of(self.model, with_variance=self.with_variance))
             self.forward = Padded(compiled, batch_size) if self.adaptive else compiled
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
@@ -57,13 +59,17 @@ class Network:
         return self.model.null(condition)
 
     def beside(self, model: FlowModel) -> Network:
-        """A second model, evaluated in the same way and counted together with this one."""
+        """A second model, evaluated in the same way, without a variance, and counted together with this one."""
         if id(model) not in self.others:
-            other = replace(self, model=model)
+            other = replace(self, model=model, with_variance=False)
             if self.batch_size is not None:
                 other.load(self.batch_size)
             self.others[id(model)] = other
         return self.others[id(model)]
+
+    def zeros(self, x: Tensor) -> Tensor:
+        """What it returns for x, all zero."""
+        return torch.cat([torch.zeros_like(x)] * (2 if self.with_variance else 1), dim=1)
 
     def slow_sizes(self, largest: int) -> Iterable[int]:
         """The batch sizes up to `largest` that an adaptive solver may shrink a batch to, if their first use is slow.
@@ -84,7 +90,15 @@ class Still(Network):
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self.meter.cost.network_rows += len(x)
-        return torch.zeros_like(x)
+        return self.zeros(x)
+
+
+def evaluation_of(model: FlowModel, *, with_variance: bool) -> Forward:
+    """The method of a model that is evaluated."""
+    if not with_variance:
+        return model.__call__
+    assert isinstance(model, VarianceModel), "bind checks it"
+    return model.velocity_and_variance
 
 
 @dataclass(frozen=True)
@@ -132,7 +146,7 @@ class Rehearsal:
         for size in self.network.slow_sizes(self.largest):
             rows = torch.arange(size, device=x.device) % len(x)
             self.meet(x[rows], t[rows], condition.take(rows))
-        return torch.zeros_like(x)
+        return self.network.zeros(x)
 
     def null(self, condition: Condition) -> Condition:
         return self.network.null(condition)

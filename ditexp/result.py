@@ -120,6 +120,7 @@ class Result:
     """How one cell of a sweep ended.
 
     settings: the choices that tell cells apart, {"solver": "heun", "guidance.weight": 2.0, "steps": 50, ...}.
+    departures: the settings that are not the preset's of settings["compat"], each with the preset's in brackets.
     error: one line, unless done. command: what the user typed. cell_command: what makes this cell alone. grid, film,
     trajectory_picture: pictures of samples. details: what a comparison gives beside its scores, by its name. cached:
     whether the result was there before this run; None in a file that belongs to no run.
@@ -132,6 +133,7 @@ class Result:
     error: str = ""
     study: str = ""
     settings: dict[str, Any]
+    departures: list[str] = field(default_factory=list)
     grid: Path | None = None
     trajectory_picture: Path | None = None
     film: Path | None = None

@@ -20,7 +20,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ditexp.core import VAE, Codec, Conditioner, FlowModel, Guidance, Projection, Schedule, Solver, VelocityField
+from ditexp.core import (
+    VAE,
+    Codec,
+    Conditioner,
+    FlowModel,
+    Guidance,
+    Projection,
+    Schedule,
+    Solver,
+    VarianceModel,
+    VelocityField,
+)
 from ditexp.field import CountedField, ReversedField
 from ditexp.guidance.none import NoGuidance
 from ditexp.meter import Meter, synchronize
@@ -52,7 +63,7 @@ def bind(
     """Make a sampler: take the grid from the schedule, and cut it where model and guidance let samples begin to move.
 
     Prints a notice for each setting without effect. Raises ValueError if the guidance does not fit the grid, or the VAE
-    the model.
+    or the solver the model.
 
     vae: for a model of latents. rounding: of images to pixels, see ditexp/pixels.py.
 
@@ -63,6 +74,7 @@ def bind(
         notice(f"precision=tf32 acts on CUDA only; on {device.type} this is fp32")
     if solver.adaptive:
         notice(f"{type(solver).__name__} chooses its own steps: steps and schedule don't act on it")
+    check_variance(model, solver)
     grid = schedule.grid().tolist()
     guidance = guidance.on(None if solver.adaptive else grid)
     start = max(model.start, guidance.start)
@@ -81,9 +93,18 @@ def bind(
         device=device,
         precision=precision,
         compile=compile,
-        network=Network(model, meter, PRECISIONS[precision], compile, solver.adaptive),
+        network=Network(model, meter, PRECISIONS[precision], compile, solver.adaptive, solver.uses_variance),
         meter=meter,
     )
+
+
+def check_variance(model: FlowModel, solver: Solver) -> None:
+    """Raise ValueError if the solver needs a variance that the model does not predict."""
+    if solver.uses_variance and not (isinstance(model, VarianceModel) and model.has_variance):
+        raise ValueError(
+            "solver.variance=learned needs a model that predicts the variance of its steps, as DiT does, and this one "
+            "doesn't: choose solver.variance=fixed_small"
+        )
 
 
 def codec_of(model: FlowModel, vae: VAE | None) -> Codec:
@@ -274,8 +295,9 @@ class Sampler:
         if self.solver.adaptive:
             return None
         meter = Meter(self.device)
+        network = Still(self.model, meter, with_variance=self.solver.uses_variance)
         codec = Unencoded(self.codec.image_shape, self.model.sample_shape)
-        still = replace(self, network=Still(self.model, meter), meter=meter, codec=codec)
+        still = replace(self, network=network, meter=meter, codec=codec)
         still.task(still, [0])
         return float(meter.cost.velocity_rows), float(meter.cost.network_rows)
 

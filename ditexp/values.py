@@ -6,13 +6,20 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-# The metadata of a component's field that was added when sample sets without it existed. At its default it is left out
-# of a set's id, so that their ids stay.
-ADDED_LATER = {"added": "later"}
+ADDED = "added"  # in the metadata of a dataclass's field
+
+
+def added(default: Any) -> Any:
+    """A setting that a component did not always have.
+
+    It enters the id of a sample set only where it is not the default, so that older sets keep their ids.
+    """
+    return field(default=default, metadata={ADDED: True})
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,9 @@ def about_class(path: Path, text: str) -> str:
     return get_object(target[1]).__doc__.partition("\n")[0]
 
 
-def settings(node: yaml.MappingNode, prefix: str, text: str) -> Iterator[Setting]:
+def settings(node: yaml.MappingNode | None, prefix: str, text: str) -> Iterator[Setting]:
     """Every leaf of a mapping; leaves of inner blocks have dotted names."""
-    for key, value in node.value:
+    for key, value in node.value if node else ():
         name = ".".join(filter(None, (prefix, key.value)))
         if key.value == "defaults":
             yield from choices(value, prefix, text)

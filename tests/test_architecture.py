@@ -26,7 +26,8 @@ LEAVES = ("model", "vae", "solver", "schedule", "guidance", "condition", "task",
 COMPONENTS = (*LEAVES, "tracker")
 DIFFUSION = ("variance_preserving",)  # what models, schedules and solvers of diffusions share
 COMMANDS = tuple(
-    f"ditexp.{name}.__main__" for name in ("run", "samples", "train", "evaluate", "optimize", "reference", "report")
+    f"ditexp.{name}.__main__"
+    for name in ("run", "samples", "inspect", "train", "evaluate", "optimize", "reference", "report")
 )
 
 
@@ -158,6 +159,7 @@ def test_imports_run_in_one_direction():
         ("diffusers", ("model", "vae"), True),
         ("transformers", ("model",), True),
         ("tokenizers", ("model",), True),
+        ("torchdiffeq", ("solver.torchdiffeq",), True),
     ],
 )
 def test_a_package_stays_where_it_belongs(package, places, lazily):

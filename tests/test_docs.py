@@ -30,12 +30,14 @@ from ditexp.cli.components import instantiate
 from ditexp.evaluate.evaluator import Evaluator
 from ditexp.evaluate.images import open_images
 from ditexp.evaluate.protocol import protocol_of
+from ditexp.inspect import __main__ as inspect
 from ditexp.model.dit import DiT
 from ditexp.optimize import __main__ as optimize
 from ditexp.run import cell
 from ditexp.samples import __main__ as samples
 from ditexp.train import __main__ as train
 from docs import make_reference
+from tests.helpers.documentation import commands_of
 from tests.helpers.paths import CONF, ROOT, WEIGHTS
 
 PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
@@ -49,6 +51,10 @@ NOT_TRIED = {
 }
 ONLY_COMPOSED = {
     "model=sd3": "needs released weights",
+    "DiT-XL-2-256x256.pt": "the same",
+    "experiment=sit_ode_sde": "tests/test_published_models.py runs it, with a VAE",
+    "compat=sit": "the same",
+    "vae=sd_vae_ft_ema": "needs released weights",
     "model=digits_text": "tests/model/test_text.py runs it; importing transformers takes longer than all the rest",
     "network=digits_text": "the same",
     "devices=4": "needs GPUs",
@@ -59,16 +65,7 @@ ONLY_COMPOSED = {
 }
 
 
-def commands(page: str) -> list[str]:
-    """Every command of a page: in fenced and indented blocks, and in inline code."""
-    block = re.compile(r"^```.*?^```|(?:^ {4}[^\n]*\n)+", re.DOTALL | re.MULTILINE)
-    lines = re.sub(r"\\\n\s*", "", "".join(block.findall(page))).splitlines()
-    lines += re.findall(r"`([^`]+)`", block.sub("", page))
-    lines = [" ".join(line.split()) for line in lines]
-    return [line for line in lines if re.match(r"(\w+=\S+ )*(python -m ditexp\.\w+|ditexp) [^\s#]", line)]
-
-
-COMMANDS = {line: name for name, path in PAGES.items() for line in commands(path.read_text())}
+COMMANDS = {line: name for name, path in PAGES.items() for line in commands_of(path.read_text())}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,7 +94,7 @@ def write_files() -> None:
     for name in ("my.pt", "weak.pt"):
         torch.save({"model": network.state_dict(), "ema": network.state_dict()}, name)
     Path("outputs/train/dit_s_2").mkdir(parents=True)
-    save_file(network.state_dict(), "outputs/train/dit_s_2/model.safetensors")
+    save_file(network.state_dict(), "outputs/train/dit_s_2/model.safetensors", {"architecture": "{}"})
 
 
 def cells(config: str, words: list[str]) -> Iterator[DictConfig]:
@@ -147,14 +144,17 @@ CHECKS = {
 }
 
 
+PARSERS = {"ditexp.samples": samples.parser, "ditexp.inspect": inspect.parser}
+
+
 @pytest.mark.parametrize("line", COMMANDS, ids=lambda line: f"{COMMANDS[line]}: {line}")
 def test_a_command_works(line, monkeypatch):
     named = re.sub(r"<(\w+)>", r"\1", os.path.expandvars(line))  # <sweep> is the reader's name
     words = shlex.split(named, comments=True)
     words = words[words.index("-m") + 1 :] if "python" in words else ["ditexp.run", *words[1:]]
-    if words[0] == "ditexp.samples":
+    if words[0] in PARSERS:
         monkeypatch.setattr("sys.argv", words)
-        samples.parser().parse_args()
+        PARSERS[words[0]]().parse_args()
         return
     if why := [reason for part, reason in NOT_TRIED.items() if part in line]:
         pytest.skip(why[0])

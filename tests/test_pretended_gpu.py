@@ -22,6 +22,8 @@ from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.analytic import GaussianMixture
+from ditexp.model.paths import Discrete, Exponential, Linear, Trigonometric
+from ditexp.model.prediction import DataOnPath, Noise, Score, VelocityOnPath
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.sampler import Sampler
 from ditexp.schedule.shift import Shift
@@ -33,7 +35,7 @@ from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
 from tests.helpers.codecs import Blocks
-from tests.helpers.components import component, options
+from tests.helpers.components import options, solver_for_any_model
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.samplers import sampler_of
 
@@ -62,7 +64,7 @@ TASKS = {
 }
 
 
-SOLVERS = {name: component("solver", name) for name in options("solver")}
+SOLVERS = {name: solver_for_any_model(name) for name in options("solver")}
 
 
 def sampler(solver: Solver, guidance: Guidance, *, model: FlowModel | None = None, **parts) -> Sampler:
@@ -138,6 +140,19 @@ def test_a_tensor_on_another_device_is_refused(solver, request):
     with pytest.raises((RuntimeError, torch._subclasses.fake_tensor.UnsupportedFakeTensorException)) as error:
         samples(made)
     assert "cuda" in str(error.value) and "cpu" in str(error.value)
+
+
+PREDICTIONS = [Noise(Discrete()), Score(Exponential(last=0.999)), DataOnPath(Linear()), VelocityOnPath(Trigonometric())]
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS, ids=lambda prediction: type(prediction).__name__)
+def test_a_prediction_stays_on_the_device(prediction, pretended_gpu):
+    x, t = torch.zeros(3, 1, 8, 8, device="cuda"), torch.zeros(3, device="cuda")
+    z, time = prediction.inputs(x, t)
+    velocity = prediction.velocity(z, x, t)
+    assert (z.shape, time.shape, velocity.shape) == (x.shape, t.shape, x.shape)
+    assert {part.device.type for part in (z, time, velocity)} == {"cuda"}
+    assert {part.dtype for part in (z, time, velocity)} == {torch.float32}
 
 
 class Forgetful(GaussianMixture):

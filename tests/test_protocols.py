@@ -14,7 +14,7 @@ import yaml
 from hydra.utils import get_object
 
 from ditexp.condition.base import Conditioner as ConditionerBase
-from ditexp.condition.labels import Balanced, Random
+from ditexp.condition.labels import Balanced, InOrder, Random
 from ditexp.condition.original import Original
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
@@ -28,16 +28,19 @@ from ditexp.core import (
     Feature,
     FlowModel,
     Guidance,
+    GuidedVelocity,
     ResizableModel,
     Schedule,
     Solver,
     TextModel,
+    VarianceModel,
     VelocityField,
 )
 from ditexp.data import CaptionedDigits, Digits, ImageFolder
 from ditexp.feature.digits import DigitsFeature
 from ditexp.feature.dinov2 import DINOv2
 from ditexp.feature.inception import Inception
+from ditexp.field import CountedField
 from ditexp.guidance.apg import AdaptiveProjected
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.guidance.base import GuidedField
@@ -63,6 +66,7 @@ from ditexp.pixels import Pixels
 from ditexp.schedule.beta import Beta
 from ditexp.schedule.compat import DiffusersFlow, SiTLastStep, SiTPoints
 from ditexp.schedule.cosine import Cosine
+from ditexp.schedule.ddpm import RespacedDDPM
 from ditexp.schedule.explicit import Explicit
 from ditexp.schedule.flux import Flux
 from ditexp.schedule.karras import Karras
@@ -75,6 +79,8 @@ from ditexp.schedule.shift import Shift
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.adams import AdamsBashforth, AdamsBashforthMoulton
 from ditexp.solver.bosh3 import Bosh3, Bosh3Fixed
+from ditexp.solver.ddim import DDIM
+from ditexp.solver.ddpm import DDPM
 from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
 from ditexp.solver.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
 from ditexp.solver.euler import Euler
@@ -89,6 +95,7 @@ from ditexp.solver.rk4 import RK4
 from ditexp.solver.rk4_38 import RK4ThreeEighths
 from ditexp.solver.step_doubling import KnownStart, StepDoubling
 from ditexp.solver.stochastic_heun import StochasticHeun
+from ditexp.solver.torchdiffeq import Torchdiffeq
 from ditexp.solver.tsit5 import Tsit5
 from ditexp.solver.unipc import UniPC
 from ditexp.task.base import Task
@@ -105,20 +112,23 @@ RUNGE_KUTTA: tuple[type[Solver], ...] = (
     *(Bosh3Fixed, Dopri5Fixed, Euler, Heun, Heun3, Kutta3, Midpoint, Ralston, RK4, RK4ThreeEighths),
 )
 MULTISTEP: tuple[type[Solver], ...] = (AdamsBashforth, AdamsBashforthMoulton, IPNDM, DPMSolverMultistep, UniPC)
-ADAPTIVE: tuple[type[Solver], ...] = (Bosh3, Dopri5, Tsit5, StepDoubling)
+ADAPTIVE: tuple[type[Solver], ...] = (Bosh3, Dopri5, Tsit5, StepDoubling, Torchdiffeq)
 SDE: tuple[type[Solver], ...] = (EulerMaruyama, StochasticHeun)
-SOLVERS: tuple[type[Solver], ...] = (*RUNGE_KUTTA, *MULTISTEP, DPMSolverSinglestep, *ADAPTIVE, *SDE)
+DISCRETE: tuple[type[Solver], ...] = (DDPM, DDIM)
+SOLVERS: tuple[type[Solver], ...] = (*RUNGE_KUTTA, *MULTISTEP, DPMSolverSinglestep, *ADAPTIVE, *SDE, *DISCRETE)
 
 SCHEDULES: tuple[type[Schedule], ...] = (
     *(Beta, Cosine, DiffusersFlow, Explicit, Flux, Karras, LinearQuadratic, LogitNormal, Optimized, Power, Quadratic),
-    *(Shift, SiTLastStep, SiTPoints, Uniform),
+    *(RespacedDDPM, Shift, SiTLastStep, SiTPoints, Uniform),
 )
 GUIDANCE: tuple[type[Guidance], ...] = (
     *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance),
 )
 FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
+GUIDED_FIELDS: tuple[type[GuidedVelocity], ...] = (GuidedField, CountedField)
 
 MODELS: tuple[type[FlowModel], ...] = (GaussianMixture, PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
+VARIANCE_MODELS: tuple[type[VarianceModel], ...] = (PretrainedDiT,)
 TEXT_MODELS: tuple[type[TextModel], ...] = (PretrainedTextDiT, StableDiffusion3)
 BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
 RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
@@ -127,7 +137,7 @@ EVALUATED_MODELS: tuple[type[EvaluatedModel], ...] = (Network, Rehearsal)
 VAES: tuple[type[VAE], ...] = (Autoencoder,)
 CODECS: tuple[type[Codec], ...] = (LatentCodec, Pixels, PipelineVAE)
 
-CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, Random, Original, Prompts, Unconditional)
+CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, InOrder, Random, Original, Prompts, Unconditional)
 TASKS: tuple[type[Task], ...] = (Generate, Inpaint, Edit, Interpolate, InterpolateImages, Progressive)
 
 COMPARISONS: tuple[type[Comparison], ...] = (Trajectory,)
@@ -155,7 +165,14 @@ GROUPS: dict[str, tuple[type, ...]] = {
 def construct(settings: dict[str, Any]) -> tuple[object, ...]:
     """Never called. The type checker refuses to construct a class that has abstract methods left."""
     return (
-        *(Balanced(**settings), Random(**settings), Original(**settings), Prompts(**settings), Unconditional()),
+        *(
+            Balanced(**settings),
+            InOrder(**settings),
+            Random(**settings),
+            Original(**settings),
+            Prompts(**settings),
+            Unconditional(),
+        ),
         *(Generate(), Inpaint(**settings), Edit(**settings), Interpolate(**settings), Progressive(**settings)),
         InterpolateImages(**settings),
         *(FrechetDistance(**settings), FrechetInfinity(**settings), KernelDistance(**settings), LabelAccuracy()),
@@ -163,12 +180,21 @@ def construct(settings: dict[str, Any]) -> tuple[object, ...]:
         *(Beta(**settings), Cosine(**settings), Flux(**settings), Karras(**settings), LogitNormal(**settings)),
         *(LinearQuadratic(**settings), Power(**settings), Quadratic(**settings), Shift(**settings)),
         *(Uniform(**settings), Explicit(**settings), Optimized(**settings), DiffusersFlow(**settings)),
-        *(SiTPoints(**settings), SiTLastStep(**settings)),
+        *(SiTPoints(**settings), SiTLastStep(**settings), RespacedDDPM(**settings), DDPM(), DDIM()),
         *(ClassifierFree(**settings), CFGZero(**settings), Rescaled(**settings), AdaptiveProjected(**settings)),
         Autoguidance(**settings),
         *(AdamsBashforth(), AdamsBashforthMoulton(), IPNDM(), DPMSolverMultistep(), DPMSolverSinglestep(), UniPC()),
         *(Euler(), Heun(), Heun3(), Kutta3(), Midpoint(), Ralston(), RK4(), RK4ThreeEighths(), Bosh3Fixed()),
-        *(Dopri5Fixed(), Bosh3(), Dopri5(), Tsit5(), StepDoubling(**settings), EulerMaruyama(), StochasticHeun()),
+        *(
+            Dopri5Fixed(),
+            Bosh3(),
+            Dopri5(),
+            Tsit5(),
+            StepDoubling(**settings),
+            Torchdiffeq(),
+            EulerMaruyama(),
+            StochasticHeun(),
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Class labels: balanced or random."""
+"""Class labels: balanced, in order or random."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ditexp.checks import whole
 from ditexp.condition.base import Conditioner
 from ditexp.core import FlowModel, TextModel
 from ditexp.noise import LABEL, generator
@@ -78,6 +79,23 @@ class Balanced(Labels):
 
     def choose(self, seed: int, index: int, count: int) -> int:
         return index % count
+
+
+@dataclass(frozen=True)
+class InOrder(Labels):
+    """Class after class, `per_class` samples of each: 0, 0, ..., 1, 1, ..., and from the first class again.
+
+    JiT and DDT draw 50,000 samples of 1000 classes so, 50 of each. Fewer samples have the first classes alone.
+    """
+
+    per_class: int = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole("condition.per_class", self.per_class, minimum=1)
+
+    def choose(self, seed: int, index: int, count: int) -> int:
+        return index // self.per_class % count
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ditexp.checks import choice, number, whole
 from ditexp.core import EvaluatedModel, FlowModel, VelocityField
 from ditexp.guidance.none import ModelField
 from ditexp.terminal.notices import notice
-from ditexp.values import Condition, append_dims
+from ditexp.values import Condition, added, append_dims
 
 # w(t) / w of each profile, t in [0, 1].
 PROFILES: dict[str, Callable[[float], float]] = {
@@ -26,6 +26,8 @@ PROFILES: dict[str, Callable[[float], float]] = {
 }
 
 UNITS = ("t", "sigma", "steps")
+CLOSED = {"left": (True, False), "right": (False, True), "both": (True, True), "neither": (False, False)}
+DECIDED_PER = ("evaluation", "step")
 
 # A time this close to an end of the interval is at that end: float32 rounds times by up to 3e-8.
 CLOSE = 1e-7
@@ -44,13 +46,16 @@ class Guided(ABC):
     (Gao et al. 2023, "Masked Diffusion Transformer", arXiv 2303.14389, with the power of its code).
 
     interval: [low, high]; elsewhere w = 0. None: guidance acts everywhere. interval_in: the unit of its ends.
-    "t": low <= t < high, and t = 1 too if high is 1. If time runs from data to noise, an interval is mirrored: REPA's
-    t <= 0.7 is [0.3, 1] here.
+    "t": low <= t < high. If time runs from data to noise, an interval is mirrored: REPA's t <= 0.7 is [0.3, 1] here.
     "sigma": low < sigma <= high with sigma = (1 - t) / t, the noise per unit of data, as in Kynkaanniemi et al. 2024
     (arXiv 2404.07724); 0 and inf are the ends. It is the same half-open interval of t.
     "steps": low <= step < high, counted from 0: the times from the start of step `low` to the start of step `high`.
-    Guidance is decided per evaluation. Heun's second evaluation is at the end of its step and counts as that later
-    time: it is guided in step low - 1, and not in step high - 1. REPA's Heun decides once per step.
+
+    interval_closed: which of the interval's ends in t belong to it: left (as above), right, both (REPA, RAE) or neither
+    (JiT, DDT). The ends t = 0 and t = 1 always do.
+    decided_per: "evaluation", at its own time. Heun's second evaluation is at the end of its step and counts as that
+    later time: it is guided in step low - 1, and not in step high - 1. "step": all evaluations of a step have the
+    weight of its start, as in REPA; this needs fixed steps.
 
     guided_channels: the number of channels that are guided, from the first on; the others stay conditional. None: all.
     DiT, SiT and LightningDiT guide 3.
@@ -63,12 +68,16 @@ class Guided(ABC):
     profile: str = "constant"
     interval: tuple[float, float] | None = None
     interval_in: str = "t"
+    interval_closed: str = added("left")
+    decided_per: str = added("evaluation")
     guided_channels: int | None = None
 
     def __post_init__(self) -> None:
         self.set_strength()
         choice("guidance.profile", self.profile, PROFILES)
         choice("guidance.interval_in", self.interval_in, UNITS)
+        choice("guidance.interval_closed", self.interval_closed, CLOSED)
+        choice("guidance.decided_per", self.decided_per, DECIDED_PER)
         if self.interval is not None:
             object.__setattr__(self, "interval", ends(self.interval, self.interval_in))
         if self.guided_channels is not None:
@@ -106,14 +115,27 @@ class Guided(ABC):
         grid: the times of the steps, or None if the solver is adaptive. Raises ValueError for steps that don't exist.
         """
         if self.interval is None:
-            return replace(self, scale=None, interval_in="t")
+            return self.simplified(None)
         low, high = self.interval
         if self.interval_in == "sigma":
             low, high = 1 / (1 + high), 1 / (1 + low)
         elif self.interval_in == "steps":
             low, high = (start_of_step(int(end), grid, "guidance.interval") for end in (low, high))
         interval = (rounded(low), rounded(high))
-        return replace(self, scale=None, interval=None if interval == (0, 1) else interval, interval_in="t")
+        if self.decided_per == "step" and grid is None:
+            raise ValueError(
+                "guidance.decided_per=step needs a solver with fixed steps, but this one is adaptive: choose evaluation"
+            )
+        return self.simplified(None if interval == (0, 1) else interval)
+
+    def simplified(self, interval: tuple[float, float] | None) -> Self:
+        """The same guidance with this interval in t, and without settings that have no effect on it."""
+        settings: dict[str, Any] = {"scale": None, "interval": interval, "interval_in": "t"}
+        if interval is None:
+            settings["interval_closed"] = "left"
+            if self.profile == "constant":
+                settings["decided_per"] = "evaluation"
+        return replace(self, **settings)
 
     def check(self, model: FlowModel) -> None:
         """Raise ValueError if the model cannot be guided in this way. Print a notice for a weight below 0."""
@@ -135,17 +157,38 @@ class Guided(ABC):
         assert self.interval is None or self.interval_in == "t", "on(grid) comes first"
         return GuidedField(self, model, condition)
 
-    def velocity(self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor) -> Tensor:
-        """The guided velocity at x (B, ...) and t (B,)."""
-        rows, w = self.guided(t, x)
+    def velocity(
+        self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor, *, decided_at: float | None = None
+    ) -> Tensor:
+        """The guided velocity at x (B, ...) and t (B,); what the model returns beyond the channels of x is c's.
+
+        decided_at: the time that decides on w. None: t does.
+        """
+        rows, w = self.guided(t if decided_at is None else torch.full_like(t, decided_at), x)
         if rows is None:
             return model(x, t, condition)
         c, u = self.velocities(model, condition, x, t, rows)
-        channels = slice(self.guided_channels)
+        channels = slice(self.guided_channels or x.shape[1])
         part, velocity = (rows, channels), c.clone()
         times = append_dims(t[rows], x).to(x.dtype)
         velocity[part] = self.combine(c[part], u[:, channels], w, x=x[part], t=times)
         return velocity
+
+    def doubled(self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor) -> Tensor:
+        """The velocity (2 B, ...) of a doubled batch, see `GuidedVelocity`.
+
+        If not all channels are guided, the null half needs u also where w = 0.
+        """
+        if self.guided_channels is None:
+            return torch.cat([self.velocity(model, condition, x, t)] * 2)
+        c, u = self.velocities(model, condition, x, t, slice(None))
+        channels = slice(self.guided_channels)
+        w = append_dims(x.new_tensor([self.weight_at(time) for time in t.tolist()]), x)
+        times = append_dims(t, x).to(x.dtype)
+        guided, null = c.clone(), u.clone()
+        guided[:, channels] = self.combine(c[:, channels], u[:, channels], w, x=x[:, channels], t=times)
+        null[:, channels] = guided[:, channels]
+        return torch.cat([guided, null])
 
     def guided(self, t: Tensor, x: Tensor) -> tuple[Tensor | slice | None, Tensor | float]:
         """Which rows of x (B, ...) at times t (B,) have a w other than 0 (None: not one), and that w.
@@ -166,8 +209,10 @@ class Guided(ABC):
 
     def weight_at(self, t: float) -> float:
         low, high = self.interval or (0, 1)
-        inside = low - CLOSE <= t and (t < high - CLOSE or high == 1)
-        return self.w * PROFILES[self.profile](t) if inside else 0.0
+        has_low, has_high = CLOSED[self.interval_closed]
+        begun = low == 0 or (t >= low - CLOSE if has_low else t > low + CLOSE)
+        ended = high != 1 and (t > high + CLOSE if has_high else t >= high - CLOSE)
+        return self.w * PROFILES[self.profile](t) if begun and not ended else 0.0
 
     @abstractmethod
     def velocities(
@@ -182,14 +227,21 @@ class Guided(ABC):
 
 @dataclass(frozen=True)
 class GuidedField:
-    """The guided velocity of a batch with one condition."""
+    """The guided velocity of a batch with one condition. decided_at: the time that decides on w; None: each its own."""
 
     guidance: Guided
     model: EvaluatedModel
     condition: Condition
+    decided_at: float | None = None
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.guidance.velocity(self.model, self.condition, x, t)
+        return self.guidance.velocity(self.model, self.condition, x, t, decided_at=self.decided_at)
+
+    def of_step(self, start: float) -> GuidedField:
+        return replace(self, decided_at=start) if self.guidance.decided_per == "step" else self
+
+    def doubled(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.guidance.doubled(self.model, self.condition, x, t)
 
     def take(self, rows: Tensor) -> GuidedField:
         return replace(self, condition=self.condition.take(rows))

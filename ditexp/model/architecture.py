@@ -53,8 +53,6 @@ def infer_architecture(
     hidden, _ = shape_of(weights, "blocks.0.mlp.w12.weight" if is_gated else FC1, axes=2)
     hidden //= 2 if is_gated else 1
     side = math.isqrt(tokens)
-    if min(first, in_channels, patch_size, tokens, hidden_size, hidden) < 1:
-        raise NoDiT("it has a weight without numbers")
     if side**2 != tokens:
         raise NoDiT(f"pos_embed has {tokens} positions, which is not a square")
     if hidden_size % 4:
@@ -90,11 +88,13 @@ def infer_architecture(
 
 
 def shape_of(weights: Mapping[str, Tensor], key: str, *, axes: int) -> tuple[int, ...]:
-    """The shape of a weight. Raises NoDiT if there is none, or if it has another number of axes."""
+    """The shape of a weight. Raises NoDiT if there is none, or if it has no numbers or another number of axes."""
     if key not in weights:
         raise NoDiT(f"it has no {key!r} (it has {', '.join(list(weights)[:3])})")
     if weights[key].dim() != axes:
         raise NoDiT(f"{key} is {tuple(weights[key].shape)}, which are not {axes} axes")
+    if not weights[key].numel():
+        raise NoDiT(f"{key} is {tuple(weights[key].shape)}, without numbers")
     return tuple(weights[key].shape)
 
 
@@ -148,8 +148,8 @@ def in_context_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | 
     start = IN_CONTEXT_STARTS.get(hidden_size) if given is None else given
     if start is None:
         raise ValueError(
-            f"model.in_context_start is needed: no published model has the width {hidden_size}; it is the block "
-            "before which the in-context tokens join"
+            f"model.in_context_start is needed: the block that in-context tokens join before, which is unknown for the "
+            f"width {hidden_size}"
         )
     whole("model.in_context_start", start, minimum=0, maximum=depth_of(weights) - 1)
     tokens = weights["in_context_posemb"].shape

@@ -6,7 +6,7 @@ One network serves DiT, SiT, REPA, LightningDiT (Yao et al. 2025, arXiv 2501.014
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -72,7 +72,8 @@ class Transformer(nn.Module):
     which label dropout trains and classifier-free guidance needs. learn_sigma: there are twice as many output channels
     (DiT's variance head), of which `forward` drops the second half, as in SiT.
     options: of the blocks. rope: rotate queries and keys by their positions, besides the added position embedding.
-    bottleneck: the width of the linear layer that patches are embedded through, if any.
+    bottleneck: the width of the linear layer that patches are embedded through, if any. in_context_tokens: how many
+    tokens of the label with trained positions join the image's before block `in_context_start`, as in JiT.
     """
 
     block: ClassVar[type[BlockLayers]]
@@ -93,6 +94,8 @@ class Transformer(nn.Module):
         options: BlockOptions = BlockOptions(),  # noqa: B008 (immutable)
         rope: bool = False,
         bottleneck: int | None = None,
+        in_context_tokens: int = 0,
+        in_context_start: int = 0,
     ) -> None:
         super().__init__()
         if input_size % patch_size or hidden_size % num_heads or hidden_size % 4:
@@ -112,6 +115,10 @@ class Transformer(nn.Module):
             self.y_embedder = LabelEmbedder(num_classes, hidden_size, has_null)
         positions = sincos_position_embedding(hidden_size, input_size // patch_size)
         self.pos_embed = nn.Parameter(positions, requires_grad=False)
+        self.in_context_tokens, self.in_context_start = in_context_tokens, in_context_start
+        if in_context_tokens:
+            self.in_context_posemb = nn.Parameter(torch.empty(1, in_context_tokens, hidden_size))
+            nn.init.normal_(self.in_context_posemb, std=0.02)
         self.blocks = nn.ModuleList(self.block(hidden_size, num_heads, mlp_ratio, options) for _ in range(depth))
         out_channels = in_channels * (2 if learn_sigma else 1)
         self.final_layer = FinalLayer(hidden_size, patch_size, out_channels, options.norm)
@@ -137,19 +144,17 @@ class Transformer(nn.Module):
                     nn.init.zeros_(layer.weight)
         nn.init.zeros_(self.final_layer.linear.weight)
 
-    def transform(
-        self, x: Tensor, c: Tensor, in_context: Tensor | None = None, start: int = 0, **given: Tensor
-    ) -> Tensor:
+    def transform(self, x: Tensor, c: Tensor, in_context: Tensor | None = None, **given: Tensor) -> Tensor:
         """x (B, C, H, W) through all blocks, modulated by c (B, D): all output channels.
 
-        in_context: tokens (B, M, D) that join before block `start`, without positions, and leave before the head.
-        given: further inputs of each block.
+        in_context: tokens (B, M, D) that are among the others, without rotations, from block `in_context_start` to the
+        last. given: further inputs of each block.
         """
         height, width = (side // self.patch_size for side in x.shape[2:])
         tokens = self.x_embedder(x) + self.positions(height, width)
         rope = self.rotations(height, width, x.device) if self.rope else None
         for number, block in enumerate(self.blocks):
-            if in_context is not None and number == start:
+            if in_context is not None and number == self.in_context_start:
                 tokens = torch.cat([in_context, tokens], dim=1)
                 rope = rope and unrotated(in_context.shape[1], rope)
             tokens = block(tokens, c, rope, **given)
@@ -175,20 +180,9 @@ class Transformer(nn.Module):
 
 
 class DiT(Transformer):
-    """Velocity v(x, t, label). DiT-S/B/L/XL have width 384/768/1024/1152, depth 12/12/24/28, heads 6/12/16/16.
-
-    in_context_tokens: how many tokens with the label's embedding and trained positions join the image's tokens before
-    block `in_context_start`, as in JiT.
-    """
+    """Velocity v(x, t, label). DiT-S/B/L/XL have width 384/768/1024/1152, depth 12/12/24/28, heads 6/12/16/16."""
 
     block = Block
-
-    def __init__(self, *, in_context_tokens: int = 0, in_context_start: int = 0, **options: Any) -> None:
-        super().__init__(**options)
-        self.in_context_tokens, self.in_context_start = in_context_tokens, in_context_start
-        if in_context_tokens:
-            self.in_context_posemb = nn.Parameter(torch.empty(1, in_context_tokens, self.pos_embed.shape[-1]))
-            nn.init.normal_(self.in_context_posemb, std=0.02)
 
     def drop(self, labels: Tensor, dropped: Tensor) -> Tensor:
         """The labels (B,) of a training batch, replaced by the null class where dropped (B,) is true."""
@@ -210,7 +204,7 @@ class DiT(Transformer):
         labels = required(labels)
         y = labels if labels.is_floating_point() else self.y_embedder(labels)
         in_context = y.unsqueeze(1) + self.in_context_posemb if self.in_context_tokens else None
-        return self.transform(x, c + y, in_context, self.in_context_start)
+        return self.transform(x, c + y, in_context)
 
 
 def unrotated(count: int, rope: Rope) -> Rope:

@@ -70,10 +70,13 @@ class Discrete(VariancePreserving):
     betas: str = "linear"
     steps: int = 1000
     times: Tensor = field(init=False, repr=False, compare=False)  # of the flow, of each index
+    ends: tuple[float, float] = field(init=False, repr=False, compare=False)  # start and end, read off the tensor once
 
     def __post_init__(self) -> None:
         choice("betas", self.betas, BETAS)
-        object.__setattr__(self, "times", flow_times(BETAS[self.betas](self.steps)))
+        times = flow_times(BETAS[self.betas](self.steps))
+        object.__setattr__(self, "times", times)
+        object.__setattr__(self, "ends", (times[-1].item(), times[0].item()))
 
     @property
     def identity(self) -> dict:
@@ -81,11 +84,11 @@ class Discrete(VariancePreserving):
 
     @property
     def start(self) -> float:
-        return self.times[-1].item()
+        return self.ends[0]
 
     @property
     def end(self) -> float:
-        return self.times[0].item()
+        return self.ends[1]
 
     def time(self, t: Tensor) -> Tensor:
         levels, level = depth(self.times).to(t.device), depth(t)

@@ -16,7 +16,7 @@ from ditexp.files.reading import LINE, parse_json, unfit
 from ditexp.model.architecture import NoDiT, infer_architecture
 from ditexp.model.claim import contradiction
 from ditexp.model.dit import DiT
-from ditexp.model.families import SIT, Family, chosen_family, fitting, renamed
+from ditexp.model.families import SIT, STATISTICS, Family, chosen_family, fitting, renamed
 from ditexp.model.layers import BlockOptions
 from ditexp.model.loading import Misfit, load_network
 from ditexp.model.prediction import Data, Prediction, Velocity
@@ -24,6 +24,7 @@ from ditexp.pixels import Pixels
 from ditexp.terminal.notices import in_line, notice
 from ditexp.values import Condition, required
 
+CPU = torch.device("cpu")
 SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL", (32, 1280): "H"}
 
 
@@ -72,6 +73,8 @@ class PretrainedDiT:
             )
             kept = {key: value for key, value in tensors.items() if not self.family.is_dropped(key)}
             self.network = load_network(DiT, architecture, kept)
+            if self.network.rope:
+                check_rotations(self.network, tensors)
         except (NoDiT, Misfit) as error:
             raise unfit(name, f"is not a {self.family.title}: {error}", "give another file") from None
         except ValueError as error:
@@ -89,6 +92,8 @@ class PretrainedDiT:
         if not trained.by_ditexp:
             dropped = [key for key in tensors if key not in kept]
             notice(f"{name} is a {summary(self.family, self.network, found, dropped)}")
+            if STATISTICS in tensors:
+                notice(f"{name} has the statistics of REPA-E's latents: decode with vae.statistics={checkpoint}")
         if family and not trained.by_ditexp:
             self.check_claim(fitting(tensors), facts=f"{container.sha256} {found.which}", name=name)
 
@@ -111,8 +116,19 @@ class PretrainedDiT:
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)
-        output = self.network(x_given, time, condition.labels if condition.vector is None else condition.vector)
+        output = self.network(x_given, time, given(condition))
         return self.prediction.velocity(output, x, t)
+
+    @property
+    def has_variance(self) -> bool:
+        """Only DiT's. SiT's files may have the channels, but nothing trained them."""
+        return self.family.variance is True
+
+    def velocity_and_variance(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        x_given, time = self.prediction.inputs(x, t)
+        output = self.network.outputs(x_given, time, given(condition))
+        predicted, variance = output.chunk(2, dim=1)
+        return torch.cat([self.prediction.velocity(predicted, x, t), variance], dim=1)
 
     def null(self, condition: Condition) -> Condition:
         labels = torch.full_like(required(condition.labels), self.num_classes)
@@ -127,6 +143,11 @@ class PretrainedDiT:
         """The rows (B, D) of the label table, on the device of the labels, wherever the table is."""
         table = self.network.y_embedder.embedding_table.weight
         return table[labels.to(table.device)].to(labels.device)
+
+
+def given(condition: Condition) -> Tensor | None:
+    """What the network is given of a condition: the embeddings (B, D) if it has any, or else the labels (B,)."""
+    return condition.labels if condition.vector is None else condition.vector
 
 
 def nearer_labels(first: Condition, second: Condition, fraction: Tensor) -> Tensor | None:
@@ -159,6 +180,15 @@ def training_of(container: Container) -> Training:
         return Training(True, network.get("num_heads"), network.get("num_classes"), tuple(map(str, names)))
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError(f"{container.name} has metadata that ditexp.train did not write: remove it") from None
+
+
+def check_rotations(network: DiT, weights: Mapping[str, Tensor]) -> None:
+    """Raise NoDiT if a file has other tables of rotations than its network computes."""
+    side = network.input_size // network.patch_size
+    for key, expected in zip(("feat_rope.freqs_cos", "feat_rope.freqs_sin"), network.rotations(side, side, CPU)):
+        table = weights.get(key, expected)
+        if table.shape != expected.shape or not torch.allclose(table, expected, atol=1e-4):
+            raise NoDiT(f"{key} holds other rotations than those of its {side} x {side} patches")
 
 
 def identity_of(

@@ -19,6 +19,7 @@ from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
 from ditexp.pixels import Pixels
 from ditexp.values import Condition, required
 
+WEIGHTS = "model.safetensors"
 # Arguments of TextDiT that its weights tell.
 ARGUMENTS = ("input_size", "patch_size", "in_channels", "hidden_size", "depth", "num_heads", "mlp_ratio", "learn_sigma")
 
@@ -44,7 +45,7 @@ class PretrainedTextDiT:
         max_length: int | None = None,
     ) -> None:
         name = f"model.folder={folder}"
-        container = read_checkpoint(Path(folder) / "model.safetensors", name=name)
+        container = read_checkpoint(Path(folder) / WEIGHTS, name=f"{name}/{WEIGHTS}")
         weights, trained = weights_of(container, kind="a text DiT").tensors, training_of(container)
         try:
             architecture = infer_architecture(weights, num_heads=trained.num_heads, num_classes=0)

@@ -217,10 +217,8 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module
 
 
 def import_diffusers() -> Any:
-    try:
-        import diffusers
-    except ImportError:
-        raise ValueError("model=sd3 needs diffusers: pip install 'ditexp[text]'") from None
+    import diffusers
+
     diffusers.utils.logging.set_verbosity(diffusers.utils.logging.CRITICAL)  # ditexp prints one line for an error
     diffusers.utils.logging.disable_progress_bar()
     return diffusers

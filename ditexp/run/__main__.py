@@ -12,6 +12,7 @@ from ditexp.cli.command import command
 from ditexp.cli.packaged import options_of
 from ditexp.run import sweep
 from ditexp.run.checking import check
+from ditexp.run.departures import notice_departures
 
 # Launchers that inherit from it check all cells before the first one runs. Hydra's plugin path leads to it.
 LOCAL = "hydra_plugins.ditexp_launchers.LocalLauncher"
@@ -27,10 +28,12 @@ def main(cfg: DictConfig) -> None:
             raise ConfigError(f"this is a sweep over {', '.join(swept)}: add -m, or give each a value")
         cell = {" ".join(hydra_cfg.overrides.task) or "defaults": cfg}
         if launcher == "plan":
-            return sweep.plan(cell)
+            sweep.plan(cell)
+            return notice_departures([(cfg, hydra_cfg)])
         if launcher != "local":
             raise ConfigError(f"hydra/launcher={launcher} needs a sweep: add -m")
         check(cell)
+        notice_departures([(cfg, hydra_cfg)])
     elif not issubclass(get_class(hydra_cfg.launcher._target_), get_class(LOCAL)):
         choices = ", ".join(options_of("hydra/launcher"))
         raise ConfigError(f"hydra/launcher={launcher} does not check cells before it runs them: choose {choices}")

@@ -58,7 +58,7 @@ def build_all(cells: Mapping[str, DictConfig]) -> dict[str, Cell | ConfigError]:
     return built
 
 
-def raise_mistakes(built: Mapping[str, Cell | ConfigError | None]) -> None:
+def raise_mistakes(built: Mapping[str, object]) -> None:
     """Raise one ConfigError with each mistake once, and the cells that have it."""
     where: dict[str, list[str]] = {}
     for name, cell in built.items():

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp.checks import ConfigError, choice, flag, is_name
+from ditexp.checks import ConfigError, choice, flag, is_name, number
 from ditexp.cli.errors import describe
 from ditexp.cli.numbers import not_whole_numbers
 from ditexp.pixels import ROUNDINGS
@@ -86,6 +86,8 @@ def check_numbers(cfg: DictConfig) -> list[str]:
     mistakes.add(not_whole_numbers(cfg, num_samples=1, batch_size=1, seed=0, resamples=0))
     if cfg.forwards is not None:
         mistakes.add(not_whole_numbers(cfg, forwards=1))
+    if cfg.rate is not None:
+        mistakes.attempt(number, "rate", cfg.rate, above=0)
     mistakes.attempt(choice, "precision", cfg.precision, PRECISIONS)
     mistakes.attempt(choice, "rounding", cfg.rounding, ROUNDINGS)
     mistakes.attempt(choice, "store", cfg.store, KEEP)

@@ -15,7 +15,7 @@ from ditexp.files.content import digest, sha256
 from ditexp.pixels import Pixels
 from ditexp.sampler import Sampler
 from ditexp.samples.store import images_per_block
-from ditexp.values import ADDED_LATER
+from ditexp.values import ADDED
 
 
 @runtime_checkable
@@ -45,7 +45,7 @@ def identify(component: object) -> dict[str, Any]:
     facts: dict[str, Any] = {"class": cls.__qualname__}
     for field in dataclasses.fields(component):
         value = getattr(component, field.name)  # as dataclasses.asdict does: vars() lacks slots and init=False defaults
-        if field.metadata == ADDED_LATER and value == field.default:
+        if ADDED in field.metadata and value == field.default:
             continue
         is_component = dataclasses.is_dataclass(value) or isinstance(value, Identified)
         facts[field.name] = identify(value) if is_component else value

@@ -6,6 +6,7 @@ what is there -> claim the sample set -> sample the missing blocks -> score -> o
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
@@ -26,13 +27,13 @@ from ditexp.terminal.notices import notice
 from ditexp.terminal.progress import progress_bar
 
 
-def run(cell: Cell, *, settings: dict[str, Any], title: str, command: str) -> Result:
+def run(cell: Cell, *, settings: dict[str, Any], title: str, command: str, departures: Sequence[str] = ()) -> Result:
     """Do what is missing of a cell, and return its result.
 
     settings: what tells this cell from others, flat, for tables. title: its name on progress bars. command: what makes
-    this cell alone.
+    this cell alone. departures: from a preset's conventions.
     """
-    facts = facts_of(cell, settings, command)
+    facts = {**facts_of(cell, settings, command), "departures": list(departures)}
     store = cell.store
     clean_up(cell)
     missing, known = store.missing(), cell.result()

@@ -1,17 +1,21 @@
-"""The plan of a sweep: what each cell costs, what is already there, and the disk space that is needed."""
+"""The plan of a sweep: what is missing, what each cell costs, what is already there, and the disk space needed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from omegaconf import DictConfig
 from rich.table import Table
 
 from ditexp.checks import ConfigError
 from ditexp.cli.errors import describe
 from ditexp.files.atomic import free_space
 from ditexp.report.tables.column import MISSING
-from ditexp.run.cell import Cell
+from ditexp.run.cell import Cell, build
+from ditexp.run.missing import MissingFile, missing_files, need_of, with_stand_ins
+from ditexp.run.rate import Rate, rate_of
 from ditexp.terminal.console import wide_terminal
 from ditexp.terminal.units import amount
 
@@ -19,30 +23,109 @@ BLOCK_OVERHEAD = 8192  # bytes, for a block's manifest
 WORST_COMPRESSION = 1.01  # noise does not compress
 
 
-def print_plan(built: Mapping[str, Cell | ConfigError]) -> None:
-    """Print the cost of each cell, by name, and what is already there; or what is wrong with it."""
-    table = Table("cell", "steps", "nfe", "forwards", "samples", "to make", "result", box=None, header_style="bold")
-    total, adaptive = 0.0, 0
-    planned: set[tuple[Path, int]] = set()
-    for name, cell in built.items():
-        if isinstance(cell, ConfigError):
-            table.add_row(name, "", "", "", "", "", "; ".join(describe(cell)), style="red")
+@dataclass(frozen=True)
+class Planned:
+    """A cell, built with stand-ins for what lacks its files, and what it costs.
+
+    to_make, to_decode: samples, and those of stored latents. nfe, forwards: evaluations per sample; None for an
+    adaptive solver. rate: None if unknown.
+    """
+
+    cell: Cell
+    missing: Sequence[MissingFile]
+    to_make: int
+    to_decode: int
+    nfe: float | None
+    forwards: float | None
+    rate: Rate | None
+
+    @property
+    def hours(self) -> float | None:
+        """Of one device."""
+        if self.forwards is None or self.rate is None:
+            return None
+        return self.rate.hours(self.to_make * self.forwards)
+
+    @property
+    def state(self) -> str:
+        if self.missing:
+            return "files missing"
+        return "cached" if is_done(self.cell) else "to do"
+
+
+def is_done(cell: Cell) -> bool:
+    return cell.result() is not None and not cell.has_gaps
+
+
+def plan_cell(cfg: DictConfig, planned: set[tuple[Path, int]]) -> Planned:
+    """planned: see `to_make`. Raises ConfigError with all mistakes; a missing file is none."""
+    missing = missing_files(cfg)
+    cell = build(with_stand_ins(cfg, missing) if missing else cfg)
+    blocks, decoded = (0, 0) if not missing and is_done(cell) else to_make(cell, planned)
+    nfe, forwards = cell.sampler.evaluations() or (None, None)
+    return Planned(
+        cell=cell,
+        missing=missing,
+        to_make=blocks * cell.store.block_size,
+        to_decode=decoded * cell.store.block_size,
+        nfe=nfe,
+        forwards=forwards,
+        rate=rate_of(cell),
+    )
+
+
+def print_plan(planned: Mapping[str, Planned | ConfigError]) -> None:
+    """Print the cost of each cell, by name, and what is missing or already there; or what is wrong with it."""
+    cells = [each for each in planned.values() if isinstance(each, Planned)]
+    with_hours = any(each.hours is not None for each in cells)
+    headers = ["cell", "steps", "nfe", "forwards", "samples", "to make", "result", *["hours"] * with_hours]
+    table = Table(*headers, box=None, header_style="bold")
+    for name, each in planned.items():
+        if isinstance(each, ConfigError):
+            table.add_row(name, "", "", "", "", "", "; ".join(describe(each)), style="red")
             continue
-        is_done = cell.result() is not None and not cell.has_gaps
-        missing, decoded = (0, 0) if is_done else (size * cell.store.block_size for size in to_make(cell, planned))
-        cost = ("adaptive", MISSING, MISSING)
-        if evaluations := cell.sampler.evaluations():
-            nfe, forwards = evaluations
-            total += missing * forwards
-            cost = (str(cell.steps), f"{nfe:g}", f"{forwards:g}")
-        else:
-            adaptive += missing
-        work = f"{missing}, {decoded} to decode" if decoded else str(missing)
-        table.add_row(name, *cost, str(cell.num_samples), work, "cached" if is_done else "to do")
+        steps = "adaptive" if each.cell.steps is None else str(each.cell.steps)
+        cost = [MISSING if number is None else f"{number:g}" for number in (each.nfe, each.forwards)]
+        work = f"{each.to_make}, {each.to_decode} to decode" if each.to_decode else str(each.to_make)
+        made = [str(each.cell.num_samples), work, each.state]
+        table.add_row(name, steps, *cost, *made, "" if each.hours is None else f"{each.hours:.3g}")
     terminal = wide_terminal()
     terminal.print(table)
+    for line in (*lines_of_missing(cells), total_line(planned), *lines_of_hours(cells)):
+        terminal.print(line, soft_wrap=True)
+
+
+def total_line(planned: Mapping[str, Planned | ConfigError]) -> str:
+    cells = [each for each in planned.values() if isinstance(each, Planned)]
+    total = sum(each.to_make * each.forwards for each in cells if each.forwards is not None)
+    adaptive = sum(each.to_make for each in cells if each.forwards is None)
     others = f" and those of {adaptive:,} samples with adaptive steps" if adaptive else ""
-    terminal.print(f"{len(built)} cells need {total:,.0f} network evaluations{others}; nothing was run")
+    return f"{len(planned)} cells need {total:,.0f} network evaluations{others}; nothing was run"
+
+
+def lines_of_hours(cells: Sequence[Planned]) -> list[str]:
+    """How long one device needs, and what this rests on."""
+    known = [each for each in cells if each.hours is not None]
+    if not known:
+        return ["hours: give rate=, the network evaluations of one sample that your device makes in a second"]
+    sources = "; ".join(dict.fromkeys(each.rate.source for each in known if each.rate))
+    hours = sum(each.hours or 0 for each in known)
+    rest = len(cells) - len(known)
+    others = f", without {rest} cells whose rate or evaluations are unknown" if rest else ""
+    return [f"{hours:,.3g} hours of one device, divided by the number of devices{others} ({sources})"]
+
+
+def lines_of_missing(cells: Sequence[Planned]) -> list[str]:
+    """A line for each missing file: what it is, how large, and where it comes from, as far as the study says."""
+    lines = []
+    for each in cells:
+        for file in each.missing:
+            need = need_of(each.cell.study, file.setting)
+            about = [need.about, need.size, need.url] if need else []
+            about += ["downloaded when it is needed"] if file.on_hub else []
+            what = f"{file.setting}={file.path or '...'}"
+            lines.append(": ".join(filter(None, [f"missing: {what}", ", ".join(filter(None, about))])))
+    return list(dict.fromkeys(lines))
 
 
 def to_make(cell: Cell, planned: set[tuple[Path, int]]) -> tuple[int, int]:

@@ -20,6 +20,8 @@ def settings_of(config: Mapping[str, Any], hydra_cfg: DictConfig) -> dict[str, A
     config: resolved, see `ditexp.run.cell.resolved`.
     """
     settings = {group: hydra_cfg.runtime.choices[group] for group in SETTING_GROUPS}
+    if (preset := hydra_cfg.runtime.choices.get("compat")) not in (None, "none"):
+        settings["compat"] = preset
     settings |= {name: config[name] for name in SETTING_VALUES}
     solver = instantiate(DictConfig(config["solver"]))
     if solver.adaptive or "steps" not in config["schedule"]:

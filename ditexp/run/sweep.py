@@ -10,14 +10,16 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from ditexp.checks import ConfigError
 from ditexp.cli.errors import CellsFailed
 from ditexp.files.atomic import make_way
 from ditexp.result import read_result
 from ditexp.run import job
-from ditexp.run.cell import Cell, build, resolved
-from ditexp.run.checking import build_all, raise_mistakes
+from ditexp.run.cell import build, resolved
+from ditexp.run.checking import raise_mistakes
+from ditexp.run.departures import departures_of
 from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result
-from ditexp.run.plan import disk_needed, print_plan
+from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
 from ditexp.run.settings import command_of, folder_of, settings_of, title_of, without_hydra
 from ditexp.run.summary import report_on
 from ditexp.terminal.console import wide_terminal
@@ -64,7 +66,9 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     try:
         cell = build(cfg)
         settings = settings_of(cell.config, hydra_cfg)  # with the steps that a budget of evaluations allows
-        result = job.run(cell, settings=settings, title=title_of(settings), command=command_of(hydra_cfg))
+        departures = departures_of(cell.config, settings, hydra_cfg.runtime.choices)
+        command = command_of(hydra_cfg)
+        result = job.run(cell, settings=settings, title=title_of(settings), command=command, departures=departures)
     except Exception as error:
         result = failed_result(cfg, settings, folder, error)
     print_result(result)
@@ -87,10 +91,17 @@ def collect(cfg: DictConfig, reason: str) -> None:
 
 def plan(cells: Mapping[str, DictConfig]) -> None:
     """Print what each cell, by name, would cost; nothing is run. Raises ConfigError if some cannot run."""
-    built = build_all(cells)
-    print_plan(built)
-    raise_mistakes(built)
-    if message := disk_needed(each for each in built.values() if isinstance(each, Cell)):
+    planned: dict[str, Planned | ConfigError] = {}
+    blocks: set[tuple[Path, int]] = set()
+    for name, cfg in cells.items():
+        try:
+            planned[name] = plan_cell(cfg, blocks)
+        except ConfigError as error:
+            planned[name] = error
+    print_plan(planned)
+    raise_mistakes(planned)
+    complete = [each.cell for each in planned.values() if isinstance(each, Planned) and not each.missing]
+    if message := disk_needed(complete):
         wide_terminal().print(message, soft_wrap=True)
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import Projection, StepNoise, VelocityField
+from ditexp.core import GuidedVelocity, Projection, StepNoise, VelocityField
 from ditexp.values import Solution
 
 # x (B, ...) at t0, t0, t1 -> x at t1.
@@ -23,18 +23,26 @@ class FixedStep(ABC):
 
     order: p such that the error at t = 1 falls as steps^-p on smooth fields and grids; of the SDE, the weak order.
     stochastic: whether it adds noise. history: the number of earlier steps that a step looks back at.
+    uses_variance: whether it needs the output of a model's variance head beside the velocity.
     """
 
     adaptive: ClassVar[bool] = False
-    stochastic: ClassVar[bool] = False
 
     @property
     def order(self) -> int:
         raise NotImplementedError
 
     @property
+    def stochastic(self) -> bool:
+        return False
+
+    @property
     def history(self) -> int:
         return 0
+
+    @property
+    def uses_variance(self) -> bool:
+        return False
 
     @abstractmethod
     def begin(self, field: VelocityField, noise: StepNoise | None) -> Step:
@@ -51,8 +59,10 @@ class FixedStep(ABC):
         project: Projection | None = None,
         noise: StepNoise | None = None,
     ) -> Solution:
-        step, finite = self.begin(field, noise), []
+        current, finite = CurrentStep(field), []
+        step = self.begin(current, noise)
         for t0, t1 in pairwise(grid):
+            current.start(t0)
             x = step(x, t0, t1)
             if project is not None:
                 x = project(x, t1)
@@ -68,6 +78,24 @@ class FixedStep(ABC):
         return Solution(x)
 
 
+class CurrentStep:
+    """The field of the step that is being made."""
+
+    def __init__(self, field: VelocityField) -> None:
+        self.field = self.of_step = field
+
+    def start(self, t: float) -> None:
+        """Begin a step at this time."""
+        if isinstance(self.field, GuidedVelocity):
+            self.of_step = self.field.of_step(t)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.of_step(x, t)
+
+    def take(self, rows: Tensor) -> VelocityField:
+        return self.of_step.take(rows)
+
+
 class OneStep(FixedStep):
     """A fixed-step method of the ODE whose steps depend on nothing but their start: `step` is the method."""
 
@@ -77,6 +105,13 @@ class OneStep(FixedStep):
 
     def begin(self, field: VelocityField, noise: StepNoise | None) -> Step:
         return partial(self.step, field)
+
+
+def required_noise(solver: FixedStep, noise: StepNoise | None) -> StepNoise:
+    """The source of noise of a solver that cannot do without one."""
+    if noise is None:
+        raise ValueError(f"{type(solver).__name__} adds noise in every step: pass integrate(..., noise=)")
+    return noise
 
 
 def at(x: Tensor, t: float | Tensor) -> Tensor:

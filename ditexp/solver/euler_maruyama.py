@@ -21,6 +21,6 @@ class EulerMaruyama(SDE):
 
     order = 1
 
-    def advance(self, field: VelocityField, x: Tensor, t0: float, t1: float, drift: Tensor, noise: Tensor) -> Tensor:
+    def advance(self, field: VelocityField, x: Tensor, t0: float, t1: float, noise: Tensor) -> Tensor:
         h = t1 - t0
-        return x + h * drift + math.sqrt(h * self.w(t0)) * noise
+        return x + h * self.drift_of(field, x, t0) + math.sqrt(h * self.w(t0)) * noise

@@ -6,13 +6,12 @@ import itertools
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from ditexp.checks import choice, number
 from ditexp.core import StepNoise, VelocityField
-from ditexp.solver.base import FixedStep, Step, at
+from ditexp.solver.base import FixedStep, Step, at, required_noise
 from ditexp.solver.diffusion import FORMS, NORMALISATIONS, coefficient
 
 LAST_STEPS = ("mean", "tweedie", "euler")
@@ -40,7 +39,7 @@ class SDE(FixedStep):
     eta: float | None = None
     last: str = "mean"
 
-    stochastic: ClassVar[bool] = True
+    stochastic = True
 
     def __post_init__(self) -> None:
         choice("solver.diffusion", self.diffusion, FORMS)
@@ -62,22 +61,25 @@ class SDE(FixedStep):
         """v + w s / 2 at a t where w is finite, below 1."""
         return v + self.w(t) / (2 * (1 - t)) * (t * v - x)
 
+    def drift_of(self, field: VelocityField, x: Tensor, t: float) -> Tensor:
+        """The drift of a field at x (B, ...) and t."""
+        return self.drift(field(x, at(x, t)), x, t)
+
     @abstractmethod
-    def advance(self, field: VelocityField, x: Tensor, t0: float, t1: float, drift: Tensor, noise: Tensor) -> Tensor:
-        """A step that does not end at 1, from x and its drift at t0. noise: standard normal, like x."""
+    def advance(self, field: VelocityField, x: Tensor, t0: float, t1: float, noise: Tensor) -> Tensor:
+        """A step from x at t0 that does not end at 1. noise: standard normal, like x."""
 
     def begin(self, field: VelocityField, noise: StepNoise | None) -> Step:
-        if noise is None:
-            raise ValueError(f"{type(self).__name__} adds noise in every step: pass integrate(..., noise=)")
-        numbers = itertools.count()
+        draw, numbers = required_noise(self, noise), itertools.count()
 
         def step(x: Tensor, t0: float, t1: float) -> Tensor:
-            number, v = next(numbers), field(x, at(x, t0))
+            number = next(numbers)
             if math.isinf(self.w(t0)):
-                return step_from_noise(x + v, t1, noise(number))
-            if t1 == 1:
-                return x + (t1 - t0) * (self.drift(v, x, t0) if self.last == "mean" else v)
-            return self.advance(field, x, t0, t1, self.drift(v, x, t0), noise(number))
+                return step_from_noise(x + field(x, at(x, t0)), t1, draw(number))
+            if t1 < 1:
+                return self.advance(field, x, t0, t1, draw(number))
+            v = field(x, at(x, t0))
+            return x + (t1 - t0) * (self.drift(v, x, t0) if self.last == "mean" else v)
 
         return step
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,7 +18,7 @@ from ditexp.task.base import Classify, Samples, Task, blocks_of
 from ditexp.task.mask import Mask, mask_of
 from ditexp.task.originals import by, check_images, encoded, makes_latents, originals, pixels_per_element
 from ditexp.terminal.notices import notice
-from ditexp.values import ADDED_LATER, PerSample, Sheet
+from ditexp.values import PerSample, Sheet, added
 
 if TYPE_CHECKING:
     from ditexp.sampler import Sampler
@@ -58,7 +58,7 @@ class Inpaint(Task):
     share: float | None = None
     known: str = "renoised"
     passes: int = 1
-    paste: bool = field(default=True, metadata=ADDED_LATER)
+    paste: bool = added(True)
 
     def __post_init__(self) -> None:
         choice("task.known", self.known, KNOWN)

@@ -68,7 +68,7 @@ class LatentCodec:
     def decode(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) float32 in about [-1, 1] of samples x (B, c, h, w)."""
         height, width = self.factor * x.shape[-2], self.factor * x.shape[-1]
-        latents = self.normalization.to(x).denormalize(x.float())
+        latents = self.normalization.to(x.device).denormalize(x.float())
         return self._in_batches(lambda z: self.network.decode(z, return_dict=False)[0], latents, height, width)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class LatentCodec:
                 f"images of {height} x {width} pixels have no latents: this VAE needs multiples of {self.factor}"
             )
         latents = self._in_batches(self._mode, images, height, width)
-        return self.normalization.to(latents).normalize(latents)
+        return self.normalization.to(latents.device).normalize(latents)
 
     def to(self, device: torch.device | str) -> LatentCodec:
         self.network.to(device)

@@ -29,8 +29,8 @@ class Normalization:
     mean: Tensor
     std: Tensor
 
-    def to(self, x: Tensor) -> Normalization:
-        return self if self.mean.device == x.device else replace(self, mean=self.mean.to(x), std=self.std.to(x))
+    def to(self, device: torch.device) -> Normalization:
+        return self if self.mean.device == device else replace(self, mean=self.mean.to(device), std=self.std.to(device))
 
     def denormalize(self, x: Tensor) -> Tensor:
         return x * self.std / self.scale + self.mean

@@ -99,10 +99,14 @@ def shapes() -> Cases:
         ("x_embedder.proj.bias", (25,)),
     ):
         made |= both(key, shape)
+    for key, shape, word in (
+        ("pos_embed", (1, 7, 24), "pos_embed has 7"),
+        ("pos_embed", (1, 9, 25), "width of 25"),
+        ("blocks.0.mlp.fc1.weight", (97, 24), "(97,)"),
+    ):
+        made[f"{key} of {shape}"] = refused(with_weight(lambda shape=shape: torch.zeros(shape), key), word)
     for key, shape in (
         ("pos_embed", (1, 0, 24)),
-        ("pos_embed", (1, 7, 24)),
-        ("pos_embed", (1, 9, 25)),
         ("pos_embed", (9,)),
         ("x_embedder.proj.weight", (24, 3, 0, 0)),
         ("x_embedder.proj.weight", (24, 3, 2, 3)),
@@ -116,12 +120,11 @@ def shapes() -> Cases:
         (TABLE, (6, 23)),
         (TABLE, ()),
         ("blocks.0.mlp.fc1.weight", (0, 24)),
-        ("blocks.0.mlp.fc1.weight", (97, 24)),
         ("blocks.0.mlp.fc1.weight", ()),
         ("blocks.0.adaLN_modulation.1.weight", (95, 24)),
     ):
         make = with_weight(lambda shape=shape: torch.zeros(shape), key)
-        made[f"{key} of {shape}"] = refused(make)
+        made[f"{key} of {shape}"] = refused(make, str(shape))
     return made
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ditexp.condition.base import Conditioner
-from ditexp.condition.labels import Balanced, Random
+from ditexp.condition.labels import Balanced, InOrder, Random
 from ditexp.condition.original import Original
 from ditexp.condition.prompts import Prompts
 from ditexp.condition.unconditional import Unconditional
@@ -31,6 +31,14 @@ def test_only_the_call_is_required():
     assert meaning.classes is None and "Sevens doesn't say what its labels are" in meaning.why_not
     with pytest.raises(TypeError, match="abstract"):
         Conditioner()
+
+
+def test_labels_in_order():
+    labels = InOrder(per_class=2)(MODEL, 0, range(22)).labels.tolist()
+    assert labels == [number // 2 for number in range(20)] + [0, 0]
+    assert InOrder(classes=[7, 3], per_class=1)(MODEL, 0, [0, 1, 2]).labels.tolist() == [7, 3, 7]
+    with pytest.raises(ValueError, match=r"condition\.per_class=0"):
+        InOrder(per_class=0)
 
 
 @pytest.mark.parametrize(

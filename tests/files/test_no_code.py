@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from ditexp.checkpoint.container import read_checkpoint
 from ditexp.condition.prompts import Prompts
 from ditexp.feature.weights import Weights
 from ditexp.images.folder import FolderImages
 from ditexp.images.npz import NpzImages
-from ditexp.model.pretrained import read_checkpoint
 from ditexp.model.text_encoder import TextEncoder
 from ditexp.reference.npz import NpzReference
 from ditexp.report.studies.published import load
@@ -74,9 +74,9 @@ def images_in(path: Path) -> list:
 
 
 FILES: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], object]]] = {
-    "checkpoint": ("a.pt", torch_file({"model": Evil()}), lambda path: read_checkpoint(path, ema=True)),
-    "pickle as checkpoint": ("a.pth", bytes_file(PICKLE), lambda path: read_checkpoint(path, ema=True)),
-    "pickle as safetensors": ("a.safetensors", bytes_file(PICKLE), lambda path: read_checkpoint(path, ema=False)),
+    "checkpoint": ("a.pt", torch_file({"model": Evil()}), lambda path: read_checkpoint(path, name=str(path))),
+    "pickle as checkpoint": ("a.pth", bytes_file(PICKLE), lambda path: read_checkpoint(path, name=str(path))),
+    "pickle as safetensors": ("a.safetensors", bytes_file(PICKLE), lambda path: read_checkpoint(path, name=str(path))),
     "training's checkpoint": ("checkpoint.pt", torch_file({"settings": Evil()}), read_state),
     "feature's weights": ("f.pth", torch_file({"w": Evil()}), weights_of),
     "direction .pt": ("d.pt", torch_file(Evil()), lambda path: Given(str(path))),

@@ -33,7 +33,7 @@ from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.values import Condition, Cost
-from tests.helpers.components import STEPPED, component, options
+from tests.helpers.components import STEPPED, classes, component
 from tests.helpers.refusals import refused
 from tests.helpers.samplers import sampler_of
 
@@ -96,7 +96,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, Condition]:
 
 
 def test_every_kind_is_tested():
-    assert sorted(KINDS) == [name for name in options("guidance") if name != "none"]
+    assert sorted(KINDS) == [name for name in classes("guidance") if name != "none"]
 
 
 # Formulas
@@ -301,6 +301,58 @@ def test_the_cost_is_known_beforehand_without_the_network(kind, solver):
     model = Forbidden(num_classes=3, shape=SHAPE)
     evaluations = sampler(KINDS[kind](**settings), solver, model=model).evaluations()
     assert evaluations == (expected.meter.cost.velocity_rows, expected.meter.cost.network_rows)
+
+
+# Ends of the interval, and what decides
+
+
+@pytest.mark.parametrize(
+    ("closed", "guided"),
+    [
+        ("left", [False, True, True, False]),
+        ("right", [False, False, True, True]),
+        ("both", [False, True, True, True]),
+        ("neither", [False, False, True, False]),
+    ],
+)
+def test_ends_of_the_interval(closed, guided):
+    guidance = ClassifierFree(weight=1.0, interval=(0.3, 0.7), interval_closed=closed).on(None)
+    assert [bool(guidance.weight_at(t)) for t in (0.2, 0.3, 0.5, 0.7)] == guided
+    # As float32 rounds them, and for an interval in other units.
+    assert [bool(guidance.weight_at(float(np.float32(t)))) for t in (0.2, 0.3, 0.5, 0.7)] == guided
+    in_sigma = ClassifierFree(weight=1.0, interval=(3 / 7, 7 / 3), interval_in="sigma", interval_closed=closed).on(None)
+    assert in_sigma == guidance
+
+
+@pytest.mark.parametrize("closed", ["left", "right", "both", "neither"])
+def test_the_ends_of_time_always_belong_to_an_interval(closed):
+    assert ClassifierFree(weight=1.0, interval=(0.5, 1), interval_closed=closed).weight_at(1.0)
+    assert ClassifierFree(weight=1.0, interval=(0, 0.5), interval_closed=closed).weight_at(0.0)
+
+
+def test_the_start_of_a_step_decides():
+    """Heun's second evaluation is guided as its first: in the steps from 0.2, 0.3, 0.4 and 0.5, and in no other."""
+    guidance = ClassifierFree(weight=1.0, interval=(0.2, 0.5), interval_closed="both", decided_per="step")
+    x, condition, indices = start(range(2))
+    once = sampler(guidance, Heun()).integrate(x, condition, indices)
+    on = ClassifierFree(weight=1.0).on(None).bind(counted(), condition)
+    off = NoGuidance().bind(counted(), condition)
+    for step in range(10):
+        field = on if 2 <= step <= 5 else off
+        x = Heun().step(field, x, step / 10, (step + 1) / 10)
+    assert (once - x).abs().max() < ROUNDING
+
+
+def test_settings_without_effect_do_not_change_a_set():
+    plain = ClassifierFree(weight=1.0)
+    odd = ClassifierFree(weight=1.0, interval_closed="both", decided_per="step")
+    assert identify(odd.on([0.0, 1.0])) == identify(plain.on([0.0, 1.0])) and odd.on(None) == plain.on(None)
+    assert "decided_per" not in identify(plain)  # sets of earlier versions keep their ids
+
+
+def test_an_adaptive_solver_has_no_steps_to_decide_for():
+    with pytest.raises(ValueError, match=r"guidance\.decided_per=step needs a solver with fixed steps"):
+        ClassifierFree(weight=1.0, interval=(0.2, 0.5), decided_per="step").on(None)
 
 
 # Zero-init

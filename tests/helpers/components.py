@@ -20,14 +20,23 @@ def component(group: str, name: str, **values: Any) -> Any:
     return instantiate(OmegaConf.merge({group: node(group, name)}, {group: values})[group])
 
 
+def classes(group: str) -> list[str]:
+    """The options that name a class, and not only other settings of another option."""
+    return [name for name in options(group) if "_target_" in OmegaConf.load(CONF / group / f"{name}.yaml")]
+
+
 def node(group: str, name: str) -> DictConfig:
     """A file of configs with the nested choices of its defaults, as Hydra composes it."""
     loaded = OmegaConf.load(CONF / group / f"{name}.yaml")
     for entry in loaded.pop("defaults", ()):
-        if entry != "_self_":
+        if isinstance(entry, str) and entry != "_self_":
+            loaded = OmegaConf.merge(node(group, entry), loaded)
+        elif entry != "_self_":
             ((choice, option),) = entry.items()
             inner, _, key = choice.removeprefix("/").partition("@")
             loaded[key] = node(inner, option)
+        elif entry != "_self_":  # an option of the same group, which this one changes
+            loaded = OmegaConf.merge(node(group, entry), loaded)
     return loaded
 
 
@@ -37,4 +46,13 @@ STEPPED = [
     for name in options("schedule")
     if "steps" in OmegaConf.load(CONF / "schedule" / f"{name}.yaml") and name != "optimized"
 ]
-SOLVERS = [component("solver", name) for name in options("solver")]
+# Settings with which a solver runs on any model: DDPM's own variance is learned, and few models predict it.
+ON_ANY_MODEL = {"ddpm": {"variance": "fixed_small"}}
+
+
+def solver_for_any_model(name: str) -> Any:
+    """A solver by the name of its config, such that it runs on any model."""
+    return component("solver", name, **ON_ANY_MODEL.get(name, {}))
+
+
+SOLVERS = [solver_for_any_model(name) for name in classes("solver")]

@@ -193,14 +193,14 @@ def test_a_prompt_that_is_too_long_is_cut_off_with_a_notice(model, caplog):
 
 
 def test_a_folder_that_does_not_hold_the_parts_is_refused(tmp_path):
-    with refused(["model.safetensors", "is not a file"]):
+    with refused(["model.safetensors does not exist"]):
         PretrainedTextDiT(folder=str(tmp_path))
     shutil.copytree(BUNDLED, tmp_path / "model")
     shutil.rmtree(tmp_path / "model" / "tokenizer")
     with refused(["no tokenizer at", "save_pretrained"]):
         PretrainedTextDiT(folder=str(tmp_path / "model"))
     shutil.copy(BUNDLED / "text_encoder" / "model.safetensors", tmp_path / "model" / "model.safetensors")
-    with refused(["is not a DiT"]):
+    with refused(["is not a text DiT"]):
         PretrainedTextDiT(folder=str(tmp_path / "model"))
 
 

@@ -198,8 +198,8 @@ def test_help_lists_the_groups(in_process):
         (["guidance=cfg", "guidance.weight=2", "guidance.scale=3"], "both are given"),
         (["condition.classes=[10]"], "condition.classes=[10]: labels of this model run from 0 to 9"),
         (["condition.classes=7"], "condition.classes=7: give a list of labels, as [0,7], or null for all"),
-        (["model=dit"], "model.checkpoint has no default: give model.checkpoint=..."),
-        (["model=dit", "model.checkpoint=/missing.pt"], "model.checkpoint=/missing.pt is not a file"),
+        (["model=sit"], "model.checkpoint has no default: give model.checkpoint=..."),
+        (["model=sit", "model.checkpoint=/missing.pt"], "model.checkpoint=/missing.pt is not a file"),
         (["reference=none"], "fid, precision_recall need a reference: choose reference=digits, folder"),
         (["num_samples=3"], "precision_recall with k=3 needs 4 images or more, got 3 in the samples"),
         (["metric=[fid]", "metric.fid.k=3"], "unknown key 'metric.fid.k'"),
@@ -288,7 +288,7 @@ def save_dit(path: Path, **changes) -> dict:
 
 def test_checkpoints_that_cannot_be_used(ditexp, tmp_path):
     def complaint(path: Path, *more: str) -> str:
-        command = ditexp(*SMALL, "model=dit", f"model.checkpoint={path}", *more)
+        command = ditexp(*SMALL, "model=sit", f"model.checkpoint={path}", *more)
         assert command.code == 2 and len(command.complaints) == 1, command.output
         return command.complaints[0]
 
@@ -316,7 +316,7 @@ def test_an_unconditional_model_cannot_be_guided(ditexp, tmp_path):
     torch.save({key: value for key, value in state.items() if not key.startswith("y_")}, tmp_path / "plain.pt")
     arguments = (
         *SMALL,
-        "model=dit",
+        "model=sit",
         f"model.checkpoint={tmp_path / 'plain.pt'}",
         "model.num_heads=2",
         "metric=[]",
@@ -332,7 +332,7 @@ def test_a_failed_cell_is_reported_and_the_others_continue(ditexp, tmp_path):
     save_dit(bad, **{"final_layer.linear.bias": torch.full((4,), torch.nan)})
     good = tmp_path / "good.pt"
     save_dit(good)
-    command = ditexp("-m", *SMALL, "model=dit", f"model.checkpoint={bad},{good}", "model.num_heads=2")
+    command = ditexp("-m", *SMALL, "model=sit", f"model.checkpoint={bad},{good}", "model.num_heads=2")
     assert command.code == 1, command.output
     assert "block 0 (samples 0 to 63): the state became NaN or Inf in step 1 of 4" in command.output
     assert command.complaints == ["1 of 2 cells failed; the same command tries them again"]

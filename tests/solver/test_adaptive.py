@@ -32,7 +32,7 @@ from tests.helpers.fields import Field
 from tests.helpers.sample_sets import files_of
 from tests.helpers.samplers import sampler_of
 
-ADAPTIVE = [partial(replace, solver) for solver in SOLVERS if solver.adaptive]
+ADAPTIVE = [partial(replace, solver) for solver in SOLVERS if isinstance(solver, Adaptive)]
 every_pair = pytest.mark.parametrize("pair", ADAPTIVE, ids=lambda pair: type(pair()).__name__)
 ENDS = [0.0, 1.0]
 sampler = partial(sampler_of, steps=4000)

@@ -24,7 +24,8 @@ from ditexp.values import Condition
 from tests.helpers.components import SOLVERS, STEPPED, component, options
 from tests.helpers.errors import RESOLVED, rms
 
-SMOOTH = [name for name in STEPPED if name != "compat_sit_sde"]
+# Not those whose last step never gets shorter, and of rounded indices.
+SMOOTH = [name for name in STEPPED if name not in ("compat_sit_sde", "ddpm")]
 FIXED_STEP = [solver for solver in SOLVERS if isinstance(solver, FixedStep)]
 # Not the others: of SDEs, whose order is a weak one (test_sde); in log-SNR, where it depends on how the grid reaches
 # the ends (test_log_snr); adaptive (test_adaptive).
@@ -197,6 +198,10 @@ def test_points_may_be_given():
         ("compat_diffusers", {"shift": 0.0}),
         ("compat_sit", {"steps": 1}),
         ("compat_sit_sde", {"steps": 1}),
+        ("ddpm", {"steps": 1001}),
+        ("ddpm", {"train_steps": 0}),
+        ("ddpm", {"beta_start": 0.0}),
+        ("ddpm", {"beta_end": 1.0}),
     ],
 )
 def test_settings_of_schedules_that_cannot_be(schedule, wrong):

@@ -107,7 +107,7 @@ def test_it_learns_and_its_file_samples(train, ditexp, tmp_path):
     assert not torch.equal(trained(x, t, torch.tensor([3])), trained(x, t, torch.tensor([10])))
 
     guided = ("num_samples=32", "batch_size=32", "steps=2", "guidance=cfg", "guidance.weight=1")
-    assert ditexp("model=dit", f"model.checkpoint={file}", *guided).code == 0
+    assert ditexp("model=checkpoint", f"model.checkpoint={file}", *guided).code == 0
     (result,) = (tmp_path / "outputs" / "results").glob("*.json")
     result = json.loads(result.read_text())
     assert result["cost"]["forwards"] == 4 and result["class_names"] == Digits.class_names

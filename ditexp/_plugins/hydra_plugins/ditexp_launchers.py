@@ -48,9 +48,11 @@ class LocalLauncher(Launcher):
         """The configuration of every cell, checked and ready to run. first: the number of the first cell."""
         from ditexp.run import sweep
         from ditexp.run.checking import check
+        from ditexp.run.departures import notice_departures
 
         cells = self.compose(job_overrides, first)
         check(cells)
+        notice_departures((cfg, cfg.hydra) for cfg in cells.values())
         sweep.expect(cells.values())
         return list(cells.values())
 
@@ -86,8 +88,11 @@ class PlanLauncher(LocalLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from ditexp.run import sweep
+        from ditexp.run.departures import notice_departures
 
-        sweep.plan(self.compose(job_overrides, initial_job_idx))
+        cells = self.compose(job_overrides, initial_job_idx)
+        sweep.plan(cells)
+        notice_departures((cfg, cfg.hydra) for cfg in cells.values())
         return []
 
 

@@ -186,6 +186,8 @@ def footnotes(published: Published, outcomes: Sequence[Outcome]) -> list[str]:
     missing = dict.fromkeys(
         need for o in outcomes if o.verdict == "not run" and not o.cells for need in o.row.needs or ()
     )
-    lines += [f"Needs {need}: {published.needs[need]}." for need in missing]
+    for name in missing:
+        need = published.needs[name]
+        lines.append(f"Needs {name}: {', '.join(filter(None, (need.about, need.size, need.url)))}.")
     lines += [f"{row.name}: {row.note}." for row in rows if row.note]
     return lines

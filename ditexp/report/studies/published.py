@@ -70,6 +70,20 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class Need:
+    """What a user has to bring.
+
+    about: what it is. setting: of ditexp.run, if it is a file or folder that this setting names. size: of the file, and
+    what that rests on. url: where it comes from.
+    """
+
+    about: str
+    setting: str | None = None
+    size: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True)
 class PublishedRow:
     """One row of a published table.
 
@@ -106,7 +120,7 @@ class Published:
     rows: list[PublishedRow]
     protocol: dict[str, Any] = field(default_factory=dict)
     tolerance: dict[str, Any] = field(default_factory=dict)
-    needs: dict[str, str] = field(default_factory=dict)
+    needs: dict[str, Need] = field(default_factory=dict)
     relative_to: str | None = None
 
 
@@ -122,6 +136,7 @@ def load(path: Path | str) -> Published:
 def parse(node: Any) -> Published:
     study: Published = construct(Published, node, "the file")
     sources = {name: construct(Source, source, f"sources.{name}") for name, source in study.sources.items()}
+    needs_of_study = {name: need_from(need, f"needs.{name}") for name, need in study.needs.items()}
     rows = []
     for number, given in enumerate(study.rows, 1):
         row: PublishedRow = construct(PublishedRow, given, f"row {number}")
@@ -144,7 +159,17 @@ def parse(node: Any) -> Published:
         raise ValueError(f"row '{twice[0]}' is there {names[twice[0]]} times: give each a name of its own")
     if study.relative_to is not None:
         one_of(study.relative_to, names, "relative_to")
-    return dataclasses.replace(study, sources=sources, rows=rows)
+    return dataclasses.replace(study, sources=sources, rows=rows, needs=needs_of_study)
+
+
+def need_from(node: Any, where: str) -> Need:
+    """A need is written as its text alone, or with its setting, size and url."""
+    if isinstance(node, str):
+        return Need(node)
+    need: Need = construct(Need, node, where)
+    if need.setting is not None:
+        check_setting(need.setting, f"{where}, setting")
+    return need
 
 
 def construct(cls: Any, node: Any, where: str) -> Any:

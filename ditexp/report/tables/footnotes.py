@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 from ditexp.report.tables.column import TIE, UNKNOWN, Column
@@ -21,7 +22,28 @@ def caption(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
         if values := dict.fromkeys(each[name] for each in facts if name in each):
             sentences.append(f"{header}: {' / '.join(values)}.")
     lines = [" ".join(sentences)] if sentences else []
-    return [*lines, *notes_on_marks(done, facts), *notes_on_spread(done, columns), *notes_on_ties(done, columns)]
+    return [
+        *lines,
+        *notes_on_conventions(done),
+        *notes_on_marks(done, facts),
+        *notes_on_spread(done, columns),
+        *notes_on_ties(done, columns),
+    ]
+
+
+def notes_on_conventions(done: Sequence[Row]) -> list[str]:
+    """Whose conventions the cells follow, and where they depart from them."""
+    lines = []
+    for preset in dict.fromkeys(row.settings.get("compat") for row in done):
+        rows = [row for row in done if row.settings.get("compat") == preset]
+        counts = Counter(departure for row in rows for departure in row.first.departures)
+        if preset is not None:
+            found = [
+                line if count == len(rows) else f"{line} in {count} of {len(rows)} cells"
+                for line, count in counts.items()
+            ]
+            lines.append(f"Conventions of compat={preset}; departures: {'; '.join(found) or 'none'}.")
+    return lines
 
 
 def notes_on_marks(done: Sequence[Row], facts: Sequence[dict[str, str]]) -> list[str]:

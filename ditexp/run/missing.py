@@ -1,0 +1,134 @@
+"""Files that a cell's settings name but that are not there, and stand-ins for them, so that a plan can be made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from ditexp.cli.packaged import published_file
+from ditexp.files.hub import HubPlace, cached, hub_place
+from ditexp.model.families import FAMILIES
+from ditexp.model.prediction import Velocity
+from ditexp.pixels import Pixels
+from ditexp.report.studies.published import Need, load
+from ditexp.vae.place import needed
+from ditexp.values import Condition, required
+
+# The settings that name a file or folder of the user's, by the component that they belong to.
+FILES: Mapping[str, tuple[str, ...]] = {
+    "model": ("checkpoint", "folder"),
+    "guidance.weak": ("checkpoint", "folder"),
+    "vae": ("path", "statistics"),
+    "reference": ("path", "root"),
+}
+
+
+@dataclass(frozen=True)
+class MissingFile:
+    """A file that is not there. part: the component that needs it. setting: names it. path: None if none was given.
+
+    on_hub: whether the run downloads it from the Hugging Face hub.
+    """
+
+    part: str
+    setting: str
+    path: str | None
+    on_hub: bool = False
+
+
+@dataclass
+class StandIn:
+    """In place of a model whose checkpoint is missing: evaluations are counted on it, and never made.
+
+    family: of the model, if it is known; it decides where samples begin, and whether there is a variance.
+    """
+
+    sample_shape: ClassVar[tuple[int, ...]] = (3, 2, 2)
+    codec: ClassVar[Pixels] = Pixels((2, 2, 3))
+    num_classes: ClassVar[int] = 1000
+    class_names: ClassVar[tuple[str, ...]] = ()
+    has_null: ClassVar[bool] = True
+    identity: ClassVar[dict] = {"model": "stand-in"}
+    family: str | None = None
+
+    def __post_init__(self) -> None:
+        known = FAMILIES.get(self.family or "")
+        prediction = known.prediction({}, {}, side=256, name="model") if known else Velocity()
+        self.start, self.start_std = prediction.start, prediction.start_std
+        self.has_variance = known is not None and known.variance is True
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        raise TypeError("a stand-in makes no samples")
+
+    velocity_and_variance = __call__
+
+    def null(self, condition: Condition) -> Condition:
+        return Condition(torch.full_like(required(condition.labels), self.num_classes))
+
+    def to(self, device: torch.device | str) -> StandIn:
+        return self
+
+
+@dataclass
+class StandInVAE:
+    """In place of a VAE that is missing: nothing is decoded."""
+
+    def codec(self, sample_shape: Sequence[int]) -> Pixels:
+        _, height, width = sample_shape
+        return Pixels((height, width, 3))
+
+
+def missing_files(cfg: DictConfig) -> list[MissingFile]:
+    """The files that the settings of a cell name, or have yet to name, and that are not there."""
+    return [missing for part in FILES for missing in missing_of(cfg, part)]
+
+
+def missing_of(cfg: DictConfig, part: str) -> Iterator[MissingFile]:
+    node = OmegaConf.select(cfg, part)
+    for key in FILES[part]:
+        if not isinstance(node, DictConfig) or key not in node.keys():  # noqa: SIM118 `in` is false for "???"
+            continue
+        if OmegaConf.is_missing(node, key):
+            yield MissingFile(part, f"{part}.{key}", None)
+        elif isinstance(value := node[key], str):
+            place = hub_place(value) if part == "vae" else None
+            is_there = is_cached(place) if place else os.path.exists(value)
+            if not is_there:
+                yield MissingFile(part, f"{part}.{key}", value, on_hub=place is not None)
+
+
+def is_cached(place: HubPlace) -> bool:
+    return cached(place, lambda names: needed(names, place)) is not None
+
+
+def with_stand_ins(cfg: DictConfig, missing: list[MissingFile]) -> DictConfig:
+    """The configuration with stand-ins for what lacks its files. What it costs is the same, and its ids are not."""
+    parts = {file.part for file in missing}
+    changes: dict[str, object] = {}
+    for part in parts & {"model", "guidance.weak"}:
+        family = OmegaConf.select(cfg, f"{part}.family")
+        changes[part] = {"_target_": f"{__name__}.StandIn", "family": family}
+    if "model" in parts:
+        changes["vae"] = None  # the stand-in makes pixels
+    elif "vae" in parts:
+        changes["vae"] = {"_target_": f"{__name__}.StandInVAE"}
+    if "reference" in parts:
+        changes |= {"reference": None, "metric": {}}
+    stood_in = cfg.copy()
+    OmegaConf.set_struct(stood_in, False)
+    for part, node in changes.items():
+        OmegaConf.update(stood_in, part, node, merge=False)
+    return stood_in
+
+
+def need_of(study: str, setting: str) -> Need | None:
+    """What a study says about the file that a setting names."""
+    file = published_file(study)
+    needs = load(file).needs.values() if file else ()
+    return next((need for need in needs if need.setting == setting), None)

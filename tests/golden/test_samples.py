@@ -1,0 +1,256 @@
+"""Whole samples under the compat presets, against those that the original samplers drew from the same noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+
+from ditexp import sampler as sampler_module
+from ditexp.cli.command import register_with_hydra
+from ditexp.condition.base import Conditioner
+from ditexp.core import FlowModel
+from ditexp.field import CountedField
+from ditexp.model.dit import sincos_position_embedding
+from ditexp.pixels import Pixels, to_pixels
+from ditexp.run.components import COMPONENTS, build_component
+from ditexp.sampler import Sampler, bind
+from ditexp.values import Condition
+from tests.golden.noise import normal, step_name
+from tests.golden.original import GOLDEN, in_float64, stand_in
+from tests.golden.weights import drawn, is_fixed
+from tests.helpers.paths import CONF
+
+FLOAT32 = "precision=fp32"  # the golden files are; jit's preset has bf16
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The golden samples of a family."""
+
+    family: str
+
+    def __post_init__(self) -> None:
+        with np.load(GOLDEN / self.family / "samples.npz") as file:
+            arrays = {name: file[name] for name in file.files}
+        object.__setattr__(self, "facts", json.loads(arrays.pop("facts").item()))
+        object.__setattr__(self, "arrays", {name: torch.from_numpy(array) for name, array in arrays.items()})
+
+    def state(self) -> dict[str, Tensor]:
+        """The drawn weights, by the network's own names."""
+        shapes: dict[str, list[int]] = self.facts["shapes"]
+        _, tokens, width = shapes["pos_embed"]
+        fixed = {name: torch.empty(shape) for name, shape in shapes.items() if is_fixed(name)}  # rotations, not read
+        fixed["pos_embed"] = sincos_position_embedding(width, int(tokens**0.5))
+        return drawn(shapes) | fixed
+
+    def checkpoint(self, folder: Path) -> Path:
+        """A file as the family's script writes it."""
+        state, path = self.state(), folder / f"{self.family}.pt"
+        others = {name: torch.zeros_like(value) for name, value in state.items()}
+        if self.family == "jit":
+            state, others = ({f"net.{name}": value for name, value in each.items()} for each in (state, others))
+            torch.save({"model": others, "model_ema1": state, "model_ema2": others, "epoch": 1}, path)
+        elif self.family == "lightningdit":
+            torch.save({"model": others, "ema": state, "opt": {}}, path)
+        else:
+            torch.save(state, path)  # as released
+        return path
+
+
+@dataclass(frozen=True)
+class Given(Conditioner):
+    """These labels."""
+
+    labels: tuple[int, ...]
+
+    def __call__(self, model: FlowModel, seed: int, indices: Sequence[int]) -> Condition:
+        return Condition(torch.tensor([self.labels[index] for index in indices]))
+
+
+@dataclass(frozen=True)
+class StandIn(Pixels):
+    """In place of a VAE."""
+
+    def decode(self, x: Tensor) -> Tensor:
+        return stand_in(x)
+
+
+def sampler_of(golden: Golden, checkpoint: Path, *overrides: str) -> Sampler:
+    """The sampler of a command line, with the golden labels; a stand-in decodes latents."""
+    register_with_hydra()
+    family = [f"compat={golden.family}", "vae=none", FLOAT32, f"model.checkpoint={checkpoint}"]
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        cfg = compose("config", [*family, *overrides])
+    parts = {name: build_component(cfg, name) for name in COMPONENTS}
+    model = parts["model"]
+    codec = None if model.codec else Latents()
+    parts["condition"].check(model)
+    return bind(
+        **{name: parts[name] for name in ("model", "solver", "schedule", "guidance", "task")},
+        conditioner=Given(tuple(golden.facts["labels"])),
+        seed=0,
+        device=torch.device("cpu"),
+        vae=codec,
+        rounding=cfg.rounding,
+        precision=cfg.precision,
+    )
+
+
+class Latents:
+    """A VAE whose codec is the stand-in."""
+
+    def codec(self, sample_shape: Sequence[int]) -> StandIn:
+        return StandIn((*sample_shape[1:], 3))
+
+
+def compare(golden: Golden, case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
+    """Samples to 1e-4 of the largest, images to a grey level in at most 0.1 % of pixels, of the original's."""
+    x, images = drawn_by_ditexp(golden, case, folder, monkeypatch, *overrides)
+    expected, expected_images = golden.arrays[case], golden.arrays[f"{case}_images"]
+    error = float((x - expected).abs().max() / expected.abs().max())
+    levels = (images.int() - expected_images.int()).abs()
+    off = float((levels > 0).float().mean())
+    print(f"{golden.family} {case}: largest error {error:.1e}, pixels {100 * off:.3f} % off by {int(levels.max())}")
+    assert error < 1e-4 and int(levels.max()) <= 1 and off <= 1e-3
+
+
+def drawn_by_ditexp(
+    golden: Golden, case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str
+) -> tuple[Tensor, Tensor]:
+    """(x, images) from the noise of the case."""
+    scale = golden.facts["cases"][case].get("noise_scale", 1.0)
+    name, made = f"{golden.family}, {case}", sampler_of(golden, golden.checkpoint(folder), *overrides)
+    dtype = golden.arrays[case].dtype
+
+    def noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
+        return normal(name, (len(indices), *shape)).to(dtype)
+
+    def step_noise(seed: int, indices: Sequence[int], shape: Sequence[int], step: int) -> Tensor:
+        return normal(step_name(name, step), (len(indices), *shape))
+
+    monkeypatch.setattr(sampler_module, "noise", noise)
+    monkeypatch.setattr(sampler_module, "step_noise", step_noise)
+    with torch.inference_mode(), in_float64(made.model.network) if dtype == torch.float64 else nullcontext():
+        x, _ = made.task(made, range(len(golden.facts["labels"])))
+        return made.codec.decode(x) if scale != 1 else x, made.decode(x)
+
+
+SIT = Golden("sit")
+HEADS = "model.num_heads=4"
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("euler", ("solver=euler", "steps=20")),
+        ("euler_guided", ("solver=euler", "steps=20", "guidance.scale=1.5")),
+        ("heun2_guided", ("solver=heun", "steps=13", "guidance.scale=1.5")),
+        ("dopri5", ()),
+        ("dopri5_guided", ("guidance.scale=2.5",)),
+        ("sde", ("compat=sit_sde", "steps=20")),
+        ("sde_guided", ("compat=sit_sde", "steps=20", "guidance.scale=1.5")),
+        ("sde_decreasing", ("compat=sit_sde", "steps=20", "guidance.scale=1.5", "solver.diffusion=decreasing")),
+        ("sde_heun", ("compat=sit_sde", "solver=stochastic_heun_sit", "steps=12")),
+        ("sde_heun_guided", ("compat=sit_sde", "solver=stochastic_heun_sit", "steps=12", "guidance.scale=1.5")),
+    ],
+)
+def test_sit(case, overrides, tmp_path, monkeypatch):
+    compare(SIT, case, tmp_path, monkeypatch, HEADS, *overrides)
+
+
+def test_the_null_half_belongs_to_the_error_of_torchdiffeq(tmp_path, monkeypatch):
+    """It changes the steps, and by them the samples."""
+    monkeypatch.setattr(CountedField, "doubled", lambda field, x, t: torch.cat([field(x, t)] * 2))
+    case = "dopri5_guided"
+    x, _ = drawn_by_ditexp(SIT, case, tmp_path, monkeypatch, HEADS, "guidance.scale=2.5")
+    error = float((x - SIT.arrays[case]).abs().max() / SIT.arrays[case].abs().max())
+    print(f"without the null half: largest error {error:.1e}")
+    assert error > 1e-6  # with it, 1e-11
+
+
+REPA = Golden("repa")
+OF_ODE = ("schedule=uniform", "steps=10")
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("euler", ("solver=euler", *OF_ODE, "guidance=none")),
+        ("euler_guided", ("solver=euler", *OF_ODE)),
+        ("heun_guided", ("solver=heun_edm", *OF_ODE, "guidance.interval=null")),
+        ("heun_edge_on_grid", ("solver=heun_edm", *OF_ODE)),
+        ("heun_edge_in_step", ("solver=heun_edm", *OF_ODE, "guidance.scale=2.5", "guidance.interval=[0.35,0.8]")),
+        ("sde", ("steps=20", "guidance=none")),
+        ("sde_guided", ("steps=20",)),
+    ],
+)
+def test_repa(case, overrides, tmp_path, monkeypatch):
+    compare(REPA, case, tmp_path, monkeypatch, HEADS, *overrides)
+
+
+LIGHTNINGDIT = Golden("lightningdit")
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("euler", ("steps=20", "guidance=none")),
+        ("euler_guided", ("steps=20",)),
+        ("euler_edge_on_grid", ("schedule=compat_sit", "steps=11", "guidance.interval=[0.3,1]")),
+        ("dopri5_guided", ("solver=torchdiffeq", "guidance.scale=2", "guidance.interval=null")),
+    ],
+)
+def test_lightningdit(case, overrides, tmp_path, monkeypatch):
+    compare(LIGHTNINGDIT, case, tmp_path, monkeypatch, HEADS, *overrides)
+
+
+JIT = Golden("jit")
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("unguided", ("guidance=none",)),
+        ("guided", ("guidance.interval=null",)),
+        ("interval", ()),
+        ("inner_interval", ("guidance.scale=2.2", "guidance.interval=[0.1,0.8]")),
+        ("noise_scale_2", ("guidance.scale=2.3", "model.noise_scale=2")),
+    ],
+)
+def test_jit(case, overrides, tmp_path, monkeypatch):
+    compare(JIT, case, tmp_path, monkeypatch, "model.in_context_start=1", *overrides)
+
+
+DIT = Golden("dit")
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("ddpm_250_guided", ()),
+        ("ddpm_40", ("steps=40", "guidance=none")),
+        ("ddpm_21_small", ("steps=21", "guidance=none", "solver.variance=fixed_small")),
+        ("ddpm_21_large", ("steps=21", "guidance=none", "solver.variance=fixed_large")),
+        ("ddim_50_guided", ("steps=50", "solver=ddim")),
+        ("ddim_50_noisy", ("steps=50", "solver=ddim", "solver.eta=0.7")),
+    ],
+)
+def test_dit(case, overrides, tmp_path, monkeypatch):
+    """A chain that begins with drawn weights ends far beyond [-1, 1], so its pixels are those of smaller samples."""
+    x, _ = drawn_by_ditexp(DIT, case, tmp_path, monkeypatch, HEADS, *overrides)
+    expected = DIT.arrays[case]
+    error = float((x - expected).abs().max() / expected.abs().max())
+    size = 2 * expected.std()
+    levels = (to_pixels(x / size).int() - to_pixels(expected / size).int()).abs()
+    off = float((levels > 0).float().mean())
+    print(f"dit {case}: largest error {error:.1e}, pixels {100 * off:.3f} % off by {int(levels.max())}")
+    assert error < 1e-4 and int(levels.max()) <= 1 and off <= 1e-3

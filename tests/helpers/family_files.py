@@ -1,0 +1,72 @@
+"""Checkpoints of the published families, each in its own format, with random weights and few of them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ditexp.model.dit import DiT
+from ditexp.model.layers import BlockOptions, image_rope
+
+SIZES: dict[str, Any] = {"hidden_size": 384, "depth": 1, "num_heads": 6, "num_classes": 5}
+LATENTS = {"input_size": 4, "patch_size": 2, "in_channels": 4}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "sit": {**LATENTS, "learn_sigma": True},
+    "dit": {**LATENTS, "learn_sigma": True},
+    "repa": LATENTS,
+    "lightningdit": {
+        "input_size": 2,
+        "patch_size": 1,
+        "in_channels": 32,
+        "rope": True,
+        "options": BlockOptions(norm="rms", mlp="swiglu"),
+    },
+    "jit": {
+        "input_size": 8,
+        "patch_size": 4,
+        "in_channels": 3,
+        "rope": True,
+        "bottleneck": 8,
+        "options": BlockOptions(norm="rms_float32", qk_norm="rms_float32", mlp="swiglu", float32_logits=True),
+        "in_context_tokens": 4,
+        "in_context_start": 0,
+    },
+}
+
+
+def family_state(family: str, **changes: Any) -> dict[str, Tensor]:
+    """The tensors of a network of this family by its own names, with weights everywhere."""
+    torch.manual_seed(0)
+    network = DiT(**{**SIZES, **NETWORKS[family], **changes})
+    for name, parameter in network.named_parameters():
+        if name != "pos_embed":
+            torch.nn.init.normal_(parameter, std=0.02)
+    return network.state_dict()
+
+
+def save_family(path: Path, family: str, **changes: Any) -> Path:
+    """A file as the family's authors publish it: SiT, DiT and REPA bare, the others beside what training needs."""
+    state: dict[str, Any] = family_state(family, **changes)
+    if family == "repa":
+        state |= {f"projectors.0.{layer}.weight": torch.zeros(3, 3) for layer in (0, 2, 4)}
+    if family == "lightningdit":
+        cos, sin = image_rope(2, 2, trained_side=2, head_width=64, device=torch.device("cpu"))
+        state |= {"feat_rope.freqs_cos": cos, "feat_rope.freqs_sin": sin}
+        state = {"model": moved(state, 0.01), "ema": state, "config": {"model": {"model_type": "LightningDiT-XL/1"}}}
+    if family == "jit":
+        own = {f"net.{name}": value for name, value in state.items()}
+        averages = {"model_ema1": own, "model_ema2": moved(own, 0.01)}
+        arguments = argparse.Namespace(model="JiT-B/16", img_size=8, noise_scale=1.0)
+        state = {"model": moved(own, 0.02), **averages, "epoch": 599, "args": arguments}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path)
+    return path
+
+
+def moved(state: dict[str, Tensor], by: float) -> dict[str, Tensor]:
+    """Other weights of the same names, as averages have."""
+    return {name: value + by for name, value in state.items()}

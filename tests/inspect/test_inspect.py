@@ -1,0 +1,101 @@
+"""python -m ditexp.inspect: what it says of each kind of file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ditexp import __version__
+from ditexp.inspect.card import card_of
+from tests.helpers.family_files import family_state, save_family
+from tests.helpers.paths import WEIGHTS
+
+TITLES = {"sit": "SiT or DiT", "repa": "REPA", "lightningdit": "LightningDiT", "jit": "JiT"}
+
+
+@pytest.mark.parametrize("family", TITLES)
+def test_a_published_familys_file_is_known(family, tmp_path):
+    path = save_family(tmp_path / "my.pt", family)
+    card = card_of(path)
+    facts = card.facts
+    assert card.kind == TITLES[family] and family in facts["family"]
+    assert facts["size"] == path.stat().st_size and len(facts["sha256"]) == 64 and facts["format"] == "torch"
+    assert facts["parameters"] == sum(value.numel() for value in family_state(family).values())
+    assert f"python -m ditexp.run compat={family} model.checkpoint={path} " in " ".join(card.commands)
+    if family == "jit":
+        assert facts["needs"].startswith("model.in_context_start is needed")  # the width is that of no published one
+        assert facts["weights"] == {"taken": "ema1", "available": ["ema1", "ema2", "model"], "precision": ["float32"]}
+        assert facts["trained with"]["model"] == "JiT-B/16"
+        return
+    patch, latents = (1, [32, 2, 2]) if family == "lightningdit" else (2, [4, 4, 4])
+    assert facts["architecture"] == {"depth": 1, "width": 384, "heads": 6, "patch": patch}
+    assert facts["samples"] == {"latents": latents} and "a VAE" in facts["needs"]
+    assert facts["classes"] == {"number": 5, "null class": True}
+    if family == "repa":
+        assert facts["dropped"] == {"tensors": 3, "first": "projectors.0.0.weight"}
+
+
+def test_files_that_look_alike_have_both_names_and_the_evidence(tmp_path):
+    path = save_family(tmp_path / "my.pt", "sit")
+    torch.save({"ema": torch.load(path), "args": {"model": "SiT-S/2", "path_type": "Linear"}}, path)
+    card = card_of(path)
+    text = "\n".join(card.lines())
+    assert card.facts["family"] == ["sit", "dit"] and len(card.commands) == 2
+    for words in (
+        "files of SiT and DiT have the same names and shapes",
+        "its training was of model=SiT-S/2",
+        "for sit: path_type=Linear among the training's arguments",
+        "as a DiT, its output for noise has the correlation ",
+        "not repa: final_layer.linear.weight has 32 rows, not 16 without a variance",
+        "not jit: it has no x_embedder.proj1.weight",
+    ):
+        assert words in text, words
+
+
+def test_what_no_weight_tells_is_needed(tmp_path):
+    facts = card_of(save_family(tmp_path / "my.pt", "repa", hidden_size=48, num_heads=3)).facts
+    assert facts["needs"].startswith("model.num_heads is needed") and "architecture" not in facts
+
+
+def test_files_of_ditexp_itself():
+    digits = card_of(WEIGHTS / "digits_dit.safetensors")
+    assert digits.kind == "a DiT of ditexp.train" and digits.facts["samples"] == {"pixels": [1, 8, 8]}
+    text = card_of(WEIGHTS / "digits_text")
+    assert text.kind == "a text-conditional DiT of ditexp.train" and "model=text_dit" in text.commands[0]
+
+
+def test_statistics_and_references(tmp_path):
+    torch.save({"mean": torch.zeros(1, 32, 1, 1), "std": 2 * torch.ones(1, 32, 1, 1)}, tmp_path / "latents_stats.pt")
+    statistics = card_of(tmp_path / "latents_stats.pt")
+    assert statistics.kind == "statistics of a VAE's latents" and statistics.facts["shape"] == [32, 1, 1]
+    assert "vae.statistics=" in statistics.commands[0]
+    np.savez(tmp_path / "reference.npz", np.zeros((5, 8, 8, 3), np.uint8), mu=np.zeros(4), sigma=np.eye(4))
+    reference = card_of(tmp_path / "reference.npz")
+    assert reference.kind == "an npz file with images and statistics"
+    assert reference.facts["images"] == 5 and reference.facts["image shape"] == [8, 8, 3]
+    assert reference.facts["statistics of pool features"] == "4 wide"
+
+
+def test_weights_of_something_else_are_named(tmp_path):
+    torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pt")
+    card = card_of(tmp_path / "other.pt")
+    assert card.kind == "weights of no model that ditexp knows" and card.facts["first"] == ["layer.weight"]
+
+
+def test_the_command(in_process, tmp_path):
+    save_family(tmp_path / "repa.pt", "repa")
+    Path(tmp_path / "page.pt").write_text("<!DOCTYPE html>")
+    ended = in_process("repa.pt", "page.pt", "nowhere.pt", command="inspect")
+    assert ended.code == 2 and ended.out.startswith("repa.pt: REPA\n")
+    assert [line.split(" ")[0] for line in ended.complaints] == ["page.pt", "nowhere.pt"]
+    assert in_process("repa.pt", command="inspect").code == 0
+    (line,) = in_process("repa.pt", "--json", command="inspect").out.splitlines()
+    assert json.loads(line)["path"] == "repa.pt" and json.loads(line)["family"] == ["repa"]
+    assert in_process("--version", command="inspect").out == f"ditexp {__version__}\n"
+    assert "FILE" in in_process("--help", command="inspect").out
+    without = in_process(command="inspect")
+    assert without.code == 2 and "FILE" in without.err and len(without.complaints) == 1
