@@ -24,7 +24,7 @@ from ditexp.run import decoding
 from ditexp.run.blocks import BlockMaker, SetSpec
 from ditexp.run.cell import Cell, build
 from ditexp.run.job import describe_sets
-from ditexp.run.plan import bytes_to_write, print_plan
+from ditexp.run.plan import Planned, bytes_to_write, plan_cell, print_plan
 from ditexp.samples.claims import Claims
 from ditexp.samples.commands import export_set, free_needless, list_sets, verify_sets
 from ditexp.samples.latents import READ_WITHOUT_DITEXP, LatentStore, decode, decode_labels, encode
@@ -80,6 +80,11 @@ def made(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     assert not cell.store.missing()
     describe_sets(cell, COMMAND, is_new=True)
     return np.concatenate(list(cell.store.blocks())), cell.store.labels()
+
+
+def planned(*cells: Cell) -> dict[str, Planned]:
+    done: set[tuple[Path, int]] = set()
+    return {f"cell{number}": plan_cell(OmegaConf.create(one.config), done) for number, one in enumerate(cells)}
 
 
 def rows_of(work: Callable[[], object]) -> int:
@@ -169,7 +174,7 @@ def test_another_vae_or_rounding_evaluates_no_network(cell, capsys):
     others = [cell("rounding=truncate", "store=latents"), cell(codec=1), cell("store=both", "rounding=half_even")]
     assert len({one.store.id for one in (first, *others)}) == 4 and len({one.latents.id for one in others}) == 1
     for other in others:
-        print_plan({"other": other})
+        print_plan(planned(other))
         assert "0, 24 to decode" in (said := capsys.readouterr().out) and "need 0 network evaluations" in said
         assert rows_of(lambda other=other: made(other)) == 0
     sampled, decoded = first.store.cost(steps=2), others[0].store.cost(steps=2)
@@ -262,7 +267,7 @@ def test_pixels_are_made_of_latents_alone_where_a_later_run_keeps_them(cell):
 
 def test_the_plan_and_the_disk_count_latents_once(cell, capsys):
     cells = {keep: cell(f"store={keep}", f"rounding={way}") for keep, way in zip(KEPT, ("half_up", "truncate") * 2)}
-    print_plan({"first": cells["both"], "second": cell("store=both", "rounding=truncate")})
+    print_plan(planned(cells["both"], cell("store=both", "rounding=truncate")))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[1][5:7] == ["24", "to"] and rows[2][5:9] == ["0,", "24", "to", "decode"]
     assert "need 48 network evaluations" in " ".join(rows[3])
