@@ -1,6 +1,6 @@
 """The layout of an outputs folder.
 
-outputs/samples/<set id>/              sample sets, see samples/store.py
+outputs/samples/<set id>/              sets of images and of latents, see samples/block_store.py
         results/<cell id>.json         results; beside each its pictures: .png, .gif, .trajectory.png
         results/evaluate-<id>.json     results of `python -m ditexp.evaluate`
         runs/<sweep>/<number>/         how each run of a cell ended: cell.json

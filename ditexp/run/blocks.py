@@ -91,7 +91,7 @@ class BlockMaker:
 
     latents: the set that latents are taken from, and stored in. feature: the network whose features of each block are
     kept; None without metrics. features: the folder of their cache. maker: JSON-able facts about this process, for the
-    manifests. prepared: whether sampling (True) or decoding (False) has been prepared, each if it is there.
+    manifests. prepared: which of "sampling" and "decoding" has been prepared.
     """
 
     sampler: Sampler
@@ -101,7 +101,7 @@ class BlockMaker:
     feature: Feature | None
     features: Path
     maker: dict[str, Any]
-    prepared: set[bool] = field(default_factory=set)
+    prepared: set[str] = field(default_factory=set)
 
     def make(self, number: int, advance: Callable[[int], None]) -> Block:
         """Make a block: decode its latents if they are stored; if not, sample them, and store them if wanted.
@@ -121,9 +121,14 @@ class BlockMaker:
 
     def prepare(self, *, sampling: bool) -> None:
         """Do what is done once a process. A worker that only decodes loads no network."""
-        if sampling not in self.prepared:
-            (self.sampler.prepare if sampling else self.sampler.prepare_decoding)(self.batch_size)
-            self.prepared.update({sampling, False})
+        if ("sampling" if sampling else "decoding") in self.prepared:
+            return
+        if sampling:
+            self.sampler.prepare(self.batch_size)
+            self.prepared.update({"sampling", "decoding"})
+        else:
+            self.sampler.prepare_decoding(self.batch_size)
+            self.prepared.add("decoding")
 
     def stored(self, number: int) -> Latents | None:
         """The latents of a block as they are on disk; None if they are absent or damaged."""

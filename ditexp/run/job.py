@@ -99,8 +99,11 @@ def claim_sets(cell: Cell, of_images: Claims, of_latents: Claims, command: str, 
     """Claim the sets' folders and describe the sets there; returns the blocks that are missing now."""
     store, missing = cell.store, []
     with suppress(OSError) if is_complete else nullcontext():  # a complete set may be in a folder that can only be read
-        if store.keeps_latents or cell.latents.folder.exists():
+        if store.keeps_latents:
             cell.latents.enter(of_latents)
+        elif cell.latents.folder.exists():
+            with suppress(OSError):  # they are only read
+                of_latents.keep()
         store.enter(of_images)
         missing = store.missing()  # others may have made or deleted some in the meantime
         describe_sets(cell, command, is_new=bool(missing))

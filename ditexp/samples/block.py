@@ -116,6 +116,8 @@ class Block:
         )
         with atomic(self.manifest_path) as temporary:
             temporary.write_text(json.dumps(manifest.to_json()))
+        if not is_kept:  # a damaged file may be there
+            self.path.unlink(missing_ok=True)
 
     def read(self) -> tuple[Array, np.ndarray | None]:
         """The array, and labels (b,) int64 or None. Raises ValueError if the block is damaged."""

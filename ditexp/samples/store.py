@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ class SampleStore(BlockStore):
         if found is None or (self.keeps_pixels and not found.has_file):
             return None
         sources = [] if found.has_file else [self._latents_named(found.latents)]
-        if self.keeps_latents and (self.latents not in sources):
+        if self.keeps_latents and self.latents not in sources:
             sources.append(self.latents)
         return found if all(one and one.manifest(block, verify=verify) for one in sources) else None
 
@@ -109,12 +110,10 @@ class SampleStore(BlockStore):
         """The set of latents with this id, beside this set; None if it is gone."""
         if self.latents is not None and self.latents.id == id:
             return self.latents
-        if id not in self._opened:
-            try:
+        if id not in self._opened and Path(id).name == id:
+            with suppress(ValueError):
                 self._opened[id] = LatentStore.find(self.folder.parent / id)
-            except ValueError:
-                return None
-        return self._opened[id]
+        return self._opened.get(id)
 
     def decodable(self) -> list[int]:
         """The missing blocks whose latents are there: they need no sampling."""

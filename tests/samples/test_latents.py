@@ -24,7 +24,7 @@ from ditexp.run import decoding
 from ditexp.run.blocks import BlockMaker, SetSpec
 from ditexp.run.cell import Cell, build
 from ditexp.run.job import describe_sets
-from ditexp.run.plan import bytes_to_write, print_plan
+from ditexp.run.plan import Planned, bytes_to_write, plan_cell, print_plan
 from ditexp.samples.claims import Claims
 from ditexp.samples.commands import export_set, free_needless, list_sets, verify_sets
 from ditexp.samples.latents import READ_WITHOUT_DITEXP, LatentStore, decode, decode_labels, encode
@@ -82,6 +82,11 @@ def made(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(list(cell.store.blocks())), cell.store.labels()
 
 
+def planned(*cells: Cell) -> dict[str, Planned]:
+    done: set[tuple[Path, int]] = set()
+    return {f"cell{number}": plan_cell(OmegaConf.create(one.config), done) for number, one in enumerate(cells)}
+
+
 def rows_of(work: Callable[[], object]) -> int:
     """How many samples the network was evaluated on."""
     before = LatentMixture.rows
@@ -120,6 +125,9 @@ DAMAGED = {
     "4 labels": encode(latents_of(5), np.arange(4)),
     "labels of floats": encode(latents_of(5), np.arange(5.0)),
     "something more": save({"x": latents_of(5), "labels": LABELS, "y": LABELS}),
+    "latents of a terabyte": (lambda h: len(h).to_bytes(8, "little") + h + bytes(1280))(
+        b'{"x":{"dtype":"F32","shape":[5,4,4,3355443200],"data_offsets":[0,1073741824000]}}'
+    ),
     "a type that numpy lacks": (lambda h: len(h).to_bytes(8, "little") + h + bytes(640))(
         b'{"x":{"dtype":"BF16","shape":[5,4,4,4],"data_offsets":[0,640]}}'
     ),
@@ -166,7 +174,7 @@ def test_another_vae_or_rounding_evaluates_no_network(cell, capsys):
     others = [cell("rounding=truncate", "store=latents"), cell(codec=1), cell("store=both", "rounding=half_even")]
     assert len({one.store.id for one in (first, *others)}) == 4 and len({one.latents.id for one in others}) == 1
     for other in others:
-        print_plan({"other": other})
+        print_plan(planned(other))
         assert "0, 24 to decode" in (said := capsys.readouterr().out) and "need 0 network evaluations" in said
         assert rows_of(lambda other=other: made(other)) == 0
     sampled, decoded = first.store.cost(steps=2), others[0].store.cost(steps=2)
@@ -259,7 +267,7 @@ def test_pixels_are_made_of_latents_alone_where_a_later_run_keeps_them(cell):
 
 def test_the_plan_and_the_disk_count_latents_once(cell, capsys):
     cells = {keep: cell(f"store={keep}", f"rounding={way}") for keep, way in zip(KEPT, ("half_up", "truncate") * 2)}
-    print_plan({"first": cells["both"], "second": cell("store=both", "rounding=truncate")})
+    print_plan(planned(cells["both"], cell("store=both", "rounding=truncate")))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[1][5:7] == ["24", "to"] and rows[2][5:9] == ["0,", "24", "to", "decode"]
     assert "need 48 network evaluations" in " ".join(rows[3])
@@ -357,6 +365,23 @@ def test_a_set_without_its_latents_has_no_images(cell, tmp_path):
     shutil.copytree(one.latents.folder, copy.parent / one.latents.id)
     theirs = SampleStore.open(copy, samples=one.outputs.samples)
     assert len(theirs) == 24 and theirs.fingerprint() not in (one.store.id, "")
+
+
+@pytest.mark.parametrize("latents", [3, "", ".", "..", "/", "a" * 16, "../samples/" + "a" * 16, "x\0"])
+def test_a_manifest_that_names_no_latents_is_no_block(latents, cell):
+    one = cell("store=latents")
+    made(one)
+    path = one.store.block(0).manifest_path
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"latents": latents}))
+    assert find_set(one.store.folder).manifest(0) is None and one.store.missing() == [0]
+
+
+def test_a_damaged_file_of_pixels_goes_where_none_are_kept(cell):
+    one = cell("store=pixels")
+    made(one)
+    one.store.path(1).write_bytes(b"damaged")
+    made(cell("store=latents"))
+    assert [path.name for path in sorted(one.store.folder.glob("*.gz"))] == ["000000.npy.gz", "000002.npy.gz"]
 
 
 RUN = ("solver=euler", "steps=3", "num_samples=2048", "batch_size=64", "metric=[fid]", "devices=cpu:2")  # 8 blocks
