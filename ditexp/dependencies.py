@@ -20,6 +20,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "scipy": "scipy",
     "torch": "torch",
+    "torchdiffeq": "torchdiffeq",
 }
 
 
