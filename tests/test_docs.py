@@ -49,6 +49,7 @@ NOT_TRIED = {
 }
 ONLY_COMPOSED = {
     "model=sd3": "needs released weights",
+    "compat=": "needs released weights; tests/golden runs them with others",
     "model=digits_text": "tests/model/test_text.py runs it; importing transformers takes longer than all the rest",
     "network=digits_text": "the same",
     "devices=4": "needs GPUs",
