@@ -22,6 +22,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "scipy": "scipy",
     "torch": "torch",
+    "torchdiffeq": "torchdiffeq",
 }
 
 
