@@ -11,7 +11,7 @@ PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 ACTIVATE := @echo; echo 'To use ditexp in this shell: . .venv/bin/activate'
 
 # Other evaluators and solvers, with which ours are compared, and what they import beyond requirements.lock.
-PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc torchdiffeq
+PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc
 
 .PHONY: help demo plan test test-all test-peers lint format docs bench lock clean
 

@@ -21,6 +21,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "scipy": "scipy",
     "torch": "torch",
+    "torchdiffeq": "torchdiffeq",
 }
 
 

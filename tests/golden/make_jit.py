@@ -1,4 +1,4 @@
-"""Images by JiT's own sampler: TORCHDYNAMO_DISABLE=1 python -m tests.golden.make_jit /path/to/JiT (needs einops)."""
+"""Images by JiT's own sampler: TORCHDYNAMO_DISABLE=1 python -m tests.golden.make_jit /path/to/JiT cbc743a."""
 
 from __future__ import annotations
 

@@ -2,33 +2,31 @@
 
 A generator is run from the root of the repository, with what the original imports in the Python:
 
-    python -m tests.golden.make_sit /path/to/SiT
+    python -m tests.golden.make_sit /path/to/SiT [commit]
+
+The commit is needed only where the folder is no checkout.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tests.golden.files import FOLDER, write_golden
 from tests.golden.weights import drawn_like
-
-GOLDEN = Path(__file__).parent
 
 
 def find_original(module: str) -> Path:
     """The checkout on the command line, made importable. module: the generator's own name."""
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: python -m tests.golden.{module} /path/to/the/original")
+    if len(sys.argv) not in (2, 3):
+        sys.exit(f"usage: python -m tests.golden.{module} /path/to/the/original [commit]")
     folder = Path(sys.argv[1]).resolve()
     sys.path.insert(0, str(folder))
     torch.set_grad_enabled(False)
@@ -63,12 +61,6 @@ def stand_in(samples: Tensor) -> Tensor:
     return samples[:, :3] / 4
 
 
-def save(family: str, folder: Path, arrays: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tests/golden/<family>/samples.npz: the arrays, and `facts` as JSON with the commit and the command."""
-    commit = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    command = f"python -m tests.golden.make_{family} /path/to/{folder.name}"
-    facts = {"original": folder.name, "commit": commit, "command": command, "torch": torch.__version__, **facts}
-    path = GOLDEN / family / "samples.npz"
-    path.parent.mkdir(exist_ok=True)
-    np.savez_compressed(path, facts=np.array(json.dumps(facts)), **{name: a.numpy() for name, a in arrays.items()})
-    print(f"{path}: {path.stat().st_size:,} bytes")
+def save(family: str, folder: Path, arrays: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write tests/golden/<family>/samples.npz."""
+    write_golden(FOLDER / family / "samples.npz", folder, facts, arrays, commit="".join(sys.argv[2:]))

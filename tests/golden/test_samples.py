@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -19,51 +17,29 @@ from ditexp.cli.command import register_with_hydra
 from ditexp.condition.base import Conditioner
 from ditexp.core import FlowModel
 from ditexp.field import CountedField
-from ditexp.model.dit import sincos_position_embedding
 from ditexp.pixels import Pixels, to_pixels
 from ditexp.run.components import COMPONENTS, build_component
 from ditexp.sampler import Sampler, bind
 from ditexp.values import Condition
+from tests.golden.files import FOLDER, read_golden
 from tests.golden.noise import normal, step_name
-from tests.golden.original import GOLDEN, in_float64, stand_in
-from tests.golden.weights import drawn, is_fixed
+from tests.golden.original import in_float64, stand_in
+from tests.golden.published import published_file
 from tests.helpers.paths import CONF
 
 FLOAT32 = "precision=fp32"  # the golden files are; jit's preset has bf16
 
 
-@dataclass(frozen=True)
 class Golden:
     """The golden samples of a family."""
 
-    family: str
+    def __init__(self, family: str) -> None:
+        self.family = family
+        self.facts, self.arrays = read_golden(FOLDER / family / "samples.npz")
 
-    def __post_init__(self) -> None:
-        with np.load(GOLDEN / self.family / "samples.npz") as file:
-            arrays = {name: file[name] for name in file.files}
-        object.__setattr__(self, "facts", json.loads(arrays.pop("facts").item()))
-        object.__setattr__(self, "arrays", {name: torch.from_numpy(array) for name, array in arrays.items()})
-
-    def state(self) -> dict[str, Tensor]:
-        """The drawn weights, by the network's own names."""
-        shapes: dict[str, list[int]] = self.facts["shapes"]
-        _, tokens, width = shapes["pos_embed"]
-        fixed = {name: torch.empty(shape) for name, shape in shapes.items() if is_fixed(name)}  # rotations, not read
-        fixed["pos_embed"] = sincos_position_embedding(width, int(tokens**0.5))
-        return drawn(shapes) | fixed
-
-    def checkpoint(self, folder: Path) -> Path:
+    def checkpoint(self, folder: Path) -> str:
         """A file as the family's script writes it."""
-        state, path = self.state(), folder / f"{self.family}.pt"
-        others = {name: torch.zeros_like(value) for name, value in state.items()}
-        if self.family == "jit":
-            state, others = ({f"net.{name}": value for name, value in each.items()} for each in (state, others))
-            torch.save({"model": others, "model_ema1": state, "model_ema2": others, "epoch": 1}, path)
-        elif self.family == "lightningdit":
-            torch.save({"model": others, "ema": state, "opt": {}}, path)
-        else:
-            torch.save(state, path)  # as released
-        return path
+        return published_file(folder / f"{self.family}.pt", self.family, self.facts["shapes"])
 
 
 @dataclass(frozen=True)
@@ -84,7 +60,7 @@ class StandIn(Pixels):
         return stand_in(x)
 
 
-def sampler_of(golden: Golden, checkpoint: Path, *overrides: str) -> Sampler:
+def sampler_of(golden: Golden, checkpoint: str, *overrides: str) -> Sampler:
     """The sampler of a command line, with the golden labels; a stand-in decodes latents."""
     register_with_hydra()
     family = [f"compat={golden.family}", "vae=none", FLOAT32, f"model.checkpoint={checkpoint}"]
