@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,14 +52,23 @@ class NotOne(ValueError):
     """A checkpoint whose networks are not clear; the message is what is wrong with it."""
 
 
-def networks(state: object, anchor: str) -> list[Found]:
-    """Every network in a checkpoint, each with a weight of the anchor's name. Raises NotOne."""
+class NoAverage(NotOne):
+    """Averages without names that do not fit the other weights."""
+
+
+def networks(state: object, anchor: str, which: str | None = None) -> list[Found]:
+    """Every network in a checkpoint, each with a weight of the anchor's name. Raises NotOne.
+
+    which: what the user has chosen; averages that do not fit are left out if it is "model".
+    """
     found = list(named_networks(state, anchor))
     if len(found) > MAX_NETWORKS:
         raise NotOne(f"holds {len(found):,} networks")
     plain = next((one for one in found if one.choice == "model"), None)
     if plain is not None:
-        found += [average_of(plain, where, shadow) for where, shadow in shadows(state)]
+        for where, shadow in shadows(state):
+            with suppress(*([NoAverage] if which == "model" else [])):
+                found.append(average_of(plain, where, shadow))
     return found
 
 
@@ -89,7 +99,9 @@ def named_networks(state: object, anchor: str) -> Iterator[Found]:
         if len(prefixes) > MAX_NETWORKS:
             raise NotOne(f"holds {len(prefixes):,} networks")
         for prefix in prefixes:
-            inside = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+            deeper = tuple(one for one in prefixes if one != prefix and one.startswith(prefix))
+            own = (key for key in weights if key.startswith(prefix) and not key.startswith(deeper))
+            inside = {key.removeprefix(prefix): weights[key] for key in own}
             inside.pop("n_averaged", None)
             others = tuple(key for key in weights if not key.startswith(tuple(prefixes)))
             yield Found((*where, *prefix.split(".")[:-1]), inside, others)
@@ -135,13 +147,13 @@ def averaged(where: tuple[str, ...]) -> tuple[str, ...]:
 def average_of(plain: Found, where: tuple[str, ...], shadow: Sequence[Tensor]) -> Found:
     """Averaged parameters by the names of the plain ones, in their order; what they lack is that of the plain ones.
 
-    Raises NotOne if they don't fit.
+    Raises NoAverage if they don't fit.
     """
     trained = [key for key in plain.weights if not FIXED.search(key)]
     for keys in (list(plain.weights), trained):
         shapes = [value.shape if isinstance(value := plain.weights[key], Tensor) else None for key in keys]
         if shapes == [value.shape for value in shadow]:
             return Found(where, plain.weights | dict(zip(keys, shadow)), plain.others)
-    raise NotOne(
+    raise NoAverage(
         f"has {len(shadow):,} averaged weights without names, whose shapes are not those of its {len(trained):,} others"
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ditexp.checkpoint.arguments import training_arguments
 from ditexp.checkpoint.container import Container
-from ditexp.checkpoint.networks import Found, NotOne, mappings, networks
+from ditexp.checkpoint.networks import Found, NoAverage, NotOne, mappings, networks
 from ditexp.checkpoint.record import Record, UnusableTensor
 from ditexp.files.reading import UnfitFile, unfit
 from ditexp.terminal.notices import in_line, notice
@@ -76,7 +76,9 @@ def weights_of(
     """
     name = container.name
     try:
-        found = networks(container.state, anchor)
+        found = networks(container.state, anchor, which)
+    except NoAverage as error:
+        raise unfit(name, str(error), f"choose {setting}=model" if setting else SAVE) from None
     except NotOne as error:
         raise unfit(name, str(error), SAVE) from None
     if not found:

@@ -85,8 +85,11 @@ def test_a_choice_between_averaged_and_plain_weights(tmp_path):
     with refused(["has no weights 'model': choose model.weights=ema"]):
         model(saved(tmp_path / "one.pt", {"ema": WEIGHTS}), weights="model")
     shadow = saved(tmp_path / "shadow.pt", {"model": WEIGHTS, "ema": {"shadow_params": [torch.zeros(3)]}})
-    with refused(["has 1 averaged weights without names, whose shapes are not those of its 31 others"]):
+    with refused(["has 1 averaged weights without names", "choose model.weights=model"]):
         model(shadow)
+    assert has(model(shadow, weights="model"), WEIGHTS)
+    beside = saved(tmp_path / "beside.pt", OTHERS | prefixed("ema."))
+    assert has(model(beside), WEIGHTS) and has(model(beside, weights="model"), OTHERS)
 
 
 def test_one_of_several_averages(tmp_path):
