@@ -9,6 +9,7 @@ from importlib.util import find_spec
 # The import name of each dependency in pyproject.toml. Without wandb, tracker=wandb warns and the run goes on.
 MODULES = {
     "diffusers": "diffusers",
+    "huggingface-hub": "huggingface_hub",
     "hydra-core": "hydra",
     "matplotlib": "matplotlib",
     "numpy": "numpy",

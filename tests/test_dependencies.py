@@ -14,7 +14,7 @@ from ditexp import dependencies
 from tests.helpers.paths import ROOT
 
 NEEDED = re.compile(
-    r"ditexp: diffusers, hydra-core, .*torch are not installed in this Python \(.+\): "
+    r"ditexp: diffusers, huggingface-hub, hydra-core, .*torch are not installed in this Python \(.+\): "
     r"activate ditexp's environment, `\. \.venv/bin/activate` \(`make test` sets it up\), or pip install .*\n"
 )
 
@@ -45,7 +45,10 @@ def test_the_installed_script_says_it_too(tmp_path):
 
 def test_an_import_raises_it():
     ended = bare_python("-c", "import ditexp")
-    assert ended.returncode == 1 and "ImportError: diffusers, hydra-core, " in ended.stderr.splitlines()[-1]
+    assert (
+        ended.returncode == 1
+        and "ImportError: diffusers, huggingface-hub, hydra-core, " in ended.stderr.splitlines()[-1]
+    )
 
 
 def test_one_missing_package_is_named(monkeypatch):

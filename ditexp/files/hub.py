@@ -119,7 +119,6 @@ def counter(advance: Callable[[float], None]) -> Any:
 
     class Counter(tqdm):
         def __init__(self, *args: Any, **settings: Any) -> None:
-            settings.pop("name", None)  # of huggingface_hub's own bars
             super().__init__(*args, **{**settings, "disable": True})
             advance(settings.get("initial") or 0)  # of a download that goes on
 

@@ -66,7 +66,9 @@ def from_folder(folder: Path, name: str) -> Loaded:
         arguments, latents = arguments_in(config), latents_in(config)
     except ValueError as error:
         raise unfit(f"{name}: {CONFIG}", f"is no config of {kind}: {error}", OTHER_CONFIG) from None
-    if (file := file_of(folder, f"{WEIGHTS}*")) is None:
+    # A variant, such as .fp16.safetensors, is read only if there are no others.
+    file = file_of(folder, WEIGHTS) or file_of(folder, f"{WEIGHTS}.*")
+    if file is None:
         raise unfit(name, f"has no {WEIGHTS}.safetensors", REMEDY)
     shown = name if file.name.endswith(".json") else f"{name}: {file.name}"  # a shard is named beside it
     tensors, sha256 = read_weights(file, shown, ANCHORS[kind])

@@ -30,7 +30,7 @@ def folder(tmp_path_factory) -> Path:
     return saved_kl(tmp_path_factory.mktemp("vae") / "kl")
 
 
-@pytest.mark.parametrize("form", ["whole", "sharded", "pickled", "half", "former names", "pipeline"])
+@pytest.mark.parametrize("form", ["whole", "sharded", "pickled", "half", "former names", "pipeline", "beside half"])
 def test_the_images_and_latents_are_those_of_diffusers(form, tmp_path):
     network, place = tiny_kl(), tmp_path
     if form == "half":
@@ -50,6 +50,9 @@ def test_the_images_and_latents_are_those_of_diffusers(form, tmp_path):
         network.save_pretrained(place, max_shard_size=size, safe_serialization=form != "pickled")
     files = len(list(place.glob("*.safetensors")))
     assert files > 2 if form == "sharded" else files == (form != "pickled")
+    if form == "beside half":  # the whole precision is read
+        tiny_kl().half().save_pretrained(place, variant="fp16")
+        assert {file.name for file in place.glob("*.safetensors")} == {WEIGHTS, WEIGHTS.replace(".s", ".fp16.s")}
 
     codec = Autoencoder(path=str(tmp_path)).codec(SHAPE)
     assert codec.image_shape == (2 * SIDE, 2 * SIDE, 3)
