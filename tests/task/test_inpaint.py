@@ -394,7 +394,8 @@ def looks_back(solver) -> bool:
 
 def test_which_solvers_look_back():
     """What they declare is what they do."""
-    solvers = {name: component("solver", name) for name in options("solver")}
+    solvers = {name: component("solver", name) for name in options("solver") if name != "ddpm"}
+    solvers["ddpm"] = component("solver", "ddpm", variance="fixed_small")  # without a model's variance head
     found = {name for name, solver in solvers.items() if not solver.adaptive and looks_back(solver)}
     assert found == {"ab2", "ab3", "ab4", "abm", "ipndm", "dpmpp_2m", "dpmpp_3m", "unipc"}
     assert found == {name for name, solver in solvers.items() if solver.history}

@@ -28,6 +28,7 @@ from ditexp.run.identity import identify
 from ditexp.run.judge import as_numbers
 from ditexp.sampler import Sampler
 from ditexp.samples.store import SampleStore
+from ditexp.solver.ddpm import DDPM
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.euler import Euler
 from ditexp.solver.euler_maruyama import EulerMaruyama
@@ -233,7 +234,7 @@ def test_random_masks_fill_whole_latents():
     assert (blocks.amax((3, 5)) == blocks.amin((3, 5))).all() and not torch.equal(fill[0], fill[1])
 
 
-@pytest.mark.parametrize("solver", [Euler(), EulerMaruyama()])
+@pytest.mark.parametrize("solver", [Euler(), EulerMaruyama(), DDPM(variance="fixed_small")])
 def test_known_pixels_are_pasted_in_pixel_space(solver):
     box = {"mask": "box", "box": [1, 2, 5, 5]}
     pasted = on_latents(Inpaint(data=DATA, **box), codec=LOSSY, solver=solver)
