@@ -23,10 +23,10 @@ from tests.helpers.vaes import saved_kl
 
 PAGE = (ROOT / "docs" / "published_models.md").read_text()
 WALK = commands_of(PAGE.partition("## SiT-XL/2")[2].partition("\n## ")[0])
-IMAGES = 16
+IMAGES = 8
 SMALL = (
     f"num_samples={IMAGES}",
-    "resamples=4",
+    "resamples=0",
     "batch_size=8",
     "vae.path=sd-vae-ft-ema",
     "feature.weights=inception.pth",
