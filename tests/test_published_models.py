@@ -23,8 +23,14 @@ from tests.helpers.vaes import saved_kl
 
 PAGE = (ROOT / "docs" / "published_models.md").read_text()
 WALK = commands_of(PAGE.partition("## SiT-XL/2")[2].partition("\n## ")[0])
-IMAGES = 16
-SMALL = (f"num_samples={IMAGES}", "batch_size=8", "vae.path=sd-vae-ft-ema", "feature.weights=inception.pth")
+IMAGES = 8
+SMALL = (
+    f"num_samples={IMAGES}",
+    "resamples=0",
+    "batch_size=8",
+    "vae.path=sd-vae-ft-ema",
+    "feature.weights=inception.pth",
+)
 METRICS = ("FID", "sFID", "IS", "Precision", "Recall")
 
 

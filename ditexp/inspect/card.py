@@ -38,9 +38,9 @@ def card_of_container(path: Path, container: Container) -> Card:
     for look in (card_of_transformer, card_of_statistics):
         if card := look(path, container):
             return card
-    if "decoder.conv_in.weight" in str(names_in(container.state)):
-        return card_of_vae(path)
     names = names_in(container.state)
+    if any(name.endswith("decoder.conv_in.weight") for name in names):
+        return card_of_vae(path)
     facts = {**file_facts(container), "tensors": len(names), "first": names[:NAMED]}
     return Card(path, "weights of no model that ditexp knows", facts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ditexp.checkpoint.container import Container, read_checkpoint
-from ditexp.checkpoint.networks import networks
+from ditexp.checkpoint.networks import NotOne, networks
 from ditexp.checkpoint.weights import ANCHOR, Weights, weights_of
 from ditexp.inspect.facts import Card, file_facts
 from ditexp.model.architecture import NoDiT, infer_architecture
@@ -27,8 +28,9 @@ ARGUMENTS = 40  # training arguments that a card shows
 
 def card_of_transformer(path: Path, container: Container) -> Card | None:
     """None for a file without such a network. Raises ValueError for one that is damaged or contradicts itself."""
-    if not networks(container.state, ANCHOR):
-        return None
+    with suppress(NotOne):  # for which `weights_of` raises an error that names the file
+        if not networks(container.state, ANCHOR):
+            return None
     found, trained = weights_of(container), training_of(container)
     tensors = renamed(found.tensors)
     families = fitting(tensors)
@@ -41,6 +43,9 @@ def card_of_transformer(path: Path, container: Container) -> Card | None:
         commands = [command_to_look(f"compat={family.name}", path) for family in families]
     family = families[0] if families else None
     facts |= facts_of_network(tensors, family, trained, name=container.name)
+    if len(families) > 1 and not trained.by_ditexp:
+        names = "|".join(family.name for family in families)
+        facts["needs"] = [f"compat={names} or model.family={names}", *facts.get("needs", ())]
     if not trained.by_ditexp:
         facts["evidence"] = list(evidence(tensors, families, found.args))
     if found.args:
@@ -96,7 +101,7 @@ def facts_of_network(
     except NoDiT as error:
         raise ValueError(f"{name} is not a DiT: {error}") from None
     except ValueError as error:
-        return {**facts, "needs": str(error)}
+        return {**facts, "needs": [str(error)]}
     depth, width, patch = (architecture[key] for key in ("depth", "hidden_size", "patch_size"))
     channels, side = architecture["in_channels"], architecture["input_size"]
     size = SIZES.get((depth, width))
@@ -111,7 +116,7 @@ def facts_of_network(
     if architecture["num_classes"]:
         facts["classes"] = {"number": architecture["num_classes"], "null class": architecture["has_null"]}
     if channels not in (1, 3):
-        facts["needs"] = f"a VAE for latents of {channels} x {side} x {side}"
+        facts["needs"] = [f"a VAE for latents of {channels} x {side} x {side}, which compat= chooses"]
     return facts
 
 
@@ -119,7 +124,7 @@ def evidence(tensors: Mapping[str, Tensor], families: Sequence[Family], args: Ma
     """What speaks for and against each family."""
     if len(families) > 1:
         names = " and ".join(family.title for family in families)
-        yield f"files of {names} have the same names and shapes: say which it is, by compat or model.family"
+        yield f"files of {names} have the same names and shapes"
         if args.get("model"):
             yield f"its training was of model={in_line(str(args['model']), 60)}"
         for family in families:

@@ -27,13 +27,13 @@ def test_a_published_familys_file_is_known(family, tmp_path):
     assert facts["parameters"] == sum(value.numel() for value in family_state(family).values())
     assert f"python -m ditexp.run compat={family} model.checkpoint={path} " in " ".join(card.commands)
     if family == "jit":
-        assert facts["needs"].startswith("model.in_context_start is needed")  # the width is that of no published one
+        assert facts["needs"][0].startswith("model.in_context_start is needed")  # the width is that of no published one
         assert facts["weights"] == {"taken": "ema1", "available": ["ema1", "ema2", "model"], "precision": ["float32"]}
         assert facts["trained with"]["model"] == "JiT-B/16"
         return
     patch, latents = (1, [32, 2, 2]) if family == "lightningdit" else (2, [4, 4, 4])
     assert facts["architecture"] == {"depth": 1, "width": 384, "heads": 6, "patch": patch}
-    assert facts["samples"] == {"latents": latents} and "a VAE" in facts["needs"]
+    assert facts["samples"] == {"latents": latents} and facts["needs"][-1].startswith("a VAE for latents of ")
     assert facts["classes"] == {"number": 5, "null class": True}
     if family == "repa":
         assert facts["dropped"] == {"tensors": 3, "first": "projectors.0.0.weight"}
@@ -47,6 +47,7 @@ def test_files_that_look_alike_have_both_names_and_the_evidence(tmp_path):
     assert card.facts["family"] == ["sit", "dit"] and len(card.commands) == 2
     for words in (
         "files of SiT and DiT have the same names and shapes",
+        "compat=sit|dit or model.family=sit|dit, a VAE for latents of 4 x 4 x 4, which compat= chooses",
         "its training was of model=SiT-S/2",
         "for sit: path_type=Linear among the training's arguments",
         "as a DiT, its output for noise has the correlation ",
@@ -58,7 +59,7 @@ def test_files_that_look_alike_have_both_names_and_the_evidence(tmp_path):
 
 def test_what_no_weight_tells_is_needed(tmp_path):
     facts = card_of(save_family(tmp_path / "my.pt", "repa", hidden_size=48, num_heads=3)).facts
-    assert facts["needs"].startswith("model.num_heads is needed") and "architecture" not in facts
+    assert facts["needs"][0].startswith("model.num_heads is needed") and "architecture" not in facts
 
 
 def test_files_of_ditexp_itself():
