@@ -227,6 +227,7 @@ def test_every_piece_has_a_config(group):
         "adaptive",
         "embedded",
         "runge_kutta",
+        "interval",
         "log_snr",
         "sde",
         "diffusion",

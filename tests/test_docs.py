@@ -53,7 +53,7 @@ ONLY_COMPOSED = {
     "model=sd3": "needs released weights",
     "DiT-XL-2-256x256.pt": "the same",
     "experiment=sit_ode_sde": "tests/test_published_models.py runs it, with a VAE",
-    "compat=sit": "the same",
+    "compat=": "needs released weights; tests/golden runs the presets with others",
     "vae=sd_vae_ft_ema": "needs released weights",
     "model=digits_text": "tests/model/test_text.py runs it; importing transformers takes longer than all the rest",
     "network=digits_text": "the same",

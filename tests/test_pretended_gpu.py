@@ -98,8 +98,11 @@ def samples(made: Sampler) -> torch.Tensor:
     return x
 
 
-# Every solver with one kind of guidance, and every kind with a solver of fixed and one of adaptive steps.
-PAIRS = {(solver, "cfg") for solver in SOLVERS} | {(solver, kind) for solver in ("heun", "bosh3") for kind in GUIDANCE}
+# Every solver with one kind of guidance, and every kind with a solver of fixed and one of adaptive steps. Not torchdiffeq:
+# it compares the values of its times, which pretended tensors don't have.
+PAIRS = {(solver, "cfg") for solver in SOLVERS if solver != "torchdiffeq"} | {
+    (solver, kind) for solver in ("heun", "bosh3") for kind in GUIDANCE
+}
 
 
 @pytest.mark.parametrize(("solver", "guidance"), sorted(PAIRS))

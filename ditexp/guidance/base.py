@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ditexp.checks import choice, number, whole
 from ditexp.core import EvaluatedModel, FlowModel, VelocityField
+from ditexp.guidance.interval import CLOSED, UNITS, ends, is_inside, rounded, start_of_step
 from ditexp.guidance.none import ModelField
 from ditexp.terminal.notices import notice
 from ditexp.values import Condition, added, append_dims
@@ -25,12 +26,7 @@ PROFILES: dict[str, Callable[[float], float]] = {
     "power_cosine": lambda t: (1 - math.cos(math.pi * t**4)) / 2,
 }
 
-UNITS = ("t", "sigma", "steps")
-CLOSED = {"left": (True, False), "right": (False, True), "both": (True, True), "neither": (False, False)}
 DECIDED_PER = ("evaluation", "step")
-
-# A time this close to an end of the interval is at that end: float32 rounds times by up to 3e-8.
-CLOSE = 1e-7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,11 +204,8 @@ class Guided(ABC):
         return torch.tensor(rows, device=x.device), append_dims(x.new_tensor([weights[row] for row in rows]), x)
 
     def weight_at(self, t: float) -> float:
-        low, high = self.interval or (0, 1)
-        has_low, has_high = CLOSED[self.interval_closed]
-        begun = low == 0 or (t >= low - CLOSE if has_low else t > low + CLOSE)
-        ended = high != 1 and (t > high + CLOSE if has_high else t >= high - CLOSE)
-        return self.w * PROFILES[self.profile](t) if begun and not ended else 0.0
+        inside = self.interval is None or is_inside(t, self.interval, self.interval_closed)
+        return self.w * PROFILES[self.profile](t) if inside else 0.0
 
     @abstractmethod
     def velocities(
@@ -245,40 +238,6 @@ class GuidedField:
 
     def take(self, rows: Tensor) -> GuidedField:
         return replace(self, condition=self.condition.take(rows))
-
-
-def ends(interval: Sequence[float], unit: str) -> tuple[float, float]:
-    """The interval as two numbers. Raises ValueError unless it is [low, high] within the bounds of its unit."""
-    maximum = {"t": 1, "sigma": math.inf, "steps": math.inf}[unit]
-    try:
-        low, high = (float(end) for end in interval)
-    except (TypeError, ValueError):
-        low, high = math.nan, math.nan
-    are_whole = low % 1 == 0 and high % 1 == 0
-    if not 0 <= low < high <= maximum or (unit == "steps" and not are_whole):
-        what = "whole numbers" if unit == "steps" else "numbers"
-        given = list(interval) if isinstance(interval, Sequence) and not isinstance(interval, str) else interval
-        raise ValueError(
-            f"guidance.interval={given}: give [low, high], {what} with 0 <= low < high"
-            f"{' <= 1' if maximum == 1 else ''} (guidance.interval_in={unit}), or null for everywhere"
-        )
-    return low, high
-
-
-def start_of_step(step: int, grid: Sequence[float] | None, setting: str) -> float:
-    """The time at which a step of the grid starts; the step after the last one starts at 1."""
-    if grid is None:
-        raise ValueError(
-            f"{setting} is in steps, but an adaptive solver has no fixed steps: give it in t ({setting}_in=t)"
-        )
-    if step >= len(grid):
-        raise ValueError(f"{setting} goes to step {step}, but there are {len(grid) - 1}, counted from 0")
-    return grid[step]
-
-
-def rounded(t: float) -> float:
-    """The time without its last digits, which depend on the unit that it was given in."""
-    return round(float(t), 9)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from typing import Self
 from torch import Tensor
 
 from ditexp.checks import choice, number
-from ditexp.guidance.base import dot, rounded, start_of_step
+from ditexp.guidance.base import dot
 from ditexp.guidance.cfg import ClassifierFree
+from ditexp.guidance.interval import rounded, start_of_step
 from ditexp.values import append_dims
 
 

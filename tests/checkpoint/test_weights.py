@@ -78,13 +78,14 @@ def test_wrappers_and_prefixes_are_left_out(tmp_path, state):
     assert has(model(saved(tmp_path / "x.pt", state)), WEIGHTS)
 
 
-def test_a_choice_between_averaged_and_plain_weights(tmp_path):
+def test_a_choice_between_averaged_and_plain_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a long path would shorten the rest of the line
     both = saved(tmp_path / "both.pt", {"state_dict": prefixed("model.", OTHERS) | prefixed("ema.")})
     assert has(model(both), WEIGHTS) and has(model(both, weights="ema"), WEIGHTS)
     assert has(model(both, weights="model"), OTHERS)
     with refused(["has no weights 'model': choose model.weights=ema"]):
         model(saved(tmp_path / "one.pt", {"ema": WEIGHTS}), weights="model")
-    shadow = saved(tmp_path / "shadow.pt", {"model": WEIGHTS, "ema": {"shadow_params": [torch.zeros(3)]}})
+    shadow = saved(Path("shadow.pt"), {"model": WEIGHTS, "ema": {"shadow_params": [torch.zeros(3)]}})
     with refused(["has 1 averaged weights without names", "choose model.weights=model"]):
         model(shadow)
     assert has(model(shadow, weights="model"), WEIGHTS)
@@ -160,9 +161,10 @@ HEAD = "blocks.0.attn.proj.weight"
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path, state, words):
+def test_what_cannot_be_meant_is_refused_in_one_line(tmp_path, monkeypatch, state, words):
+    monkeypatch.chdir(tmp_path)  # a long path would shorten the rest of the line
     with refused(["x.pt", *words]):
-        model(saved(tmp_path / "x.pt", state))
+        model(saved(Path("x.pt"), state))
 
 
 def test_weights_that_are_not_finite_are_said_once(tmp_path, caplog):

@@ -29,14 +29,12 @@ def node(group: str, name: str) -> DictConfig:
     """A file of configs with the nested choices of its defaults, as Hydra composes it."""
     loaded = OmegaConf.load(CONF / group / f"{name}.yaml")
     for entry in loaded.pop("defaults", ()):
-        if isinstance(entry, str) and entry != "_self_":
+        if isinstance(entry, str) and entry != "_self_":  # an option of the same group, which this one changes
             loaded = OmegaConf.merge(node(group, entry), loaded)
         elif entry != "_self_":
             ((choice, option),) = entry.items()
             inner, _, key = choice.removeprefix("/").partition("@")
             loaded[key] = node(inner, option)
-        elif entry != "_self_":  # an option of the same group, which this one changes
-            loaded = OmegaConf.merge(node(group, entry), loaded)
     return loaded
 
 
