@@ -65,7 +65,7 @@ class Incomplete:
     ("group", "members"),
     [
         ("model", "sample_shape, codec"),
-        ("solver", "adaptive, stochastic, history, uses_variance, integrate"),
+        ("solver", "adaptive, stochastic, uses_variance, history, integrate"),
         ("schedule", "grid, tuned_to"),
         ("guidance", "start, interval, weak, on, bind"),
         ("condition", "captions, label_meaning"),

@@ -21,7 +21,7 @@ from ditexp.solver.ipndm import IPNDM
 from ditexp.solver.log_snr import LogSNR
 from ditexp.solver.rk4 import RK4
 from ditexp.values import Condition
-from tests.helpers.components import SOLVERS, STEPPED, classes, component, options
+from tests.helpers.components import SOLVERS, STEPPED, classes, component
 from tests.helpers.errors import RESOLVED, rms
 
 # Not those whose last step never gets shorter, and of rounded indices.
