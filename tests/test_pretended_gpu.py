@@ -98,8 +98,8 @@ def samples(made: Sampler) -> torch.Tensor:
     return x
 
 
-# Every solver with one kind of guidance, and every kind with a solver of fixed and one of adaptive steps. Not torchdiffeq:
-# it compares the values of its times, which pretended tensors don't have.
+# Every solver with one kind of guidance, and every kind with a solver of fixed and one of adaptive steps. torchdiffeq
+# is left out: it compares the values of its times, which pretended tensors don't have.
 PAIRS = {(solver, "cfg") for solver in SOLVERS if solver != "torchdiffeq"} | {
     (solver, kind) for solver in ("heun", "bosh3") for kind in GUIDANCE
 }

@@ -62,7 +62,7 @@ class Block:
     def manifest(self, *, verify: bool) -> Manifest | None:
         """The manifest of a whole block; None if the block is absent or damaged. A block without a file is whole.
 
-        As in git's index, a file of the recorded size and date counts as whole, and others are hashed. verify: read and
+        As in git's index, a file of the recorded size and date counts as whole; one of another date is hashed. verify: read and
         hash the file anyway, which also finds silent corruption that leaves the date unchanged.
         """
         try:
@@ -76,7 +76,9 @@ class Block:
                 return None
             if verify:
                 self.read()
-            elif (found.st_size, found.st_mtime_ns) != (manifest.bytes, manifest.mtime_ns):
+            elif found.st_size != manifest.bytes:
+                return None
+            elif found.st_mtime_ns != manifest.mtime_ns:
                 return manifest if manifest.sha256 == sha256(self.path) else None
         except (OSError, ValueError):
             return None
