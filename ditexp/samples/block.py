@@ -62,8 +62,8 @@ class Block:
     def manifest(self, *, verify: bool) -> Manifest | None:
         """The manifest of a whole block; None if the block is absent or damaged. A block without a file is whole.
 
-        As in git's index, a file of the recorded size and date counts as whole; one of another date is hashed. verify: read and
-        hash the file anyway, which also finds silent corruption that leaves the date unchanged.
+        As in git's index, a file of the recorded size and date counts as whole; one of another date is hashed.
+        verify: read and hash the file anyway, which also finds silent corruption that leaves the date unchanged.
         """
         try:
             manifest = Manifest.read(self.manifest_path)
