@@ -1,4 +1,4 @@
-"""Binds model, solver, grid, guidance, conditioner and task into samples.
+"""Makes samples of model, solver, grid, guidance, conditioner and task.
 
 A batch, from its indices to its pixels:
 
@@ -20,109 +20,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ditexp.core import (
-    VAE,
-    Codec,
-    Conditioner,
-    FlowModel,
-    Guidance,
-    Projection,
-    Schedule,
-    Solver,
-    VarianceModel,
-    VelocityField,
-)
+from ditexp.core import Codec, Conditioner, FlowModel, Guidance, Projection, Schedule, Solver, VelocityField
 from ditexp.field import CountedField, ReversedField
 from ditexp.guidance.none import NoGuidance
 from ditexp.meter import Meter, synchronize
 from ditexp.network import Network, Rehearsal, Still
 from ditexp.noise import noise, step_noise, task_noise
-from ditexp.pixels import Pixels, Unencoded, to_pixels
+from ditexp.pixels import Unencoded, to_pixels
 from ditexp.task.base import Task
-from ditexp.terminal.notices import notice
 from ditexp.values import Condition, Cost
-
-PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def bind(
-    *,
-    model: FlowModel,
-    solver: Solver,
-    schedule: Schedule,
-    guidance: Guidance,
-    conditioner: Conditioner,
-    task: Task,
-    seed: int,
-    device: torch.device,
-    vae: VAE | None = None,
-    rounding: str = "half_up",
-    precision: str = "fp32",
-    compile: bool = False,
-) -> Sampler:
-    """Make a sampler: take the grid from the schedule, and cut it where model and guidance let samples begin to move.
-
-    Prints a notice for each setting without effect. Raises ValueError if the guidance does not fit the grid, or the VAE
-    or the solver the model.
-
-    vae: for a model of latents. rounding: of images to pixels, see ditexp/pixels.py.
-
-    precision: fp32, tf32 (float32 with TF32 matrix products, CUDA only), bf16 or fp16 (autocast of the network).
-    compile: run the network through torch.compile.
-    """
-    if precision == "tf32" and device.type != "cuda":
-        notice(f"precision=tf32 acts on CUDA only; on {device.type} this is fp32")
-    if solver.adaptive:
-        notice(f"{type(solver).__name__} chooses its own steps: steps and schedule don't act on it")
-    check_variance(model, solver)
-    grid = schedule.grid().tolist()
-    guidance = guidance.on(None if solver.adaptive else grid)
-    start = max(model.start, guidance.start)
-    meter = Meter(device)
-    return Sampler(
-        model=model,
-        solver=solver,
-        schedule=schedule,
-        grid=since(start, grid) if start else grid,
-        guidance=guidance,
-        conditioner=conditioner,
-        task=task,
-        codec=codec_of(model, vae),
-        rounding=rounding,
-        seed=seed,
-        device=device,
-        precision=precision,
-        compile=compile,
-        network=Network(model, meter, PRECISIONS[precision], compile, solver.adaptive, solver.uses_variance),
-        meter=meter,
-    )
-
-
-def check_variance(model: FlowModel, solver: Solver) -> None:
-    """Raise ValueError if the solver needs a variance that the model does not predict."""
-    if solver.uses_variance and not (isinstance(model, VarianceModel) and model.has_variance):
-        raise ValueError(
-            "solver.variance=learned needs a model that predicts the variance of its steps, as DiT does, and this one "
-            "doesn't: choose solver.variance=fixed_small"
-        )
-
-
-def codec_of(model: FlowModel, vae: VAE | None) -> Codec:
-    """The VAE's codec or, without one, the model's own. Raises ValueError for a VAE too many or too few."""
-    if vae is None and model.codec is None:
-        raise ValueError(
-            f"this model makes latents of {' x '.join(map(str, model.sample_shape))}, which a VAE decodes: choose vae="
-        )
-    if isinstance(model.codec, Pixels) and vae is not None:
-        raise ValueError("this model makes pixels, not latents: choose vae=none")
-    codec = model.codec if vae is None else vae.codec(model.sample_shape)
-    assert codec is not None, "checked above"
-    return codec
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sampler:
-    """Draws the samples of given indices. `bind` makes it; call `prepare` before `images`.
+    """Draws the samples of given indices. `bind` in ditexp/binding.py makes it; call `prepare` before `images`.
 
     grid: the times of the steps, from noise to data; for an adaptive solver, only the ends matter. schedule: gives the
     grid before model and guidance cut it. codec, rounding: lead from samples to pixels. network: the model as it is

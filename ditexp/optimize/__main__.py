@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ditexp.binding import bind
 from ditexp.checks import ConfigError
 from ditexp.cli.command import command
 from ditexp.cli.numbers import not_whole_numbers
@@ -31,7 +32,7 @@ from ditexp.provenance import provenance
 from ditexp.run.components import build_component
 from ditexp.run.devices import choose_devices
 from ditexp.run.identity import flow_of
-from ditexp.sampler import Sampler, bind, since
+from ditexp.sampler import Sampler, since
 from ditexp.schedule.cosine import Cosine
 from ditexp.solver.base import FixedStep
 from ditexp.solver.dopri5 import Dopri5

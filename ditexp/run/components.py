@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ditexp.binding import bind
 from ditexp.cli.components import instantiate
 from ditexp.core import VAE, Feature, FlowModel
 from ditexp.files.stamps import Stamp, stamp, stamps_below
 from ditexp.outputs import Outputs
 from ditexp.run.decoding import Decoder
 from ditexp.run.identity import flow_of, latents_identity, sampling_identity
-from ditexp.sampler import Sampler, bind
+from ditexp.sampler import Sampler
 from ditexp.samples.latents import LatentStore
 from ditexp.samples.store import SampleStore
 from ditexp.values import LabelMeaning

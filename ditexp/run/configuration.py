@@ -12,12 +12,12 @@ from typing import ParamSpec, TypeVar
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ditexp.binding import PRECISIONS
 from ditexp.checks import ConfigError, choice, flag, is_name, number
 from ditexp.cli.errors import describe
 from ditexp.cli.numbers import not_whole_numbers
 from ditexp.pixels import ROUNDINGS
 from ditexp.run.components import COMPONENTS, bind_components, build_component
-from ditexp.sampler import PRECISIONS
 from ditexp.samples.store import KEEP
 from ditexp.terminal.notices import notice
 

@@ -183,6 +183,7 @@ def test_the_types_of_every_component_can_be_checked():
         get_type_hints(component.__init__ if inspect.isclass(component) else component)
 
 
+@pytest.mark.slow
 def test_every_study_is_read():
     for file in sorted(packaged("experiments").glob("*/sweep.yaml")):
         params = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or {}

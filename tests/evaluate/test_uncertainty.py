@@ -78,6 +78,7 @@ def root_mean_square(values) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balanced", [True, False])
 def test_halves_deviate_as_new_samples_do(balanced):
     """The deviation between 50 seeds has an error of 10 %; a third more or less is 3 to 5 of these errors."""

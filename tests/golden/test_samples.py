@@ -13,13 +13,14 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from ditexp import sampler as sampler_module
+from ditexp.binding import bind
 from ditexp.cli.command import register_with_hydra
 from ditexp.condition.base import Conditioner
 from ditexp.core import FlowModel
 from ditexp.field import CountedField
 from ditexp.pixels import Pixels, to_pixels
 from ditexp.run.components import COMPONENTS, build_component
-from ditexp.sampler import Sampler, bind
+from ditexp.sampler import Sampler
 from ditexp.values import Condition
 from tests.golden.files import FOLDER, read_golden
 from tests.golden.noise import normal, step_name

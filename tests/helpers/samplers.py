@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from ditexp.binding import bind
 from ditexp.condition.labels import Balanced
 from ditexp.core import FlowModel, Schedule, Solver
 from ditexp.guidance.none import NoGuidance
-from ditexp.sampler import Sampler, bind
+from ditexp.sampler import Sampler
 from ditexp.schedule.uniform import Uniform
 from ditexp.task.generate import Generate
 

@@ -471,6 +471,7 @@ def test_bounds_hold(dimensions, scale):
     assert (exact >= upper - 2 * (points.margins[:, None] + points.margins).numpy()).all()
 
 
+@pytest.mark.slow
 def test_many_ties_take_little_memory():
     """All pairs of 12,000 images are as near as the k-th neighbour: a list of them would need gigabytes."""
     code = """if True:

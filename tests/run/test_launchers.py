@@ -210,6 +210,7 @@ def test_an_extra_that_is_not_installed(launcher, extra, ditexp, tmp_path):
     assert command.output == f"ditexp: hydra/launcher={launcher} is an extra: pip install 'ditexp[{extra}]'\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher", [pytest.param("submitit_local", marks=needs("submitit")), pytest.param("ray", marks=needs("ray"))]
 )

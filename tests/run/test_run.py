@@ -286,6 +286,7 @@ def save_dit(path: Path, **changes) -> dict:
     return state
 
 
+@pytest.mark.slow
 def test_checkpoints_that_cannot_be_used(ditexp, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # so that paths are short, and messages whole
 

@@ -247,6 +247,7 @@ def test_step_doubling_adds_an_order_to_any_method(method):
 SMALL = ("solver=dopri5", "num_samples=32", "batch_size=16", "metric=[]")
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_same_bytes_twice(ditexp, tmp_path):
     found = []
     for name in ("one", "two"):

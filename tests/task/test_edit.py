@@ -431,6 +431,7 @@ def test_real_digits_come_back():
     assert missing[0] < 1e-2 < missing[1]
 
 
+@pytest.mark.slow
 def test_the_command(ditexp, tmp_path):
     """Sweeps over task and condition: a given condition overrides the task's default."""
     small = ("solver=midpoint", "steps=5", "num_samples=16", "batch_size=16", "metric=[]")

@@ -441,6 +441,7 @@ def test_the_picture_shows_original_given_completed(side, columns):
     assert given[0, :, 0, -1].tolist() == [255, 150, 60] and not sheet.moving
 
 
+@pytest.mark.slow
 def test_a_sweep_of_the_command(ditexp, tmp_path):
     sizes = ("num_samples=40", "batch_size=20", "steps=3")
     command = ditexp("-m", "task=inpaint", "task.mask=half,box", "solver=euler", *sizes)

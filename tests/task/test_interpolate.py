@@ -448,6 +448,7 @@ def test_the_film_goes_there_and_back(digits, tmp_path):
 # The command
 
 
+@pytest.mark.slow
 def test_a_sweep(ditexp, tmp_path, monkeypatch):
     """Scores, pictures and films; blocks smaller than a path; and the film at W&B."""
     command = ditexp(

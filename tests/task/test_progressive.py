@@ -265,6 +265,7 @@ def test_models_of_one_size_alone():
         task.check(sampler_of(task, guidance=Autoguidance(weak=alone, scale=2.0)))
 
 
+@pytest.mark.slow
 def test_the_command_sweeps_it(ditexp, tmp_path):
     small = ("num_samples=16", "batch_size=16", "metric=[]", "task=progressive")
     command = ditexp("-m", *small, "forwards=6", "task.restart=0.5,[0.75]")

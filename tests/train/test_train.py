@@ -45,6 +45,7 @@ def train(ditexp, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(train, tmp_path):
     arguments = (*TINY, "steps=100", "save_every=10")
     straight = train(*arguments)
