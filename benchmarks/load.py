@@ -118,8 +118,8 @@ def main() -> None:
         "medians": medians,
         "ratios_of_medians": ratios,
         "threads": torch.get_num_threads(),
-        "command": "python -m benchmarks.load /path/to/DiT",
         **provenance(),
+        "command": "python -m benchmarks.load /path/to/DiT",
     }
     path = Path(__file__).parent / "results" / "load.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
