@@ -90,6 +90,7 @@ def test_the_tutorials_condition_has_a_long_tail(monkeypatch, mine):
     assert conditioner.label_meaning(model).classes == (0, 1, 2, 3)
 
 
+@pytest.mark.slow
 def test_ones_own_code_is_part_of_the_sets_id(ditexp, tmp_path, mine):
     """An edited solver never passes for the old one; comments don't matter."""
 

@@ -29,6 +29,7 @@ def test_help_lists_every_target(tmp_path):
     assert [line.split()[0] for line in make(tmp_path, "help").stdout.splitlines()] == targets
 
 
+@pytest.mark.slow
 def test_the_first_python_that_fits_is_taken(tmp_path):
     for name, code in (("shim", "exit 127"), ("old", "exit 1"), ("fits", f'exec {sys.executable} "$@"')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{code}\n")

@@ -152,6 +152,7 @@ def test_constant_images_have_exact_scores(ditexp):
     assert scores("b")["metrics"]["recall"] == 1 / 1797 and scores("b")["metrics"]["fid"] > 1
 
 
+@pytest.mark.slow
 def test_few_images_are_scored_with_a_notice_of_the_bias(tmp_path):
     """There are fewer images than features."""
     np.savez(tmp_path / "x.npz", DIGITS[:50])
@@ -281,6 +282,7 @@ def test_mistakes_are_reported_in_one_line(ditexp, command, arguments, words):
     assert all(word in complaint for word in words), complaint
 
 
+@pytest.mark.slow
 def test_the_commands_run_as_modules(tmp_path):
     """Without a terminal, from another folder, and with nothing on stderr."""
     command = [sys.executable, "-m", "ditexp.reference", "out=x.safetensors"]

@@ -47,6 +47,7 @@ def plain(weights):
     return outputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resize", RESIZES)
 def test_outputs_are_those_of_the_plain_network(weights, plain, resize):
     images = random_pixels(3, 32, 40)
@@ -70,6 +71,7 @@ def test_spatial_features_are_behind_a_relu(weights):
     assert spatial.min() == 0 and (spatial > 0).any()
 
 
+@pytest.mark.slow
 def test_outputs_do_not_depend_on_the_batch_size(weights):
     images = random_pixels(13, 16, 16)
     ones, all_at_once = (Inception(weights=weights, batch_size=size)(images) for size in (1, 50))

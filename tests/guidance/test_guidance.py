@@ -509,6 +509,7 @@ WEAK_ANALYTIC = ("guidance=autoguidance", "guidance.weight=1", "model@guidance.w
 IN_STEPS = ("guidance=cfg", "guidance.weight=1", "guidance.interval_in=steps")
 
 
+@pytest.mark.slow
 def test_the_command_is_guided_by_any_model(ditexp, tmp_path):
     steps = ("guidance.interval=[1,3]", "guidance.interval_in=steps")
     done = ditexp("-m", *COMMAND, *WEAK_ANALYTIC, *steps, "guidance.weak.std=0.5,0.6")

@@ -34,6 +34,7 @@ def test_steps_are_what_the_budget_pays_for(ditexp):
     assert 26 <= int(euler_steps) <= 27 and 39 <= int(euler_forwards) <= 40 and int(rk4_steps) == 6
 
 
+@pytest.mark.slow
 def test_what_is_spent_is_what_was_asked_for(ditexp, tmp_path):
     """The result is the same as with this number of steps: asking for it samples nothing."""
     command = ditexp("-m", *SMALL, "solver=heun,heun3", "forwards=8")

@@ -57,6 +57,7 @@ def test_a_study_of_ddpm_is_planned_without_its_weights(in_process):
     assert [row[1:6] for row in rows(plan.out)] == [["250", "250", f, "512", "512"] for f in ("250", "500", "500")]
 
 
+@pytest.mark.slow
 def test_hours_come_from_a_rate_that_is_given(in_process):
     small = ("-m", "steps=5,10", "num_samples=512", *PLAN)
     plan = in_process(*small, "rate=2")

@@ -126,6 +126,7 @@ def test_presets_are_what_they_say(ditexp):
     ]
 
 
+@pytest.mark.slow
 def test_a_plan_runs_nothing_and_shows_all_mistakes(ditexp, tmp_path):
     outputs = tmp_path / "outputs"
     for flags in (["-m"], []):

@@ -56,6 +56,7 @@ def error(x: torch.Tensor, truth: torch.Tensor) -> float:
     return (x - truth).abs().max().item()
 
 
+@pytest.mark.slow
 @every_pair
 @pytest.mark.parametrize("guidance", [NoGuidance(), ClassifierFree(weight=2)])
 def test_the_error_falls_with_the_tolerance(pair, guidance, model):
@@ -264,6 +265,7 @@ def test_the_command_writes_the_same_bytes_twice(ditexp, tmp_path):
     assert len(found[0]) == 1 and found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_steps_and_schedule_make_no_other_set(ditexp, tmp_path):
     """Nor another picture: the second cell is the first one, cached."""
     command = ditexp("-m", *SMALL, "steps=5,9", "schedule=uniform,cosine")

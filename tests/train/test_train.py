@@ -92,6 +92,7 @@ def label_table(network: DiT) -> torch.Tensor:
     return network.y_embedder.embedding_table.weight
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_it_learns_and_its_file_samples(train, ditexp, tmp_path):
     assert train(*TINY, "steps=200", "learning_rate=0.005", "ema=0.9").code == 0
