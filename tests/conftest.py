@@ -27,6 +27,7 @@ os.environ["DITEXP_CACHE"] = CACHE.name
 
 # Begun first, so that no worker is left alone with them: they take minutes, by processes that they wait for.
 SLOWEST = (
+    *("test_published_models", "test_latents"),
     *("test_faults", "test_launchers", "test_wandb_sweep", "test_reproducible", "test_run", "test_interpolate"),
     *("test_evaluate", "test_train", "test_sampling", "test_adaptive", "test_settings", "test_first_use"),
 )

@@ -27,8 +27,9 @@ DOCS = ROOT / "docs" / "wandb.md"
 
 # What a cell of the digits model has in its run, whatever its components add as `<group>.<setting>`.
 CONFIG = {
-    *("model", "solver", "schedule", "guidance", "condition", "task", "data", "feature", "reference", "protocol"),
-    *("steps", "num_samples", "batch_size", "seed", "precision", "compile"),
+    *("model", "vae", "solver", "schedule", "guidance", "condition", "task", "data"),
+    *("feature", "reference", "protocol"),
+    *("steps", "num_samples", "batch_size", "seed", "precision", "rounding", "compile"),
     *("study", "sample_id", "command", "provenance", "config"),
 }
 SUMMARY = {
