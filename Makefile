@@ -30,8 +30,7 @@ test: .venv/.ready  ## run the quick tests
 	$(ACTIVATE)
 
 test-all: .venv/.ready  ## run all tests, with kills, launchers, W&B failures and the wheel
-	$(PYTEST) -m "not slow"
-	$(PYTEST) -n 3 -m slow  # they wait for processes half of the time
+	$(PYTEST)
 
 test-peers: .venv/.peers  ## compare our numbers with other evaluators' own code on the same images and weights; slow
 	PYTHONPATH=.venv/peers $(PY) -m pytest tests/peers -v
