@@ -81,7 +81,8 @@ def codec_of(model: FlowModel, vae: VAE | None) -> Codec:
     """The VAE's codec or, without one, the model's own. Raises ValueError for a VAE too many or too few."""
     if vae is None and model.codec is None:
         raise ValueError(
-            f"this model makes latents of {' x '.join(map(str, model.sample_shape))}, which a VAE decodes: choose vae="
+            f"this model makes latents of {' x '.join(map(str, model.sample_shape))}, which a VAE decodes: choose "
+            "vae=sd_vae_ft_ema or the one that it was trained with"
         )
     if isinstance(model.codec, Pixels) and vae is not None:
         raise ValueError("this model makes pixels, not latents: choose vae=none")

@@ -87,6 +87,11 @@ def mappings(state: object) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]
     yield from below(state, ())
 
 
+def tensor_names(state: object) -> list[str]:
+    """The names of all tensors in nested dictionaries, each without the keys that lead to its dictionary."""
+    return [str(key) for _, one in mappings(state) for key, value in one.items() if isinstance(value, Tensor)]
+
+
 def named_networks(state: object, anchor: str) -> Iterator[Found]:
     for where, mapping in mappings(state):
         named = {key: value for key, value in mapping.items() if isinstance(value, Tensor | UnusableTensor)}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ditexp.checkpoint.arguments import training_arguments
 from ditexp.checkpoint.container import Container
-from ditexp.checkpoint.networks import Found, NoAverage, NotOne, mappings, networks
+from ditexp.checkpoint.networks import Found, NoAverage, NotOne, networks, tensor_names
 from ditexp.checkpoint.record import Record, UnusableTensor
 from ditexp.files.reading import UnfitFile, unfit
 from ditexp.terminal.notices import in_line, notice
@@ -138,8 +138,7 @@ def no_network(container: Container, anchor: str, kind: str) -> UnfitFile:
     if isinstance(state, Record):
         wrong = f"holds an object of {in_line(state.kind, MAX_NAME)}, whose code is never run"
         return unfit(name, wrong, "save its state_dict()")
-    tensors = [str(key) for _, one in mappings(state) for key, value in one.items() if isinstance(value, Tensor)]
-    if tensors:
+    if tensors := tensor_names(state):
         return unfit(name, f"is not {kind}: it has no {anchor!r}", f"it has {some(tensors)}")
     keys = some([str(key) for key in state]) if isinstance(state, Mapping) else ""
     return unfit(name, f"holds no state dict (keys: {keys or 'none'})", "give a file of weights")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ditexp.checkpoint.container import Container, read_checkpoint
+from ditexp.checkpoint.networks import tensor_names
 from ditexp.files.reading import read_facts
 from ditexp.inspect.facts import Card, file_facts
 from ditexp.inspect.others import card_of_npz, card_of_statistics, card_of_vae
@@ -38,19 +39,11 @@ def card_of_container(path: Path, container: Container) -> Card:
     for look in (card_of_transformer, card_of_statistics):
         if card := look(path, container):
             return card
-    names = names_in(container.state)
+    names = tensor_names(container.state)
     if any(name.endswith("decoder.conv_in.weight") for name in names):
         return card_of_vae(path)
     facts = {**file_facts(container), "tensors": len(names), "first": names[:NAMED]}
     return Card(path, "weights of no model that ditexp knows", facts)
-
-
-def names_in(state: object, depth: int = 0) -> list[str]:
-    """The names in a state dict and in dictionaries below it."""
-    if not isinstance(state, dict) or depth > 3:
-        return []
-    inner = [name for value in state.values() for name in names_in(value, depth + 1)]
-    return [*(str(name) for name, value in state.items() if not isinstance(value, dict)), *inner]
 
 
 def card_of_pipeline(path: Path) -> Card:
@@ -59,7 +52,7 @@ def card_of_pipeline(path: Path) -> Card:
     parts = {name: value[-1] for name, value in index.items() if isinstance(value, list) and value and value[-1]}
     commands = ()
     if index["_class_name"] == "StableDiffusion3Pipeline":
-        commands = (f"python -m ditexp.run model=sd3 model.pipeline={path} condition=prompts",)
+        commands = (f"python -m ditexp.run model=sd3 model.path={path} condition=prompts",)
     elif (path / "vae" / CONFIG).exists():
         commands = (f"python -m ditexp.run vae=folder vae.path={path} model.checkpoint=...",)
     return Card(path, f"a pipeline of diffusers, {index['_class_name']}", {"parts": parts}, commands)

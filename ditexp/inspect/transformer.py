@@ -95,7 +95,6 @@ def facts_of_network(
             kept if family else tensors,
             num_heads=trained.num_heads,
             num_classes=trained.num_classes,
-            in_context_start=None,
             **(family.fixed if family else {}),
         )
     except NoDiT as error:
@@ -142,7 +141,7 @@ def trials(tensors: Mapping[str, Tensor], families: Sequence[Family]) -> Iterato
     for family in families:
         kept = {key: value for key, value in tensors.items() if not family.is_dropped(key)}
         try:
-            network = load_network(DiT, infer_architecture(kept, **NOTHING_GIVEN, **family.fixed), kept)
+            network = load_network(DiT, infer_architecture(kept, **family.fixed), kept)
         except (ValueError, Misfit):
             continue
         if family.at_noise:
@@ -152,6 +151,3 @@ def trials(tensors: Mapping[str, Tensor], families: Sequence[Family]) -> Iterato
                 f"as a {family.title}, its output for noise has the correlation {found:.2f} with it; a trained "
                 f"{family.title}'s has about {sign}"
             )
-
-
-NOTHING_GIVEN: dict[str, Any] = {"num_heads": None, "num_classes": None, "in_context_start": None}

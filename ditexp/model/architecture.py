@@ -48,7 +48,6 @@ def infer_architecture(
     is_gated = "blocks.0.mlp.w12.weight" in weights
     first, in_channels, patch_size, _ = shape_of(weights, BOTTLENECK if BOTTLENECK in weights else PATCHES, axes=4)
     _, tokens, hidden_size = shape_of(weights, "pos_embed", axes=3)
-    rows, _ = shape_of(weights, HEAD, axes=2)
     modulation, _ = shape_of(weights, "blocks.0.adaLN_modulation.1.weight", axes=2)
     hidden, _ = shape_of(weights, "blocks.0.mlp.w12.weight" if is_gated else FC1, axes=2)
     hidden //= 2 if is_gated else 1
@@ -57,10 +56,6 @@ def infer_architecture(
         raise NoDiT(f"pos_embed has {tokens} positions, which is not a square")
     if hidden_size % 4:
         raise NoDiT(f"its width of {hidden_size} is not a multiple of 4")
-    channels, rest = divmod(rows, patch_size**2)
-    if rest or channels not in (in_channels, 2 * in_channels):
-        shape = tuple(weights[HEAD].shape)
-        raise NoDiT(f"{HEAD} is {shape}: not {in_channels} or {2 * in_channels} channels in patches of {patch_size}")
     found = {
         "input_size": side * patch_size,
         "patch_size": patch_size,
@@ -70,7 +65,7 @@ def infer_architecture(
         "num_heads": heads_of(weights, hidden_size, num_heads),
         **classes_of(weights, num_classes),
         "mlp_ratio": hidden / hidden_size,
-        "learn_sigma": channels != in_channels,
+        "learn_sigma": out_channels_of(weights, in_channels, patch_size) != in_channels,
     }
     others = {
         "options": BlockOptions(
@@ -96,6 +91,16 @@ def shape_of(weights: Mapping[str, Tensor], key: str, *, axes: int) -> tuple[int
     if not weights[key].numel():
         raise NoDiT(f"{key} is {tuple(weights[key].shape)}, without numbers")
     return tuple(weights[key].shape)
+
+
+def out_channels_of(weights: Mapping[str, Tensor], in_channels: int, patch_size: int) -> int:
+    """The channels of the head: those of the input, or twice as many with a variance. Raises NoDiT."""
+    rows, _ = shape_of(weights, HEAD, axes=2)
+    channels, rest = divmod(rows, patch_size**2)
+    if rest or channels not in (in_channels, 2 * in_channels):
+        shape = tuple(weights[HEAD].shape)
+        raise NoDiT(f"{HEAD} is {shape}: not {in_channels} or {2 * in_channels} channels in patches of {patch_size}")
+    return channels
 
 
 def depth_of(weights: Iterable[str]) -> int:

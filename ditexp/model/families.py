@@ -87,7 +87,7 @@ class Family:
         return {key: known[key] for key in self.arguments if known.get(key) is not None}
 
     def is_dropped(self, key: str) -> bool:
-        return key.startswith(self.dropped) if self.dropped else False
+        return key.startswith(self.dropped)
 
 
 def has_variance(weights: Mapping[str, Tensor]) -> bool:

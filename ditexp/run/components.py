@@ -55,10 +55,8 @@ def bind_components(cfg: DictConfig, parts: Mapping[str, Any], device: torch.dev
 
 def store_of(cfg: DictConfig, sampler: Sampler) -> SampleStore:
     """The sample set, with the set of its latents."""
-    root, identity = (
-        Outputs(cfg.outputs).samples,
-        sampling_identity(sampler, batch_size=cfg.batch_size, num_samples=cfg.num_samples),
-    )
+    root = Outputs(cfg.outputs).samples
+    identity = sampling_identity(sampler, batch_size=cfg.batch_size, num_samples=cfg.num_samples)
     shared: dict[str, Any] = {"num_samples": cfg.num_samples, "label_meaning": label_meaning(sampler)}
     return SampleStore(
         root,

@@ -82,12 +82,13 @@ class CurrentStep:
     """The field of the step that is being made."""
 
     def __init__(self, field: VelocityField) -> None:
-        self.field = self.of_step = field
+        self.of_step = field
+        self.guided = field if isinstance(field, GuidedVelocity) else None
 
     def start(self, t: float) -> None:
         """Begin a step at this time."""
-        if isinstance(self.field, GuidedVelocity):
-            self.of_step = self.field.of_step(t)
+        if self.guided is not None:
+            self.of_step = self.guided.of_step(t)
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         return self.of_step(x, t)

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
 from ditexp import __version__
 from ditexp.inspect.card import card_of
 from tests.helpers.family_files import family_state, save_family
-from tests.helpers.paths import WEIGHTS
+from tests.helpers.paths import CONF, WEIGHTS
 
 TITLES = {"sit": "SiT or DiT", "repa": "REPA", "lightningdit": "LightningDiT", "jit": "JiT"}
 
@@ -85,6 +86,14 @@ def test_weights_of_something_else_are_named(tmp_path):
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pt")
     card = card_of(tmp_path / "other.pt")
     assert card.kind == "weights of no model that ditexp knows" and card.facts["first"] == ["layer.weight"]
+
+
+def test_the_command_for_a_pipeline_is_one_that_composes(tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusion3Pipeline"}))
+    (command,) = card_of(tmp_path).commands
+    overrides = command.removeprefix("python -m ditexp.run ").split()
+    with initialize_config_dir(str(CONF), version_base=None):
+        assert compose("config", [*overrides, "condition.prompts=[a]"]).model.path == str(tmp_path)
 
 
 def test_the_command(in_process, tmp_path):
