@@ -58,7 +58,8 @@ bench: .venv/.peers  ## measure overhead, metrics, extraction, the page and hash
 
 lock: .venv/.ready  ## resolve pyproject.toml into requirements.lock: every version, every hash, no index
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	  --no-header --extra dev --extra slurm --extra ray --extra text --extra workspace pyproject.toml -o requirements.lock
+	  --no-header --extra dev --extra optuna --extra slurm --extra ray --extra tensorboard --extra text \
+	  --extra workspace pyproject.toml -o requirements.lock
 	echo $(PEERS) | tr ' ' '\n' | $(UV) pip compile --quiet --no-deps --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements-peers.lock
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ditexp.files.json_values import decode, encode
 from ditexp.files.records import read_record
 
-Status = Literal["done", "failed", "incomplete"]
+Status = Literal["running", "done", "failed", "incomplete"]
 
 # The names in Result.settings: the chosen option of each group, whose own settings are <group>.<setting>, and values.
 SETTING_GROUPS = (
@@ -121,9 +121,10 @@ class Result:
 
     settings: the choices that tell cells apart, {"solver": "heun", "guidance.weight": 2.0, "steps": 50, ...}.
     departures: the settings that are not the preset's of settings["compat"], each with the preset's in brackets.
-    error: one line, unless done. command: what the user typed. cell_command: what makes this cell alone. grid, film,
-    trajectory_picture: pictures of samples. details: what a comparison gives beside its scores, by its name. cached:
-    whether the result was there before this run; None in a file that belongs to no run.
+    error: one line, unless running or done. sweep: the name of the folder in outputs/runs that the cell ran in.
+    command: what the user typed. cell_command: what makes this cell alone. grid, film, trajectory_picture: pictures of
+    samples. details: what a comparison gives beside its scores, by its name. cached: whether the result was there
+    before this run; None in a file that belongs to no run.
 
     A cell that is not done has no cost, metrics, deviations and measurement.
     """
@@ -132,6 +133,7 @@ class Result:
     status: Status
     error: str = ""
     study: str = ""
+    sweep: str = ""
     settings: dict[str, Any]
     departures: list[str] = field(default_factory=list)
     grid: Path | None = None

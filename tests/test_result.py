@@ -98,7 +98,7 @@ def test_results_of_earlier_versions_still_load():
     [
         ({"id": None}, "id is missing"),
         ({"id": 5}, "id is not of type str"),
-        ({"status": "fine"}, "status is not one of done, failed, incomplete"),
+        ({"status": "fine"}, "status is not one of running, done, failed, incomplete"),
         ({"settings": {"solver": "heun"}}, "settings lack solver or steps"),
         ({"cost": None}, "cost, num_samples or metrics is missing"),
         ({"cost": {"forwards": True, "seconds_per_image": 0.1}}, "forwards is not of type float"),

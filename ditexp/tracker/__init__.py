@@ -6,19 +6,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ditexp.progress import Progress
 from ditexp.report.tables.table import Table
 from ditexp.result import Result
 
 
 class Tracker(Protocol):
-    """Shows results, which are already on disk. Its methods must not raise, apart from `check`."""
+    """Shows results, which are already on disk, and cells that run.
+
+    Its methods must not raise, apart from `check`, and must not wait for a server.
+    """
 
     def check(self) -> None:
         """Called before any work: print where results will be shown. Raises ValueError for settings that are wrong."""
         ...
 
+    def begin_cell(self, cell: Result) -> None:
+        """Show a cell that starts now. Its status is "running", and its id is the one that its result will have."""
+        ...
+
+    def log_progress(self, cell: Result, progress: Progress) -> None:
+        """Called about once a second while a cell runs; show as much of it as is useful."""
+        ...
+
+    def log_preview(self, cell: Result, picture: Path) -> None:
+        """Show the first samples of a cell that runs. picture: a PNG file, which may change later."""
+        ...
+
     def log_cell(self, result: Result) -> None:
-        """Show the result of a cell, done or failed."""
+        """Show the result of a cell, done or failed, whether it was begun or not."""
         ...
 
     def log_report(self, study: str, results: Sequence[Result], table: Table, paths: Mapping[str, Path | None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def columns_of(table: Table) -> Iterator[tuple[str, Sequence]]:
 def wandb_table(columns: Mapping[str, Sequence]) -> Any:
     import wandb
 
-    rows = [list(row) for row in zip(*columns.values())]
+    rows: list[Iterable[Any]] = [list(row) for row in zip(*columns.values())]
     return wandb.Table(list(columns), rows, allow_mixed_types=True)
 
 
@@ -111,7 +111,7 @@ def charted(table: Table) -> dict[str, Column]:
     return {column.metric: column for column in filter(None, [*first, *usual])}
 
 
-def points_of(table: Table, metric: Column, cost: Column | None) -> list[list]:
+def points_of(table: Table, metric: Column, cost: Column | None) -> list[Iterable[Any]]:
     """[cost, line, quality] of each point, sorted by line and cost."""
     if cost is None:
         return []
@@ -120,7 +120,7 @@ def points_of(table: Table, metric: Column, cost: Column | None) -> list[list]:
     points = [[cost.values[row], lines[row], metric.values[row]] for row in rows]
     if metric.goal is not None:
         points += [[cost.values[row], "Pareto front", metric.values[row]] for row in front_of(rows, metric, cost)]
-    return sorted(points, key=lambda point: (point[1], point[0]))
+    return [*sorted(points, key=lambda point: (point[1], point[0]))]
 
 
 def log_sample_set(run: Any, result: Result, outputs: Outputs) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ditexp.files.content import digest
+from ditexp.progress import Progress
 from ditexp.report.tables.table import Table
 from ditexp.result import Result
 from ditexp.tracker import destination, service
@@ -70,6 +71,15 @@ class WandbTracker:
             raise
         except Exception as error:
             log.debug("W&B: %s", error)  # the first run meets it again, and warns
+
+    def begin_cell(self, cell: Result) -> None:
+        pass
+
+    def log_progress(self, cell: Result, progress: Progress) -> None:
+        pass
+
+    def log_preview(self, cell: Result, picture: Path) -> None:
+        pass
 
     def log_cell(self, result: Result) -> None:
         settings, facts = result.settings, result.to_json()
