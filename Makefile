@@ -7,13 +7,17 @@ PYTHON :=
 PY := .venv/bin/python
 RUN := $(PY) -m ditexp.run
 DEMO := -m solver=euler,heun,rk4 steps=20,50,100
+SCHEMA := .venv/bin/check-jsonschema --builtin-schema vendor
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 ACTIVATE := @echo; echo 'To use ditexp in this shell: . .venv/bin/activate'
 
 # Other evaluators and solvers, with which ours are compared, and what they import beyond requirements.lock.
 PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc
 
-.PHONY: help demo plan test test-all test-peers lint format docs bench lock clean
+# What builds the site of the documentation, in an environment of its own.
+SITE := mkdocs-material
+
+.PHONY: help demo plan test test-all test-peers lint format docs site bench lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' Makefile
@@ -35,10 +39,14 @@ test-all: .venv/.ready  ## run all tests, with kills, launchers, W&B failures an
 test-peers: .venv/.peers  ## compare our numbers with other evaluators' own code on the same images and weights; slow
 	PYTHONPATH=.venv/peers $(PY) -m pytest tests/peers -v
 
-lint: .venv/.ready  ## check style (ruff) and types (ty)
+lint: .venv/.ready  ## check style (ruff), types (ty), the Dockerfile, workflows and the citation
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m ty check
+	.venv/bin/hadolint Dockerfile
+	$(SCHEMA).github-workflows .github/workflows/*.yml
+	$(SCHEMA).github-issue-forms .github/ISSUE_TEMPLATE/*.yml
+	$(SCHEMA).citation-file-format CITATION.cff
 
 format: .venv/.ready  ## fix style, as far as ruff can
 	$(PY) -m ruff check --fix .
@@ -47,6 +55,9 @@ format: .venv/.ready  ## fix style, as far as ruff can
 docs: .venv/.ready  ## write docs/reference.md from conf, and the lines of links to code
 	$(PY) -m docs.make_reference
 	$(PY) -m docs.code_links
+
+site: .venv/.site  ## build the site of the documentation into site/
+	NO_MKDOCS_2_WARNING=1 .venv/site/bin/mkdocs build --quiet --strict
 
 bench: .venv/.peers  ## measure overhead, metrics, extraction, the page and hashes; write benchmarks/results
 	$(PY) -m benchmarks.overhead
@@ -57,11 +68,10 @@ bench: .venv/.peers  ## measure overhead, metrics, extraction, the page and hash
 	$(PY) -m benchmarks.uncertainty
 
 lock: .venv/.ready  ## resolve pyproject.toml into requirements.lock: every version, every hash, no index
-	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	  --no-header --extra dev --extra optuna --extra slurm --extra ray --extra tensorboard --extra text \
+	$(COMPILE) --extra dev --extra optuna --extra slurm --extra ray --extra tensorboard --extra text \
 	  --extra workspace pyproject.toml -o requirements.lock
-	echo $(PEERS) | tr ' ' '\n' | $(UV) pip compile --quiet --no-deps --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements-peers.lock
+	echo $(PEERS) | tr ' ' '\n' | $(COMPILE) --no-deps - -o requirements-peers.lock
+	echo $(SITE) | $(COMPILE) - -o requirements-site.lock
 
 clean:  ## delete the environment and all outputs
 	rm -rf .venv outputs/*
@@ -91,12 +101,19 @@ endif
 # ditexp itself is installed editable: `import ditexp` and the `ditexp` command work from any folder.
 UV := $(PY) -m uv
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-annotate --no-header
 EDITABLE := --no-deps --no-build-isolation --editable .
 
 .venv/.ready: .venv/bin/python requirements.lock pyproject.toml
 	($(PIP) install uv==0.13.9 && $(UV) pip sync --quiet --python $(PY) requirements.lock) \
 	  || $(PIP) install --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(PY) $(EDITABLE) || $(PIP) install $(EDITABLE)
+	touch $@
+
+.venv/.site: .venv/.ready requirements-site.lock
+	$(PY) -m venv .venv/site
+	.venv/site/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-site.lock
 	touch $@
 
 .venv/.peers: .venv/.ready requirements-peers.lock
