@@ -83,14 +83,22 @@ def test_one_gaussian_has_the_closed_form_flow():
     assert (end - (model.means[0, 0] + 0.4 * x)).abs().max() < 1e-8
 
 
-# The grids that differ most: equal steps, and steps that grow by orders of magnitude. All the others take a minute.
-QUICK = ("uniform", "karras")
+# The grids that differ most: equal steps, and steps that grow by orders of magnitude. Every solver is tried on these;
+# on the others, a solver of each order and kind, since a step sees only its own two times, or those of its history.
+DIFFERENT_GRIDS = ("uniform", "karras")
+DIFFERENT_SOLVERS = ("euler", "heun", "kutta3", "rk4", "dopri5_fixed", "ab4", "abm", "ipndm")
+ORDERS = [
+    *((solver, schedule) for solver in OF_ONE_ORDER for schedule in DIFFERENT_GRIDS),
+    *(
+        pytest.param(solver, schedule, marks=pytest.mark.slow)
+        for solver in DIFFERENT_SOLVERS
+        for schedule in SMOOTH
+        if schedule not in DIFFERENT_GRIDS
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    "schedule", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMOOTH]
-)
-@pytest.mark.parametrize("solver", OF_ONE_ORDER)
+@pytest.mark.parametrize(("solver", "schedule"), ORDERS)
 def test_order(solver, schedule, model, start, truth):
     """The error at t = 1 falls as steps^-order on every grid: by the finest steps whose error is not yet rounding's."""
     solver = component("solver", solver)
