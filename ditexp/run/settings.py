@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli.components import instantiate
@@ -52,6 +53,12 @@ def command_of(hydra_cfg: DictConfig) -> str:
     sources = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
     folders = [word for path in sources for word in ("--config-dir", path)]
     return shlex.join(["python", "-m", "ditexp.run", *folders, *hydra_cfg.overrides.task])
+
+
+def sweep_of(hydra_cfg: DictConfig) -> str:
+    """The name of the folder in outputs/runs of this run or sweep."""
+    folder = hydra_cfg.runtime.output_dir if hydra_cfg.mode == RunMode.RUN else hydra_cfg.sweep.dir
+    return Path(folder).name
 
 
 def folder_of(cfg: DictConfig) -> Path:
