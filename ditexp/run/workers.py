@@ -206,12 +206,13 @@ class BlockQueue:
         """Act on a worker's next message; returns the error that ends the cell, if it is one."""
         worker = self.pool.workers[number]
         match message := worker.receive():
-            case Advanced(block):
+            case Advanced(block) if block in worker.held:
                 worker.held[block] = message
             case Idle():
                 worker.busy_with = None
-            case Written(block):
-                self.forwards += worker.held.pop(block).forwards
+            case Written(block, forwards):
+                del worker.held[block]
+                self.forwards += forwards
                 self.left.discard(block)
                 self.claims.release(claim_name(block))
                 self.watch.preview(lambda path: draw_first(self.store, block, path))

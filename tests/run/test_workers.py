@@ -90,7 +90,7 @@ def queue(cell, monkeypatch):
 
 
 def done(block: int) -> list:
-    return [Advanced(block, 2, 4), Advanced(block, 4, 8), Idle(), Written(block)]
+    return [Advanced(block, 2, 4), Advanced(block, 4, 8), Idle(), Written(block, 8)]
 
 
 def reports(queue: BlockQueue) -> list[dict]:
@@ -126,10 +126,9 @@ def test_a_spec_that_was_sent_makes_the_blocks_of_its_set(cell, tmp_path):
     spec = pickle.loads(pickle.dumps(MakeBlock(spec_of(cell), 0))).spec
     assert spec == spec_of(cell)
     maker = spec.block_maker(torch.device("cpu"))
-    advanced = []
-    block = maker.make(0, lambda *how_far: advanced.append(how_far))
+    block = maker.make(0)
     assert block.images.shape == (16, 8, 8, 1) and block.images.dtype == np.uint8
-    assert advanced == [(4, 8), (8, 16), (12, 24), (16, 32)]
+    assert maker.underway.how_far() == (16, 32)
     assert block.cost.images == 16 and block.labels is not None and block.labels.tolist() == [*range(10), *range(6)]
     maker.write(block)
     assert np.array_equal(maker.store.read(0)[0], block.images)
