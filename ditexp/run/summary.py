@@ -13,7 +13,7 @@ from rich.text import Text
 from ditexp.cli.overrides import quoted
 from ditexp.cli.packaged import published_file
 from ditexp.outputs import Outputs
-from ditexp.report.writing import Report, short_reason, show, write_report
+from ditexp.report.writing import Report, from_here, short_reason, show, write_report
 from ditexp.result import Result
 from ditexp.run.outcome import tracker_of
 from ditexp.terminal.console import print_line
@@ -53,6 +53,6 @@ def written(results: Sequence[Result], cfg: DictConfig, out: Path) -> tuple[Repo
 
 def command_for(folder: Path) -> str:
     """The command that writes the report of a folder of results."""
-    name = str(folder)
+    name = str(from_here(folder.absolute()))
     is_plain = re.fullmatch(r"[\w./~@:+-]+", name)
-    return shlex.join(["python", "-m", "ditexp.report", f"results={name if is_plain else quoted(name)}"])
+    return shlex.join(["ditexp", "report", f"results={name if is_plain else quoted(name)}"])
