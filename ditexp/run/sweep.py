@@ -23,6 +23,7 @@ from ditexp.run.departures import departures_of
 from ditexp.run.forecast import Forecast, works_of
 from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result, tracker_of
 from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
+from ditexp.run.rate import Rate
 from ditexp.run.settings import command_of, folder_of, settings_of, sweep_of, title_of, without_hydra
 from ditexp.run.stopping import print_kept
 from ditexp.run.summary import report_on
@@ -130,9 +131,10 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
     """Print what each cell, by name, would cost; nothing is run. Raises ConfigError if some cannot run."""
     planned: dict[str, Planned | ConfigError] = {}
     blocks: set[tuple[Path, int]] = set()
+    rates: dict[str, Rate] = {}
     for name, cfg in cells.items():
         try:
-            planned[name] = plan_cell(cfg, blocks)
+            planned[name] = plan_cell(cfg, blocks, rates)
         except ConfigError as error:
             planned[name] = error
     print_plan(planned)
