@@ -153,6 +153,7 @@ def test_imports_run_in_one_direction():
         ("wandb", ("tracker",), True),
         ("wandb_workspaces", ("tracker",), True),
         ("matplotlib", ("report",), True),
+        ("pandas", ("report", "api"), True),
         ("pytorch_fid", ("feature.inception",), True),
         ("torchvision", ("images",), True),
         ("scipy", ("metric", "schedule", "optimize", "report"), True),
