@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ditexp.api.overrides import Choice, is_path, option, override
+from ditexp.api.progress import of_bar, progress_shown
 from ditexp.api.samples import Samples
 from ditexp.api.turns import TURNS
 from ditexp.cli.composing import settled
@@ -17,6 +18,7 @@ from ditexp.evaluate.scoring import build_evaluator, score
 from ditexp.images.arrays import ArrayImages
 from ditexp.outputs import Outputs
 from ditexp.result import Evaluation
+from ditexp.terminal.progress import shown_by
 
 Images = str | Path | np.ndarray | Samples
 
@@ -31,6 +33,7 @@ def evaluate(
     num_samples: int | None = None,
     resamples: int = 40,
     outputs: str | Path = "outputs",
+    progress: bool = True,
 ) -> Evaluation:
     """Score images against a reference: the numbers of `ditexp evaluate` with the same settings.
 
@@ -39,6 +42,7 @@ def evaluate(
     need none. protocol: the evaluator to follow. metrics: names of conf/metric; None for FID, IS, precision and recall.
     feature: the network that judges. num_samples: the first images only. resamples: random halves of the images, which
     the standard deviations come from; 0 for none. outputs: the folder where features are cached and the result goes.
+    progress: a bar, if it takes long.
 
     `metrics` of what is returned has the scores by their names, `deviations[name].sd` their standard deviations.
     Raises ValueError with a line for each mistake.
@@ -55,7 +59,7 @@ def evaluate(
         override("resamples", resamples),
         override("outputs", str(kept.root)),
     ]
-    with TURNS:
+    with TURNS, shown_by(lambda bar: progress_shown(lambda: of_bar(bar), wanted=progress)):
         with settled("evaluate", overrides) as (cfg, _):
             evaluator = build_evaluator(cfg)
         if isinstance(reference, np.ndarray | Samples):

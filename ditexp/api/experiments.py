@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ditexp.api.progress import of_cell, progress_shown
 from ditexp.api.turns import TURNS
 from ditexp.cli.composing import settled
 from ditexp.cli.system import settle_temporary_folder
@@ -16,7 +17,8 @@ from ditexp.run.cell import Cell, build
 from ditexp.run.checking import refuse_sweep
 from ditexp.run.departures import departures_of
 from ditexp.run.plan import disk_needed
-from ditexp.run.settings import command_of, settings_of, title_of
+from ditexp.run.settings import command_of, settings_of
+from ditexp.run.watch import Watch
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,22 +53,23 @@ class Experiment:
         """The result on disk, if the cell has been run."""
         return self.cell.result()
 
-    def run(self) -> Result:
+    def run(self, *, progress: bool = True) -> Result:
         """Sample and score what is missing, as the command does, and return the result.
 
-        It writes the sample set and the result, but no run folder, no report and nothing to a tracker. Raises
+        progress: a bar, if it takes long. It writes the sample set and the result, but no run folder, no report and nothing to a tracker. Raises
         ValueError if the disk has no room, and whatever ends the sampling.
         """
         with TURNS:
             settle_temporary_folder()
             disk_needed([self.cell])
-            return job.run(
-                self.cell,
-                settings=self.settings,
-                title=title_of(self.settings),
-                command=self.command,
-                departures=self.departures,
-            )
+            with Watch() as watch, progress_shown(lambda: of_cell(watch.progress), wanted=progress):
+                return job.run(
+                    self.cell,
+                    settings=self.settings,
+                    command=self.command,
+                    departures=self.departures,
+                    watch=watch,
+                )
 
     def __repr__(self) -> str:
         return f"<ditexp experiment {self.id}: {self.command}>"

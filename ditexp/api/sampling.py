@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ditexp.api.models import Model
 from ditexp.api.overrides import Choice, option, override
+from ditexp.api.progress import State, progress_shown
 from ditexp.api.samples import Samples
 from ditexp.api.turns import TURNS
 from ditexp.checks import whole
@@ -18,10 +18,10 @@ from ditexp.cli.composing import settled
 from ditexp.run.blocks import BlockMaker
 from ditexp.run.cell import Cell, build
 from ditexp.run.decoding import one_thread
+from ditexp.run.underway import Underway
 from ditexp.samples.cost import cost_per_image
 
 MAX_BATCH = 128
-BAR_AFTER = 2  # seconds: shorter work shows none
 
 
 def sample(
@@ -48,7 +48,7 @@ def sample(
     with fixed steps. labels: None for all classes in turn, one class, or classes that the samples take in turn.
     prompts: in place of labels for a model of text, taken in turn. batch_size: of calls of the network; None: all
     samples together, up to 128 a call. device: "cpu", "cuda" or "cuda:1"; None: the first GPU, if there is one.
-    precision: "fp32", "tf32", "bf16" or "fp16". rounding: of images to pixels.
+    precision: "fp32", "tf32", "bf16" or "fp16". rounding: of images to pixels. progress: a bar, if it takes long.
 
     On a CPU one thread samples, as in a worker of the command. Raises ValueError with a line for each mistake.
     """
@@ -83,6 +83,7 @@ def sample(
 
 def made(cell: Cell, num_samples: int, *, progress: bool) -> Samples:
     """The first samples of a cell whose blocks are single batches; nothing is written."""
+    underway, blocks = Underway(cell.sampler), []
     maker = BlockMaker(
         sampler=cell.sampler,
         store=cell.store,
@@ -91,14 +92,15 @@ def made(cell: Cell, num_samples: int, *, progress: bool) -> Samples:
         feature=None,
         features=cell.outputs.features,
         maker={},
+        underway=underway,
     )
-    blocks = []
-    with (
-        one_thread(cell.sampler.device),
-        tqdm(total=num_samples, unit=" images", leave=False, delay=BAR_AFTER, disable=not progress) as bar,
-    ):
+
+    def state() -> State:
+        return State(len(blocks) * cell.batch_size + underway.how_far()[0], num_samples)
+
+    with one_thread(cell.sampler.device), progress_shown(state, wanted=progress):
         for number in range(math.ceil(num_samples / cell.batch_size)):
-            blocks.append(maker.make(number, bar.update))
+            blocks.append(maker.make(number))
     labels = [block.labels for block in blocks if block.labels is not None]
     return Samples(
         np.concatenate([block.images for block in blocks])[:num_samples],
