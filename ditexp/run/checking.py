@@ -18,6 +18,13 @@ from ditexp.run.settings import folder_of
 from ditexp.terminal.console import print_line
 
 
+def refuse_sweep(hydra_cfg: DictConfig) -> None:
+    """Raise ConfigError if one cell was asked for, but a file sweeps over settings that have no other value."""
+    given = {override.lstrip("+").partition("=")[0] for override in hydra_cfg.overrides.task}
+    if swept := [key for key in hydra_cfg.sweeper.params or () if key not in given]:
+        raise ConfigError(f"this is a sweep over {', '.join(swept)}: add -m, or give each a value")
+
+
 def settle_all(cells: Mapping[str, DictConfig]) -> None:
     """Settle every cell's configuration, by name. Raises ConfigError with all mistakes and their cells."""
     wrong: dict[str, ConfigError | None] = dict.fromkeys(cells)

@@ -52,7 +52,7 @@ def test_what_is_no_command(arguments, complaint, started):
 
 
 def test_help_and_version_import_nothing_heavy():
-    code = f"""
+    code = """
 import sys; from ditexp.__main__ import main
 for argument in ("--help", "--version"):
     sys.argv = ["ditexp", argument]
