@@ -24,6 +24,9 @@ from ditexp.samples.latents import LatentStore
 from ditexp.samples.store import SampleStore
 from ditexp.values import Cost
 
+# Called with the images of a block that are sampled so far, and with the network evaluations so far.
+Report = Callable[[float, float], None]
+
 
 @dataclass(frozen=True)
 class SetSpec:
@@ -103,18 +106,18 @@ class BlockMaker:
     maker: dict[str, Any]
     prepared: set[str] = field(default_factory=set)
 
-    def make(self, number: int, advance: Callable[[int], None]) -> Block:
+    def make(self, number: int, report: Report) -> Block:
         """Make a block: decode its latents if they are stored; if not, sample them, and store them if wanted.
 
-        advance: called with the number of images of each batch that is sampled, or of a block of stored latents.
+        report: called after each batch that is sampled, or with all images of a block of stored latents.
         """
         made = self.stored(number)
         are_stored = made is not None
         self.prepare(sampling=not are_stored)
         if made is None:
-            made = self.sample(number, advance)
+            made = self.sample(number, report)
         else:
-            advance(len(made.x))
+            report(len(made.x), 0)
         images = Decoder(self.sampler, self.batch_size)(made.x, self.store.indices(number))
         source = self.latents.id if are_stored or self.store.keeps_latents else ""
         return Block(number, images, made.labels, made.cost + self.sampler.take_cost(), source)
@@ -139,14 +142,15 @@ class BlockMaker:
         except ValueError:  # they have changed under an unchanged date
             return None
 
-    def sample(self, number: int, advance: Callable[[int], None]) -> Latents:
+    def sample(self, number: int, report: Report) -> Latents:
         """Sample a block, batch after batch, and store its latents if wanted."""
-        every_x, every_label = [], []
+        every_x, every_label, images = [], [], 0
         for indices in batches_of(self.store.indices(number), self.batch_size):
             x, labels = self.sampler.samples(indices)
             every_x.append(x.float().cpu())
             every_label.append(labels)
-            advance(len(indices))
+            images += len(indices)
+            report(images, self.sampler.meter.cost.network_rows)
         labels = None if every_label[0] is None else torch.cat(every_label).numpy()
         made = Latents(torch.cat(every_x).numpy(), labels, self.sampler.take_cost())
         if self.store.keeps_latents:  # before they are decoded, so that a fault from here on costs no sampling

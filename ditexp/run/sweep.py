@@ -15,13 +15,14 @@ from ditexp.cli.errors import CellsFailed
 from ditexp.files.atomic import make_way
 from ditexp.result import read_result
 from ditexp.run import job
-from ditexp.run.cell import build, resolved
+from ditexp.run.cell import Cell, build, resolved
 from ditexp.run.checking import raise_mistakes
 from ditexp.run.departures import departures_of
-from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result
+from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result, tracker_of
 from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
-from ditexp.run.settings import command_of, folder_of, settings_of, title_of, without_hydra
+from ditexp.run.settings import command_of, folder_of, settings_of, sweep_of, without_hydra
 from ditexp.run.summary import report_on
+from ditexp.run.watch import Viewer, Watch
 from ditexp.terminal.console import wide_terminal
 
 
@@ -68,11 +69,19 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
         settings = settings_of(cell.config, hydra_cfg)  # with the steps that a budget of evaluations allows
         departures = departures_of(cell.config, settings, hydra_cfg.runtime.choices)
         command = command_of(hydra_cfg)
-        result = job.run(cell, settings=settings, title=title_of(settings), command=command, departures=departures)
+        with Watch(viewers_of(cfg, cell), folder=folder) as watch:
+            result = job.run(
+                cell, settings=settings, command=command, departures=departures, sweep=sweep_of(hydra_cfg), watch=watch
+            )
     except Exception as error:
-        result = failed_result(cfg, settings, folder, error)
+        result = failed_result(cfg, settings, folder, error, sweep_of(hydra_cfg))
     print_result(result)
     save_result(result, cfg, folder)
+
+
+def viewers_of(cfg: DictConfig, cell: Cell) -> list[Viewer]:
+    """What shows a cell while it runs. Slices of a cell are not tracked: they are no run of their own."""
+    return [tracker_of(cfg)] if cell.slice.count == 1 else []
 
 
 def collect(cfg: DictConfig, reason: str) -> None:

@@ -33,10 +33,14 @@ class MakeBlock:
 
 @dataclass(frozen=True)
 class Advanced:
-    """From a worker: it has made `images` more images of a block."""
+    """From a worker: how far a block is.
+
+    images: that are sampled, where a batch that is half done counts half. forwards: network evaluations so far.
+    """
 
     block: int
-    images: int
+    images: float
+    forwards: float
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,9 @@ def serve(connection: Connection, device: torch.device) -> None:
             spec, maker = order.spec, None  # frees the last set's memory before the next one loads
         try:
             maker = maker or order.spec.block_maker(device)
-            block = maker.make(order.block, lambda images, number=order.block: link.send(Advanced(number, images)))
+            block = maker.make(
+                order.block, lambda images, forwards, number=order.block: link.send(Advanced(number, images, forwards))
+            )
         except Exception as error:
             writing.result()
             link.send(Failed(order.block, *describe_error(error)))
