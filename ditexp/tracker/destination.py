@@ -94,8 +94,14 @@ def find(options: Options) -> Destination:
         os.environ.setdefault(f"WANDB_{name.upper()}_DIR", str(options.folder / name))
     # Other libraries read WANDB_DISABLED; wandb itself no longer does.
     mode = options.mode if options.mode != "auto" else "disabled" if is_set("WANDB_DISABLED") else ""
-    named = {"mode": mode, "project": options.project, "entity": options.entity, "run_group": options.group}
-    named |= {"run_tags": options.tags, "run_notes": options.notes}
+    named = {
+        "mode": mode,
+        "project": options.project,
+        "entity": options.entity,
+        "run_group": options.group,
+        "run_tags": options.tags,
+        "run_notes": options.notes,
+    }
     given = {name: value for name, value in named.items() if value}
     try:
         with reading_settings():
@@ -171,7 +177,7 @@ def in_one_line(error: Exception, given: Mapping[str, Any]) -> str:
 
     if isinstance(error, pydantic.ValidationError) and (first := error.errors()[0])["loc"]:
         setting, value = str(first["loc"][0]), first["input"]
-        value = ",".join(value) if isinstance(value, list) else str(value)
+        value = ",".join(value) if isinstance(value, list | tuple) else str(value)
         name = VARIABLES.get(setting, f"WANDB_{setting.upper()}")
         if setting in given:
             name = f"tracker.{OPTIONS.get(setting, setting)}"

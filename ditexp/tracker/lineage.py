@@ -33,7 +33,9 @@ def log_lineage_of_report(run: Any, results: Sequence[Result], paths: Mapping[st
     import wandb
 
     done = [result for result in results if result.is_done and result.grid]
-    used = {artifact.name: artifact for result in done for artifact in (reference(result), sample_set(result)) if artifact}
+    used = {
+        artifact.name: artifact for result in done for artifact in (reference(result), sample_set(result)) if artifact
+    }
     for artifact in used.values():
         use(run, artifact)
     artifact = wandb.Artifact(artifact_name(run.name, ""), "report")

@@ -22,7 +22,8 @@ from ditexp.report.tables.table import Table
 from ditexp.result import Result
 from ditexp.tracker import destination, naming, service
 from ditexp.tracker.destination import OF_ONE_RUN, Destination, Options, is_set
-from ditexp.tracker.views import define_metrics, row_of, show_cell, show_preview, show_report
+from ditexp.tracker.rows import row_of
+from ditexp.tracker.views import define_metrics, show_cell, show_preview, show_report
 from ditexp.tracker.workspace import can_save_workspace, save_workspace
 from ditexp.tracker.writer import Show, Writer
 
@@ -85,8 +86,6 @@ class WandbRuns:
 
     def log_cell(self, result: Result) -> None:
         live = self._live.pop(result.id, None)
-        if result.status == "incomplete":  # others make the rest, and then its result
-            return end(live, exit_code=0) if live else None
 
         def show(run: Any) -> None:
             if live and run is not live.session:

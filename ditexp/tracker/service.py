@@ -26,22 +26,19 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Seconds. init: to begin a run. probe: the same, after W&B has refused the id of a deleted run. request: for other
-    requests. finish: to upload the rest of a run that is finished. kill: for wandb to notice that its service is gone.
-    crashed: to upload what is left when the sampling process is gone. total: for the process beside, from then on.
+    requests. finish: to upload the rest of a run that is finished. run: for all steps of a run together. kill: for
+    wandb to notice that its service is gone. crashed: to upload what is left when the sampling process is gone. total:
+    for the process beside, from then on.
     """
 
     init: float = 20
     probe: float = 8
     request: float = 5
     finish: float = 30
+    run: float = 70
     kill: float = 5
     crashed: float = 5
     total: float = 600
-
-    @property
-    def run(self) -> float:
-        """For all steps of a run together."""
-        return self.init + self.finish + 20
 
 
 limits = Limits()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ditexp.files.json_values import encode
-from ditexp.progress import Progress
 from ditexp.report.pareto import front_of
 from ditexp.report.picture_files import is_picture
 from ditexp.report.tables.column import Column
@@ -36,22 +35,6 @@ def define_metrics(run: Any) -> None:
     """Let W&B draw progress against minutes, not against the numbers of rows."""
     run.define_metric("progress/minutes", hidden=True)
     run.define_metric("progress/*", step_metric="progress/minutes")
-
-
-def row_of(progress: Progress) -> dict[str, Any]:
-    """A row of a run's history; without numbers that are not known."""
-    left = progress.seconds_left
-    row = {
-        "phase": progress.phase,
-        "minutes": progress.seconds / 60,
-        "images": progress.images + progress.images_in_progress,
-        "percent": 100 * progress.images / progress.total_images if progress.total_images else None,
-        "images_per_second": progress.images_per_second,
-        "forwards": progress.forwards,
-        "minutes_left": None if left is None else left / 60,
-        "failed_blocks": progress.failed_blocks,
-    }
-    return {f"progress/{name}": value for name, value in row.items() if value is not None}
 
 
 def show_preview(run: Any, cell: Result, picture: Path) -> None:
@@ -171,5 +154,3 @@ def points_of(table: Table, metric: Column, cost: Column | None) -> list[Iterabl
     if metric.goal is not None:
         points += [[cost.values[row], "Pareto front", metric.values[row]] for row in front_of(rows, metric, cost)]
     return [*sorted(points, key=lambda point: (point[1], point[0]))]
-
-

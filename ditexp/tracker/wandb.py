@@ -27,12 +27,12 @@ from ditexp.report.tables.table import Table
 from ditexp.result import Result
 from ditexp.tracker import service
 from ditexp.tracker.destination import Options
+from ditexp.tracker.rows import is_due
 
 log = logging.getLogger(__name__)
 
 MODES = ("auto", "online", "offline")
 CHECK_SECONDS = 30  # for the answer about settings, before any work
-SOON, SECONDS_BETWEEN_ROWS = 10, 30  # between rows of progress: in the first minute, and later
 MIN_WAIT, MAX_WAIT, WAIT_SHARE = 3, 30, 0.02  # seconds for uploads at the end, and their share of the command's time
 
 
@@ -63,7 +63,7 @@ class WandbTracker:
             raise ValueError(f"tracker.tags={tags}: give a list, as in tracker.tags=[{tags}]")
         texts = {"project": project, "entity": entity, "name": name, "group": group, "notes": notes}
         given = {key: str(text) for key, text in texts.items() if text is not None}
-        self._options = Options(mode=mode, folder=Path(folder).absolute(), tags=tuple(map(str, tags)), **given)
+        self.options = Options(mode=mode, folder=Path(folder).absolute(), tags=tuple(map(str, tags)), **given)
         self._beside: Beside | None = None
         self._shown: dict[str, Progress] = {}  # the latest row of each cell
 
@@ -77,9 +77,7 @@ class WandbTracker:
         self._send("begin_cell", cell)
 
     def log_progress(self, cell: Result, progress: Progress) -> None:
-        last = self._shown.get(cell.id)
-        wait = SOON if progress.seconds < 60 else SECONDS_BETWEEN_ROWS
-        if not last or last.phase != progress.phase or not 0 <= progress.seconds - last.seconds < wait:
+        if is_due(progress, self._shown.get(cell.id)):
             self._shown[cell.id] = progress
             self._send("log_progress", cell, progress)
 
@@ -101,7 +99,7 @@ class WandbTracker:
 
     def _send(self, *message: Any) -> Beside | None:
         try:
-            self._beside = self._beside or Beside(self._options)
+            self._beside = self._beside or Beside(self.options)
             self._beside.send(pickle.dumps(message))
         except Exception as error:
             log.warning("W&B: this is not shown: %s", service.summary_of(error))
