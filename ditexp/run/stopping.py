@@ -44,5 +44,5 @@ def blocks_in_words(cell: Cell) -> str:
     store = cell.store
     blocks = cell.slice.of(range(store.num_blocks))
     there = len(blocks) - len(cell.slice.of(store.missing()))
-    images = there * store.block_size
-    return f"{there} of {plural(len(blocks), 'block')} of this one ({images:,} of {len(blocks) * store.block_size:,} images)"
+    images, total = there * store.block_size, len(blocks) * store.block_size
+    return f"{there} of {plural(len(blocks), 'block')} of this one ({images:,} of {total:,} images)"
