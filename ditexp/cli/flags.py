@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
+from collections.abc import Sequence
 from typing import NoReturn
 
 from ditexp.checks import ConfigError
 from ditexp.cli.packaged import known_keys
+from ditexp.cli.subcommands import Subcommand
 
 
 class Parser(argparse.ArgumentParser):
@@ -15,6 +18,25 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; --help lists the choices")
+
+
+def own_parser(command: Subcommand) -> Parser:
+    """The parser of a command without Hydra, with its help."""
+    return Parser(
+        prog=f"ditexp {command.name}",
+        description=command.about,
+        epilog=command.shown_examples(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def with_outputs(arguments: Sequence[str]) -> list[str]:
+    """The arguments of such a command with its outputs=<folder>, as all commands have it, as the flag --outputs."""
+    given = [text for text in arguments if text.startswith("outputs=")]
+    rest = [text for text in arguments if not text.startswith("outputs=")]
+    flags = [word for text in given for word in ("--outputs", os.path.expanduser(text.partition("=")[2]))]
+    return [*rest[:1], *flags, *rest[1:]]  # behind the verb that a command may have, and before any --
 
 
 def parser() -> Parser:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -13,9 +12,8 @@ from ditexp.cli.errors import unknown_option
 from ditexp.cli.explanations import Config, Setting, explained, inherited, options, read
 from ditexp.cli.flags import described
 from ditexp.cli.packaged import options_of, packaged
-from ditexp.cli.subcommands import SUBCOMMANDS, Subcommand
+from ditexp.cli.subcommands import SUBCOMMANDS, Subcommand, width
 
-MAX_WIDTH = 100  # longer lines are hard to read
 FIRST_COLUMN = 20  # a longer name has its text on the lines below
 NONE = "null"
 OF_HYDRA = ("hydra/job_logging", "hydra/hydra_logging", "hydra/sweeper")  # groups that hardly anybody chooses
@@ -37,7 +35,7 @@ def help_of(command: Subcommand, topics: Sequence[str] = ()) -> str:
     parts = [
         f"ditexp {command.name} {choose}[<setting>=<value> ...] [flags]",
         command.about,
-        "Examples:\n" + examples_of(command),
+        command.shown_examples(),
     ]
     if groups:
         example = "solver" if "solver" in groups else next(iter(groups))
@@ -51,15 +49,6 @@ def help_of(command: Subcommand, topics: Sequence[str] = ()) -> str:
         "Every option and setting: docs/reference.md",
     ]
     return "\n\n".join(parts)
-
-
-def examples_of(command: Subcommand) -> str:
-    """Each example below what it does; a long one is broken as a shell reads it."""
-    lines = []
-    for example, about in command.examples.items():
-        broken = textwrap.wrap(example, width() - 4, subsequent_indent="    ", break_long_words=False)
-        lines += [f"  # {about}", "  " + " \\\n  ".join(broken)]
-    return "\n".join(lines)
 
 
 def topic_of(topic: str, about: Config, groups: dict[str, Setting], command: str) -> str:
@@ -162,10 +151,6 @@ def wrapped(text: str, indent: str, first: str | None = None) -> str:
         break_on_hyphens=False,
         break_long_words=False,
     ) or (first or "")
-
-
-def width() -> int:
-    return min(shutil.get_terminal_size().columns, MAX_WIDTH)
 
 
 def command_of(config_name: str) -> Subcommand:

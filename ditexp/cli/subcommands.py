@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import shutil
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+MAX_WIDTH = 100  # longer lines are hard to read
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,14 @@ class Subcommand:
     summary: str
     about: str
     examples: Mapping[str, str]
+
+    def shown_examples(self) -> str:
+        """Each example below what it does; a long one is broken as a shell reads it."""
+        lines = ["Examples:"]
+        for example, about in self.examples.items():
+            broken = textwrap.wrap(example, width() - 4, subsequent_indent="    ", break_long_words=False)
+            lines += [f"  # {about}", "  " + " \\\n  ".join(broken)]
+        return "\n".join(lines)
 
 
 RUN = Subcommand(
@@ -117,13 +129,30 @@ INSPECT = Subcommand(
         "ditexp inspect my-vae/": "a folder: a VAE, a pipeline, or weights in shards",
     },
 )
-SUBCOMMANDS = {each.name: each for each in (RUN, REPORT, EVALUATE, SAMPLES, TRAIN, OPTIMIZE, REFERENCE, INSPECT)}
+ENV = Subcommand(
+    "env",
+    None,
+    "print versions, devices and folders, for bug reports",
+    "Prints versions, devices, memory, disks, folders and settings of the environment,\nfor bug reports. It prints no secret.",
+    {
+        "ditexp env": "all of it",
+        "ditexp env outputs=/data/outputs": "with the disk of another outputs folder",
+        "ditexp env --json": "the same as one JSON object",
+    },
+)
+ALL = (RUN, REPORT, EVALUATE, SAMPLES, TRAIN, OPTIMIZE, REFERENCE, INSPECT, ENV)
+SUBCOMMANDS = {each.name: each for each in ALL}
 
 BEGIN: Mapping[str, str] = {
     "ditexp run": "one cell: 512 digits of the bundled model",
     "ditexp run -m solver=euler,heun steps=10,20": "a sweep of four cells",
     "ditexp run --help": "all that can be set and swept",
 }
+
+
+def width() -> int:
+    """Columns for help."""
+    return min(shutil.get_terminal_size().columns, MAX_WIDTH)
 
 
 def overview() -> str:
