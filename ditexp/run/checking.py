@@ -18,6 +18,13 @@ from ditexp.run.settings import folder_of
 from ditexp.terminal.console import print_line
 
 
+def refuse_sweep(hydra_cfg: DictConfig) -> None:
+    """Raise ConfigError if one cell was asked for, but a file sweeps over settings that have no other value."""
+    given = {override.lstrip("+").partition("=")[0] for override in hydra_cfg.overrides.task}
+    if swept := [key for key in hydra_cfg.sweeper.params or () if key not in given]:
+        raise ConfigError(f"this is a sweep over {', '.join(swept)}: add -m, or give each a value")
+
+
 def settle_all(cells: Mapping[str, DictConfig]) -> None:
     """Settle every cell's configuration, by name. Raises ConfigError with all mistakes and their cells."""
     wrong: dict[str, ConfigError | None] = dict.fromkeys(cells)
@@ -32,10 +39,10 @@ def settle_all(cells: Mapping[str, DictConfig]) -> None:
         raise ConfigError(f"hydra.sweep.subdir={subdir}: cells would share this folder: use ${{hydra.job.num}} in it")
 
 
-def check(cells: Mapping[str, DictConfig]) -> None:
+def check(cells: Mapping[str, DictConfig]) -> list[Cell]:
     """Check trackers and published numbers, build every cell, by name, and compare the disk space with what they need.
 
-    Raises ConfigError with all mistakes and their cells, or ValueError.
+    Returns the cells. Raises ConfigError with all mistakes and their cells, or ValueError.
     """
     for tracker in {tracker_of(cfg) for cfg in cells.values()}:
         tracker.check()
@@ -43,8 +50,10 @@ def check(cells: Mapping[str, DictConfig]) -> None:
         load(file)
     built = build_all(cells)
     raise_mistakes(built)
-    if message := disk_needed(each for each in built.values() if isinstance(each, Cell)):
+    found = [each for each in built.values() if isinstance(each, Cell)]
+    if message := disk_needed(found):
         print_line(message)
+    return found
 
 
 def build_all(cells: Mapping[str, DictConfig]) -> dict[str, Cell | ConfigError]:

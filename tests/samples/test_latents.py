@@ -348,8 +348,7 @@ def test_latents_are_exported_and_images_that_are_not_kept_are_refused(cell, tmp
     with refused([one.latents.id, "is a set of latents", "samples ls"]):
         SampleStore.open(one.latents.folder)
     assert isinstance(find_set(one.latents.folder), LatentStore)
-    chosen = OmegaConf.create({"outputs": str(one.outputs.root), "images": one.store.id, "num_samples": 20})
-    alone = open_images(chosen, channels=1)
+    alone = open_images(one.store.id, channels=1, outputs=one.outputs, num_samples=20)
     assert extract(alone, one.evaluator.feature, one.outputs.features).count == 20  # they are cached
     shutil.rmtree(one.outputs.features)
     with refused(["has no pixels", "store=both"]):
