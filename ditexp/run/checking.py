@@ -16,6 +16,7 @@ from ditexp.run.outcome import tracker_of
 from ditexp.run.plan import disk_needed
 from ditexp.run.settings import folder_of
 from ditexp.terminal.console import print_line
+from ditexp.terminal.units import plural
 
 
 def refuse_sweep(hydra_cfg: DictConfig) -> None:
@@ -80,4 +81,4 @@ def raise_mistakes(built: Mapping[str, object]) -> None:
 def with_cells(line: str, names: list[str], total: int) -> str:
     if total == 1 or len(names) == total:
         return line
-    return f"{line} (in {names[0]}{f' and {len(names) - 1} more cells' if len(names) > 1 else ''})"
+    return f"{line} (in {names[0]}{f' and {plural(len(names) - 1, 'more cell')}' if len(names) > 1 else ''})"

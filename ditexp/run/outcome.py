@@ -38,7 +38,10 @@ def print_result(result: Result) -> None:
 def headline(result: Result) -> str:
     scores = [f"{name} {value:.4g}" for name, value in result.metrics.items() if math.isfinite(value)]
     if cost := result.cost:
-        scores += [f"{cost.forwards:g} forwards", f"{1000 * cost.seconds_per_image:.3g} ms/image"]
+        scores += [
+            f"{cost.forwards:g} forward{'s' * (cost.forwards != 1)}",
+            f"{1000 * cost.seconds_per_image:.3g} ms/image",
+        ]
     if result.departures:
         scores.append(f"departs from compat={result.settings['compat']} in {'; '.join(result.departures)}")
     return ", ".join(scores)

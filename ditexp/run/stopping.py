@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ditexp.provenance import command
 from ditexp.report.listing import command_for
+from ditexp.report.writing import from_here
 from ditexp.result import read_result
 from ditexp.run.cell import Cell
 from ditexp.terminal.console import print_command, print_line
@@ -30,7 +31,7 @@ def print_kept(how: str, *, running: Cell | None, folders: Sequence[Path], sweep
     print_command(command())
     if done:
         print_line("ditexp: a report on the cells that are done:")
-        print_command(command_for(sweep))
+        print_command(command_for("results", str(from_here(sweep.absolute()))))
 
 
 def is_done(folder: Path) -> bool:
@@ -45,4 +46,6 @@ def blocks_in_words(cell: Cell) -> str:
     blocks = cell.slice.of(range(store.num_blocks))
     there = len(blocks) - len(cell.slice.of(store.missing()))
     images, total = there * store.block_size, len(blocks) * store.block_size
-    return f"{there} of {plural(len(blocks), 'block')} of this one ({images:,} of {total:,} images)"
+    latents = len(cell.slice.of(store.decodable())) if store.keeps_latents else 0
+    more = f", and the latents of {latents} more" if latents else ""
+    return f"{there} of {plural(len(blocks), 'block')} of this one ({images:,} of {total:,} images){more}"

@@ -157,4 +157,5 @@ def finish() -> None:
     report_on(results, current.cfg, current.folder)
     failed = sum(result.status == "failed" for result in results)
     if failed:
-        raise CellsFailed(f"{failed} of {len(results)} cells failed; the same command tries them again")
+        which = f"{failed} of {len(results)} cells" if len(results) > 1 else "the cell"
+        raise CellsFailed(f"{which} failed; the same command tries {'them' if failed > 1 else 'it'} again")
