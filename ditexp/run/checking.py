@@ -81,4 +81,5 @@ def raise_mistakes(built: Mapping[str, object]) -> None:
 def with_cells(line: str, names: list[str], total: int) -> str:
     if total == 1 or len(names) == total:
         return line
-    return f"{line} (in {names[0]}{f' and {plural(len(names) - 1, 'more cell')}' if len(names) > 1 else ''})"
+    more = f" and {plural(len(names) - 1, 'more cell')}" if len(names) > 1 else ""
+    return f"{line} (in {names[0]}{more})"
