@@ -110,7 +110,7 @@ def test_the_log_has_a_line_a_minute_and_at_each_phase(caplog):
         lines.log_progress(CELL, replace(STATE, seconds=seconds))
     lines.log_progress(CELL, replace(STATE, seconds=133, phase="scoring", note="features"))
     assert len(caplog.messages) == 4 and caplog.messages[-1].endswith("after 2 min 13 s: scoring, features")
-    first = "cell 3 of 9  euler 5 after 10 s: sampling, 320 of 1,024 images, 32 images/s, 22 s left"
+    first = "cell 3 of 9 (euler 5) after 10 s: sampling, 320 of 1,024 images, 32 images/s, 22 s left"
     assert caplog.messages[0] == first
 
 
