@@ -50,8 +50,8 @@ def run(
         mend(cell, known, command, is_complete=not missing)
         return replace(known, **facts, cached=True)
     begun = running(cell, facts)
-    watch.begin(begun, total=blocks_of(cell) * store.block_size)
-    watch.sampled(images=(blocks_of(cell) - len(cell.slice.of(missing))) * store.block_size)
+    there = blocks_of(cell) - len(cell.slice.of(missing))
+    watch.begin(begun, images=there * store.block_size, total=blocks_of(cell) * store.block_size)
     prepare(cell, is_complete=not missing)
     # These keep others from deleting the sets while they are made and scored.
     with Claims(cell.latents.folder) as of_latents, Claims(store.folder) as of_images:

@@ -16,7 +16,7 @@ from ditexp.result import Result
 from ditexp.run.forecast import Forecast
 from ditexp.terminal.console import LOG_FILE, live
 from ditexp.terminal.row import Part, Row
-from ditexp.terminal.units import duration
+from ditexp.terminal.units import duration, plural
 
 EVERY = 60.0  # seconds between two lines of a log
 
@@ -103,7 +103,7 @@ def done(progress: Progress) -> float:
 
 
 def amount(progress: Progress) -> str:
-    failed = f", {progress.failed_blocks} failed attempts" if progress.failed_blocks else ""
+    failed = f", {plural(progress.failed_blocks, 'failed attempt')}" if progress.failed_blocks else ""
     return f"{done(progress):,.0f} of {progress.total_images:,} images{failed}"
 
 

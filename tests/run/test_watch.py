@@ -39,8 +39,7 @@ def test_viewers_are_given_samples_notes_and_the_first_picture(tmp_path, monkeyp
         method.side_effect = OSError("the server is gone")
     with Watch([broken, viewer], folder=tmp_path) as watch:
         assert not watch.has_preview
-        watch.begin(CELL, total=1024)
-        watch.sampled(images=256)
+        watch.begin(CELL, images=256, total=1024)
         watch.phase("sampling")
         watch.sampled(images=256, in_progress=64.5, forwards=3205, failed=1)
         watch.preview(lambda path: path.write_bytes(b"PNG"))
@@ -69,6 +68,7 @@ def test_a_batch_counts_as_far_as_its_evaluations_are(monkeypatch):
     underway = Underway(sampler)
     underway.begin(8, images=16)
     assert underway.how_far() == (16, 1000)
+    assert not sampler.evaluations.called  # a short batch needs no count of what is expected
     sampler.meter.cost.network_rows = 1040
     assert underway.how_far() == (20, 1040)
     sampler.meter.cost.network_rows = 2000  # more than expected
@@ -126,6 +126,7 @@ def test_images_in_progress_are_not_kept(capsys, tmp_path, monkeypatch):
     cell = Mock()
     cell.store.num_blocks, cell.store.block_size = 4, 256
     cell.store.missing.return_value = [1, 2, 3]  # of which one was half made
+    cell.store.keeps_latents, cell.store.decodable.return_value = True, [1]
     cell.slice.of = list
     monkeypatch.setattr(stopping, "command", lambda: "ditexp run -m seed=0,1")
     folders = [tmp_path / "0", tmp_path / "1"]
@@ -136,6 +137,6 @@ def test_images_in_progress_are_not_kept(capsys, tmp_path, monkeypatch):
     )
     stopping.print_kept("interrupted", running=cell, folders=folders, sweep=tmp_path)
     first, *others = capsys.readouterr().err.splitlines()
-    kept = "0 of 2 cells and 1 of 4 blocks of this one (256 of 1,024 images)"
+    kept = "0 of 2 cells and 1 of 4 blocks of this one (256 of 1,024 images), and the latents of 1 more"
     assert first == f"ditexp: interrupted in cell 2 of 2; kept: {kept}"
     assert others == ["ditexp: the same command continues from there:", "  ditexp run -m seed=0,1"]
