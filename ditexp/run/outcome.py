@@ -20,15 +20,15 @@ from ditexp.files.records import write_record
 from ditexp.result import Result, read_result
 from ditexp.run.cell import build, resolved
 from ditexp.run.configuration import with_steps
-from ditexp.run.settings import settings_of, sweep_of, title_of, without_hydra
+from ditexp.run.settings import settings_of, sweep_of, without_hydra
 from ditexp.terminal.console import print_line
 from ditexp.terminal.notices import in_line, notice
 from ditexp.tracker import Tracker
 
 
-def print_result(result: Result) -> None:
-    """One line on how the cell ended."""
-    title = f" {title_of(result.settings)}: "
+def print_result(result: Result, title: str) -> None:
+    """One line on how the cell ended. title: of the cell."""
+    title = f" {title}: "
     if result.is_done:
         print_line(Text("cached" if result.cached else "done", "green"), title, headline(result))
     else:

@@ -46,6 +46,8 @@ class Sweep:
     running: Cell | None = None
 
 
+MAX_TITLE = 50  # characters
+
 current = Sweep()  # the one of this process: Hydra returns nothing to the caller, but calls the methods below
 
 
@@ -93,7 +95,7 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     except Exception as error:
         LOG_FILE.error("".join(traceback.format_exception(error)))
         result = failed_result(cfg, settings, folder, error, sweep_of(hydra_cfg))
-    print_result(result)
+    print_result(result, title_among(current.cells.values(), settings, hydra_cfg))
     save_result(result, cfg, folder)
     current.running = None
     logging.captureWarnings(False)
@@ -101,11 +103,20 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
 
 def place_of(folder: Path, settings: dict[str, Any], hydra_cfg: DictConfig) -> Place:
     """Where a cell stands among those of this process. A cluster's job knows of its own cell alone."""
-    cells, own = current.cells, list(hydra_cfg.overrides.task)
-    number = list(cells).index(folder) + 1 if folder in cells else 1
-    common = set.intersection(*(set(cfg.hydra.overrides.task) for cfg in cells.values())) if folder in cells else {*own}
-    varied = [each for each in own if each not in common and not each.startswith(("solver=", "steps="))]
-    return Place(", ".join([title_of(settings), *varied]), number, max(1, len(cells)), current.forecast)
+    cells, number = current.cells, list(current.cells).index(folder) + 1 if folder in current.cells else 1
+    return Place(title_among(cells.values(), settings, hydra_cfg), number, max(1, len(cells)), current.forecast)
+
+
+def title_among(cells: Iterable[DictConfig], settings: Mapping[str, Any], hydra_cfg: DictConfig) -> str:
+    """The title of a cell with what tells it from the others, as far as a line has room for it."""
+    title, typed = title_of(settings), [set(cfg.hydra.overrides.task) for cfg in cells]
+    common = set.intersection(*typed) if typed else {*hydra_cfg.overrides.task}
+    for override in hydra_cfg.overrides.task:
+        if override not in common and not override.startswith(("solver=", "steps=")):
+            if len(title) + len(override) > MAX_TITLE:
+                return f"{title}, ..."
+            title += f", {override}"
+    return title
 
 
 def trackers_of(cfg: DictConfig, cell: Cell) -> list[Viewer]:
@@ -124,7 +135,7 @@ def collect(cfg: DictConfig, reason: str) -> None:
     except (FileNotFoundError, ValueError) as error:
         result = lost_result(cfg, folder, reason if isinstance(error, FileNotFoundError) else str(error))
         save_result(result, without_hydra(cfg), folder)
-    print_result(result)
+    print_result(result, title_among(current.cells.values(), result.settings, cfg.hydra))
 
 
 def plan(cells: Mapping[str, DictConfig]) -> None:

@@ -43,7 +43,10 @@ def test_a_sweep_from_nothing_to_its_report(ditexp, tmp_path):
         assert result["protocol"]["protocol"] == "adm" and not result["protocol"]["changed"]
         assert Path(result["grid"]).is_file()
         assert result["provenance"]["torch"] == torch.__version__
-    (report,) = (outputs / "reports").iterdir()
+    (report,) = filter(Path.is_dir, (outputs / "reports").iterdir())
+    logs = [path.read_text() for path in outputs.glob("runs/*/*/ditexp.log")]
+    assert len(logs) == 6 and all("INFO command: " in log and "INFO done " in log for log in logs)
+    assert len(list(outputs.glob("runs/*/*/preview.png"))) == 6 and first.output.count(": scoring") == 6
     assert {file.name for file in report.iterdir()} == {
         "table.md",
         "table.csv",
