@@ -37,7 +37,8 @@ def parser() -> Parser:
         added.set_defaults(run=run)
         return added
 
-    verb("ls", ls, "list the sets: how large, how complete, and what made them")
+    added = verb("ls", ls, "list the sets, a line each: what they are, how large and how complete")
+    added.add_argument("--verbose", action="store_true", help="also the command and the machines that made each")
     added = verb("verify", verify, "hash every block again; drop damaged ones, so that the next run makes them again")
     added.add_argument("ids", nargs="*", metavar="id", help="or paths of sets; default: all sets")
     added = verb("export", export, "stream a set into an .npz, a .tar of PNGs, or a folder of PNGs, as OUT's name says")
@@ -50,7 +51,7 @@ def parser() -> Parser:
 
 
 def ls(arguments: argparse.Namespace) -> int:
-    return list_sets(Outputs(arguments.outputs))
+    return list_sets(Outputs(arguments.outputs), verbose=arguments.verbose)
 
 
 def verify(arguments: argparse.Namespace) -> int:
