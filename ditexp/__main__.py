@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 
 from ditexp import __version__
 from ditexp.cli.streams import without_readers
-from ditexp.cli.subcommands import SUBCOMMANDS, not_a_subcommand, overview
+from ditexp.cli.subcommands import SUBCOMMANDS, Subcommand, not_a_subcommand, overview
+
+ANSWERED = {"--help", "-h", "--version"}  # flags that the arguments alone answer
 
 
 def main() -> None:
@@ -15,7 +18,7 @@ def main() -> None:
     if word in SUBCOMMANDS:
         # A program's name of two words, as argparse has it for subcommands; `ditexp.provenance` reads it.
         sys.argv = [f"ditexp {word}", *arguments]
-        importlib.import_module(f"ditexp.{word}.__main__").main()
+        run(SUBCOMMANDS[word], arguments)
         return
     with without_readers():
         if word in ("--help", "-h"):
@@ -25,6 +28,16 @@ def main() -> None:
         else:
             print(f"ditexp: {not_a_subcommand(word)}", file=sys.stderr)
             sys.exit(2)
+
+
+def run(subcommand: Subcommand, arguments: Sequence[str]) -> None:
+    """Run a command. One that is asked only for its help or version need not import torch, which takes seconds."""
+    if subcommand.config and not ANSWERED.isdisjoint(arguments):
+        from ditexp.cli.command import command
+
+        command(subcommand.config)(lambda cfg: None)()
+    else:
+        importlib.import_module(f"ditexp.{subcommand.name}.__main__").main()
 
 
 if __name__ == "__main__":

@@ -46,8 +46,7 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
             register_with_hydra()
             try:
                 require_utf_8()
-                about = sys.modules[function.__module__].__doc__ or ""
-                typed = arguments.read(sys.argv[1:], config_name=config_name, about=about)
+                typed = arguments.read(sys.argv[1:], config_name=config_name)
             except ConfigError as error:
                 exit_with(2, error)
             sys.argv[1:] = typed.arguments
