@@ -18,7 +18,7 @@ from ditexp.run.departures import notice_departures
 LOCAL = "hydra_plugins.ditexp_launchers.LocalLauncher"
 
 
-@command("config", finish=sweep.finish)
+@command("config", finish=sweep.finish, stopped=sweep.stopped)
 def main(cfg: DictConfig) -> None:
     hydra_cfg = DictConfig(HydraConfig.get())
     launcher = hydra_cfg.runtime.choices["hydra/launcher"]

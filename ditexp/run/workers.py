@@ -25,9 +25,11 @@ from ditexp.cli.shortage import FEWER_WORKERS
 from ditexp.run.blocks import SetSpec
 from ditexp.run.pictures import draw_first
 from ditexp.run.watch import Watch
-from ditexp.run.worker_process import Advanced, Failed, Idle, MakeBlock, Written, describe_exit, serve
+from ditexp.run.worker_process import Advanced, Failed, Idle, MakeBlock, Message, Said, Written, describe_exit, serve
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
+from ditexp.terminal.console import LOG_FILE
+from ditexp.terminal.notices import notice
 from ditexp.terminal.units import plural
 
 POLL = 1.0  # seconds between looks at what other processes have done
@@ -80,7 +82,7 @@ class Worker:
         with suppress(OSError):  # the process has died, which `receive` reports
             self.connection.send(MakeBlock(spec, block))
 
-    def receive(self) -> Advanced | Idle | Written | Failed | Died:
+    def receive(self) -> Message | Died:
         try:
             return self.connection.recv()
         except (EOFError, OSError):
@@ -195,6 +197,10 @@ class BlockQueue:
     def report(self) -> None:
         """Report how far the blocks are."""
         held = [how_far for block, how_far in self.pool.held().items() if block in self.left]
+        if held and not self.forwards and not any(each.forwards for each in held):
+            self.watch.note("loading the network")
+        elif self.pool.active():
+            self.watch.note("")
         self.watch.sampled(
             images=(self.total - len(self.left)) * self.store.block_size,
             in_progress=sum(each.images for each in held),
@@ -215,8 +221,12 @@ class BlockQueue:
                 self.forwards += forwards
                 self.left.discard(block)
                 self.claims.release(claim_name(block))
-                self.watch.preview(lambda path: draw_first(self.store, block, path))
-            case Failed(block, error, is_final):
+                if not self.watch.has_preview:
+                    self.watch.preview(lambda path: draw_first(self.store, block, path))
+            case Said(name, text):
+                show_said(name, text, worker.device)
+            case Failed(block, error, is_final, trace):
+                LOG_FILE.error(trace)
                 return self.replace(number, blamed=[block], error=error, is_final=is_final)
             case Died(error):
                 return self.replace(number, blamed=sorted(worker.held), error=error, is_final=False)
@@ -251,6 +261,14 @@ def pool_of(devices: Sequence[torch.device]) -> WorkerPool:
             _pool.close()
         _pool = WorkerPool(devices)
     return _pool
+
+
+def show_said(name: str, text: str, device: torch.device) -> None:
+    """Give a worker's notice, unless this process has; other messages and warnings go to the log alone."""
+    if name == "ditexp":
+        notice(text)
+    else:
+        LOG_FILE.warning(f"worker on {device}: {text}")
 
 
 def claim_name(block: int) -> str:

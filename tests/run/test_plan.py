@@ -63,10 +63,10 @@ def test_hours_come_from_a_rate_that_is_given(in_process):
     plan = in_process(*small, "rate=2")
     assert [line.split()[-1] for line in plan.out.splitlines() if line.startswith(" steps=")] == ["0.356", "0.711"]
     assert "1.07 hours of one device, divided by the number of devices (rate=2)" in plan.out
-    assert "hours: give rate=" in in_process(*small).out
+    assert "hours: rate=measure measures this device" in in_process(*small).out
     for wrong in ("0", "-3", "fast", "nan"):
         refused = in_process(*small, f"rate={wrong}")
-        assert refused.code == 2 and refused.complaints == [f"rate={wrong}: give a number above 0"]
+        assert refused.code == 2 and refused.complaints == [f"rate={wrong}: give a number above 0, or rate=measure"]
 
 
 @pytest.mark.parametrize(("change", "found"), [({}, True), ({"precision": "bf16"}, False), ({"batch_size": 7}, False)])

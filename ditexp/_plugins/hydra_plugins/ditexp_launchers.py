@@ -35,12 +35,16 @@ class LocalLauncher(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from ditexp.run.settings import folder_of
+
         setup_globals()
         cells = self.checked(job_overrides, initial_job_idx)
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         returns = []
         for cfg in cells:
-            returns.append(run_job(self.task_function, cfg, *FOLDER, self.hydra_context))
+            job = run_job(self.task_function, cfg, *FOLDER, self.hydra_context)
+            job.working_dir = str(folder_of(cfg))  # where a sweeper finds the cell's result
+            returns.append(job)
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return returns
 
@@ -129,6 +133,7 @@ class ClusterLauncher(LocalLauncher):
         from ditexp.checks import ConfigError
         from ditexp.provenance import command
         from ditexp.run import sweep
+        from ditexp.run.settings import folder_of
 
         if not all(map(importlib.util.find_spec, self.packages)):
             name = self.config.hydra.runtime.choices["hydra/launcher"]
@@ -142,7 +147,7 @@ class ClusterLauncher(LocalLauncher):
         logging.getLogger("ditexp").setLevel(logging.INFO)
         for cfg, reason in self.run(cells):
             sweep.collect(cfg, reason)
-        return []
+        return [JobReturn(working_dir=str(folder_of(cfg))) for cfg in cells]
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
         """Submit the cells; yield each when its job ends, with the reason in case it saved no result."""
