@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from ditexp.provenance import command
-from ditexp.result import read_result
 from ditexp.report.listing import command_for
 from ditexp.report.writing import from_here
+from ditexp.result import read_result
 from ditexp.run.cell import Cell
 from ditexp.terminal.console import print_command, print_line
 from ditexp.terminal.units import plural

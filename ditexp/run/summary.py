@@ -12,7 +12,7 @@ from ditexp.outputs import Outputs
 from ditexp.report.index.page import write_index
 from ditexp.report.listing import command_for
 from ditexp.report.reading import published_of
-from ditexp.report.writing import Report, from_here, short_reason, show, write_report
+from ditexp.report.writing import Report, short_reason, show, write_report
 from ditexp.result import Result
 from ditexp.run.outcome import tracker_of
 from ditexp.terminal.console import print_line

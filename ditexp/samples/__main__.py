@@ -1,4 +1,4 @@
-"""Look after sample sets on disk: ditexp samples ls | verify | export | gc (see --help)."""
+"""Look after sample sets on disk: ditexp samples ls | verify | export | push | gc (see --help)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ditexp.cli.shortage import shortage
 from ditexp.cli.streams import without_readers
 from ditexp.cli.subcommands import SAMPLES
 from ditexp.outputs import Outputs
-from ditexp.samples.commands import complain, export_set, free_needless, list_sets, verify_sets
+from ditexp.samples.commands import complain, export_set, free_needless, list_sets, push_set, verify_sets
 
 
 @without_readers()
@@ -47,6 +47,11 @@ def parser() -> Parser:
     added.add_argument("id", help="a folder of outputs/samples (sample_id in a result), or the path of a set")
     added.add_argument("out", type=Path)
     added.add_argument("--num-samples", type=int, help="how many, from the first (default: all that are there)")
+    added = verb("push", push, "send a set's card, record and results to the Hugging Face hub, as a data set")
+    added.add_argument("id", help="a folder of outputs/samples (sample_id in a result), or the path of a set")
+    added.add_argument("--to", metavar="USER/NAME", help="default: ditexp-<id> of who is logged in")
+    added.add_argument("--images", action="store_true", help="also the images or latents themselves")
+    added.add_argument("--dry-run", action="store_true", help="list what would be sent, and how large it is")
     added = verb("gc", gc, "free what no result needs: sets, cached features, and what killed processes left")
     added.add_argument("--yes", action="store_true", help="don't ask")
     return parser
@@ -62,6 +67,16 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     return export_set(Outputs(arguments.outputs), arguments.id, arguments.out, num_samples=arguments.num_samples)
+
+
+def push(arguments: argparse.Namespace) -> int:
+    return push_set(
+        Outputs(arguments.outputs),
+        arguments.id,
+        to=arguments.to,
+        images=arguments.images,
+        dry_run=arguments.dry_run,
+    )
 
 
 def gc(arguments: argparse.Namespace) -> int:

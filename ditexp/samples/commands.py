@@ -14,6 +14,7 @@ from ditexp.samples.folders import Set, SetFolder, list_folders, needed_latents,
 from ditexp.samples.garbage import needless, remove
 from ditexp.samples.listing import Listed, details, overview
 from ditexp.samples.needs import results_by_images
+from ditexp.samples.push import check_name, files_of, push, user_name
 from ditexp.samples.set_record import NAME
 from ditexp.samples.store import SampleStore, find_set, folder_named
 from ditexp.terminal.console import wide_terminal
@@ -94,6 +95,24 @@ def export_set(outputs: Outputs, id: str, out: Path, *, num_samples: int | None)
     print(f"{len(store)} {store.kind}: {out}")
     if num_samples is None and len(store) < (planned := len(find_set(store.folder))):
         print(f"{title(store)} is not complete: {planned} samples were asked for", file=sys.stderr)
+    return 0
+
+
+def push_set(outputs: Outputs, id: str, *, to: str | None, images: bool, dry_run: bool) -> int:
+    """id: or the path of a set. to: user/name; None for ditexp-<id> of who is logged in."""
+    store = find_set(folder_named(id, outputs.samples))
+    target = check_name(to) if to else f"ditexp-{store.id}"
+    with kept(store.folder):
+        files = files_of(store, outputs, images=images)
+        total = amount(sum(one.size for one in files))
+        for one in files:
+            print(f"{amount(one.size):>8}  {one.name}")
+        if dry_run:
+            print(f"{len(files)} files, {total}, would be sent to the data set {target}: nothing was sent")
+            return 0
+        name = user_name()
+        address = push(files, to or f"{name}/{target}", message=f"Sample set {store.id}")
+    print(f"{len(files)} files, {total}: {address}")
     return 0
 
 

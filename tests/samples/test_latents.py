@@ -74,7 +74,7 @@ def made(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     describe_sets(cell, COMMAND, is_new=True)
     maker = maker_of(cell)
     for number in cell.store.missing():
-        block = maker.make(number, lambda images: None)
+        block = maker.make(number)
         maker.write(block)
         maker.extract(block)
     assert not cell.store.missing()
@@ -223,11 +223,11 @@ def test_what_stops_a_worker_between_latents_and_pixels_costs_no_sampling(cell, 
     describe_sets(one, COMMAND, is_new=True)
     monkeypatch.setattr(decoding.Decoder, "__call__", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        maker_of(one).make(1, lambda images: None)
+        maker_of(one).make(1)
     monkeypatch.undo()
     monkeypatch.setattr("ditexp.samples.store.BLOCK_IMAGES", 8)
     assert one.store.missing() == [0, 1, 2] and one.store.decodable() == [1]
-    assert rows_of(lambda: maker_of(one).make(1, lambda images: None)) == 0
+    assert rows_of(lambda: maker_of(one).make(1)) == 0
 
 
 @pytest.mark.parametrize("keep", ["latents", "both"])
@@ -246,7 +246,7 @@ def test_damaged_latents_are_sampled_again(keep, cell, capsys):
     path.write_bytes(bytes(len(data)))
     os.utime(path, ns=(date, date))
     one.latents.path(0).unlink()
-    assert rows_of(lambda: maker_of(one).make(0, lambda images: None)) > 0
+    assert rows_of(lambda: maker_of(one).make(0)) > 0
 
 
 def test_pixels_are_made_of_latents_alone_where_a_later_run_keeps_them(cell):
