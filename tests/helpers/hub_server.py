@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         hub, path = self.server, self.path.partition("?")[0]
         hub.requests.append(f"POST {path}")
         sent = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or self.chunks()
-        place = f"/api/datasets/{hub.repository}"
+        place, found_at = f"/api/datasets/{hub.repository}", f"{hub.url}/datasets/{hub.repository}"
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self.refuse(401)
         if path == "/api/repos/create":
@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(sent)
             if (asked.get("organization"), asked["name"], asked["type"]) != (owner, name, "dataset"):
                 return self.refuse(403)
-            found: dict = {"url": f"{hub.url}/datasets/{hub.repository}"}
+            found: dict = {"url": found_at}
         elif path == "/api/validate-yaml":
             found = {"errors": [], "warnings": []}
         elif path == f"{place}/preupload/main":
@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
                     file = hub.folder / line["value"]["path"]
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_bytes(base64.b64decode(line["value"]["content"]))
-            found = {"success": True, "commitOid": COMMIT, "commitUrl": f"{hub.url}/commit", "hookOutput": ""}
+            found = {"success": True, "commitOid": COMMIT, "commitUrl": f"{found_at}/commit/{COMMIT}", "hookOutput": ""}
         else:
             return self.refuse(404)
         self.send(json.dumps(found).encode(), {"Content-Type": "application/json"}, True)
