@@ -325,7 +325,7 @@ def test_ls_verify_and_the_readme_tell_the_kinds_apart(cell, capsys):
     assert lines[f"{one.store.id}:"].endswith("all 3 blocks are whole")
     list_sets(one.outputs)
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert " latents " in lines[one.latents.id] and "images, from latents" in lines[one.store.id]
+    assert " latents: " in lines[one.latents.id] and "images, from latents" in lines[one.store.id]
     readme = (one.latents.folder / "README.md").read_text()
     assert "20 latents, 4 x 4 x 4 float32; 3 of 3 blocks of 8" in readme and READ_WITHOUT_DITEXP[:20] in readme
     readme = (one.store.folder / "README.md").read_text()
