@@ -22,7 +22,7 @@ from ditexp.run.forecast import Forecast, works_of
 from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result, tracker_of
 from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
 from ditexp.run.rate import Rate
-from ditexp.run.settings import command_of, folder_of, settings_of, sweep_of, title_of, without_hydra
+from ditexp.run.settings import command_of, folder_of, overrides_of, settings_of, sweep_of, title_of, without_hydra
 from ditexp.run.summary import report_on
 from ditexp.run.views import Display, LogLines, Place
 from ditexp.run.watch import Viewer, Watch
@@ -92,9 +92,9 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
 
 def place_of(folder: Path, settings: dict[str, Any], hydra_cfg: DictConfig) -> Place:
     """Where a cell stands among those of this process. A cluster's job knows of its own cell alone."""
-    cells, own = current.cells, list(hydra_cfg.overrides.task)
+    cells, own = current.cells, overrides_of(hydra_cfg)
     number = list(cells).index(folder) + 1 if folder in cells else 1
-    common = set.intersection(*(set(cfg.hydra.overrides.task) for cfg in cells.values())) if folder in cells else {*own}
+    common = set.intersection(*(set(overrides_of(cfg.hydra)) for cfg in cells.values())) if folder in cells else {*own}
     varied = [each for each in own if each not in common and not each.startswith(("solver=", "steps="))]
     return Place(", ".join([title_of(settings), *varied]), number, max(1, len(cells)), current.forecast)
 
