@@ -16,12 +16,13 @@ from ditexp.files.records import write_record
 from ditexp.provenance import command as typed_command
 from ditexp.provenance import provenance
 from ditexp.result import Result
+from ditexp.run.block_queue import BlockQueue
 from ditexp.run.blocks import SetSpec
 from ditexp.run.cell import Cell
 from ditexp.run.judge import Scores, judge
 from ditexp.run.pictures import mend_pictures, write_pictures
 from ditexp.run.watch import Watch
-from ditexp.run.workers import BlockQueue, pool_of
+from ditexp.run.workers import pool_of
 from ditexp.samples.card import write_card
 from ditexp.samples.claims import Claims
 from ditexp.terminal.notices import notice

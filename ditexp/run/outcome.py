@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from ditexp.cli.components import instantiate
 from ditexp.cli.errors import describe
+from ditexp.cli.packaged import own_published_file
 from ditexp.cli.shortage import shortage
 from ditexp.files.records import write_record
 from ditexp.result import Result, read_result
@@ -38,7 +40,10 @@ def print_result(result: Result) -> None:
 def headline(result: Result) -> str:
     scores = [f"{name} {value:.4g}" for name, value in result.metrics.items() if math.isfinite(value)]
     if cost := result.cost:
-        scores += [f"{cost.forwards:g} forwards", f"{1000 * cost.seconds_per_image:.3g} ms/image"]
+        scores += [
+            f"{cost.forwards:g} forward{'s' * (cost.forwards != 1)}",
+            f"{1000 * cost.seconds_per_image:.3g} ms/image",
+        ]
     if result.departures:
         scores.append(f"departs from compat={result.settings['compat']} in {'; '.join(result.departures)}")
     return ", ".join(scores)
@@ -46,6 +51,7 @@ def headline(result: Result) -> str:
 
 def save_result(result: Result, cfg: DictConfig, folder: Path) -> None:
     """Write cell.json into a cell's folder, and track the result."""
+    result = replace(result, published=own_published_file(cfg.study))  # so that a report finds it later
     write_record(folder / "cell.json", result.to_json())
     if result.status != "incomplete":
         try:

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli.components import instantiate
+from ditexp.cli.nodes import plain
 from ditexp.result import SETTING_GROUPS, SETTING_VALUES
 from ditexp.run.components import COMPONENTS
 
@@ -62,7 +63,7 @@ def sweep_of(hydra_cfg: DictConfig) -> str:
 
 def overrides_of(hydra_cfg: DictConfig) -> list[str]:
     """The overrides of a cell as they are written: a ${...} in one refers to the cell's settings, not to Hydra's."""
-    return OmegaConf.to_container(hydra_cfg.overrides.task)  # ty: ignore[invalid-return-type]
+    return [str(override) for override in plain(hydra_cfg.overrides)["task"]]
 
 
 def folder_of(cfg: DictConfig) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,23 +25,25 @@ from ditexp.run.outcome import failed_result, lost_result, print_result, save_re
 from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
 from ditexp.run.rate import Rate
 from ditexp.run.settings import command_of, folder_of, overrides_of, settings_of, sweep_of, title_of, without_hydra
+from ditexp.run.stopping import print_kept
 from ditexp.run.summary import report_on
 from ditexp.run.views import Display, LogLines, Place
 from ditexp.run.watch import Viewer, Watch
-from ditexp.terminal.console import wide_terminal
+from ditexp.terminal.console import LOG_FILE, wide_terminal
 
 
 @dataclass
 class Sweep:
     """cells: each cell's configuration, with Hydra's own part, by the folder of its cell.json. cfg: the sweep's own.
 
-    forecast: of the time that the cells need.
+    forecast: of the time that the cells need. running: the cell that is being made.
     """
 
     cfg: DictConfig = field(default_factory=lambda: DictConfig({}))
     folder: Path = Path()
     cells: dict[Path, DictConfig] = field(default_factory=dict)
     forecast: Forecast = field(default_factory=Forecast)
+    running: Cell | None = None
 
 
 current = Sweep()  # the one of this process: Hydra returns nothing to the caller, but calls the methods below
@@ -53,7 +57,7 @@ class Cells(Callback):
         current.cells = {current.folder: config}
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        current.cells = {}
+        current.cells, current.folder, current.forecast = {}, Path(config.hydra.sweep.dir), Forecast()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         current.cfg, current.folder = config, Path(config.hydra.sweep.dir)
@@ -72,6 +76,7 @@ def expect(cells: Iterable[DictConfig], built: Sequence[Cell]) -> None:
 def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     """Run a cell, and save its result, or its error, as cell.json in its folder. Raises for neither."""
     folder, settings = Path(hydra_cfg.runtime.output_dir), settings_of(resolved(cfg), hydra_cfg)
+    logging.captureWarnings(True)  # else they would be neither in the log nor above the live display
     try:
         cell = build(cfg)
         settings = settings_of(cell.config, hydra_cfg)  # with the steps that a budget of evaluations allows
@@ -80,14 +85,18 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
         place = place_of(folder, settings, hydra_cfg)
         display = Display(place)
         viewers = [current.forecast, display, LogLines(place), *trackers_of(cfg, cell)]
+        current.running = cell
         with display.shown(), Watch(viewers, folder=folder) as watch:
             result = job.run(
                 cell, settings=settings, command=command, departures=departures, sweep=sweep_of(hydra_cfg), watch=watch
             )
     except Exception as error:
+        LOG_FILE.error("".join(traceback.format_exception(error)))
         result = failed_result(cfg, settings, folder, error, sweep_of(hydra_cfg))
     print_result(result)
     save_result(result, cfg, folder)
+    current.running = None
+    logging.captureWarnings(False)
 
 
 def place_of(folder: Path, settings: dict[str, Any], hydra_cfg: DictConfig) -> Place:
@@ -135,6 +144,11 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
         wide_terminal().print(message, soft_wrap=True)
 
 
+def stopped(how: str) -> None:
+    """Say what is kept of a run that is stopped. how: in a word."""
+    print_kept(how, running=current.running, folders=list(current.cells), sweep=current.folder)
+
+
 def finish() -> None:
     """Report on the cells that ran. Raises CellsFailed if one failed."""
     if current.cfg.hydra.runtime.choices["hydra/launcher"] == "plan":
@@ -143,4 +157,5 @@ def finish() -> None:
     report_on(results, current.cfg, current.folder)
     failed = sum(result.status == "failed" for result in results)
     if failed:
-        raise CellsFailed(f"{failed} of {len(results)} cells failed; the same command tries them again")
+        which = f"{failed} of {len(results)} cells" if len(results) > 1 else "the cell"
+        raise CellsFailed(f"{which} failed; the same command tries {'them' if failed > 1 else 'it'} again")

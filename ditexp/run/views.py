@@ -93,8 +93,9 @@ class LogLines:
         self._phase, self._next = progress.phase, progress.seconds + EVERY
         words = [amount(progress), rate(progress), time_left(progress)] if progress.phase == "sampling" else []
         words += [self.place.sweep_left(cell, progress), progress.note]
-        facts = [f"{duration(progress.seconds)}: {progress.phase}", *filter(None, words)]
-        self._log.info("  ".join(filter(None, (self.place.words, self.place.title))) + f" after {', '.join(facts)}")
+        where = f"{self.place.words} ({self.place.title})" if self.place.words else self.place.title
+        what = ", ".join([progress.phase, *filter(None, words)])
+        self._log.info(f"{where} after {duration(progress.seconds)}: {what}")
 
 
 def done(progress: Progress) -> float:

@@ -67,12 +67,24 @@ class Written:
 class Failed:
     """From a worker: a block could not be made or written.
 
-    error: one line. is_final: whether another attempt would fail in the same way.
+    error: one line. is_final: whether another attempt would fail in the same way. trace: the traceback.
     """
 
     block: int
     error: str
     is_final: bool
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Said:
+    """From a worker: a message of its logging, or a warning. name: of the logger."""
+
+    name: str
+    text: str
+
+
+Message = Advanced | Idle | Written | Failed | Said
 
 
 class ParentLink:
@@ -89,7 +101,7 @@ class ParentLink:
     def receive(self) -> MakeBlock:
         return self._inbox.get()
 
-    def send(self, message: Advanced | Idle | Written | Failed) -> None:
+    def send(self, message: Message) -> None:
         with self._sending, suppress(OSError):  # the parent is gone, which `_listen` notices
             self._connection.send(message)
 
@@ -98,6 +110,17 @@ class ParentLink:
             while True:
                 self._inbox.put(self._connection.recv())
         os._exit(1)
+
+
+class ToParent(logging.Handler):
+    """Sends what is logged to the parent, which shows what it has not said itself."""
+
+    def __init__(self, link: ParentLink) -> None:
+        super().__init__()
+        self._link = link
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._link.send(Said(record.name, self.format(record)))
 
 
 class Pulse(threading.Thread):
@@ -124,6 +147,8 @@ def serve(connection: Connection, device: torch.device) -> None:
     settle_process(device)
     link, writer = ParentLink(connection), ThreadPoolExecutor(1)
     pulse = Pulse(link)
+    logging.basicConfig(handlers=[ToParent(link)], level=logging.WARNING, force=True)
+    logging.captureWarnings(True)
     try:
         link.start()
         pulse.start()
@@ -145,7 +170,7 @@ def serve(connection: Connection, device: torch.device) -> None:
                 pulse.current = None
         except Exception as error:
             writing.result()
-            link.send(Failed(order.block, *describe_error(error, of_sampling(spec.config, device.type))))
+            link.send(failure(order.block, error, of_sampling(spec.config, device.type)))
             continue
         writing.result()  # at most two blocks are in memory
         writing = writer.submit(write, maker, block, link)
@@ -154,11 +179,10 @@ def serve(connection: Connection, device: torch.device) -> None:
 
 
 def settle_process(device: torch.device) -> None:
-    """Leave signals and notices to the parent, and the cores to the other workers."""
+    """Leave signals to the parent, and the cores to the other workers."""
     sys.excepthook = sys.__excepthook__
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C and batch systems signal every process: the parent decides
-    logging.getLogger("ditexp").disabled = True  # the parent has printed every notice already
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
@@ -169,9 +193,13 @@ def write(maker: BlockMaker, block: Block, link: ParentLink) -> None:
     try:
         maker.write(block)
     except Exception as error:
-        link.send(Failed(block.number, *describe_error(error)))
+        link.send(failure(block.number, error))
     else:
         link.send(Written(block.number, block.cost.network_rows))
+
+
+def failure(block: int, error: Exception, settings: Mapping[str, Any] | None = None) -> Failed:
+    return Failed(block, *describe_error(error, settings), "".join(traceback.format_exception(error)))
 
 
 def describe_error(error: Exception, settings: Mapping[str, Any] | None = None) -> tuple[str, bool]:

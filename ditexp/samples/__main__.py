@@ -1,4 +1,4 @@
-"""Look after sample sets on disk: python -m ditexp.samples ls | verify | export | gc (see --help)."""
+"""Look after sample sets on disk: ditexp samples ls | verify | export | gc (see --help)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ditexp.cli.flags import Parser
+from ditexp.cli.flags import Parser, own_parser, with_outputs
 from ditexp.cli.shortage import shortage
 from ditexp.cli.streams import without_readers
+from ditexp.cli.subcommands import SAMPLES
 from ditexp.outputs import Outputs
 from ditexp.samples.commands import complain, export_set, free_needless, list_sets, verify_sets
 
@@ -17,7 +18,7 @@ from ditexp.samples.commands import complain, export_set, free_needless, list_se
 @without_readers()
 def main() -> None:
     try:
-        arguments = parser().parse_args()
+        arguments = parser().parse_args(with_outputs(sys.argv[1:]))
         sys.exit(arguments.run(arguments))
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         complain(shortage(error) or str(error))
@@ -27,13 +28,14 @@ def main() -> None:
 
 
 def parser() -> Parser:
-    parser = Parser(prog="python -m ditexp.samples", description="Look after sample sets.")
+    parser = own_parser(SAMPLES)
     shared = Parser(add_help=False)
-    shared.add_argument("--outputs", type=Path, default=Path("outputs"), help="default: %(default)s")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    shared.add_argument("--outputs", type=Path, default=Path("outputs"), help=argparse.SUPPRESS)
+    verbs = parser.add_subparsers(required=True, metavar="VERB", title="verbs, each with --help")
 
     def verb(name: str, run: Callable[[argparse.Namespace], int], help: str) -> Parser:
-        added = verbs.add_parser(name, help=help, description=help, parents=[shared])
+        about = "outputs=<folder>: where the sets are (default: outputs)"
+        added = verbs.add_parser(name, help=help, description=help, epilog=about, parents=[shared])
         added.set_defaults(run=run)
         return added
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 GAP = "  "
 MIN_BAR, MAX_BAR = 10, 40
+MARGIN = 3  # for the ^C that a terminal shows: at the end of a full line, it would move the rows
 
 
 class Part(NamedTuple):
@@ -28,7 +29,7 @@ class Row:
         self.parts, self.share = [part for part in parts if part.text], share
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width
+        width = options.max_width - MARGIN
         bar = 0 if self.share is None else MIN_BAR + len(GAP)
         kept = fitting(self.parts, width - bar)
         texts = [Text(part.text, no_wrap=True, overflow="ellipsis") for part in kept]
