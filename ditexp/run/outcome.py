@@ -16,10 +16,12 @@ from rich.text import Text
 from ditexp.cli.components import instantiate
 from ditexp.cli.errors import describe
 from ditexp.cli.packaged import own_published_file
+from ditexp.cli.shortage import shortage
 from ditexp.files.records import write_record
 from ditexp.result import Result, read_result
 from ditexp.run.cell import build, resolved
 from ditexp.run.configuration import with_steps
+from ditexp.run.memory import of_scoring
 from ditexp.run.settings import settings_of, sweep_of, without_hydra
 from ditexp.terminal.console import print_line
 from ditexp.terminal.notices import in_line, notice
@@ -82,11 +84,13 @@ def failed_result(cfg: DictConfig, settings: Mapping[str, Any], folder: Path, er
     with suppress(Exception):  # it may be the failure itself
         id = build(cfg).id
     config: Any = OmegaConf.to_container(cfg)
-    reason = "; ".join(describe(error))
+    short = None
+    with suppress(Exception):  # the configuration may be the failure itself
+        short = shortage(error, of_scoring(resolved(cfg)))
     return Result(
         id=id,
         status="failed",
-        error=reason,
+        error=short or "; ".join(describe(error)),
         study=cfg.study,
         sweep=sweep,
         settings=dict(settings),

@@ -59,7 +59,10 @@ def is_done(cell: Cell) -> bool:
 
 
 def plan_cell(cfg: DictConfig, planned: set[tuple[Path, int]], rates: dict[str, Rate]) -> Planned:
-    """planned: see `to_make`. rates: see `measured_rate`. Raises ConfigError with all mistakes; a missing file is none."""
+    """planned: see `to_make`. rates: see `measured_rate`.
+
+    Raises ConfigError with all mistakes; a missing file is none.
+    """
     missing = missing_files(cfg)
     cell = build(with_stand_ins(cfg, missing) if missing else cfg)
     blocks, decoded = (0, 0) if not missing and is_done(cell) else to_make(cell, planned)

@@ -24,7 +24,7 @@ from ditexp.run.forecast import Forecast, works_of
 from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result, tracker_of
 from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
 from ditexp.run.rate import Rate
-from ditexp.run.settings import command_of, folder_of, settings_of, sweep_of, title_of, without_hydra
+from ditexp.run.settings import command_of, folder_of, overrides_of, settings_of, sweep_of, title_of, without_hydra
 from ditexp.run.stopping import print_kept
 from ditexp.run.summary import report_on
 from ditexp.run.views import Display, LogLines, Place
@@ -109,9 +109,9 @@ def place_of(folder: Path, settings: dict[str, Any], hydra_cfg: DictConfig) -> P
 
 def title_among(cells: Iterable[DictConfig], settings: Mapping[str, Any], hydra_cfg: DictConfig) -> str:
     """The title of a cell with what tells it from the others, as far as a line has room for it."""
-    title, typed = title_of(settings), [set(cfg.hydra.overrides.task) for cfg in cells]
-    common = set.intersection(*typed) if typed else {*hydra_cfg.overrides.task}
-    for override in hydra_cfg.overrides.task:
+    title, own, typed = title_of(settings), overrides_of(hydra_cfg), [set(overrides_of(cfg.hydra)) for cfg in cells]
+    common = set.intersection(*typed) if typed else {*own}
+    for override in own:
         if override not in common and not override.startswith(("solver=", "steps=")):
             if len(title) + len(override) > MAX_TITLE:
                 return f"{title}, ..."

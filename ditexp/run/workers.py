@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 
 from ditexp.cli.shortage import FEWER_WORKERS
 from ditexp.run.blocks import SetSpec
+from ditexp.run.memory import of_sampling
 from ditexp.run.worker_process import Advanced, MakeBlock, Message, describe_exit, serve
 
 PRELOAD = ["ditexp.run.worker_process", "ditexp.run.fork_server"]
@@ -34,7 +36,7 @@ class Worker:
     """The parent's end of a worker process.
 
     busy_with: the block that it makes or extracts features of, or None. held: the blocks that it makes or still writes,
-    with how far each is.
+    with how far each is. settings: of the last set, see `of_sampling`.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -44,6 +46,7 @@ class Worker:
         self.device = device
         self.busy_with: int | None = None
         self.held: dict[int, Advanced] = {}
+        self.settings: dict[str, Any] = {}
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, device), daemon=True)
         try:
@@ -62,6 +65,7 @@ class Worker:
 
     def make(self, spec: SetSpec, block: int) -> None:
         self.busy_with, self.held[block] = block, Advanced(block, 0, 0)
+        self.settings = of_sampling(spec.config, self.device.type)
         with suppress(OSError):  # the process has died, which `receive` reports
             self.connection.send(MakeBlock(spec, block))
 
@@ -70,7 +74,7 @@ class Worker:
             return self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
-            return Died(f"its worker on {self.device} {describe_exit(self.process.exitcode)}")
+            return Died(f"its worker on {self.device} {describe_exit(self.process.exitcode, self.settings)}")
 
     def close(self) -> None:
         self.connection.close()
