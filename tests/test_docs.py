@@ -33,6 +33,7 @@ from ditexp.evaluate.protocol import protocol_of
 from ditexp.inspect import __main__ as inspect
 from ditexp.model.dit import DiT
 from ditexp.optimize import __main__ as optimize
+from ditexp.outputs import Outputs
 from ditexp.run import cell
 from ditexp.samples import __main__ as samples
 from ditexp.train import __main__ as train
@@ -121,7 +122,7 @@ def values_of(override: str) -> list[str]:
 def check_evaluate(cfg: DictConfig) -> None:
     metrics = {name: instantiate(metric) for name, metric in cfg.metric.items()}
     evaluator = Evaluator(instantiate(cfg.feature), instantiate(cfg.reference), metrics, protocol_of(cfg))
-    images = open_images(cfg, channels=evaluator.feature.channels)
+    images = open_images(cfg.images, channels=evaluator.channels, outputs=Outputs(cfg.outputs))
     assert list(evaluator.mistakes(images, len(images))) == []
 
 

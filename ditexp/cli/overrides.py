@@ -129,7 +129,8 @@ def misplaced(override: Override, text: str, *, is_sweep: bool, shows: bool) -> 
             number = values.replace(",", "")
             yield f"{text}: add -m to sweep over these values; to give one number, write {key}={number}"
         else:
-            one = f"; to give one list of them, write {key}=[{values}]" if override.is_choice_sweep() else ""
+            is_list = override.is_choice_sweep() and (key == "metric" or not is_group(key))
+            one = f"; to give one list of them, write {key}=[{values}]" if is_list else ""
             yield f"{text}: add -m to sweep over these values{one}"
     if is_group(key) and isinstance(value, list) and key != "metric":
         yield f"{text}: {key} takes one option; -m {key}={','.join(map(str, value))} sweeps over them"

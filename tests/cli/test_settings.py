@@ -30,6 +30,7 @@ from ditexp.result import Result
 from ditexp.run import job, summary, sweep
 from ditexp.run.__main__ import main
 from ditexp.run.cell import Cell, build
+from ditexp.run.watch import Watch
 
 FILES = {
     "preset/typo.yaml": "# @package _global_\nnum_sample: 32\nstep: 7\n",
@@ -312,7 +313,7 @@ def test_cells_of_an_earlier_sweep_in_the_same_folder_do_not_count(run, tmp_path
     run("-m", "seed=1,2,3", "hydra.sweep.dir=mine")
     ended = run("-m", "seed=4", "hydra.sweep.dir=mine")
     assert [result.settings["seed"] for result in ended.results] == [4]
-    assert ended.complaints == ["1 of 1 cells failed; the same command tries them again"]
+    assert ended.complaints == ["the cell failed; the same command tries it again"]
 
 
 @pytest.mark.parametrize(
@@ -360,9 +361,9 @@ def test_blocks_that_are_missing_without_a_slice_are_a_failure(monkeypatch, tmp_
         with open_dict(cfg):
             del cfg["hydra"]
         with pytest.raises(RuntimeError, match=f"{missing} missing in .*; the same command makes them again"):
-            job.run(build(cfg), settings={}, title="", command="")
+            job.run(build(cfg), settings={}, command="", watch=Watch())
     cfg.slice = "5/5"  # no block is this one's: it is not its fault that some are missing
-    assert job.run(build(cfg), settings={}, title="", command="").status == "incomplete"
+    assert job.run(build(cfg), settings={}, command="", watch=Watch()).status == "incomplete"
 
 
 def test_a_result_that_cannot_be_written_is_reported_before_sampling(monkeypatch, tmp_path):
@@ -374,4 +375,4 @@ def test_a_result_that_cannot_be_written_is_reported_before_sampling(monkeypatch
     with open_dict(cfg):
         del cfg["hydra"]
     with pytest.raises(FileExistsError, match="results"):
-        job.run(build(cfg), settings={}, title="", command="")
+        job.run(build(cfg), settings={}, command="", watch=Watch())
