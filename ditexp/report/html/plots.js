@@ -1,5 +1,3 @@
-"use strict";
-
 // Line plots in SVG and heat maps in HTML, from plain data. Colours come from the style sheet, so that changing the
 // theme or printing needs no redrawing. A plotting library would add megabytes and seconds of start-up time.
 
@@ -13,22 +11,10 @@ const MARKERS = {
 };
 const NEAR = 28; // pixels: a point this close to the pointer is selected
 
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
 function svg(tag, attributes = {}, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   made.append(...children);
-  return made;
-}
-
-/** Give an element the colour of a line's style, as a property: the page's policy forbids style attributes. */
-function inHue(made, style) {
-  made.style.setProperty("--hue", `var(--hue-${style.hue})`);
   return made;
 }
 
