@@ -15,7 +15,19 @@ from ditexp.report.tables.table import Table
 from ditexp.terminal.escape import for_html
 
 PARTS = Path(__file__).parent
-SCRIPTS = ("plots.js", "cells.js", "figures.js", "pictures.js", "start.js")
+STYLES = ("page.css", "charts.css")
+LIBRARY = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
+SCRIPTS = (
+    "elements.js",
+    "axes.js",
+    "lines.js",
+    "charts.js",
+    "heat_map.js",
+    "errors.js",
+    "cells.js",
+    "pictures.js",
+    "start.js",
+)
 
 
 def html_page(
@@ -31,10 +43,12 @@ def html_page(
     command: what makes these results. recommendations: sentences on which cell to use. study: published numbers
     compared with these; it is shown even without results. All texts are plain: they are escaped here.
     """
-    css, script = part("page.css"), "\n".join(map(part, SCRIPTS))
+    css, library, script = map(parts, (STYLES, LIBRARY, SCRIPTS))
     return Template(part("page.html")).substitute(
         css=css,
         css_hash=policy_hash(css),
+        library=library,
+        library_hash=policy_hash(library),
         script=script,
         script_hash=policy_hash(script),
         title=for_html(title),
@@ -49,6 +63,10 @@ def html_page(
         notes=notes(["Bold: the best of its column.", *table.caption[1:]]),
         data=json_for_html(page_data(table)),
     )
+
+
+def parts(names: Sequence[str]) -> str:
+    return "\n".join(map(part, names))
 
 
 def part(name: str) -> str:

@@ -1,5 +1,10 @@
 // Pictures of the cells that are selected in the table.
 
+/** The rows by label, in the table's order. */
+function linesOf(rows) {
+  return d3.group(rows, (row) => data.rows[row].label);
+}
+
 function setUpPictures() {
   if (!data.rows.some((row) => Object.keys(row.pictures).length)) return;
   document
