@@ -1,16 +1,4 @@
-"use strict";
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-/** Give an element the colour of a line, as a property: the page's policy forbids style attributes. */
-function inHue(made, { hue }) {
-  made.style.setProperty("--hue", `var(--hue-${hue})`);
-  return made;
-}
+// Figures of charts: their menus, captions, legends and tooltips.
 
 /** A menu with its label; groups: {heading: [[value, text], ...]}. A choice that is the only one is not shown. */
 function menu(id, label, groups, change) {
