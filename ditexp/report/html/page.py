@@ -19,7 +19,20 @@ from ditexp.terminal.escape import for_html
 
 PARTS = Path(__file__).parent
 STYLES = ("page.css", "charts.css", "cells.css", "pictures.css")
-SCRIPTS = ("page.js", "plots.js", "cells.js", "details.js", "figures.js", "pictures.js", "start.js")
+LIBRARY = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
+SCRIPTS = (
+    "page.js",
+    "figures.js",
+    "axes.js",
+    "lines.js",
+    "charts.js",
+    "heat_map.js",
+    "errors.js",
+    "cells.js",
+    "details.js",
+    "pictures.js",
+    "start.js",
+)
 MEASURED = {"protocol": "Protocol", "feature network": "Features", "reference": "Reference"}  # names of facts
 
 
@@ -38,11 +51,13 @@ def html_page(
     escaped here.
     """
     known, table = warnings_of(table), arranged(table)
-    css, script = "\n".join(map(part, STYLES)), "\n".join(map(part, SCRIPTS))
+    css, library, script = map(parts, (STYLES, LIBRARY, SCRIPTS))
     heading = swept([result for row in table.rows for result in row.members]) or title
     return Template(part("page.html")).substitute(
         css=css,
         css_hash=policy_hash(css),
+        library=library,
+        library_hash=policy_hash(library),
         script=script,
         script_hash=policy_hash(script),
         title=for_html(heading),
@@ -59,6 +74,10 @@ def html_page(
         notes=notes(["Bold: the best of its column.", *(line for line in table.caption[1:] if line not in known)]),
         data=json_for_html(page_data(table)),
     )
+
+
+def parts(names: Sequence[str]) -> str:
+    return "\n".join(map(part, names))
 
 
 def part(name: str) -> str:
