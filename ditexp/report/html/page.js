@@ -25,7 +25,7 @@ function stepsOf(row) {
 }
 
 function nameOf(row) {
-  return `${data.rows[row].label}, ${stepsOf(row)} steps`;
+  return data.rows[row].name;
 }
 
 function isSetting(column) {
