@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> None:
         )
     out = Path(cfg.out) if cfg.out else outputs.reports / name
     budgets = {"forwards": cfg.forwards, "seconds_per_image": cfg.seconds}
-    report = write_report(results, out, title=name, budgets=budgets, published=published)
+    report = write_report(results, out, budgets=budgets, published=published)
     show(report)
     for line in report.failed:
         print_line(line)

@@ -9,6 +9,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
+from rich.padding import Padding
+from rich.text import Text
+
 from ditexp.files.atomic import atomic
 from ditexp.report.html.page import html_page
 from ditexp.report.plots.along_t import error_along_t
@@ -16,12 +19,14 @@ from ditexp.report.plots.heat_map import heat_map
 from ditexp.report.plots.quality import quality_vs_cost
 from ditexp.report.plots.side_by_side import side_by_side
 from ditexp.report.plots.style import save
-from ditexp.report.recommend import recommend
+from ditexp.report.recommend import Advice, recommend
 from ditexp.report.studies.comparison import compare, study_table
 from ditexp.report.studies.published import load
+from ditexp.report.tables.printing import print_table
 from ditexp.report.tables.table import Table
+from ditexp.report.titles import swept
 from ditexp.result import Result
-from ditexp.terminal.console import wide_terminal
+from ditexp.terminal.console import Terminal, wide_terminal
 from ditexp.terminal.escape import for_markdown, one_line
 
 if TYPE_CHECKING:
@@ -36,13 +41,15 @@ class Report:
     heat_map.png, samples.png and, with metric=trajectory, error_vs_cost.png and error_along_t.png. None for a part that
     has nothing to show, or that failed.
 
-    advice: sentences on which cell to use. study: published numbers compared with the results, also written as
-    published.md, .csv and .tex; None without any. failed: a line for each part that could not be written.
+    title: what was swept. advice: on which cell to use. study: published numbers compared with the results, also
+    written as published.md, .csv and .tex; None without any. failed: a line for each part that could not be written.
     """
 
+    title: str
     table: Table
+    folder: Path
     paths: dict[str, Path | None]
-    advice: list[str]
+    advice: list[Advice]
     study: Table | None
     failed: list[str] = field(default_factory=list)
 
@@ -51,16 +58,17 @@ def write_report(
     results: Sequence[Result],
     folder: Path | str,
     *,
-    title: str,
+    title: str | None = None,
     budgets: Mapping[str, float | None] | None = None,
     published: Path | None = None,
 ) -> Report:
     """Write all parts of a report into `folder`. If one fails, the others are written nevertheless.
 
-    results: newest last. budgets: for advice, the maximum cost of an image, by the name of a cost. published: a study's
-    published.yaml, to compare the results with.
+    results: newest last. title: None for what was swept. budgets: for advice, the maximum cost of an image, by the name
+    of a cost. published: a study's published.yaml, to compare the results with.
     """
     folder, table = Path(folder), Table.of(results)
+    title = title or swept(results) or folder.name
     advice, study = recommend(table, budgets or {}), None
     paths: dict[str, Path | None] = {}
     failed = []
@@ -79,20 +87,21 @@ def write_report(
         if paths[name] is None:
             with suppress(OSError):
                 path.unlink(missing_ok=True)  # it would be of an earlier report, on other results
-    return Report(table, paths, advice, study, failed)
+    return Report(title, table, folder, paths, advice, study, failed)
 
 
 def parts_of(
-    table: Table, advice: Sequence[str], study: Table | None, *, title: str, results: Sequence[Result]
+    table: Table, advice: Sequence[Advice], study: Table | None, *, title: str, results: Sequence[Result]
 ) -> dict[str, Part]:
     """By the name of its file, a function that makes each part."""
+    sentences = [each.text for each in advice]
     commands = "\n".join(dict.fromkeys(result.command for result in results if result.command))
     parts: dict[str, Part] = {}
     if study:
         parts |= {"published.md": study.markdown, "published.csv": study.csv, "published.tex": study.latex}
     if results:
         parts |= {
-            "table.md": lambda: "\n".join([table.markdown(), *(f"- {for_markdown(line)}" for line in advice), ""]),
+            "table.md": lambda: "\n".join([table.markdown(), *(f"- {for_markdown(line)}" for line in sentences), ""]),
             "table.csv": table.csv,
             "table.tex": table.latex,
             "quality_vs_cost.png": lambda: quality_vs_cost(table, table.fid),
@@ -101,7 +110,9 @@ def parts_of(
             "error_along_t.png": lambda: error_along_t(table),
             "samples.png": lambda: side_by_side(table),
         }
-    parts["report.html"] = lambda: html_page(table, title=title, command=commands, recommendations=advice, study=study)
+    parts["report.html"] = lambda: html_page(
+        table, title=title, command=commands, recommendations=sentences, study=study
+    )
     return parts
 
 
@@ -125,11 +136,25 @@ def short_reason(error: Exception) -> str:
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
 
 
-def show(report: Report) -> None:
-    """Print the tables, the advice and the paths of the report."""
-    terminal = wide_terminal()
-    for table in filter(None, (report.table, report.study)):
-        if table.columns:
-            terminal.print(table.rich())
-    for text in (*report.advice, *map(str, filter(None, report.paths.values()))):
-        terminal.print(text, soft_wrap=True)
+def show(report: Report, terminal: Terminal | None = None) -> None:
+    """Print the tables and the advice; on a terminal, then the address of the page, and elsewhere all paths."""
+    terminal = terminal or wide_terminal()
+    terminal.print(Text(one_line(report.title), style="bold"), soft_wrap=True)
+    for table, file in ((report.table, "table.csv"), (report.study, "published.csv")):
+        if table and table.columns:
+            print_table(terminal, table, file=file)
+    paths = list(filter(None, report.paths.values()))
+    if not terminal.is_terminal:
+        for text in (*(each.text for each in report.advice), *map(str, paths)):
+            terminal.print(text, soft_wrap=True)
+        return
+    for advice in report.advice:
+        for i, line in enumerate(advice.lines):
+            terminal.print(Padding(line, (0, 0, 0, 2 * (i > 0))))
+    page = report.paths.get("report.html") or report.folder
+    terminal.print(f"report: {from_here(page)}", soft_wrap=True)
+
+
+def from_here(path: Path) -> Path:
+    """A path as short as it can be typed in the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -45,7 +45,7 @@ def report_on(results: Sequence[Result], cfg: DictConfig, folder: Path) -> None:
 def written(results: Sequence[Result], cfg: DictConfig, out: Path) -> tuple[Report | None, list[str]]:
     """(The report, or None if there is none; a line for each part that failed)."""
     try:
-        report = write_report(results, out, title=cfg.study, published=published_file(cfg.study))
+        report = write_report(results, out, published=published_file(cfg.study))
     except Exception as error:
         return None, [f"{out} has no report: {short_reason(error)}"]
     return report, list(report.failed)

@@ -27,6 +27,7 @@ from ditexp.report.plots.along_t import error_along_t
 from ditexp.report.plots.quality import quality_vs_cost
 from ditexp.report.plots.style import save
 from ditexp.report.tables.column import Column
+from ditexp.report.tables.printing import print_table
 from ditexp.report.tables.table import Table
 from ditexp.samples.card import write_card
 from ditexp.samples.commands import list_sets
@@ -131,7 +132,7 @@ def test_the_page_shows_the_text_itself():
 def test_a_terminal_shows_the_text_itself(capsys):
     file = io.StringIO()
     terminal = Terminal(file=file, width=20_000, force_terminal=True, color_system=None)
-    terminal.print(TABLE.rich())
+    print_table(terminal, TABLE, file="table.csv")
     plain = RichTable(*TEXTS, title=NASTY["rich"])  # as plans and lists of sets have it: texts that are no Text
     plain.add_row(*TEXTS)
     terminal.print(plain)

@@ -93,17 +93,23 @@ function columnsFor(count, size, room) {
 
 /** [columns, rows] of samples to show in each picture of this width; from 5 on in fives, so that classes align. */
 function samplesFor(rows, pictures, width) {
-  const side = Math.max(...pictures.map((picture) => picture.width / picture.tiles.columns));
-  const fitting = width / (side <= 64 ? SMALL : LARGE);
-  const count = Math.min(100, ...rows.map((row) => data.rows[row].samples));
+  const pitches = pictures.map(pitchOf);
+  const fitting = width / (Math.max(...pitches) <= 64 ? SMALL : LARGE);
+  const drawn = pictures.map(({ height, tiles }, i) => tiles.columns * Math.round((height + tiles.gap) / pitches[i]));
+  const count = Math.min(...drawn, ...rows.map((row) => data.rows[row].samples));
   const wide = Math.min(count, fitting < 4 ? Math.max(1, Math.round(fitting)) : 5 * Math.round(fitting / 5));
   return [wide, Math.max(1, Math.min(Math.floor(count / wide), Math.ceil(0.6 * wide)))];
 }
 
+/** From one sample of a picture to the next, in its own pixels. */
+function pitchOf({ width, tiles }) {
+  return (width + tiles.gap) / tiles.columns;
+}
+
 /** The first samples of a picture, in rows of another length. */
 function samples(picture, [columns, rows], label) {
-  const { width, hard, tiles } = picture;
-  const pitch = (width + tiles.gap) / tiles.columns;
+  const { hard, tiles } = picture;
+  const pitch = pitchOf(picture);
   const [side, step] = [Math.round(pitch - tiles.gap), Math.round(pitch)];
   const canvas = element("canvas", { className: hard ? "hard" : "", role: "img", ariaLabel: label });
   [canvas.width, canvas.height] = [columns * step - (step - side), rows * step - (step - side)];
