@@ -55,14 +55,14 @@ function ticksFor(values, { log, exact }) {
   return (log && logTicks(low, high)) || d3.scaleLinear([low, high], [0, 1]).nice(5).ticks(5);
 }
 
-/** Round numbers that enclose the range tightly, at most 9 if possible; none if the range is too small for these. */
+/** Round numbers that enclose the range tightly, at most 10 if possible; none if the range is too small for these. */
 function logTicks(low, high) {
   const powers = d3.range(Math.floor(Math.log10(low)), Math.log10(high) + 1).map((power) => Number(`1e${power}`));
   for (const factors of [[1, 1.5, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]]) {
     const all = powers.flatMap((power) => factors.map((factor) => Number((factor * power).toPrecision(2))));
     const ticks = all.slice(d3.bisectRight(all, low) - 1, d3.bisectLeft(all, high) + 1);
     if (ticks.length < 4) return null;
-    if (ticks.length < 10 || factors.length === 1) return ticks;
+    if (ticks.length < 11 || factors.length === 1) return ticks;
   }
 }
 
