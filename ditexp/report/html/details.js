@@ -16,7 +16,7 @@ function toggleDetails(row) {
 function describe(row) {
   const { details, pictures } = data.rows[row];
   const block = (heading, content) => element("section", {}, element("h3", { textContent: heading }), content);
-  const parts = [["Settings", details.settings], ["Scores", details.scores], ["Cost per image", details.cost]]
+  const parts = [["Settings", details.settings], ["Scores", details.scores], ["Cost", details.cost]]
     .concat([["How it was made", details.made]])
     .filter(([, pairs]) => pairs.length)
     .map(([heading, pairs]) => block(heading, listOf(pairs)));
