@@ -24,12 +24,12 @@ from ditexp.report.grids import draw as draw_sheet
 from ditexp.report.grids import film, image_grid
 from ditexp.report.html import embedding
 from ditexp.report.html.embedding import Tiles, embed
-from ditexp.report.html.page import PARTS, html_page
+from ditexp.report.html.page import LIBRARY, PARTS, html_page, parts
 from ditexp.report.plots.style import PALETTE
 from ditexp.report.tables.column import Column
 from ditexp.report.tables.table import Table
 from ditexp.values import Sheet
-from tests.helpers.pages import data_of
+from tests.helpers.pages import LAPTOP, PHONE, data_of, opened
 from tests.helpers.results import cell, failed, sampled, six_cells, table_of
 
 HOSTILE = "</script><img src=x onerror='document.title=1'>&<b>\x1b[31m\x00\udcff"
@@ -160,7 +160,7 @@ def test_texts_of_users_never_become_html():
     study = Table([], [Column(HOSTILE, HOSTILE, "setting", (HOSTILE,))], [HOSTILE])
     text = html_page(table_of(results), title=HOSTILE, command=HOSTILE, recommendations=[HOSTILE], study=study)
     assert all(tag != "img" and "onerror" not in attributes for tag, attributes in Tags(text).found)
-    assert text.count("</script>") == 2 and not re.search("[\x00\x1b\udcff]", text)
+    assert text.count("</script>") == 3 and not re.search("[\x00\x1b\udcff]", text)
     assert data_of(text)["rows"][0]["details"]["config"]
     text.encode()  # it can be written
 
@@ -168,6 +168,7 @@ def test_texts_of_users_never_become_html():
 def test_nothing_is_fetched_from_anywhere():
     text = html_page(table_of(six_cells()), title="x")
     links = [a[name] for _, a in Tags(text).found for name in ("src", "href", "action", "srcset") if name in a]
+    text = text.replace(parts(LIBRARY), "")  # its addresses are names of XML and of itself
     assert links == [] and not re.search(r"@import|url\(|https?://(?!www\.w3\.org/2000/svg)", text)
 
 
@@ -184,7 +185,7 @@ def test_its_policy_allows_its_own_style_and_script_by_their_hashes():
     for tag, directive in (("style", "style-src"), ("script", "script-src")):
         contents = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
         digests = [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in contents]
-        assert policy[directive] == [f"'sha256-{digest}'" for digest in digests] and len(digests) == 1
+        assert policy[directive] == [f"'sha256-{digest}'" for digest in digests]
     assert not any(
         name == "style" or name.startswith("on") for _, attributes in Tags(text).found for name in attributes
     )
@@ -234,18 +235,6 @@ def test_a_page_of_200_cells_is_below_15_mb_whatever_its_pictures():
 
 
 @pytest.fixture(scope="module")
-def browser():
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if not chromium:
-        pytest.skip("no chromium on the path: install it, or name the executable by CHROMIUM=...")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: install the dev extra")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     results = six_cells(folder)
@@ -257,8 +246,6 @@ def file(tmp_path_factory) -> Path:
     return path
 
 
-LAPTOP = {"viewport": {"width": 1366, "height": 768}, "color_scheme": "light"}
-PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True, "is_mobile": True}
 with_both = pytest.mark.parametrize("tab", [LAPTOP, PHONE], ids=["laptop", "phone"], indirect=True)
 
 
@@ -268,18 +255,8 @@ def on_both(test):
 
 @pytest.fixture
 def tab(browser, file, request):
-    """A tab with the page; it fails a test during which anything was logged, or asked for but the page itself."""
-    context = browser.new_context(**getattr(request, "param", LAPTOP))
-    tab, complaints = context.new_page(), []
-    tab.set_default_timeout(5000)
-    tab.on("console", lambda message: complaints.append(message.text))
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.on("request", lambda request: request.url.startswith("data:") or complaints.append(request.url))
-    tab.goto(file.as_uri())
-    tab.wait_for_function("performance.getEntriesByName('ready').length")
-    yield tab
-    context.close()
-    assert complaints == [file.as_uri()]
+    with opened(browser, file, **getattr(request, "param", LAPTOP)) as tab:
+        yield tab
 
 
 def solvers_and_steps(tab) -> list[str]:
@@ -290,7 +267,7 @@ def solvers_and_steps(tab) -> list[str]:
 
 
 def points(tab) -> int:
-    return tab.locator("#quality-plot .point").count()
+    return tab.locator("#quality-plot .points > *").count()
 
 
 @on_both
@@ -298,10 +275,10 @@ def test_it_is_rendered(tab):
     order = ["heun 10", "heun 5", "euler 10", "euler 5", "euler 20", "heun 20"]
     assert solvers_and_steps(tab) == order
     assert points(tab) == 4  # of one cell FID is nan, one failed
-    assert tab.locator("#heat-map button").all_inner_texts() == ["2.40", "3.60 ?", "10.00 ?", "6.00 ?"]
-    assert tab.locator("#heat-map .best").inner_text() == "2.40"
+    assert tab.locator("#heat-map .values text").all_text_contents() == ["2.40", "3.60", "6.00", "10.00"]
+    assert tab.locator("#heat-map .best rect").count() == 1
     assert tab.locator("#quality-plot .front").count() == 1
-    assert tab.locator("#error-plot .line").count() == 5
+    assert tab.locator("#error-plot [aria-label=line] path").count() == 5
     assert tab.locator(".gallery canvas").count() == tab.locator(".gallery img").count() == 5
     assert tab.title() == "Six cells" and tab.locator("#cells img").count() == 0
 
@@ -336,7 +313,10 @@ def test_sorting(tab):
 def test_the_filter_acts_on_table_and_plots(tab):
     tab.locator(".chips").get_by_text("euler", exact=True).click()
     assert solvers_and_steps(tab) == ["euler 10", "euler 5", "euler 20"] and points(tab) == 2
-    assert tab.locator("#heat-map tbody tr").count() == 1 and tab.locator("#error-plot .line").count() == 3
+    assert (
+        tab.locator("#heat-map .places rect").count() == 2
+        and tab.locator("#error-plot [aria-label=line] path").count() == 3
+    )
     assert tab.locator("output").inner_text() == "3 of 6 cells"
     tab.locator(".chips").get_by_text("10", exact=True).click()
     assert solvers_and_steps(tab) == ["euler 10"] and points(tab) == 1
@@ -346,7 +326,7 @@ def test_the_filter_acts_on_table_and_plots(tab):
     tab.get_by_role("searchbox").fill("HEUN 2.4")
     assert solvers_and_steps(tab) == ["heun 10"] and points(tab) == 1
     tab.get_by_role("searchbox").fill("nothing of the kind")
-    assert solvers_and_steps(tab) == [] and not tab.locator("#quality-plot").is_visible()
+    assert solvers_and_steps(tab) == [] and points(tab) == 0
 
 
 @on_both
@@ -464,33 +444,6 @@ def test_without_javascript_it_is_a_plain_table(browser, file):
     context.close()
 
 
-def test_axes_can_be_chosen(tab):
-    def places():
-        return tab.locator("#quality-plot .point").evaluate_all("all => all.map(x => x.getAttribute('transform'))")
-
-    before = places()
-    tab.locator("#quality").select_option(label="IS")
-    assert "IS, higher is better" in tab.locator("#plots").inner_text() and points(tab) == 5
-    tab.locator("#quality").select_option(label="FID")
-    assert places() == before
-    tab.get_by_label("log cost").click()
-    linear = places()
-    assert linear != before
-    tab.locator("#cost").select_option(label="seconds per image")
-    assert "seconds per image" in tab.locator("#quality-plot").inner_text()
-
-
-def test_a_point_shows_its_cell_and_leads_to_its_row(tab):
-    point = tab.locator("#quality-plot .point[data-row='3']")
-    point.hover()
-    assert all(word in tab.locator("#tip").inner_text() for word in ("euler", "forwards", "FID", "10.00"))
-    point.click()
-    assert tab.locator("#cells tr.selected").get_attribute("id") == "cell-3"
-    assert tab.locator("#quality-plot .ring.chosen").count() == 1
-    tab.locator("#heat-map .best").click()
-    assert tab.locator("#cells tr.selected").get_attribute("id") == "cell-0"
-
-
 def test_pictures_are_chosen_in_the_table(tab):
     tab.locator("#cell-0").get_by_role("checkbox").uncheck()
     assert tab.locator(".gallery canvas").count() == 4
@@ -512,28 +465,9 @@ def test_light_and_dark(tab):
     tab.get_by_role("button", name="Dark" if was_light else "Light").click()
     assert (background() > 128) != was_light
     tab.emulate_media(media="print")
-    assert background() > 128 and tab.locator("#heat-map .best").is_visible() and not tab.locator("form").is_visible()
-
-
-def test_values_that_no_axis_has_are_left_out(tab, tmp_path):
-    results = [cell(id=str(i), steps=i + 1, fid=fid) for i, fid in enumerate([math.inf, math.nan, 0.0, -0.5, 2.0])]
-    results.append(cell(id="5", solver="dopri5"))
-    results[-1]["cost"]["steps"] = results[-1]["settings"]["steps"] = None  # it is adaptive
-    for result in results:
-        result["metrics"]["change_rmse"] = 1.0  # no value of it is the best
-        result["trajectory"] = {"error_along_t": [[0.0, 0.0]]}
-    file = tmp_path / "odd.html"
-    file.write_text(html_page(table_of(results), title="Odd"))
-    other = tab.context.new_page()
-    errors = []
-    other.on("pageerror", lambda error: errors.append(str(error)))
-    other.goto(file.as_uri())
-    assert other.locator("#quality-plot .point").count() == 4
-    other.get_by_label("log quality").click()
-    assert other.locator("#quality-plot .point").count() == 2
-    other.locator("#quality").select_option(label="change")
-    assert other.locator("#quality-plot .point").count() == 6 and other.locator("#heat-map .best").count() == 0
-    assert not other.locator("#error-plot").is_visible() and errors == []
+    assert (
+        background() > 128 and tab.locator("#heat-map .best rect").is_visible() and not tab.locator("form").is_visible()
+    )
 
 
 INJECTED = (
@@ -559,7 +493,7 @@ def test_what_would_slip_into_the_page_is_stopped_by_its_policy(browser, file):
     other.goto(injected.as_uri())
     other.wait_for_function("performance.getEntriesByName('ready').length")
     other.locator("#link").click()
-    assert other.title() == "Six cells" and other.locator("#quality-plot .point").count() == 4
+    assert other.title() == "Six cells" and points(other) == 4
     colors = other.locator("#styled, #plain").evaluate_all("all => all.map(x => getComputedStyle(x).color)")
     assert len(colors) == 2 and "rgb(1, 2, 3)" not in colors
     assert [url for url in asked if url.startswith("http")] == []
