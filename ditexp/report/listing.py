@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from ditexp.cli.overrides import quoted
 from ditexp.outputs import Outputs
 from ditexp.report.reading import read_undamaged
 from ditexp.report.titles import DEFAULT_STUDY, swept
@@ -19,9 +21,9 @@ MAX_LISTED = 20
 
 @dataclass(frozen=True)
 class Reportable:
-    """A sweep, a run or a study. argument: of `ditexp report`. changed: in seconds since 1970."""
+    """A sweep, a run or a study. command: makes its report. changed: in seconds since 1970."""
 
-    argument: str
+    command: str
     changed: float
     results: Sequence[Result]
 
@@ -40,17 +42,23 @@ def reportable(outputs: Outputs) -> tuple[list[Reportable], list[Reportable]]:
         files = [file for file in (folder / "cell.json", *folder.glob("*/cell.json")) if file.is_file()]
         changed = max((file.stat().st_mtime for file in files), default=0.0)
         if results := read_undamaged(sorted(files)):
-            runs.append(Reportable(f"results={from_here(folder)}", changed, results))
+            runs.append(Reportable(command_for("results", str(from_here(folder))), changed, results))
         for result in results:
             studies.setdefault(result.study, []).append((changed, result))
-    named = [
-        Reportable(
-            f"study={study}", max(time for time, _ in found), list({result.id: result for _, result in found}.values())
-        )
-        for study, found in studies.items()
-        if study not in ("", DEFAULT_STUDY)
-    ]
-    return tuple(sorted(each, key=lambda one: -one.changed) for each in (runs, named))
+    named = []
+    for study, found in studies.items():
+        if study not in ("", DEFAULT_STUDY):
+            results = {result.id: result for _, result in found}
+            changed = max(each for each, _ in found)
+            named.append(Reportable(command_for("study", study), changed, list(results.values())))
+    newest = [sorted(each, key=lambda one: -one.changed) for each in (runs, named)]
+    return newest[0], newest[1]
+
+
+def command_for(key: str, value: str) -> str:
+    """The command that writes a report. key: results, with a folder as value, or study."""
+    is_plain = re.fullmatch(r"[\w./~@:+-]+", value)
+    return shlex.join(["ditexp", "report", f"{key}={value if is_plain else quoted(value)}"])
 
 
 def show_reportable(terminal: Terminal, outputs: Outputs) -> None:
@@ -65,6 +73,6 @@ def show_reportable(terminal: Terminal, outputs: Outputs) -> None:
             terminal.print(f"{heading}, newest first:")
         for each in found[:MAX_LISTED]:
             terminal.print(each.text, soft_wrap=True)
-            terminal.print(f"    ditexp report {each.argument}", soft_wrap=True)
+            terminal.print(f"    {each.command}", soft_wrap=True)
         if more := len(found[MAX_LISTED:]):
             terminal.print(f"and {more} older ones")

@@ -42,8 +42,8 @@ Part = Callable[[], "str | bytes | Figure | None"]
 @dataclass(frozen=True)
 class Report:
     """paths: of each part by its file's name: report.html, table.md, table.csv, table.tex, cells.csv, cells.parquet,
-    report.json (for the index of all reports), quality_vs_cost.png, heat_map.png, samples.png and, with metric=trajectory, error_vs_cost.png and error_along_t.png. None for a part that
-    has nothing to show, or that failed.
+    report.json (for the index), quality_vs_cost.png, heat_map.png, samples.png and, with metric=trajectory,
+    error_vs_cost.png and error_along_t.png. None for a part that has nothing to show, or that failed.
 
     title: what was swept. advice: on which cell to use. study: published numbers compared with the results, also
     written as published.md, .csv and .tex; None without any. failed: a line for each part that could not be written.
@@ -81,7 +81,10 @@ def write_report(
             study = study_table(known := load(published), compare(known, results[::-1]))
         except Exception as error:
             failed.append(f"{published} was not compared with the results: {short_reason(error)}")
-    for name, make in parts_of(table, advice, study, title=title, results=results).items():
+    parts = parts_of(table, advice, study, title=title, results=results)
+    figure = folder / "quality_vs_cost.png"  # drawn by then, if there is one
+    parts["report.json"] = lambda: json.dumps(encode(entry_of(table, title=title, figure=figure)), indent=2)
+    for name, make in parts.items():
         path = folder / name
         try:
             paths[name] = path if write_part(path, make()) else None

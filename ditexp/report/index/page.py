@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from ditexp.files.atomic import atomic
 from ditexp.report.html.page import policy_hash
-from ditexp.report.index.entry import Entry, read_entry
+from ditexp.report.index.entry import read_entry
 from ditexp.terminal.escape import for_html
 
 PARTS = Path(__file__).parent
@@ -38,7 +38,9 @@ def card_of(folder: Path) -> tuple[float, str]:
     except ValueError as error:
         written = modified(folder)
         date = time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
-        return written, card(folder, title=folder.name, facts=[date, str(error)], picture="", kind="damaged")
+        return written, card(
+            folder, title=folder.name, facts=[date, str(error).replace(f"{folder}/", "")], picture="", kind="damaged"
+        )
     cells = f"{entry.cells} cell{'s' * (entry.cells != 1)}"
     cells += f", {entry.done} done" if entry.done < entry.cells else ""
     facts = [f"{entry.date} · {cells}"]
@@ -49,7 +51,9 @@ def card_of(folder: Path) -> tuple[float, str]:
 
 def card(folder: Path, *, title: str, facts: list[str], picture: str, kind: str) -> str:
     is_safe = picture.startswith("data:image/webp;base64,")
-    image = f"<img src='{for_html(picture)}' alt='' width='144' height='96'>" if is_safe else "<span class='none'></span>"
+    image = (
+        f"<img src='{for_html(picture)}' alt='' width='144' height='96'>" if is_safe else "<span class='none'></span>"
+    )
     lines = "".join(f"<p>{for_html(fact)}</p>" for fact in facts)
     page = "report.html" if (folder / "report.html").is_file() else ""
     link = quote(f"{folder.name}/{page}", errors="surrogateescape")
