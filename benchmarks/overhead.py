@@ -22,6 +22,7 @@ from ditexp.pixels import to_pixels
 from ditexp.provenance import provenance
 from ditexp.run import job
 from ditexp.run.cell import build
+from ditexp.run.watch import Watch
 
 RUNS, SAMPLES, BATCH, STEPS = 4, 10_000, 125, 5
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -64,7 +65,7 @@ def main() -> None:
         for run in range(RUNS):
             bare.append(timed(bare_loop, model))
             cfg = configuration(f"{folder}/{run}")
-            whole.append(timed(lambda cfg=cfg: job.run(build(cfg), settings={}, title="overhead", command="")))
+            whole.append(timed(lambda cfg=cfg: job.run(build(cfg), settings={}, command="", watch=Watch())))
     result = {
         "samples": SAMPLES,
         "batch_size": BATCH,

@@ -39,6 +39,7 @@ from ditexp.report.tables.significance import worse_than_best
 from ditexp.result import Deviations, Result
 from ditexp.run import job
 from ditexp.run.cell import build
+from ditexp.run.watch import Watch
 from ditexp.values import Features, Gaussian
 
 COUNT, HALVES, DIMENSIONS, REFERENCE = 512, 40, 6, 1797
@@ -330,7 +331,7 @@ def of_the_reference() -> dict:
             ]
             cfg = compose("config", [*given, *off])
             cell = build(cfg)
-            job.run(cell, settings={"solver": solver}, title=solver, command="")
+            job.run(cell, settings={"solver": solver}, command="", watch=Watch())
             feature, cache = cell.evaluator.feature, Outputs(folder).features
             fake = extract(cell.store, feature, cache, outputs={"pool"}, limit=cfg.num_samples)
             sets.append(Features(fake.count, fake.pool, labels=torch.from_numpy(cell.store.labels())))

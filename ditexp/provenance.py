@@ -27,9 +27,16 @@ def provenance() -> dict[str, Any]:
 
 def command() -> str:
     """The command line of this process or, in a job on a cluster, of the process that submitted it."""
+    return os.environ.get("DITEXP_COMMAND") or shlex.join([*program(), *sys.argv[1:]])
+
+
+def program() -> list[str]:
+    """The words before the arguments: ditexp run, python -m ditexp run, python -m ditexp.run, or python script.py."""
     module = vars(sys.modules["__main__"]).get("__spec__")  # of `python -m`
-    program = ["python", "-m", module.name.removesuffix(".__main__")] if module else ["python", *sys.argv[:1]]
-    return os.environ.get("DITEXP_COMMAND") or shlex.join([*program, *sys.argv[1:]])
+    started = ["python", "-m", module.name.removesuffix(".__main__")] if module else []
+    if sys.argv[0].startswith("ditexp "):  # by `ditexp.__main__`, which has taken the subcommand off the arguments
+        return [*started, *sys.argv[0].split()[1 if started else 0 :]]
+    return started or ["python", *sys.argv[:1]]
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_a_command_says_what_is_missing_in_one_line(command):
 
 def test_the_installed_script_says_it_too(tmp_path):
     script = tmp_path / "ditexp"
-    script.write_text(f"import sys; sys.path.append({str(ROOT)!r}); from ditexp.run.__main__ import main")
+    script.write_text(f"import sys; sys.path.append({str(ROOT)!r}); from ditexp.__main__ import main")
     ended = bare_python(script)
     assert ended.returncode == 2 and NEEDED.fullmatch(ended.stderr), ended.stderr
 

@@ -78,7 +78,6 @@ def evaluate(evaluator: Evaluator, images: ImageSource, count: int, *, resamples
         units=units,
         cache=outputs.features,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        title=images.name,
     )
     return Evaluation(
         id=digest(encode(measurement)),

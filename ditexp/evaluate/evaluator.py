@@ -43,7 +43,7 @@ class Evaluator:
         """What keeps the first `count` images from being scored, one line each; found before any work."""
         return find_mistakes(images, count, feature=self.feature, reference=self.reference, metrics=self.metrics)
 
-    def prepare(self, *, cache: Path, device: torch.device, title: str) -> None:
+    def prepare(self, *, cache: Path, device: torch.device) -> None:
         """Extract and cache the features of the reference before samples are made.
 
         This finds images that cannot be read, and statistics that are damaged: both raise ValueError. If several
@@ -63,7 +63,7 @@ class Evaluator:
             folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):  # nothing can be cached: `score` extracts the features, and says so
             return
-        with progress_bar(f"{title}, features of the reference", total=len(images)) as bar, Claims(folder) as claims:
+        with progress_bar("features of the reference", total=len(images)) as bar, Claims(folder) as claims:
             while not claims.take("features"):
                 bar.note("waiting for another process that extracts them")
                 time.sleep(POLL)
@@ -81,7 +81,6 @@ class Evaluator:
         resamples: int,
         cache: Path,
         device: torch.device,
-        title: str,
         units: Sequence[int] | None = None,
     ) -> tuple[dict[str, float], dict[str, Deviations]]:
         """The scores of the first `count` images, and how they differ between random halves of the images.
@@ -91,26 +90,26 @@ class Evaluator:
         """
         if not self.metrics:
             return {}, {}
-        fake, real = self._features(images, count, cache=cache, device=device, title=title)
+        fake, real = self._features(images, count, cache=cache, device=device)
         if resamples or any(metric.needs_labels for metric in self.metrics.values()):
             fake = dataclasses.replace(fake, labels=self._labels(images, count))
         scores: dict[str, float] = {}
         for metric in self.metrics.values():
             scores |= metric(fake, real)
-        with progress_bar(f"{title}, uncertainty", total=resamples, unit="resamples") as bar:
+        with progress_bar("uncertainty", total=resamples, unit="resamples") as bar:
             found = deviations(
                 self.metrics.values(), fake, real, resamples=resamples, units=units, advance=lambda: bar.advance(1)
             )
         return scores, found
 
     def _features(
-        self, images: ImageSource, count: int, *, cache: Path, device: torch.device, title: str
+        self, images: ImageSource, count: int, *, cache: Path, device: torch.device
     ) -> tuple[Features, Features | None]:
         """Of the first `count` images, and of the reference."""
         assert self.feature is not None  # see `mistakes`
         feature = self.feature.to(device)
         total = count + (0 if self.reference is None else len(self.reference))
-        with progress_bar(f"{title}, {feature.name} features", total=total) as bar:
+        with progress_bar(f"{feature.name} features", total=total) as bar:
             real = None if self.reference is None else self._reference_features(cache, progress=bar)
             fake = extract(images, feature, cache, outputs=needed(self.metrics), progress=bar, limit=count)
         return fake, real

@@ -32,10 +32,10 @@ def settle_all(cells: Mapping[str, DictConfig]) -> None:
         raise ConfigError(f"hydra.sweep.subdir={subdir}: cells would share this folder: use ${{hydra.job.num}} in it")
 
 
-def check(cells: Mapping[str, DictConfig]) -> None:
+def check(cells: Mapping[str, DictConfig]) -> list[Cell]:
     """Check trackers and published numbers, build every cell, by name, and compare the disk space with what they need.
 
-    Raises ConfigError with all mistakes and their cells, or ValueError.
+    Returns the cells. Raises ConfigError with all mistakes and their cells, or ValueError.
     """
     for tracker in {tracker_of(cfg) for cfg in cells.values()}:
         tracker.check()
@@ -43,8 +43,10 @@ def check(cells: Mapping[str, DictConfig]) -> None:
         load(file)
     built = build_all(cells)
     raise_mistakes(built)
-    if message := disk_needed(each for each in built.values() if isinstance(each, Cell)):
+    found = [each for each in built.values() if isinstance(each, Cell)]
+    if message := disk_needed(found):
         print_line(message)
+    return found
 
 
 def build_all(cells: Mapping[str, DictConfig]) -> dict[str, Cell | ConfigError]:

@@ -20,37 +20,49 @@ from ditexp.run.blocks import SetSpec
 from ditexp.run.cell import Cell
 from ditexp.run.judge import Scores, judge
 from ditexp.run.pictures import mend_pictures, write_pictures
+from ditexp.run.watch import Watch
 from ditexp.run.workers import BlockQueue, pool_of
 from ditexp.samples.card import write_card
 from ditexp.samples.claims import Claims
 from ditexp.terminal.notices import notice
-from ditexp.terminal.progress import progress_bar
 
 
-def run(cell: Cell, *, settings: dict[str, Any], title: str, command: str, departures: Sequence[str] = ()) -> Result:
+def run(
+    cell: Cell,
+    *,
+    settings: dict[str, Any],
+    command: str,
+    departures: Sequence[str] = (),
+    sweep: str = "",
+    watch: Watch,
+) -> Result:
     """Do what is missing of a cell, and return its result.
 
-    settings: what tells this cell from others, flat, for tables. title: its name on progress bars. command: what makes
-    this cell alone. departures: from a preset's conventions.
+    settings: what tells this cell from others, flat, for tables. command: what makes this cell alone. departures: from
+    a preset's conventions. sweep: the name of its folder in outputs/runs. watch: is given how far the cell is.
     """
-    facts = {**facts_of(cell, settings, command), "departures": list(departures)}
+    facts = {**facts_of(cell, settings, command), "departures": list(departures), "sweep": sweep}
     store = cell.store
     clean_up(cell)
     missing, known = store.missing(), cell.result()
     if known and not cell.has_gaps:
         mend(cell, known, command, is_complete=not missing)
         return replace(known, **facts, cached=True)
-    prepare(cell, title, is_complete=not missing)
+    begun = running(cell, facts)
+    watch.begin(begun, total=blocks_of(cell) * store.block_size)
+    watch.sampled(images=(blocks_of(cell) - len(cell.slice.of(missing))) * store.block_size)
+    prepare(cell, is_complete=not missing)
     # These keep others from deleting the sets while they are made and scored.
     with Claims(cell.latents.folder) as of_latents, Claims(store.folder) as of_images:
         missing = claim_sets(cell, of_images, of_latents, command, is_complete=not missing)
         # Cells that differ in their pixels alone share the work by claims on the latents.
-        sample(cell, cell.slice.of(missing), of_latents if store.keeps_latents else of_images, title)
+        sample(cell, cell.slice.of(missing), of_latents if store.keeps_latents else of_images, watch)
         if left := store.missing():
             return incomplete(cell, left, facts)
-        scores = judge(cell, title)
+        watch.phase("scoring")
+        scores = judge(cell)
         write_pictures(cell)
-        result = result_of(cell, scores, facts)
+        result = result_of(cell, begun, scores)
         write_record(cell.outputs.result(cell.id), result.to_json())
     return replace(result, cached=False)
 
@@ -65,6 +77,25 @@ def facts_of(cell: Cell, settings: dict[str, Any], command: str) -> dict[str, An
         "cell_command": command,
         "command": typed_command(),
     }
+
+
+def running(cell: Cell, facts: dict[str, Any]) -> Result:
+    """What is known of a cell before it has a result."""
+    return Result(
+        id=cell.id,
+        status="running",
+        sample_id=cell.store.id,
+        num_samples=cell.num_samples,
+        class_names=list(cell.sampler.model.class_names),
+        config=cell.config,
+        provenance=provenance()["provenance"],
+        **facts,
+    )
+
+
+def blocks_of(cell: Cell) -> int:
+    """How many blocks this run makes or finds: those of its slice."""
+    return len(cell.slice.of(range(cell.store.num_blocks)))
 
 
 def clean_up(cell: Cell) -> None:
@@ -85,14 +116,14 @@ def mend(cell: Cell, known: Result, command: str, *, is_complete: bool) -> None:
     mend_pictures(cell, known, has_samples=is_complete)
 
 
-def prepare(cell: Cell, title: str, *, is_complete: bool) -> None:
+def prepare(cell: Cell, *, is_complete: bool) -> None:
     """Fail now, before hours of sampling, if the result cannot be written or the samples cannot be scored."""
     path, evaluator = cell.outputs.result(cell.id), cell.evaluator
     make_way(path)
     check_writable(path)
     if evaluator.feature and evaluator.metrics and not is_complete:
         evaluator.feature.load()  # may download
-        evaluator.prepare(cache=cell.outputs.features, device=cell.devices[0], title=title)
+        evaluator.prepare(cache=cell.outputs.features, device=cell.devices[0])
 
 
 def claim_sets(cell: Cell, of_images: Claims, of_latents: Claims, command: str, *, is_complete: bool) -> list[int]:
@@ -118,7 +149,7 @@ def describe_sets(cell: Cell, command: str, *, is_new: bool) -> None:
             write_card(store.folder)
 
 
-def sample(cell: Cell, blocks: list[int], claims: Claims, title: str) -> None:
+def sample(cell: Cell, blocks: list[int], claims: Claims, watch: Watch) -> None:
     """Have blocks made by this process's workers, and by all others that work on the set."""
     store = cell.store
     if not blocks:
@@ -130,11 +161,9 @@ def sample(cell: Cell, blocks: list[int], claims: Claims, title: str) -> None:
             f"{total} are made, the first {store.num_samples} are used"
         )
     spec = SetSpec(cell.config, store.id, os.getcwd())
-    mine = len(cell.slice.of(range(store.num_blocks)))
-    done = (mine - len(blocks)) * store.block_size
+    watch.phase("sampling")
     try:
-        with progress_bar(title, total=mine * store.block_size, completed=done) as bar:
-            BlockQueue(pool_of(cell.devices), store, claims, bar, spec, set(blocks)).run()
+        BlockQueue(pool_of(cell.devices), store, claims, watch, spec, blocks_of(cell), set(blocks)).run()
     finally:
         with suppress(OSError):
             for each in cell.sets:
@@ -161,22 +190,16 @@ def in_words(blocks: list[int]) -> str:
     return f"{count}blocks {blocks[0]} to {blocks[-1]} are"
 
 
-def result_of(cell: Cell, scores: Scores, facts: dict[str, Any]) -> Result:
+def result_of(cell: Cell, begun: Result, scores: Scores) -> Result:
     film = cell.outputs.film(cell.id)
-    made_by = provenance()
-    return Result(
-        id=cell.id,
+    return replace(
+        begun,
         status="done",
         film=film if film.exists() else None,
-        sample_id=cell.store.id,
-        num_samples=cell.num_samples,
         cost=cell.store.cost(steps=cell.steps),
         metrics=scores.metrics,
         deviations=scores.deviations,
         details=scores.details,
-        class_names=list(cell.sampler.model.class_names),
         measurement=cell.evaluator.record(),
-        config=cell.config,
-        provenance=made_by["provenance"],
-        **facts,
+        provenance=provenance()["provenance"],
     )

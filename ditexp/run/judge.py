@@ -34,12 +34,12 @@ class Scores:
         return Scores(self.metrics | other.metrics, self.deviations | other.deviations, self.details | other.details)
 
 
-def judge(cell: Cell, title: str) -> Scores:
-    """All scores of a cell whose samples are complete. title: of the progress bars."""
-    return score_images(cell, title) | compare(cell, title) | score_task(cell)
+def judge(cell: Cell) -> Scores:
+    """All scores of a cell whose samples are complete."""
+    return score_images(cell) | compare(cell) | score_task(cell)
 
 
-def score_images(cell: Cell, title: str) -> Scores:
+def score_images(cell: Cell) -> Scores:
     """The metrics of the images' features."""
     metrics, deviations = cell.evaluator.score(
         cell.store,
@@ -47,19 +47,18 @@ def score_images(cell: Cell, title: str) -> Scores:
         resamples=cell.resamples,
         cache=cell.outputs.features,
         device=cell.devices[0],
-        title=title,
         units=cell.sampler.task.units(range(cell.num_samples)),
     )
     return Scores(metrics, deviations)
 
 
-def compare(cell: Cell, title: str) -> Scores:
+def compare(cell: Cell) -> Scores:
     """The metrics that integrate some samples themselves."""
     if cell.comparisons:
         cell.sampler.load(cell.batch_size)
     scores = Scores()
     for name, comparison in cell.comparisons.items():
-        with progress_bar(f"{title}, {name}", total=comparison.samples) as bar:
+        with progress_bar(name, total=comparison.samples) as bar:
             found, details = comparison.compare(
                 cell.sampler,
                 batch_size=cell.batch_size,

@@ -18,8 +18,9 @@ from ditexp.files.records import write_record
 from ditexp.result import Result, read_result
 from ditexp.run.cell import build, resolved
 from ditexp.run.configuration import with_steps
-from ditexp.run.settings import settings_of, title_of, without_hydra
+from ditexp.run.settings import settings_of, sweep_of, title_of, without_hydra
 from ditexp.terminal.console import print_line
+from ditexp.terminal.notices import in_line, notice
 from ditexp.tracker import Tracker
 
 
@@ -45,7 +46,10 @@ def save_result(result: Result, cfg: DictConfig, folder: Path) -> None:
     """Write cell.json into a cell's folder, and track the result."""
     write_record(folder / "cell.json", result.to_json())
     if result.status != "incomplete":
-        tracker_of(cfg).log_cell(result)
+        try:
+            tracker_of(cfg).log_cell(result)
+        except Exception as error:
+            notice(f"a tracker failed ({type(error).__name__}: {in_line(str(error), 100)})")
 
 
 def saved_result(cfg: DictConfig, folder: Path) -> Result:
@@ -63,17 +67,25 @@ def lost_result(cfg: DictConfig, folder: Path, reason: str = "") -> Result:
     error, config = RuntimeError(reason or "it ended without a result"), without_hydra(cfg)
     with suppress(Exception):  # it may be the failure itself
         config = with_steps(config)
-    return failed_result(config, settings_of(resolved(config), cfg.hydra), folder, error)
+    return failed_result(config, settings_of(resolved(config), cfg.hydra), folder, error, sweep_of(cfg.hydra))
 
 
-def failed_result(cfg: DictConfig, settings: Mapping[str, Any], folder: Path, error: Exception) -> Result:
-    """The result of a cell that failed. cfg: without Hydra's own part. folder: the cell's."""
+def failed_result(cfg: DictConfig, settings: Mapping[str, Any], folder: Path, error: Exception, sweep: str) -> Result:
+    """The result of a cell that failed. cfg: without Hydra's own part. folder: the cell's. sweep: see `Result`."""
     id = f"failed-{folder.parent.name}-{folder.name}"
     with suppress(Exception):  # it may be the failure itself
         id = build(cfg).id
     config: Any = OmegaConf.to_container(cfg)
     reason = "; ".join(describe(error))
-    return Result(id=id, status="failed", error=reason, study=cfg.study, settings=dict(settings), config=config)
+    return Result(
+        id=id,
+        status="failed",
+        error=reason,
+        study=cfg.study,
+        sweep=sweep,
+        settings=dict(settings),
+        config=config,
+    )
 
 
 def tracker_of(cfg: DictConfig) -> Tracker:

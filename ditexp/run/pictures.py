@@ -17,7 +17,7 @@ from ditexp.report.grids import GRID_COLUMNS, by_caption, draw, film, image_grid
 from ditexp.report.picture_files import flaw_of
 from ditexp.result import Result
 from ditexp.run.cell import Cell
-from ditexp.samples.store import BLOCK_IMAGES
+from ditexp.samples.store import BLOCK_IMAGES, SampleStore
 from ditexp.terminal.notices import notice
 from ditexp.values import Sheet
 
@@ -71,6 +71,14 @@ def draw_samples(cell: Cell) -> None:
         make_way(film_path)
         with atomic(film_path) as temporary:
             film(sheet, temporary)
+
+
+def draw_first(store: SampleStore, block: int, path: Path) -> None:
+    """Draw the first samples of a block whose pixels are kept."""
+    if store.keeps_pixels:
+        images, _ = store.read(block)
+        with atomic(path) as temporary:
+            image_grid(images[:40], columns=10).save(temporary, format="png")
 
 
 def sheet_of(cell: Cell, images: Tensor) -> Sheet | None:

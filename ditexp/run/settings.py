@@ -54,6 +54,12 @@ def command_of(hydra_cfg: DictConfig) -> str:
     return shlex.join(["python", "-m", "ditexp.run", *folders, *hydra_cfg.overrides.task])
 
 
+def sweep_of(hydra_cfg: DictConfig) -> str:
+    """The name of the folder in outputs/runs of this run or sweep."""
+    folder = hydra_cfg.runtime.output_dir if hydra_cfg.mode.name == "RUN" else hydra_cfg.sweep.dir
+    return Path(folder).name
+
+
 def folder_of(cfg: DictConfig) -> Path:
     """The folder of a sweep's cell, for its cell.json. cfg: with Hydra's own part."""
     return Path(cfg.hydra.sweep.dir) / str(cfg.hydra.sweep.subdir)

@@ -13,6 +13,7 @@ from rich.text import Text
 from ditexp.cli.overrides import quoted
 from ditexp.cli.packaged import published_file
 from ditexp.outputs import Outputs
+from ditexp.report.index.page import write_index
 from ditexp.report.writing import Report, short_reason, show, write_report
 from ditexp.result import Result
 from ditexp.run.outcome import tracker_of
@@ -48,7 +49,12 @@ def written(results: Sequence[Result], cfg: DictConfig, out: Path) -> tuple[Repo
         report = write_report(results, out, published=published_file(cfg.study))
     except Exception as error:
         return None, [f"{out} has no report: {short_reason(error)}"]
-    return report, list(report.failed)
+    failures = list(report.failed)
+    try:
+        write_index(out.parent)
+    except Exception as error:
+        failures.append(f"{out.parent}/index.html was not written: {short_reason(error)}")
+    return report, failures
 
 
 def command_for(folder: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,30 @@ from ditexp.cli.errors import CellsFailed
 from ditexp.files.atomic import make_way
 from ditexp.result import read_result
 from ditexp.run import job
-from ditexp.run.cell import build, resolved
+from ditexp.run.cell import Cell, build, resolved
 from ditexp.run.checking import raise_mistakes
 from ditexp.run.departures import departures_of
-from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result
+from ditexp.run.forecast import Forecast, works_of
+from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result, tracker_of
 from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
-from ditexp.run.settings import command_of, folder_of, settings_of, title_of, without_hydra
+from ditexp.run.settings import command_of, folder_of, settings_of, sweep_of, title_of, without_hydra
 from ditexp.run.summary import report_on
+from ditexp.run.views import Display, LogLines, Place
+from ditexp.run.watch import Viewer, Watch
 from ditexp.terminal.console import wide_terminal
 
 
 @dataclass
 class Sweep:
-    """cells: each cell's configuration, with Hydra's own part, by the folder of its cell.json. cfg: the sweep's own."""
+    """cells: each cell's configuration, with Hydra's own part, by the folder of its cell.json. cfg: the sweep's own.
+
+    forecast: of the time that the cells need.
+    """
 
     cfg: DictConfig = field(default_factory=lambda: DictConfig({}))
     folder: Path = Path()
     cells: dict[Path, DictConfig] = field(default_factory=dict)
+    forecast: Forecast = field(default_factory=Forecast)
 
 
 current = Sweep()  # the one of this process: Hydra returns nothing to the caller, but calls the methods below
@@ -51,8 +58,9 @@ class Cells(Callback):
         current.cfg, current.folder = config, Path(config.hydra.sweep.dir)
 
 
-def expect(cells: Iterable[DictConfig]) -> None:
+def expect(cells: Iterable[DictConfig], built: Sequence[Cell]) -> None:
     """Add the cells that are about to run, and remove results of an earlier sweep from their folders."""
+    current.forecast.works += works_of(built)
     for cfg in cells:
         path = folder_of(cfg) / "cell.json"
         current.cells[path.parent] = cfg
@@ -68,11 +76,31 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
         settings = settings_of(cell.config, hydra_cfg)  # with the steps that a budget of evaluations allows
         departures = departures_of(cell.config, settings, hydra_cfg.runtime.choices)
         command = command_of(hydra_cfg)
-        result = job.run(cell, settings=settings, title=title_of(settings), command=command, departures=departures)
+        place = place_of(folder, settings, hydra_cfg)
+        display = Display(place)
+        viewers = [current.forecast, display, LogLines(place), *trackers_of(cfg, cell)]
+        with display.shown(), Watch(viewers, folder=folder) as watch:
+            result = job.run(
+                cell, settings=settings, command=command, departures=departures, sweep=sweep_of(hydra_cfg), watch=watch
+            )
     except Exception as error:
-        result = failed_result(cfg, settings, folder, error)
+        result = failed_result(cfg, settings, folder, error, sweep_of(hydra_cfg))
     print_result(result)
     save_result(result, cfg, folder)
+
+
+def place_of(folder: Path, settings: dict[str, Any], hydra_cfg: DictConfig) -> Place:
+    """Where a cell stands among those of this process. A cluster's job knows of its own cell alone."""
+    cells, own = current.cells, list(hydra_cfg.overrides.task)
+    number = list(cells).index(folder) + 1 if folder in cells else 1
+    common = set.intersection(*(set(cfg.hydra.overrides.task) for cfg in cells.values())) if folder in cells else {*own}
+    varied = [each for each in own if each not in common and not each.startswith(("solver=", "steps="))]
+    return Place(", ".join([title_of(settings), *varied]), number, max(1, len(cells)), current.forecast)
+
+
+def trackers_of(cfg: DictConfig, cell: Cell) -> list[Viewer]:
+    """Slices of a cell are not tracked: they are no run of their own."""
+    return [tracker_of(cfg)] if cell.slice.count == 1 else []
 
 
 def collect(cfg: DictConfig, reason: str) -> None:

@@ -11,6 +11,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +22,9 @@ import torch
 
 from ditexp.cli.shortage import ENDINGS, NO_THREADS, shortage
 from ditexp.run.blocks import Block, BlockMaker, SetSpec
+from ditexp.run.underway import Underway
+
+PULSE = 0.4  # seconds between two reports of how far a block is
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,14 @@ class MakeBlock:
 
 @dataclass(frozen=True)
 class Advanced:
-    """From a worker: it has made `images` more images of a block."""
+    """From a worker: how far a block is.
+
+    images: that are sampled, where a batch that is half done counts half. forwards: network evaluations so far.
+    """
 
     block: int
-    images: int
+    images: float
+    forwards: float
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,10 @@ class Idle:
 
 @dataclass(frozen=True)
 class Written:
-    """From a worker: a block is complete on disk."""
+    """From a worker: a block is complete on disk. forwards: network evaluations that it took."""
 
     block: int
+    forwards: float
 
 
 @dataclass(frozen=True)
@@ -88,12 +97,33 @@ class ParentLink:
         os._exit(1)
 
 
+class Pulse(threading.Thread):
+    """Reports how far a block is, a few times a second. current: its number, and how far its batch is."""
+
+    def __init__(self, link: ParentLink) -> None:
+        super().__init__(daemon=True)
+        self.current: tuple[int, Underway] | None = None
+        self._link = link
+
+    def run(self) -> None:
+        sent: Advanced | None = None
+        while True:
+            time.sleep(PULSE)
+            with suppress(Exception):  # the sampler meets it, too, and reports it
+                if (current := self.current) and (report := Advanced(current[0], *current[1].how_far())) != sent:
+                    self._link.send(report)
+                    sent = report
+                current = None  # it keeps the sampler in memory
+
+
 def serve(connection: Connection, device: torch.device) -> None:
     """The main loop of a worker: make the blocks that the parent sends, and write each while making the next."""
     settle_process(device)
     link, writer = ParentLink(connection), ThreadPoolExecutor(1)
+    pulse = Pulse(link)
     try:
         link.start()
+        pulse.start()
         writing = writer.submit(int)  # starts its thread now
     except RuntimeError:
         os._exit(NO_THREADS)
@@ -105,7 +135,11 @@ def serve(connection: Connection, device: torch.device) -> None:
             spec, maker = order.spec, None  # frees the last set's memory before the next one loads
         try:
             maker = maker or order.spec.block_maker(device)
-            block = maker.make(order.block, lambda images, number=order.block: link.send(Advanced(number, images)))
+            pulse.current = order.block, maker.underway
+            try:
+                block = maker.make(order.block)
+            finally:
+                pulse.current = None
         except Exception as error:
             writing.result()
             link.send(Failed(order.block, *describe_error(error)))
@@ -134,7 +168,7 @@ def write(maker: BlockMaker, block: Block, link: ParentLink) -> None:
     except Exception as error:
         link.send(Failed(block.number, *describe_error(error)))
     else:
-        link.send(Written(block.number))
+        link.send(Written(block.number, block.cost.network_rows))
 
 
 def describe_error(error: Exception) -> tuple[str, bool]:

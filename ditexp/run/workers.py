@@ -23,10 +23,12 @@ import torch
 
 from ditexp.cli.shortage import FEWER_WORKERS
 from ditexp.run.blocks import SetSpec
+from ditexp.run.pictures import draw_first
+from ditexp.run.watch import Watch
 from ditexp.run.worker_process import Advanced, Failed, Idle, MakeBlock, Written, describe_exit, serve
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
-from ditexp.terminal.progress import Bar
+from ditexp.terminal.units import plural
 
 POLL = 1.0  # seconds between looks at what other processes have done
 PRELOAD = ["ditexp.run.worker_process", "ditexp.run.fork_server"]
@@ -47,7 +49,7 @@ class Worker:
     """The parent's end of a worker process.
 
     busy_with: the block that it makes or extracts features of, or None. held: the blocks that it makes or still writes,
-    with the number of images made of each.
+    with how far each is.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -56,7 +58,7 @@ class Worker:
         context.set_forkserver_preload(PRELOAD)
         self.device = device
         self.busy_with: int | None = None
-        self.held: dict[int, int] = {}
+        self.held: dict[int, Advanced] = {}
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, device), daemon=True)
         try:
@@ -74,7 +76,7 @@ class Worker:
         return bool(self.held) or self.busy_with is not None
 
     def make(self, spec: SetSpec, block: int) -> None:
-        self.busy_with, self.held[block] = block, 0
+        self.busy_with, self.held[block] = block, Advanced(block, 0, 0)
         with suppress(OSError):  # the process has died, which `receive` reports
             self.connection.send(MakeBlock(spec, block))
 
@@ -113,9 +115,9 @@ class WorkerPool:
         """The connections of the workers that have something to report."""
         return {number: worker.connection for number, worker in self.workers.items() if worker.is_active}
 
-    def held(self) -> set[int]:
-        """The blocks that the workers make or still write."""
-        return set().union(*(worker.held for worker in self.workers.values()))
+    def held(self) -> dict[int, Advanced]:
+        """The blocks that the workers make or still write, with how far each is."""
+        return {block: how_far for worker in self.workers.values() for block, how_far in worker.held.items()}
 
     def close(self) -> None:
         for number in list(self.workers):
@@ -126,16 +128,19 @@ class WorkerPool:
 class BlockQueue:
     """The blocks of one set that a pool is to make; other processes may make some of them meanwhile.
 
-    left: the blocks that are not complete yet.
+    total: how many blocks there are in all. left: those that are not complete yet. forwards: network evaluations of
+    the blocks that are no longer in progress.
     """
 
     pool: WorkerPool
     store: SampleStore
     claims: Claims
-    bar: Bar
+    watch: Watch
     spec: SetSpec
+    total: int
     left: set[int]
     failures: Counter[int] = field(default_factory=Counter)
+    forwards: float = 0
 
     def run(self) -> None:
         """Return once all blocks are complete.
@@ -152,7 +157,7 @@ class BlockQueue:
                 if failed and not active:
                     raise failed
                 if not active:
-                    self.bar.note(f"waiting for {len(self.left)} blocks that other processes make")
+                    self.watch.note(f"waiting for {plural(len(self.left), 'block')} that other processes make")
                     time.sleep(POLL)
                 ready = wait(list(active.values()), timeout=POLL) if active else []
                 for number in [number for number, connection in active.items() if connection in ready]:
@@ -160,6 +165,7 @@ class BlockQueue:
                 if time.monotonic() - polled > POLL:
                     self.poll()
                     polled = time.monotonic()
+                self.report()
         except BaseException:
             self.pool.close()
             raise
@@ -173,7 +179,7 @@ class BlockQueue:
             self.pool.worker(number).make(self.spec, block)
 
     def claim(self) -> int | None:
-        for block in sorted(self.left - self.pool.held()):
+        for block in sorted(self.left - self.pool.held().keys()):
             if self.claims.take(claim_name(block)):
                 if self.store.manifest(block) is None:
                     return block
@@ -182,24 +188,34 @@ class BlockQueue:
 
     def poll(self) -> None:
         """Note the blocks that other processes have made."""
-        for block in self.left - self.pool.held():
+        for block in self.left - self.pool.held().keys():
             if self.store.manifest(block) is not None:
                 self.left.discard(block)
-                self.bar.advance(self.store.block_size)
+
+    def report(self) -> None:
+        """Report how far the blocks are."""
+        held = [how_far for block, how_far in self.pool.held().items() if block in self.left]
+        self.watch.sampled(
+            images=(self.total - len(self.left)) * self.store.block_size,
+            in_progress=sum(each.images for each in held),
+            forwards=self.forwards + sum(each.forwards for each in held),
+            failed=self.failures.total(),
+        )
 
     def handle(self, number: int) -> BlockFailed | None:
         """Act on a worker's next message; returns the error that ends the cell, if it is one."""
         worker = self.pool.workers[number]
-        match worker.receive():
-            case Advanced(block, images):
-                worker.held[block] += images
-                self.bar.advance(images)
+        match message := worker.receive():
+            case Advanced(block) if block in worker.held:
+                worker.held[block] = message
             case Idle():
                 worker.busy_with = None
-            case Written(block):
+            case Written(block, forwards):
                 del worker.held[block]
+                self.forwards += forwards
                 self.left.discard(block)
                 self.claims.release(claim_name(block))
+                self.watch.preview(lambda path: draw_first(self.store, block, path))
             case Failed(block, error, is_final):
                 return self.replace(number, blamed=[block], error=error, is_final=is_final)
             case Died(error):
@@ -213,9 +229,9 @@ class BlockQueue:
         """
         worker = self.pool.workers.pop(number)
         worker.close()
-        for block, images in worker.held.items():
+        for block, how_far in worker.held.items():
             self.claims.release(claim_name(block))
-            self.bar.advance(-images)
+            self.forwards += how_far.forwards
         for block in blamed:
             self.failures[block] += 1
             if is_final or self.failures[block] > 1:

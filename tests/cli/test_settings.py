@@ -30,6 +30,7 @@ from ditexp.result import Result
 from ditexp.run import job, summary, sweep
 from ditexp.run.__main__ import main
 from ditexp.run.cell import Cell, build
+from ditexp.run.watch import Watch
 
 FILES = {
     "preset/typo.yaml": "# @package _global_\nnum_sample: 32\nstep: 7\n",
@@ -360,9 +361,9 @@ def test_blocks_that_are_missing_without_a_slice_are_a_failure(monkeypatch, tmp_
         with open_dict(cfg):
             del cfg["hydra"]
         with pytest.raises(RuntimeError, match=f"{missing} missing in .*; the same command makes them again"):
-            job.run(build(cfg), settings={}, title="", command="")
+            job.run(build(cfg), settings={}, command="", watch=Watch())
     cfg.slice = "5/5"  # no block is this one's: it is not its fault that some are missing
-    assert job.run(build(cfg), settings={}, title="", command="").status == "incomplete"
+    assert job.run(build(cfg), settings={}, command="", watch=Watch()).status == "incomplete"
 
 
 def test_a_result_that_cannot_be_written_is_reported_before_sampling(monkeypatch, tmp_path):
@@ -374,4 +375,4 @@ def test_a_result_that_cannot_be_written_is_reported_before_sampling(monkeypatch
     with open_dict(cfg):
         del cfg["hydra"]
     with pytest.raises(FileExistsError, match="results"):
-        job.run(build(cfg), settings={}, title="", command="")
+        job.run(build(cfg), settings={}, command="", watch=Watch())

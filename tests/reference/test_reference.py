@@ -54,7 +54,7 @@ class Network:
 
 def prepare(reference, network, tmp_path):
     Evaluator(network, reference, {"fid": FrechetDistance()}, {}).prepare(
-        cache=tmp_path / "features", device=torch.device("cpu"), title="a cell"
+        cache=tmp_path / "features", device=torch.device("cpu")
     )
 
 

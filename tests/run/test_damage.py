@@ -27,6 +27,7 @@ from ditexp.result import Result
 from ditexp.run import cell, job
 from ditexp.run.outcome import save_result, saved_result
 from ditexp.run.settings import without_hydra
+from ditexp.run.watch import Watch
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
 from ditexp.values import Cost
@@ -50,7 +51,7 @@ def built(outputs: Path, *overrides: str) -> cell.Cell:
 def run(outputs: Path, *overrides: str) -> dict:
     settings = {"solver": "euler", "steps": 2}
     cell = built(outputs, *overrides)
-    return job.run(cell, settings=settings, title="euler", command="python -m ditexp.run").to_json()
+    return job.run(cell, settings=settings, command="python -m ditexp.run", watch=Watch()).to_json()
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ class Script:
     def __init__(self, device: torch.device) -> None:
         Script.started += 1
         self.busy_with: int | None = None
-        self.held: dict[int, int] = {}
+        self.held: dict[int, Advanced] = {}
         self.messages: list = []
         self.is_closed = False
         self.connection = self
@@ -58,7 +58,7 @@ class Script:
     is_active = workers.Worker.is_active
 
     def make(self, spec: SetSpec, block: int) -> None:
-        self.busy_with, self.held[block] = block, 0
+        self.busy_with, self.held[block] = block, Advanced(block, 0, 0)
         self.messages += Script.of[block].pop(0)
 
     def receive(self):
@@ -79,7 +79,7 @@ def queue(cell, monkeypatch):
         Script.of = {block: [*script.get(block, ()), done(block)] for block in range(4)}
         cell.store.folder.mkdir(parents=True, exist_ok=True)
         with Claims(cell.store.folder) as claims:
-            queue = BlockQueue(WorkerPool(cell.devices), cell.store, claims, Mock(), spec_of(cell), set(range(4)))
+            queue = BlockQueue(WorkerPool(cell.devices), cell.store, claims, Mock(), spec_of(cell), 4, set(range(4)))
             try:
                 queue.run()
             finally:
@@ -90,20 +90,25 @@ def queue(cell, monkeypatch):
 
 
 def done(block: int) -> list:
-    return [Advanced(block, 4), Idle(), Written(block)]
+    return [Advanced(block, 2, 4), Advanced(block, 4, 8), Idle(), Written(block, 8)]
+
+
+def reports(queue: BlockQueue) -> list[dict]:
+    return [call.kwargs for call in queue.watch.sampled.call_args_list]
 
 
 def test_all_blocks_are_made_by_a_worker_for_each_device(queue):
     ended, claims = queue({})
     assert not ended.left and Script.started == 2 and not claims
-    assert sum(call.args[0] for call in ended.bar.advance.call_args_list) == 16
+    assert {"images": 0, "in_progress": 4, "forwards": 8, "failed": 0} in reports(ended)  # half of each
+    assert reports(ended)[-1] == {"images": 16, "in_progress": 0, "forwards": 32, "failed": 0}
 
 
-@pytest.mark.parametrize("end", [[Advanced(1, 4), Died("it was killed")], [Failed(1, "out of luck", False)]])
+@pytest.mark.parametrize("end", [[Advanced(1, 4, 8), Died("it was killed")], [Failed(1, "out of luck", False)]])
 def test_a_worker_that_dies_or_fails_is_replaced_and_its_block_made_again(queue, end):
     ended, claims = queue({1: [end]})
     assert not ended.left and Script.started == 3 and ended.failures == {1: 1} and not claims
-    assert sum(call.args[0] for call in ended.bar.advance.call_args_list) == 16
+    assert reports(ended)[-1] == {"images": 16, "in_progress": 0, "forwards": 32 + 8 * (len(end) > 1), "failed": 1}
 
 
 @pytest.mark.parametrize(
@@ -121,9 +126,9 @@ def test_a_spec_that_was_sent_makes_the_blocks_of_its_set(cell, tmp_path):
     spec = pickle.loads(pickle.dumps(MakeBlock(spec_of(cell), 0))).spec
     assert spec == spec_of(cell)
     maker = spec.block_maker(torch.device("cpu"))
-    advanced = []
-    block = maker.make(0, advanced.append)
-    assert block.images.shape == (16, 8, 8, 1) and block.images.dtype == np.uint8 and advanced == [4] * 4
+    block = maker.make(0)
+    assert block.images.shape == (16, 8, 8, 1) and block.images.dtype == np.uint8
+    assert maker.underway.how_far() == (16, 32)
     assert block.cost.images == 16 and block.labels is not None and block.labels.tolist() == [*range(10), *range(6)]
     maker.write(block)
     assert np.array_equal(maker.store.read(0)[0], block.images)

@@ -51,9 +51,9 @@ class LocalLauncher(Launcher):
         from ditexp.run.departures import notice_departures
 
         cells = self.compose(job_overrides, first)
-        check(cells)
+        built = check(cells)
         notice_departures((cfg, cfg.hydra) for cfg in cells.values())
-        sweep.expect(cells.values())
+        sweep.expect(cells.values(), built)
         return list(cells.values())
 
     def compose(self, job_overrides: Sequence[Sequence[str]], first: int) -> dict[str, DictConfig]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from ditexp.report.tables.column import Column, plain
+from ditexp.report.tables.column import Column
 from ditexp.report.tables.table import Table
 from ditexp.terminal.escape import for_html
 
@@ -70,8 +70,7 @@ def body_rows(table: Table) -> str:
 def body_row(table: Table, row: int, css: list[str]) -> str:
     """The solver, with the button that opens the row's details, then the other columns, each cell with its name."""
     first, *others = table.columns
-    steps = table.steps[row]
-    name = for_html(table.label(row) + (f", {plain(steps)} steps" if steps is not None else ""))
+    name = for_html(table.name(row))
     button = f"<button type='button' class='expand' aria-expanded='false' aria-label='Details of {name}'></button>"
     names = (
         f"<span class='short'>{for_html(first.texts[row])}</span><span class='long'>{name}</span>"  # long: on a phone

@@ -35,6 +35,7 @@ def page_data(table: Table) -> dict[str, Any]:
         "rows": [
             {
                 "label": table.label(row),
+                "name": table.name(row),
                 "style": style_data(styles[table.label(row)]),
                 "details": details(table, row),
                 "pictures": {kind: number[path] for kind, path in shown[row].items() if path in number},

@@ -2,6 +2,8 @@
 
 // What all parts of the page share. Texts from results are shown as text, never as HTML.
 
+document.documentElement.classList.add("script"); // shows what works with scripts alone
+
 const data = JSON.parse(document.getElementById("data").textContent);
 const columns = data.columns;
 const byName = Object.fromEntries(columns.map((column) => [column.name, column]));
@@ -25,7 +27,7 @@ function stepsOf(row) {
 }
 
 function nameOf(row) {
-  return `${data.rows[row].label}, ${stepsOf(row)} steps`;
+  return data.rows[row].name;
 }
 
 function isSetting(column) {

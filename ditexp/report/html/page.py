@@ -14,7 +14,6 @@ from ditexp.report.html.data import json_for_html, page_data, various, versions
 from ditexp.report.tables.comparability import comparable_facts
 from ditexp.report.tables.footnotes import warnings
 from ditexp.report.tables.table import Table
-from ditexp.report.titles import swept
 from ditexp.terminal.escape import for_html
 
 PARTS = Path(__file__).parent
@@ -46,13 +45,12 @@ def html_page(
 ) -> str:
     """The HTML text of a page with the table, its plots and its pictures.
 
-    title: of the study or the sweep. command: what makes these results. recommendations: sentences on which cell to
+    title: what was swept. command: what makes these results. recommendations: sentences on which cell to
     use. study: published numbers compared with these; it is shown even without results. All texts are plain: they are
     escaped here.
     """
     known, table = warnings_of(table), arranged(table)
     css, library, script = map(parts, (STYLES, LIBRARY, SCRIPTS))
-    heading = swept([result for row in table.rows for result in row.members]) or title
     return Template(part("page.html")).substitute(
         css=css,
         css_hash=policy_hash(css),
@@ -60,9 +58,8 @@ def html_page(
         library_hash=policy_hash(library),
         script=script,
         script_hash=policy_hash(script),
-        title=for_html(heading),
-        heading=for_html(heading),
-        facts="".join(f"<span>{for_html(fact)}</span> " for fact in (title, *facts(table)) if fact not in heading),
+        title=for_html(title),
+        facts="".join(f"<span>{for_html(fact)}</span> " for fact in facts(table) if fact not in title),
         measured=definitions(measured(table)),
         warnings=items([*failures(table), *warnings_of(table)], "warnings"),
         recommendations=section("Which to use", items(recommendations, "recommendations")),
@@ -90,13 +87,15 @@ def policy_hash(content: str) -> str:
 
 
 def facts(table: Table) -> list[str]:
-    """What heads the page: cells, samples, seeds, when and with what they were made."""
+    """What heads the page: sweep, cells, samples, seeds, when and with what they were made."""
     results = [row.first for row in table.rows]
     origins = [result.provenance for result in results]
     days = sorted({time[:10] for origin in origins if (time := origin.get("time"))})
     samples = various(f"{count:,}" for result in results if (count := result.requested_samples))
+    sweeps = {result.sweep for result in results} - {""}
     seeds = max((len(row.members) for row in table.rows), default=1)
     found = [
+        f"sweep {sweeps.pop()}" if len(sweeps) == 1 else "",
         count_of(len(results), "cell") if results else "",
         f"{samples} samples each" if samples else "",
         count_of(seeds, "seed") if seeds > 1 else "",

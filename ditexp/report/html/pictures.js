@@ -74,7 +74,7 @@ function drawGallery(gallery) {
       const alt = `${PICTURE_NAMES[kind]}: ${nameOf(row)}`;
       const frame = shown
         ? element("div", { className: "frame" }, samples(pictures[i], shown, alt))
-        : whole(data.rows[row].pictures[kind], alt, Math.max(0.8, Math.min(1.25, room / widest)));
+        : whole(data.rows[row].pictures[kind], alt, Math.max(0.6, Math.min(1.25, room / widest)));
       return element("figure", {}, frame, captionOf(row, differing));
     }),
   );
