@@ -133,6 +133,8 @@ def test_a_point_shows_its_cell_and_leads_to_its_row(tab):
 def test_a_heat_map_of_two_settings(tab):
     assert caption(tab, "heat-map") == "FID by solver and steps: best over guidance.scale"
     best = places(tab)
+    heads = tab.locator("#heat-map [aria-label='x-axis tick label'] text").all_text_contents()
+    assert heads[-2:] == ["5", "20"]  # after those of the legend
     texts = {name: text for name, (text, _) in best.items()}
     assert texts == {f"solver {s}, steps {n}": f"{min(fids):.2f}" for (s, n), fids in FIDS.items()}
     assert best["solver heun, steps 20"][1] == 100 and best["solver euler, steps 5"][1] == 0

@@ -84,29 +84,13 @@ function drawMap(width, { column, down, across, places, rows }) {
     return [...new Set(sorted.map((row) => placeText(axis, row)))];
   };
   const [names, heads] = [order(down), order(across)];
-  const shade = shading(
-    places.map(({ value }) => value),
-    column,
-  );
-  const longest = 24 + 7 * d3.max(names, (name) => name.length);
-  const nameWidth = Math.min(longest, 0.4 * width);
-  const headWidth = Math.min(
-    d3.max(heads, (head) => head.length),
-    12,
-  );
-  const cellWidth =
-    7 +
-    6.6 *
-      Math.max(
-        headWidth,
-        d3.max(places, ({ text }) => text.length),
-      );
-  const best =
-    column.goal && places.length > 1 ? places.reduce((a, b) => (beats(column, b.value, a.value) ? b : a)) : null;
-  const ofBest = places.filter(({ value }) => value === best?.value);
-  const at = { x: "x", y: "y" };
-  const [marginTop, line] = [44, Math.max(30, Math.min(48, 300 / names.length))];
-  const ellipsis = { textOverflow: "ellipsis", tickSize: 0, labelArrow: "none" };
+  const longest = (texts) => d3.max(texts, (text) => text.length);
+  const nameWidth = Math.min(24 + 7 * longest(names), 0.4 * width);
+  const cellWidth = 7 + 6.6 * Math.max(Math.min(longest(heads), 12), longest(places.map(({ text }) => text)));
+  const [marginTop, line] = [44, Math.max(30, Math.min(60, 320 / names.length))];
+  const shade = shading(places, column);
+  const axis = { textOverflow: "ellipsis", tickSize: 0, labelArrow: "none" };
+  const cells = (found, options) => Plot.cell(found, { x: "x", y: "y", ...options });
   const chart = plotted({
     width: Math.max(width, nameWidth + heads.length * cellWidth),
     height: marginTop + names.length * line,
@@ -114,31 +98,30 @@ function drawMap(width, { column, down, across, places, rows }) {
     marginLeft: nameWidth,
     marginRight: 2,
     marginBottom: 2,
-    x: { type: "band", domain: heads, padding: 0.04 },
-    y: { type: "band", domain: names, padding: 0.06 },
+    x: { type: "band", domain: heads, padding: 0.04, label: titleOf(across) },
+    y: { type: "band", domain: names, padding: 0.06, label: null },
     marks: [
-      Plot.axisX({
-        anchor: "top",
-        label: titleOf(across),
-        labelAnchor: "center",
-        labelOffset: 38,
-        lineWidth: 0.6 * headWidth,
-        ...ellipsis,
-      }),
-      Plot.axisY({ label: null, lineWidth: longest > nameWidth ? (nameWidth - 14) / 13 : Infinity, ...ellipsis }),
-      Plot.cell(places, { ...at, fill: ({ value }) => shade(value), className: "places" }),
-      Plot.cell(ofBest, { ...at, inset: 1, className: "best" }),
-      Plot.cell(
+      Plot.axisX({ ...axis, anchor: "top", labelAnchor: "center", labelOffset: 38, lineWidth: 8 }),
+      Plot.axisY({ ...axis, lineWidth: nameWidth < 0.4 * width ? Infinity : (nameWidth - 14) / 13 }),
+      cells(places, { fill: ({ value }) => shade(value), className: "places" }),
+      cells(bestOf(places, column), { inset: 1, className: "best" }),
+      cells(
         places.filter(({ members }) => members.includes(selected)),
-        { ...at, inset: 1, className: "chosen" },
+        { inset: 1, className: "chosen" },
       ),
-      Plot.text(places, { ...at, text: "text", className: "values" }),
+      Plot.text(places, { x: "x", y: "y", text: "text", className: "values" }),
     ],
   });
-  chart
-    .querySelectorAll(".places rect")
-    .forEach((rect, index) => makeButton(rect, places[index], { column, down, across }));
+  const rects = chart.querySelectorAll(".places rect");
+  rects.forEach((rect, index) => makeButton(rect, places[index], { column, down, across }));
   return element("div", { className: "scroll" }, colourLegend(column, places, shade), chart);
+}
+
+/** The places with the best value; none if no value is better than another. */
+function bestOf(places, column) {
+  if (!column.goal || places.length < 2) return [];
+  const best = (column.goal === "max" ? d3.max : d3.min)(places, ({ value }) => value);
+  return places.filter(({ value }) => value === best);
 }
 
 /** Let a place be found by mouse and keyboard. */
@@ -165,13 +148,14 @@ function makeButton(rect, { x, y, row, members, text }, { column, down, across }
 }
 
 /** The colour of a value: the strongest for the best, or for the highest without a goal. */
-function shading(values, column) {
+function shading(places, column) {
+  const values = places.map(({ value }) => value);
+  const domain = d3.extent(values);
+  if (goalOf(column) === "min") domain.reverse();
   const isLog = suitsLog({ ...column, values });
-  const domain = goalOf(column) === "min" ? d3.extent(values).reverse() : d3.extent(values);
   const scale = (isLog ? d3.scaleLog : d3.scaleLinear)(domain, [0, 100]);
-  const colour = (value) =>
-    `color-mix(in oklab, var(--best) ${Math.round(domain[0] === domain[1] ? 100 : scale(value))}%, var(--faint))`;
-  return Object.assign(colour, { isLog });
+  const strength = (value) => (domain[0] === domain[1] ? 100 : Math.round(scale(value)));
+  return Object.assign((value) => `color-mix(in oklab, var(--best) ${strength(value)}%, var(--faint))`, { isLog });
 }
 
 /** A strip of colours with numbers. */
