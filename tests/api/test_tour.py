@@ -44,7 +44,7 @@ def test_the_tour_shows_what_the_code_does(monkeypatch):
 def test_the_code_on_the_page_runs(tmp_path, monkeypatch):
     """One block after another, as in a notebook; `# = ...` after a line is what it gives."""
     monkeypatch.chdir(tmp_path)
-    names: dict = {}
+    names = {"__name__": "__main__"}
     for block in BLOCKS:
         exec(compile(block, "docs/python.md", "exec"), names)
         for line, expected in re.findall(r"^([^#\n]+?)  # = (.+)$", block, re.MULTILINE):
