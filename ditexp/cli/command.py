@@ -64,7 +64,11 @@ def command(
                 errors = run(function, config_name, finish=None if typed.shows else finish)
             except KeyboardInterrupt as interrupt:
                 number = signal.SIGTERM if interrupt.args == (signal.SIGTERM,) else signal.SIGINT
-                stopped("terminated" if number == signal.SIGTERM else "interrupted")
+                how = "terminated" if number == signal.SIGTERM else "interrupted"
+                try:
+                    stopped(how)
+                except Exception:
+                    print_line(f"ditexp: {how}; {KEPT}")
                 sys.exit(128 + number)
             if errors:
                 exit_with(2 if is_wrong_input(errors[0]) else 1, *errors)

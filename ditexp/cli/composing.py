@@ -27,6 +27,7 @@ from ditexp.cli.errors import describe
 from ditexp.cli.nodes import plain
 from ditexp.cli.overrides import check, with_home
 from ditexp.cli.packaged import packaged
+from ditexp.cli.paths import with_options
 from ditexp.cli.settings import settle
 
 OWN = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)  # of Hydra's singletons; others register what is imported
@@ -58,6 +59,7 @@ def settled(
             given = [with_home(override) for override in overrides]
             if config_dir:
                 check_files(config_dir, given)
+            given = with_options(given, config_name, own=config_dir)
             check(given, config_name, is_sweep=False, shows=False)
             whole = compose(config_name, given, return_hydra_config=True)
             HydraConfig.instance().set_config(whole)

@@ -133,7 +133,8 @@ ENV = Subcommand(
     "env",
     None,
     "print versions, devices and folders, for bug reports",
-    "Prints versions, devices, memory, disks, folders and settings of the environment,\nfor bug reports. It prints no secret.",
+    "Prints versions, devices, memory, folders with their free space, and variables of\n"
+    "the environment, for bug reports. It prints no secret.",
     {
         "ditexp env": "all of it",
         "ditexp env outputs=/data/outputs": "with the disk of another outputs folder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def main() -> None:
 def parser() -> Parser:
     parser = own_parser(ENV)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="outputs=<folder> is the same")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help=argparse.SUPPRESS)
     return parser
 
 

@@ -18,7 +18,7 @@ from ditexp.run.configuration import MEASURE
 from ditexp.run.missing import MissingFile, missing_files, need_of, with_stand_ins
 from ditexp.run.rate import Rate, measured_rate, rate_of
 from ditexp.terminal.console import wide_terminal
-from ditexp.terminal.units import amount
+from ditexp.terminal.units import amount, plural
 
 BLOCK_OVERHEAD = 8192  # bytes, for a block's manifest
 WORST_COMPRESSION = 1.01  # noise does not compress
@@ -59,7 +59,10 @@ def is_done(cell: Cell) -> bool:
 
 
 def plan_cell(cfg: DictConfig, planned: set[tuple[Path, int]], rates: dict[str, Rate]) -> Planned:
-    """planned: see `to_make`. rates: see `measured_rate`. Raises ConfigError with all mistakes; a missing file is none."""
+    """planned: see `to_make`. rates: see `measured_rate`.
+
+    Raises ConfigError with all mistakes; a missing file is none.
+    """
     missing = missing_files(cfg)
     cell = build(with_stand_ins(cfg, missing) if missing else cfg)
     blocks, decoded = (0, 0) if not missing and is_done(cell) else to_make(cell, planned)
@@ -101,8 +104,9 @@ def total_line(planned: Mapping[str, Planned | ConfigError]) -> str:
     cells = [each for each in planned.values() if isinstance(each, Planned)]
     total = sum(each.to_make * each.forwards for each in cells if each.forwards is not None)
     adaptive = sum(each.to_make for each in cells if each.forwards is None)
-    others = f" and those of {adaptive:,} samples with adaptive steps" if adaptive else ""
-    return f"{len(planned)} cells need {total:,.0f} network evaluations{others}; nothing was run"
+    others = f" and those of {plural(adaptive, 'sample')} with adaptive steps" if adaptive else ""
+    needs = f"{plural(len(planned), 'cell')} {'needs' if len(planned) == 1 else 'need'}"
+    return f"{needs} {total:,.0f} network evaluations{others}; nothing was run"
 
 
 def lines_of_hours(cells: Sequence[Planned]) -> list[str]:
@@ -115,7 +119,7 @@ def lines_of_hours(cells: Sequence[Planned]) -> list[str]:
     sources = "; ".join(dict.fromkeys(each.rate.source for each in known if each.rate))
     hours = sum(each.hours or 0 for each in known)
     rest = len(cells) - len(known)
-    others = f", without {rest} cells whose rate or evaluations are unknown" if rest else ""
+    others = f", without {plural(rest, 'cell')} whose rate or evaluations are unknown" if rest else ""
     return [f"{hours:,.3g} hours of one device, divided by the number of devices{others} ({sources})"]
 
 

@@ -12,7 +12,7 @@ from ditexp.result import Result
 
 OBJECTIVE = "hydra.sweeper.objective"
 DIRECTION = "hydra.sweeper.direction"
-GOALS = {min: "minimize", max: "maximize"}
+DIRECTIONS = ("minimize", "maximize")
 
 
 def directions(objectives: Sequence[str], given: Sequence[str] | None, *, metrics: Collection[str]) -> list[str]:
@@ -28,7 +28,7 @@ def directions(objectives: Sequence[str], given: Sequence[str] | None, *, metric
         check_is_measured(name, metrics)
         own = own_direction(name)
         if given is not None:
-            found.append(choice(DIRECTION, given[number], GOALS.values()))
+            found.append(choice(DIRECTION, given[number], DIRECTIONS))
         elif own is not None:
             found.append(own)
         else:
@@ -44,7 +44,7 @@ def directions(objectives: Sequence[str], given: Sequence[str] | None, *, metric
 def own_direction(name: str) -> str | None:
     """The better direction of a metric, or of a cost: less."""
     goal = METRICS[name].goal if name in METRICS else COSTS[name].goal or min if name in COSTS else None
-    return GOALS[goal] if goal else None
+    return None if goal is None else "minimize" if goal is min else "maximize"
 
 
 def check_is_measured(name: str, metrics: Collection[str]) -> None:

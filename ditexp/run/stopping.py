@@ -23,9 +23,10 @@ def print_kept(how: str, *, running: Cell | None, folders: Sequence[Path], sweep
     """
     done = sum(map(is_done, folders))
     begun = sum((folder / "cell.json").exists() for folder in folders)
-    where = f" in cell {begun + 1} of {len(folders)}" if running and len(folders) > 1 else ""
-    kept = [f"{done} of {len(folders)} cells"] if len(folders) > 1 else []
-    kept += [blocks_in_words(running)] if running else []
+    is_sweep = len(folders) > 1
+    where = f" in cell {begun + 1} of {len(folders)}" if running and is_sweep else ""
+    kept = [f"{done} of {len(folders)} cells"] if is_sweep else []
+    kept += [blocks_in_words(running, " of this one" if is_sweep else "")] if running else []
     print_line(f"ditexp: {how}{where}; kept: {' and '.join(kept) or 'all finished work'}")
     print_line("ditexp: the same command continues from there:")
     print_command(command())
@@ -40,10 +41,15 @@ def is_done(folder: Path) -> bool:
     return False
 
 
-def blocks_in_words(cell: Cell) -> str:
-    """The complete blocks of the slice that this run makes. Others' blocks count, images in progress do not."""
+def blocks_in_words(cell: Cell, which: str) -> str:
+    """The complete blocks of the slice that this run makes: images in progress do not count.
+
+    which: words that say what they are blocks of.
+    """
     store = cell.store
     blocks = cell.slice.of(range(store.num_blocks))
     there = len(blocks) - len(cell.slice.of(store.missing()))
-    images = there * store.block_size
-    return f"{there} of {plural(len(blocks), 'block')} of this one ({images:,} of {len(blocks) * store.block_size:,} images)"
+    images, total = there * store.block_size, len(blocks) * store.block_size
+    latents = len(cell.slice.of(store.decodable())) if store.keeps_latents else 0
+    more = f", and the latents of {latents} more" if latents else ""
+    return f"{there} of {plural(len(blocks), 'block')}{which} ({images:,} of {total:,} images){more}"

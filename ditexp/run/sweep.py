@@ -24,7 +24,7 @@ from ditexp.run.forecast import Forecast, works_of
 from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result, tracker_of
 from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
 from ditexp.run.rate import Rate
-from ditexp.run.settings import command_of, folder_of, settings_of, sweep_of, title_of, without_hydra
+from ditexp.run.settings import command_of, folder_of, overrides_of, settings_of, sweep_of, title_of, without_hydra
 from ditexp.run.stopping import print_kept
 from ditexp.run.summary import report_on
 from ditexp.run.views import Display, LogLines, Place
@@ -45,6 +45,8 @@ class Sweep:
     forecast: Forecast = field(default_factory=Forecast)
     running: Cell | None = None
 
+
+MAX_TITLE = 50  # characters
 
 current = Sweep()  # the one of this process: Hydra returns nothing to the caller, but calls the methods below
 
@@ -93,7 +95,7 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     except Exception as error:
         LOG_FILE.error("".join(traceback.format_exception(error)))
         result = failed_result(cfg, settings, folder, error, sweep_of(hydra_cfg))
-    print_result(result)
+    print_result(result, title_among(current.cells.values(), settings, hydra_cfg))
     save_result(result, cfg, folder)
     current.running = None
     logging.captureWarnings(False)
@@ -101,11 +103,20 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
 
 def place_of(folder: Path, settings: dict[str, Any], hydra_cfg: DictConfig) -> Place:
     """Where a cell stands among those of this process. A cluster's job knows of its own cell alone."""
-    cells, own = current.cells, list(hydra_cfg.overrides.task)
-    number = list(cells).index(folder) + 1 if folder in cells else 1
-    common = set.intersection(*(set(cfg.hydra.overrides.task) for cfg in cells.values())) if folder in cells else {*own}
-    varied = [each for each in own if each not in common and not each.startswith(("solver=", "steps="))]
-    return Place(", ".join([title_of(settings), *varied]), number, max(1, len(cells)), current.forecast)
+    cells, number = current.cells, list(current.cells).index(folder) + 1 if folder in current.cells else 1
+    return Place(title_among(cells.values(), settings, hydra_cfg), number, max(1, len(cells)), current.forecast)
+
+
+def title_among(cells: Iterable[DictConfig], settings: Mapping[str, Any], hydra_cfg: DictConfig) -> str:
+    """The title of a cell with what tells it from the others, as far as a line has room for it."""
+    title, own, typed = title_of(settings), overrides_of(hydra_cfg), [set(overrides_of(cfg.hydra)) for cfg in cells]
+    common = set.intersection(*typed) if typed else {*own}
+    for override in own:
+        if override not in common and not override.startswith(("solver=", "steps=")):
+            if len(title) + len(override) > MAX_TITLE:
+                return f"{title}, ..."
+            title += f", {override}"
+    return title
 
 
 def trackers_of(cfg: DictConfig, cell: Cell) -> list[Viewer]:
@@ -124,7 +135,7 @@ def collect(cfg: DictConfig, reason: str) -> None:
     except (FileNotFoundError, ValueError) as error:
         result = lost_result(cfg, folder, reason if isinstance(error, FileNotFoundError) else str(error))
         save_result(result, without_hydra(cfg), folder)
-    print_result(result)
+    print_result(result, title_among(current.cells.values(), result.settings, cfg.hydra))
 
 
 def plan(cells: Mapping[str, DictConfig]) -> None:
@@ -157,4 +168,5 @@ def finish() -> None:
     report_on(results, current.cfg, current.folder)
     failed = sum(result.status == "failed" for result in results)
     if failed:
-        raise CellsFailed(f"{failed} of {len(results)} cells failed; the same command tries them again")
+        which = f"{failed} of {len(results)} cells" if len(results) > 1 else "the cell"
+        raise CellsFailed(f"{which} failed; the same command tries {'them' if failed > 1 else 'it'} again")

@@ -59,9 +59,9 @@ class Watch:
             self._ticker.join(JOIN)
         self._bars.__exit__(None, None, None)
 
-    def begin(self, cell: Result, *, total: int) -> None:
-        """Work on the cell begins. total: of its samples, in whole blocks."""
-        self._cell, self._total = cell, total
+    def begin(self, cell: Result, *, images: int, total: int) -> None:
+        """Work on the cell begins. images: in the whole blocks that are there already, of this total."""
+        self._cell, self._total, self._images = cell, total, images
         for viewer in self._viewers:
             self._give(viewer.begin_cell, cell)
         self._ticker.start()
@@ -70,10 +70,11 @@ class Watch:
         self._phase = phase
         self._show()
 
-    def sampled(self, *, images: int, in_progress: float = 0, forwards: float = 0, failed: int = 0) -> None:
+    def sampled(self, *, images: int, in_progress: float, forwards: float, failed: int) -> None:
         """How far the samples are, see `Progress`."""
+        if forwards or images > self._images:  # before, the network is loaded
+            self._pace.add(time.monotonic(), images + in_progress)
         self._images, self._in_progress, self._forwards, self._failed = images, in_progress, forwards, failed
-        self._pace.add(time.monotonic(), images + in_progress)
 
     def note(self, text: str) -> None:
         """What the phase does at the moment."""

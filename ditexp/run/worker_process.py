@@ -13,15 +13,18 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 
-from ditexp.cli.shortage import ENDINGS, NO_THREADS, shortage
+from ditexp.cli.shortage import ENDINGS, NO_THREADS, less_memory, shortage
 from ditexp.run.blocks import Block, BlockMaker, SetSpec
+from ditexp.run.memory import of_sampling
 from ditexp.run.underway import Underway
 
 PULSE = 0.4  # seconds between two reports of how far a block is
@@ -167,7 +170,7 @@ def serve(connection: Connection, device: torch.device) -> None:
                 pulse.current = None
         except Exception as error:
             writing.result()
-            link.send(failure(order.block, error))
+            link.send(failure(order.block, error, of_sampling(spec.config, device.type)))
             continue
         writing.result()  # at most two blocks are in memory
         writing = writer.submit(write, maker, block, link)
@@ -195,24 +198,26 @@ def write(maker: BlockMaker, block: Block, link: ParentLink) -> None:
         link.send(Written(block.number, block.cost.network_rows))
 
 
-def failure(block: int, error: Exception) -> Failed:
-    return Failed(block, *describe_error(error), "".join(traceback.format_exception(error)))
+def failure(block: int, error: Exception, settings: Mapping[str, Any] | None = None) -> Failed:
+    return Failed(block, *describe_error(error, settings), "".join(traceback.format_exception(error)))
 
 
-def describe_error(error: Exception) -> tuple[str, bool]:
-    """An error in one line, and whether another attempt would fail in the same way."""
+def describe_error(error: Exception, settings: Mapping[str, Any] | None = None) -> tuple[str, bool]:
+    """An error in one line, and whether another attempt would fail in the same way. settings: see `shortage`."""
     if os.environ.get("DITEXP_DEBUG") == "1":
         traceback.print_exception(error)
-    if short := shortage(error):
+    if short := shortage(error, settings):
         return short, False
     text = " ".join(str(error).split())
     is_plain = isinstance(error, ValueError | ArithmeticError | RuntimeError | OSError) and text
     return text if is_plain else f"{type(error).__name__}: {text}", isinstance(error, ValueError | ArithmeticError)
 
 
-def describe_exit(code: int | None) -> str:
-    """How a process ended, by its exit code, and what that most likely means."""
+def describe_exit(code: int | None, settings: Mapping[str, Any] | None = None) -> str:
+    """How a process ended, by its exit code, and what that most likely means. settings: see `shortage`."""
     if code is None:
         return "has not ended"
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    if code == -signal.SIGKILL and (remedy := less_memory(settings)):
+        return f"{how}: most likely the machine is out of memory; {remedy}"
     return f"{how}: {ENDINGS[code]}" if code in ENDINGS else how

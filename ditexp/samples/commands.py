@@ -76,7 +76,10 @@ def verify(store: Set) -> bool:
     for block in absent:
         print(f"{name}: block {block} ({store.path(block).name}) is missing")
     if not damaged and not absent:
-        print(f"{name}: all {store.num_blocks} blocks are whole")
+        print(
+            f"{name}: "
+            + ("its block is whole" if store.num_blocks == 1 else f"all {store.num_blocks} blocks are whole")
+        )
     elif store.is_copy:
         print(f"{name}: to make it whole, copy sample set {store.id} again")
     else:

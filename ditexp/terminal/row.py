@@ -30,8 +30,7 @@ class Row:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width - MARGIN
-        bar = 0 if self.share is None else MIN_BAR + len(GAP)
-        kept = fitting(self.parts, width - bar)
+        kept = fitting(self.parts, width if self.share is None else width - MIN_BAR - len(GAP))
         texts = [Text(part.text, no_wrap=True, overflow="ellipsis") for part in kept]
         free = width - len(GAP.join(part.text for part in kept)) - len(GAP)
         if self.share is not None and free >= MIN_BAR:

@@ -151,7 +151,7 @@ def test_a_terminal_shows_the_text_itself(capsys):
 def test_a_progress_bar_shows_the_text_itself(monkeypatch):
     file = io.StringIO()
     monkeypatch.setattr(
-        "ditexp.terminal.progress.Terminal", lambda **_: Terminal(file=file, width=5000, force_terminal=True)
+        "ditexp.terminal.console.Terminal", lambda **_: Terminal(file=file, width=5000, force_terminal=True)
     )
     for text in TEXTS:
         with progress_bar(text, total=2) as bar:

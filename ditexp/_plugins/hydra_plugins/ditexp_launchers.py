@@ -176,13 +176,14 @@ class SubmititLauncher(ClusterLauncher):
         import submitit
 
         from ditexp.terminal.console import print_line
+        from ditexp.terminal.units import plural
 
         executor = submitit.AutoExecutor(
             self.folder, self.cluster, **{f"{self.cluster}_max_num_timeout": self.max_num_timeout}
         )
         executor.update_parameters(**{f"{self.cluster}_{name}": value for name, value in self.parameters.items()})
         jobs = executor.map_array(Job(self), cells)
-        print_line(Text("submitted", "green"), f" {len(jobs)}: jobs {jobs[0].job_id} to {jobs[-1].job_id}")
+        print_line(Text("submitted", "green"), f" {plural(len(jobs), 'job')}: {jobs[0].job_id} to {jobs[-1].job_id}")
         running = {job.job_id: (cfg, job) for cfg, job in zip(cells, jobs)}
         while running:
             for name in [name for name, (_, job) in running.items() if job.done()]:
@@ -216,6 +217,7 @@ class RayLauncher(ClusterLauncher):
         from ditexp.checks import ConfigError
         from ditexp.cli.errors import describe
         from ditexp.terminal.console import print_line
+        from ditexp.terminal.units import plural
 
         init, remote = self.init, self.remote
         is_own = init["address"] == "local"
@@ -237,7 +239,7 @@ class RayLauncher(ClusterLauncher):
             job, task = Job(self), ray.remote(**remote)(lambda job, cfg: job(cfg))
             running = {task.remote(job, cfg): cfg for cfg in cells}
             address = ray.get_runtime_context().gcs_address
-            print_line(Text("submitted", "green"), f" {len(running)}: to Ray at {address}")
+            print_line(Text("submitted", "green"), f" {plural(len(running), 'task')} to Ray at {address}")
             while running:
                 (task,), _ = ray.wait(list(running))
                 try:

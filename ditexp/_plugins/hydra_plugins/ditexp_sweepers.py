@@ -16,6 +16,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+PATIENCE = 2  # first trials that may be refused before the search is
+
 
 class OptunaSearch(Sweeper):
     """Runs hydra-optuna-sweeper with objectives that are read from each cell's result.
@@ -77,7 +79,9 @@ class OptunaSearch(Sweeper):
             params=self.params,
         )
         self.plugin.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        assert self.plugin.launcher is not None, "setup makes it"
         self.plugin.launcher = self.trials = Trials(self.plugin.launcher, self.objectives, self.n_trials)
+        self.folder = Path(config.hydra.sweep.dir)
 
     def sweep(self, arguments: list[str]) -> None:
         import optuna
@@ -94,31 +98,32 @@ class OptunaSearch(Sweeper):
             if self.trials.succeeded or isinstance(error, ConfigError):
                 raise
             return  # Optuna has no best trial; the report says why each one failed
-        self.print_best(Path(self.plugin.config.hydra.sweep.dir) / "optimization_results.yaml")
+        self.print_best(self.folder / "optimization_results.yaml")
 
     def print_best(self, file: Path) -> None:
         """file: what the plugin writes at the end."""
         from rich.text import Text
 
+        from ditexp.cli.nodes import resolve
         from ditexp.terminal.console import print_line
 
-        found = OmegaConf.load(file)
-        best = found.get("solutions") or [{"params": found.best_params, "values": [found.best_value]}]
-        for each in best:
-            values = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.objectives, each["values"]))
-            print_line(Text("best", "green"), f" {' '.join(assigned(each['params'].items()))}: {values}")
+        found = resolve(OmegaConf.load(file))
+        for each in found.get("solutions") or [found]:
+            reached = each.get("values") or [each["best_value"]]
+            values = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.objectives, reached))
+            print_line(Text("best", "green"), f" {assigned(each.get('params') or each['best_params'])}: {values}")
 
 
 class Trials(Launcher):
     """Launches batches of a search with another launcher, and returns the objectives' values of their cells.
 
-    A trial whose settings are refused fails, and the search goes on, unless none has succeeded yet. fixed: overrides
-    that are not searched, as they were typed, by their keys.
+    A trial whose settings are refused fails, and the search goes on, unless all first ones are refused. fixed:
+    overrides that are not searched, as they were typed, by their keys.
     """
 
     def __init__(self, launcher: Launcher, objectives: Sequence[str], total: int) -> None:
         self.launcher, self.objectives, self.total = launcher, objectives, total
-        self.succeeded = 0
+        self.succeeded, self.num_refused = 0, 0
         self.fixed: Mapping[str, str] = {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -135,7 +140,7 @@ class Trials(Launcher):
         try:
             return [self.valued(each) for each in self.launcher.launch(batch, initial_job_idx)]
         except ConfigError as error:
-            if initial_job_idx == 0 or not self.succeeded:
+            if self.num_refused >= PATIENCE and not self.succeeded:
                 raise
             if len(job_overrides) == 1:
                 return [self.refused(error)]
@@ -143,7 +148,7 @@ class Trials(Launcher):
         return [each for number, overrides in numbered for each in self.launch([overrides], number)]
 
     def typed(self, override: str) -> str:
-        """A trial's override: as it was typed, or with 12 digits of a float, since steps of 0.1 add up to 3.9000000000000004."""
+        """An override as it was typed or, of a float, with 12 digits: steps of 0.1 add up to 3.9000000000000004."""
         key, _, value = override.partition("=")
         if key in self.fixed:
             return self.fixed[key]
@@ -167,6 +172,7 @@ class Trials(Launcher):
         from ditexp.cli.errors import describe
         from ditexp.terminal.console import print_line
 
+        self.num_refused += 1
         for line in describe(error):
             print_line(Text("refused", "red"), f" {line}")
         return returned(None)
@@ -183,8 +189,10 @@ def listed(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else [str(each) for each in value]
 
 
-def assigned(params: Any) -> list[str]:
-    return [f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in params]
+def assigned(params: Mapping[str, Any]) -> str:
+    """The parameters of a trial as overrides."""
+    texts = (f"{value:.6g}" if isinstance(value, float) else str(value) for value in params.values())
+    return " ".join(f"{name}={text}" for name, text in zip(params, texts))
 
 
 def stamp(storage: str) -> None:
@@ -196,6 +204,7 @@ def stamp(storage: str) -> None:
     import sqlalchemy
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
+    from sqlalchemy.exc import SQLAlchemyError
 
     from ditexp.checks import ConfigError
 
@@ -205,7 +214,7 @@ def stamp(storage: str) -> None:
             context = MigrationContext.configure(connection)
             if context.get_current_revision() is None:
                 context.stamp(scripts, "head")
-    except sqlalchemy.exc.SQLAlchemyError as error:
+    except SQLAlchemyError as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"hydra.sweeper.storage={storage}: {reason}: give sqlite:///<file>, or null") from None
 
