@@ -16,6 +16,8 @@ from ditexp.cli.packaged import known_keys, options_of
 # ~ or ~somebody where a path begins: a whole value, or an element of a list or sweep, in quotes or not.
 HOME = re.compile(r"(?:^|(?<=[=,(\[]))(\s*['\"]?)(~[\w.-]*)(?=/|$|[,)\]'\"])")
 
+LONG_DASHES = ("\N{EN DASH}", "\N{EM DASH}")
+
 
 def with_home(override: str) -> str:
     """The override with ~ replaced by the home folder; shells replace it only where a word begins."""
@@ -47,7 +49,10 @@ def check(overrides: Sequence[str], config_name: str, *, is_sweep: bool, shows: 
         if spaced := with_spaces(overrides, place, known):
             mistakes.append(spaced)
             break  # what follows is part of it
-        if text.startswith("="):
+        if text.startswith(LONG_DASHES):
+            dash = "-" if len(text) == 2 else "--"
+            mistakes.append(f"{text} begins with a long dash, as editors make them: type {dash}{text[1:]}")
+        elif text.startswith("="):
             mistakes.append(f"{text}: give <key>=<value>, such as solver=heun")
         elif "=" not in text and not text.startswith("~"):
             mistakes.append(unassigned(text, known))

@@ -120,6 +120,8 @@ def test_home(argument, expected, monkeypatch):
     ("arguments", "complaint"),
     [
         (["heun"], "heun: give <key>=<value>, such as solver=heun"),
+        (["–m"], "–m begins with a long dash, as editors make them: type -m"),
+        (["—multirun"], "—multirun begins with a long dash, as editors make them: type --multirun"),
         (["nonsense"], "nonsense: give <key>=<value>, such as solver=heun"),
         (["solver:heun"], "solver:heun: give <key>=<value>, such as solver=heun"),
         (["solver/heun"], "solver/heun: give <key>=<value>, such as solver=heun"),
