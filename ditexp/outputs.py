@@ -5,6 +5,7 @@ outputs/samples/<set id>/              sets of images and of latents, see sample
         results/evaluate-<id>.json     results of `python -m ditexp.evaluate`
         runs/<sweep>/<number>/         how each run of a cell ended: cell.json
         reports/<sweep or study>/      tables, pictures, report.html
+        reports/index.html             all reports
         schedules/<id>.json            grids of `python -m ditexp.optimize`
         train/<network>/               weights of `python -m ditexp.train`, by its setting `folder`
         cache/features/<network>/<images>/   features of images

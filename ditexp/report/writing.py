@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,10 @@ from rich.padding import Padding
 from rich.text import Text
 
 from ditexp.files.atomic import atomic
+from ditexp.files.json_values import encode
+from ditexp.report.frame import frame
 from ditexp.report.html.page import html_page
+from ditexp.report.index.entry import entry_of
 from ditexp.report.plots.along_t import error_along_t
 from ditexp.report.plots.heat_map import heat_map
 from ditexp.report.plots.quality import quality_vs_cost
@@ -27,19 +31,19 @@ from ditexp.report.tables.table import Table
 from ditexp.report.titles import swept
 from ditexp.result import Result
 from ditexp.terminal.console import Terminal, wide_terminal
-from ditexp.terminal.escape import for_markdown, one_line
+from ditexp.terminal.escape import for_csv, for_markdown, one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Part = Callable[[], "str | Figure | None"]
+Part = Callable[[], "str | bytes | Figure | None"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """paths: of each part by its file's name: report.html, table.md, table.csv, table.tex, quality_vs_cost.png,
-    heat_map.png, samples.png and, with metric=trajectory, error_vs_cost.png and error_along_t.png. None for a part that
-    has nothing to show, or that failed.
+    """paths: of each part by its file's name: report.html, table.md, table.csv, table.tex, cells.csv, cells.parquet,
+    report.json (for the index), quality_vs_cost.png, heat_map.png, samples.png and, with metric=trajectory,
+    error_vs_cost.png and error_along_t.png. None for a part that has nothing to show, or that failed.
 
     title: what was swept. advice: on which cell to use. study: published numbers compared with the results, also
     written as published.md, .csv and .tex; None without any. failed: a line for each part that could not be written.
@@ -77,7 +81,10 @@ def write_report(
             study = study_table(known := load(published), compare(known, results[::-1]))
         except Exception as error:
             failed.append(f"{published} was not compared with the results: {short_reason(error)}")
-    for name, make in parts_of(table, advice, study, title=title, results=results).items():
+    parts = parts_of(table, advice, study, title=title, results=results)
+    figure = folder / "quality_vs_cost.png"  # drawn by then, if there is one
+    parts["report.json"] = lambda: json.dumps(encode(entry_of(table, title=title, figure=figure)), indent=2)
+    for name, make in parts.items():
         path = folder / name
         try:
             paths[name] = path if write_part(path, make()) else None
@@ -104,6 +111,8 @@ def parts_of(
             "table.md": lambda: "\n".join([table.markdown(), *(f"- {for_markdown(line)}" for line in sentences), ""]),
             "table.csv": table.csv,
             "table.tex": table.latex,
+            "cells.csv": lambda: cells_csv(results),
+            "cells.parquet": lambda: frame(results).to_parquet(),
             "quality_vs_cost.png": lambda: quality_vs_cost(table, table.fid),
             "heat_map.png": lambda: heat_map(table, table.fid),
             "error_vs_cost.png": lambda: quality_vs_cost(table, table.metric("trajectory_rmse")),
@@ -116,13 +125,23 @@ def parts_of(
     return parts
 
 
-def write_part(path: Path, content: str | Figure | None) -> bool:
+def cells_csv(results: Sequence[Result]) -> str:
+    """A line for each cell, with all that `frame` has; texts as in table.csv."""
+    cells = frame(results)
+    texts = cells.select_dtypes("str").columns
+    cells[texts] = cells[texts].map(for_csv, na_action="ignore")
+    return cells.to_csv(index=False, header=[str(for_csv(name)) for name in cells.columns], lineterminator="\n")
+
+
+def write_part(path: Path, content: str | bytes | Figure | None) -> bool:
     """Write a part; False if there is nothing to write."""
     if content is None:
         return False
     with atomic(path) as part:
         if isinstance(content, str):
             part.write_text(content, encoding="utf-8")
+        elif isinstance(content, bytes):
+            part.write_bytes(content)
         else:
             save(content, part)
     return True
@@ -150,7 +169,7 @@ def show(report: Report, terminal: Terminal | None = None) -> None:
         return
     for advice in report.advice:
         for i, line in enumerate(advice.lines):
-            terminal.print(Padding(line, (0, 0, 0, 2 * (i > 0))))
+            terminal.print(Padding(line, (0, 0, 0, 2 * (i > 0)), expand=False))
     page = report.paths.get("report.html") or report.folder
     terminal.print(f"report: {from_here(page)}", soft_wrap=True)
 

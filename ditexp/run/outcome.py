@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from ditexp.cli.components import instantiate
 from ditexp.cli.errors import describe
+from ditexp.cli.packaged import own_published_file
 from ditexp.files.records import write_record
 from ditexp.result import Result, read_result
 from ditexp.run.cell import build, resolved
@@ -44,6 +46,7 @@ def headline(result: Result) -> str:
 
 def save_result(result: Result, cfg: DictConfig, folder: Path) -> None:
     """Write cell.json into a cell's folder, and track the result."""
+    result = replace(result, published=own_published_file(cfg.study))  # so that a report finds it later
     write_record(folder / "cell.json", result.to_json())
     if result.status != "incomplete":
         try:

@@ -15,15 +15,20 @@ from ditexp.terminal.escape import one_line
 
 FILE_WIDTH = 240  # characters in a pipe or a file, or more if the table needs them
 CAPTION_WIDTH = 100  # characters, if the table is narrower
+LINES = 3  # of a long text in a table
 MAX_ERRORS = 5  # that are named below a table without room for them
 # The order in which columns get room, after the settings, the steps and the first metric; those not named come first.
 LATER = ("seconds_per_image", "peak_memory_mb", "seeds", "nfe", "images_per_second", "source", "error")
 
 
 class Room(NamedTuple):
-    """The width of a column in characters: at least, so that no number and no word is cut; at most."""
+    """The width of a column in characters.
+
+    least: so that no number and no word is cut. good: so that long texts have about LINES lines. most: all in one line.
+    """
 
     least: int
+    good: int
     most: int
 
 
@@ -34,7 +39,8 @@ def print_table(terminal: Terminal, table: Table, *, file: str) -> None:
     """
     rooms = [room_of(column) for column in table.columns]
     if terminal.is_terminal:
-        rooms = [Room(min(room.least, terminal.width // 3), room.most) for room in rooms]
+        third = terminal.width // 3
+        rooms = [Room(min(room.least, third), min(room.good, third), room.most) for room in rooms]
         shown, width = fitting(table.columns, rooms, terminal.width), terminal.width
     else:
         shown = list(range(len(rooms)))
@@ -59,7 +65,7 @@ def print_table(terminal: Terminal, table: Table, *, file: str) -> None:
 def lines_on(left_out: Sequence[Column], table: Table, file: str) -> list[str]:
     """The names of columns without room, and the errors if theirs is one."""
     names = [column.header for column in left_out if column.kind != "error"]
-    lines = [f"Left out here: {', '.join(names)} (see {file})."] if names else []
+    lines = [f"Left out here: {' · '.join(names)} (see {file})."] if names else []
     errors = [
         f"{table.name(row)}: {error}"
         for column in left_out
@@ -72,19 +78,22 @@ def lines_on(left_out: Sequence[Column], table: Table, file: str) -> list[str]:
 
 
 def room_of(column: Column) -> Room:
-    """Texts of settings and errors may wrap at spaces, as headers may."""
+    """Texts of settings and errors may wrap at spaces, and headers may."""
     texts = list(map(one_line, column.texts))
     words = [word for text in (column.header, *(() if column.is_number else texts)) for word in text.split()]
     whole = texts if column.kind in ("cost", "metric") or column.is_number else []
     least = max(Text(text).cell_len for text in (*whole, *words, ""))
-    return Room(least, max(Text(text).cell_len for text in (*texts, one_line(column.header))))
+    most = max(Text(text).cell_len for text in (*texts, one_line(column.header)))
+    return Room(least, least if whole else max(least, most // LINES), most)
 
 
 def fitting(columns: Sequence[Column], rooms: Sequence[Room], width: int) -> list[int]:
     """The columns that fit, in their order; at least the most important one."""
     chosen: list[int] = []
     for i in sorted(range(len(columns)), key=lambda i: importance(columns, i)):
-        if not chosen or total([rooms[each].least for each in (*chosen, i)]) <= width:
+        is_needed = importance(columns, i)[0] < 2  # long texts get less room for it, but not for others
+        needed = [rooms[each].least if is_needed else rooms[each].good for each in (*chosen, i)]
+        if not chosen or total(needed) <= width:
             chosen.append(i)
     return sorted(chosen)
 
