@@ -56,8 +56,8 @@ class Experiment:
     def run(self, *, progress: bool = True) -> Result:
         """Sample and score what is missing, as the command does, and return the result.
 
-        progress: a bar, if it takes long. It writes the sample set and the result, but no run folder, no report and nothing to a tracker. Raises
-        ValueError if the disk has no room, and whatever ends the sampling.
+        It writes the sample set and the result, but no run folder, no report and nothing to a tracker. progress: a bar,
+        if it takes long. Raises ValueError if the disk has no room, and whatever ends the sampling.
         """
         with TURNS:
             settle_temporary_folder()

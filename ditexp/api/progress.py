@@ -12,8 +12,9 @@ from tqdm import tqdm
 from ditexp.progress import Progress
 from ditexp.terminal.progress import Bar
 
-BAR_AFTER = 2.0  # seconds: shorter work shows none
+BAR_AFTER = 5.0  # seconds: shorter work shows none
 TICK = 0.5
+FORMAT = "{desc}: {n_fmt} of {total_fmt}, {elapsed}, {remaining} left"
 
 
 class State(NamedTuple):
@@ -41,7 +42,10 @@ def progress_shown(state: Callable[[], State], *, wanted: bool) -> Generator[Non
     def show() -> None:
         if ended.wait(BAR_AFTER):
             return
-        with suppress(Exception), tqdm(unit=" images", leave=False) as bar:  # nothing that only shows may fail the work
+        with (
+            suppress(Exception),
+            tqdm(bar_format=FORMAT, leave=False) as bar,
+        ):  # nothing that only shows may fail the work
             while not ended.wait(TICK):
                 done, total, text = state()
                 bar.n, bar.total = round(done, 1), total or None

@@ -13,18 +13,19 @@ from ditexp.cli.packaged import options_of
 from ditexp.run import sweep
 from ditexp.run.checking import check, refuse_sweep
 from ditexp.run.departures import notice_departures
+from ditexp.run.settings import overrides_of
 
 # Launchers that inherit from it check all cells before the first one runs. Hydra's plugin path leads to it.
 LOCAL = "hydra_plugins.ditexp_launchers.LocalLauncher"
 
 
-@command("config", finish=sweep.finish)
+@command("config", finish=sweep.finish, stopped=sweep.stopped)
 def main(cfg: DictConfig) -> None:
     hydra_cfg = DictConfig(HydraConfig.get())
     launcher = hydra_cfg.runtime.choices["hydra/launcher"]
     if hydra_cfg.mode == RunMode.RUN:  # a sweep's launcher has done this for all cells
         refuse_sweep(hydra_cfg)
-        cell = {" ".join(hydra_cfg.overrides.task) or "defaults": cfg}
+        cell = {" ".join(overrides_of(hydra_cfg)) or "defaults": cfg}
         if launcher == "plan":
             sweep.plan(cell)
             return notice_departures([(cfg, hydra_cfg)])

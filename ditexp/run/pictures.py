@@ -74,11 +74,10 @@ def draw_samples(cell: Cell) -> None:
 
 
 def draw_first(store: SampleStore, block: int, path: Path) -> None:
-    """Draw the first samples of a block whose pixels are kept."""
-    if store.keeps_pixels:
-        images, _ = store.read(block)
-        with atomic(path) as temporary:
-            image_grid(images[:40], columns=10).save(temporary, format="png")
+    """Draw the first samples of a block."""
+    images, _ = store.read(block)
+    with atomic(path) as temporary:
+        image_grid(images[:40], columns=10).save(temporary, format="png")
 
 
 def sheet_of(cell: Cell, images: Tensor) -> Sheet | None:

@@ -13,11 +13,12 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from ditexp.cli.packaged import packaged
-from ditexp.run import workers
+from ditexp.run import block_queue, workers
+from ditexp.run.block_queue import BlockFailed, BlockQueue
 from ditexp.run.blocks import SetSpec
 from ditexp.run.cell import Cell, build
 from ditexp.run.worker_process import Advanced, Failed, Idle, MakeBlock, Written
-from ditexp.run.workers import BlockFailed, BlockQueue, Died, WorkerPool
+from ditexp.run.workers import Died, WorkerPool
 from ditexp.samples.claims import Claims
 
 
@@ -72,7 +73,7 @@ class Script:
 def queue(cell, monkeypatch):
     """Gives a function that runs the queue of four blocks on a script: for each block, the reports of each attempt."""
     monkeypatch.setattr(workers, "Worker", Script)
-    monkeypatch.setattr(workers, "wait", lambda connections, timeout: [one for one in connections if one.messages])
+    monkeypatch.setattr(block_queue, "wait", lambda connections, timeout: [one for one in connections if one.messages])
     monkeypatch.setattr(Script, "started", 0)
 
     def run(script: dict[int, list[list]]) -> tuple[BlockQueue, list[str]]:

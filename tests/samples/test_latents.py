@@ -74,7 +74,7 @@ def made(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     describe_sets(cell, COMMAND, is_new=True)
     maker = maker_of(cell)
     for number in cell.store.missing():
-        block = maker.make(number, lambda images: None)
+        block = maker.make(number)
         maker.write(block)
         maker.extract(block)
     assert not cell.store.missing()
@@ -223,11 +223,11 @@ def test_what_stops_a_worker_between_latents_and_pixels_costs_no_sampling(cell, 
     describe_sets(one, COMMAND, is_new=True)
     monkeypatch.setattr(decoding.Decoder, "__call__", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        maker_of(one).make(1, lambda images: None)
+        maker_of(one).make(1)
     monkeypatch.undo()
     monkeypatch.setattr("ditexp.samples.store.BLOCK_IMAGES", 8)
     assert one.store.missing() == [0, 1, 2] and one.store.decodable() == [1]
-    assert rows_of(lambda: maker_of(one).make(1, lambda images: None)) == 0
+    assert rows_of(lambda: maker_of(one).make(1)) == 0
 
 
 @pytest.mark.parametrize("keep", ["latents", "both"])
@@ -246,7 +246,7 @@ def test_damaged_latents_are_sampled_again(keep, cell, capsys):
     path.write_bytes(bytes(len(data)))
     os.utime(path, ns=(date, date))
     one.latents.path(0).unlink()
-    assert rows_of(lambda: maker_of(one).make(0, lambda images: None)) > 0
+    assert rows_of(lambda: maker_of(one).make(0)) > 0
 
 
 def test_pixels_are_made_of_latents_alone_where_a_later_run_keeps_them(cell):
@@ -325,7 +325,7 @@ def test_ls_verify_and_the_readme_tell_the_kinds_apart(cell, capsys):
     assert lines[f"{one.store.id}:"].endswith("all 3 blocks are whole")
     list_sets(one.outputs)
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert " latents " in lines[one.latents.id] and "images, from latents" in lines[one.store.id]
+    assert " latents: " in lines[one.latents.id] and "images, from latents" in lines[one.store.id]
     readme = (one.latents.folder / "README.md").read_text()
     assert "20 latents, 4 x 4 x 4 float32; 3 of 3 blocks of 8" in readme and READ_WITHOUT_DITEXP[:20] in readme
     readme = (one.store.folder / "README.md").read_text()

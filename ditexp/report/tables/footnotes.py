@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ditexp.report.tables.column import TIE, UNKNOWN, Column
 from ditexp.report.tables.comparability import comparable_facts, marks_by_key
 from ditexp.report.tables.rows import MANY_SEEDS, Row
+from ditexp.terminal.units import plural
 
 FRECHET = ("fid", "sfid")  # biased by the number of samples
 
@@ -84,8 +85,8 @@ def notes_on_ties(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     for column in metrics:
         if column.metric in FRECHET and (count := sum(is_mostly_bias(row, column.metric) for row in done)):
             lines.append(
-                f"{column.header}: in {count} of {len(done)} cells, at least half of the value is bias from the small "
-                "number of samples; the ± there is up to twice too large."
+                f"{column.header}: in {count} of {plural(len(done), 'cell')}, at least half of the value is bias from the "
+                "small number of samples; the ± there is up to twice too large."
             )
     if any(column.unknown for column in columns):
         lines.append(
