@@ -109,7 +109,7 @@ def complaints(*overrides: str, **options) -> list[str]:
         ("optimize", ["+max_step=3"], "unknown key 'max_step'; did you mean max_steps?"),
         ("prepare_reference", ["+outs=3"], "unknown key 'outs'; did you mean out?"),
         ("report", ["+stduy=3"], "unknown key 'stduy'; did you mean study?"),
-        ("config", ["~tracker"], "tracker is missing (~tracker removes it): choose tracker=none, wandb"),
+        ("config", ["~tracker"], "tracker is missing (~tracker removes it): choose tracker=none, tensorboard, wandb"),
         ("config", ["~guidance"], "guidance is missing (~guidance removes it): choose guidance=apg, "),
         ("config", ["~steps", "schedule.steps=3"], "steps is missing (~steps removes it): leave ~steps out"),
         (
