@@ -70,7 +70,7 @@ def choose(tab, **choices: str) -> None:
 
 
 def points(tab, which: str = "") -> int:
-    return tab.locator(f"#quality-plot .points{which} > *").count()
+    return tab.locator(f"#quality-plot .points > *{which}").count()
 
 
 def caption(tab, chart: str) -> str:
@@ -80,9 +80,8 @@ def caption(tab, chart: str) -> str:
 def legend(tab) -> dict[str, str]:
     """The colours of the lines, by name."""
     entries = tab.locator("figure:has(#quality-plot) .legend li:has(.points)")
-    return dict(
-        entries.evaluate_all("all => all.map(x => [x.textContent, x.querySelector('.points').attributes.stroke.value])")
-    )
+    color = "x.querySelector('.points > *').getAttribute('stroke')"
+    return dict(entries.evaluate_all(f"all => all.map(x => [x.textContent, {color}])"))
 
 
 def places(tab) -> dict[str, tuple[str, int]]:
@@ -120,7 +119,7 @@ def test_one_number_against_another(tab):
 
 
 def test_a_point_shows_its_cell_and_leads_to_its_row(tab):
-    tab.locator("#quality-plot .points[fill*=hue] > *").first.hover()
+    tab.locator("#quality-plot .points > [fill*=hue]").first.hover()
     words = ("heun", "guidance.scale", "forwards", "FID", "4.00")
     assert all(word in tab.locator("#tip").inner_text() for word in words)
     tab.mouse.down()

@@ -74,6 +74,11 @@ function short(number) {
     : Number(number.toPrecision(3)).toExponential();
 }
 
+/** The width of the longest of these numbers, in pixels. */
+function widthOfNumbers(numbers) {
+  return 7 * d3.max(numbers, (number) => short(number).length);
+}
+
 /** The ticks for whose numbers there is room; always the first and the last. */
 function labelled(ticks, position, room) {
   const kept = [ticks[0]];

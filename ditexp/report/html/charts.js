@@ -61,21 +61,20 @@ function lineName(row, except) {
   return texts.join(", ");
 }
 
+/** The column and scale that are chosen for an axis. */
+function chosenAxis(axis, arrows) {
+  const column = byName[document.getElementById(`${axis}-axis`).value];
+  const log = document.getElementById(`log-${axis}`).checked;
+  const title = axisTitle(column, arrows);
+  return { column, log, title, exact: isSetting(column), goal: goalOf(column) };
+}
+
 function drawNumbers() {
-  const axes = Object.fromEntries(
-    ["x", "y"].map((axis) => {
-      const column = byName[document.getElementById(`${axis}-axis`).value];
-      const log = document.getElementById(`log-${axis}`).checked;
-      const exact = column.kind === "setting" || column.name === "steps";
-      return [axis, { column, log, exact, goal: goalOf(column) }];
-    }),
-  );
-  const { x, y } = axes;
-  x.title = axisTitle(x.column, ["←", "→"]);
-  y.title = axisTitle(y.column, ["↓", "↑"]);
-  const isDrawn = ({ column, log }, row) => Number.isFinite(column.values[row]) && (column.values[row] > 0 || !log);
-  const rows = visible.filter((row) => isDrawn(x, row) && isDrawn(y, row));
+  const [x, y] = [chosenAxis("x", ["←", "→"]), chosenAxis("y", ["↓", "↑"])];
   const along = connecting(x.column);
+  const isDrawn = ({ column, log }, row) => Number.isFinite(column.values[row]) && (column.values[row] > 0 || !log);
+  const drawn = visible.filter((row) => isDrawn(x, row) && isDrawn(y, row));
+  const rows = d3.sort(drawn, (row) => along.values[row]);
   const front = paretoFront(rows, x.column, y.column);
   const names = data.rows.map((_, row) => lineName(row, along));
   const styles = lineStyles(names);
@@ -86,26 +85,22 @@ function drawNumbers() {
   const isLabelled = (row) => along !== x.column && (rows.length <= MAX_LABELS || front.includes(row));
   const point = (row) => ({
     row,
+    name: names[row],
+    ...styles.get(names[row]),
     x: x.column.values[row],
     y: y.column.values[row],
     dx: spread(x, row),
     dy: spread(y, row),
-    text: !isLabelled(row) ? "" : along === byName.steps ? stepsOf(row) : along.texts[row],
+    text: isLabelled(row) ? placeText(along, row) : "",
     filled: front.includes(row),
   });
-  const lines = d3
-    .groups(rows, (row) => names[row])
-    .map(([name, members]) => ({
-      name,
-      style: styles.get(name),
-      points: d3.sort(members, (row) => along.values[row]).map(point),
-    }));
+  const points = rows.map(point);
   const labels = along === x.column ? "" : `; labels: ${along.header}`;
-  const content = { lines, front: front.map(point), x, y, tip: ({ row }) => tipOf(row) };
+  const content = { points, front: front.map(point), x, y, tip: ({ row }) => tipOf(row) };
   showFigure("quality-plot", {
     caption: `${titleOf(y.column)} against ${titleOf(x.column)}${labels}`,
-    legend: legendOf(lines, { hasFront: front.length > 0 }),
-    drawn: rows.length ? drawLines(widthOf("quality-plot"), content) : null,
+    legend: legendOf(d3.sort(points, ({ row }) => row)),
+    drawn: points.length ? drawLines(widthOf("quality-plot"), content) : null,
   });
 }
 

@@ -1,31 +1,21 @@
 // Lines through points, drawn by Observable Plot. Colours are those of the style sheet, so that changing the theme or
 // printing needs no redrawing.
 
-const turned = (symbol) => ({ draw: (context, size) => symbol.draw(mirrored(context), size) });
-const mirrored = (context) => ({
-  moveTo: (x, y) => context.moveTo(x, -y),
-  lineTo: (x, y) => context.lineTo(x, -y),
-  closePath: () => context.closePath(),
-});
-const MARKERS = [
-  d3.symbolCircle,
-  d3.symbolSquare,
-  d3.symbolTriangle,
-  d3.symbolDiamond,
-  turned(d3.symbolTriangle),
-  d3.symbolCross,
-];
+const MARKERS = ["circle", "square", "triangle", "diamond", "triangle", "cross"];
+const ROTATIONS = [0, 0, 0, 0, 180, 0]; // of the markers
 const DASHES = [[], [4, 1.5], [1, 1.2], [6, 1.5, 1, 1.5]]; // lengths of lines and gaps, in line widths
 const HUES = 7;
 const MAX_LINES = 12; // in a legend
 const MAX_LABELS = 24; // with more points, only those of the Pareto front are labelled
+const INSET = 12; // pixels between the frame and the first and last tick
+const AT = { x: "x", y: "y" };
 
 /**
  * A style for each name of a line: a colour per solver, or per line if all are of one solver. Markers and dashes tell
  * the lines of a colour apart. names: of all rows, in the table's order, so that no filter changes a colour.
  */
 function lineStyles(names) {
-  const solverOf = new Map(names.map((name, row) => [name, byName.solver.texts[row]]).reverse());
+  const solverOf = new Map(d3.zip(names, byName.solver.texts).reverse());
   const isOne = new Set(solverOf.values()).size === 1;
   const groups = [...new Set(isOne ? names : byName.solver.texts)];
   const seen = new Map();
@@ -35,96 +25,97 @@ function lineStyles(names) {
     const index = groups.indexOf(group);
     const variant = (seen.get(group) ?? 0) + Math.floor(index / HUES);
     seen.set(group, (seen.get(group) ?? 0) + 1);
-    const dash = DASHES[variant % DASHES.length].map((length) => 1.8 * length).join(" ");
-    styles.set(name, { group, hue: index % HUES, marker: MARKERS[variant % MARKERS.length], dash });
+    styles.set(name, {
+      group,
+      color: `var(--hue-${index % HUES})`,
+      symbol: MARKERS[variant % MARKERS.length],
+      rotate: ROTATIONS[variant % MARKERS.length],
+      dash: DASHES[variant % DASHES.length].map((length) => 1.8 * length).join(" "),
+    });
   }
   return styles;
 }
 
-/** The marks of one line: the spreads of its points, and itself. */
-function lineMarks(points, { hue, dash }, { isFaint } = {}) {
-  const stroke = `var(--hue-${hue})`;
-  const spread = { stroke, strokeOpacity: 0.7, marker: "tick" };
+/** Lines that connect points of the same name, in their order, and the spreads of the points. */
+function lineMarks(points, { strokeOpacity = 1 } = {}) {
+  const spread = { stroke: "color", strokeOpacity: 0.7, marker: "tick" };
+  const ends = {
+    x1: ({ x, dx }) => x - dx,
+    x2: ({ x, dx }) => x + dx,
+    y1: ({ y, dy }) => y - dy,
+    y2: ({ y, dy }) => y + dy,
+  };
+  const withSpread = (name) => points.filter((point) => point[name]);
   return [
-    Plot.link(
-      points.filter(({ dy }) => dy),
-      { x: "x", y1: ({ y, dy }) => y - dy, y2: ({ y, dy }) => y + dy, ...spread },
-    ),
-    Plot.link(
-      points.filter(({ dx }) => dx),
-      { y: "y", x1: ({ x, dx }) => x - dx, x2: ({ x, dx }) => x + dx, ...spread },
-    ),
-    Plot.line(points, {
-      x: "x",
-      y: "y",
-      stroke,
-      strokeWidth: 1.8,
-      strokeOpacity: isFaint ? 0.4 : 1,
-      strokeDasharray: dash,
-    }),
+    Plot.link(withSpread("dy"), { x: "x", y1: ends.y1, y2: ends.y2, ...spread }),
+    Plot.link(withSpread("dx"), { y: "y", x1: ends.x1, x2: ends.x2, ...spread }),
+    ...d3
+      .groups(points, ({ dash }) => dash)
+      .map(([strokeDasharray, members]) =>
+        Plot.line(members, { ...AT, z: "name", stroke: "color", strokeWidth: 1.8, strokeOpacity, strokeDasharray }),
+      ),
   ];
 }
 
-/** The marks of points of one line. */
-function pointMarks(points, { hue, marker }, { isFilled, size = 4.5 } = {}) {
-  const stroke = `var(--hue-${hue})`;
-  const fill = isFilled ? stroke : "var(--surface)";
-  return Plot.dot(points, { x: "x", y: "y", r: size, symbol: marker, stroke, fill, className: "points" });
+/** Points; those that are filled are drawn over the others. */
+function pointMark(points, size = 4.5) {
+  const fill = ({ filled, color }) => (filled ? color : "var(--surface)");
+  const order = d3.sort(points, ({ filled }) => Boolean(filled));
+  return Plot.dot(order, {
+    ...AT,
+    r: size,
+    symbol: "symbol",
+    rotate: "rotate",
+    stroke: "color",
+    fill,
+    className: "points",
+  });
 }
 
 /**
- * Draw lines through points, as an SVG element of this width.
+ * Draw points and lines that connect them, as an SVG element of this width.
  *
- * lines: [{name, style, points: [{x, y, dx, dy, row, text, filled}]}]; dx and dy: spreads; text: a label beside the
- * point, if there is room. front: points of a staircase, may be empty. x and y: {title, log, exact}. tip: makes the
- * tooltip of a point.
+ * points: [{name, color, symbol, rotate, dash, x, y, dx, dy, row, text, filled}]; name: of the line; dx and dy: spreads;
+ * text: a label beside the point, if there is room. front: points of a staircase. x and y: {title, log, exact, goal}.
+ * tip: makes the tooltip of a point.
  */
-function drawLines(width, { lines, front = [], x, y, size, tip }) {
-  const points = lines.flatMap((line) => line.points.map((point) => ({ ...point, hue: line.style.hue })));
-  const isPhone = width < 480;
-  const yTicks = ticksFor(
-    points.flatMap((point) => ends(point.y, point.dy)),
-    y,
-  );
-  const xTicks = ticksFor(
-    points.flatMap((point) => ends(point.x, point.dx)),
-    x,
-  );
+function drawLines(width, { points, front = [], x, y, size, tip }) {
+  const ends = (axis) =>
+    points.flatMap((point) => [-1, 0, 1].map((sign) => point[axis] + sign * (point[`d${axis}`] ?? 0)));
+  const [xTicks, yTicks] = [ticksFor(ends("x"), x), ticksFor(ends("y"), y)];
   const frame = {
     width,
-    height: isPhone ? 300 : 380,
-    marginLeft: 16 + 7 * d3.max(yTicks, (tick) => short(tick).length),
+    height: width < 480 ? 300 : 380,
+    marginLeft: 16 + widthOfNumbers(yTicks),
     marginRight: 22,
     marginTop: 28,
     marginBottom: 46,
-    x: { type: x.log ? "log" : "linear", domain: d3.extent(xTicks), inset: 12 },
-    y: { type: y.log ? "log" : "linear", domain: d3.extent(yTicks), inset: 12 },
+    x: { type: x.log ? "log" : "linear", domain: d3.extent(xTicks), inset: INSET },
+    y: { type: y.log ? "log" : "linear", domain: d3.extent(yTicks), inset: INSET },
   };
-  const { marks, at } = frameMarks(frame, { xTicks, yTicks, x, y });
-  const selectedPoints = points.filter((point) => point.row === selected).slice(-1);
-  const pointsWhere = (isFilled) =>
-    lines.map((line) =>
-      pointMarks(
-        line.points.filter((point) => Boolean(point.filled) === isFilled),
-        line.style,
-        { isFilled, size: lines.length > MAX_LINES ? 3.2 : size },
-      ),
-    );
+  const { xScale, yScale } = scalesOf(frame);
+  const at = (point) => [xScale(point.x), yScale(point.y)];
+  const isCrowded = new Set(points.map(({ name }) => name)).size > MAX_LINES;
+  const axis = { text: short, tickSize: 0, labelArrow: "none" };
   const chart = plotted({
     ...frame,
     marks: [
-      ...marks,
-      front.length
-        ? Plot.line(staircase(front, frame.x.domain, x), { x: "x", y: "y", curve: "step-after", className: "front" })
-        : null,
-      ...lines.flatMap((line) => lineMarks(line.points, line.style, { isFaint: lines.length > MAX_LINES })),
-      ...pointsWhere(false),
-      ...pointsWhere(true),
-      Plot.dot(selectedPoints, { x: "x", y: "y", r: 10, className: "ring chosen" }),
-      Plot.dot(points, Plot.pointer({ x: "x", y: "y", r: 10, maxRadius: 28, className: "ring" })),
+      Plot.gridX(xTicks, { strokeOpacity: 1 }),
+      Plot.gridY(yTicks, { strokeOpacity: 1 }),
+      Plot.axisX(labelled(xTicks, xScale, 12 + widthOfNumbers(xTicks)), {
+        ...axis,
+        label: x.title,
+        labelAnchor: "center",
+        labelOffset: 42,
+      }),
+      Plot.axisY(labelled(yTicks, yScale, 18), { ...axis, label: y.title }),
+      Plot.line(staircase(front, frame.x.domain, x), { ...AT, curve: "step-after", className: "front" }),
+      ...lineMarks(points, { strokeOpacity: isCrowded ? 0.4 : 1 }),
+      pointMark(points, isCrowded ? 3.2 : size),
+      Plot.dot(points.filter(({ row }) => row === selected).slice(-1), { ...AT, r: 10, className: "ring chosen" }),
+      Plot.dot(points, Plot.pointer({ ...AT, r: 10, maxRadius: 28, className: "ring" })),
       Plot.text(withRoom(points, at, width), {
-        x: "x",
-        y: "y",
+        ...AT,
         text: "text",
         dx: 6,
         dy: -9,
@@ -133,58 +124,51 @@ function drawLines(width, { lines, front = [], x, y, size, tip }) {
       }),
     ],
   });
-  return interactive(chart, { tip, placeOf: at });
+  return interactive(chart, { tip, at });
 }
 
-const ends = (value, spread) => (spread ? [value - spread, value + spread] : [value]);
-
-/** Grid, numbers and titles of both axes; at: the pixels of a point. */
-function frameMarks(frame, { xTicks, yTicks, x, y }) {
-  const { width, height, marginLeft, marginRight, marginTop, marginBottom } = frame;
-  const xScale = Plot.scale({ x: { ...frame.x, range: [marginLeft + 12, width - marginRight - 12] } });
-  const yScale = Plot.scale({ y: { ...frame.y, range: [height - marginBottom - 12, marginTop + 12] } });
-  const xNumbers = labelled(xTicks, xScale.apply, 12 + 7 * d3.max(xTicks, (tick) => short(tick).length));
-  const yNumbers = labelled(yTicks, yScale.apply, 18);
-  const shared = { text: short, tickSize: 0, labelArrow: "none" };
-  const marks = [
-    Plot.gridX(xTicks, { strokeOpacity: 1 }),
-    Plot.gridY(yTicks, { strokeOpacity: 1 }),
-    Plot.axisX(xNumbers, { ...shared, label: x.title, labelAnchor: "center", labelOffset: 42 }),
-    Plot.axisY(yNumbers, { ...shared, label: y.title }),
-  ];
-  return { marks, at: (point) => [xScale.apply(point.x), yScale.apply(point.y)] };
+/** Functions from values to pixels, as the plot will have them. */
+function scalesOf({ width, height, marginLeft, marginRight, marginTop, marginBottom, x, y }) {
+  const xRange = [marginLeft + INSET, width - marginRight - INSET];
+  const yRange = [height - marginBottom - INSET, marginTop + INSET];
+  return {
+    xScale: Plot.scale({ x: { ...x, range: xRange } }).apply,
+    yScale: Plot.scale({ y: { ...y, range: yRange } }).apply,
+  };
 }
 
 /** The best so far for each budget: a staircase to the worse end of the axis, since nothing was measured between. */
 function staircase(front, [low, high], { goal }) {
-  return [...front, { x: goal === "max" ? low : high, y: front.at(-1).y }];
+  return front.length ? [...front, { x: goal === "max" ? low : high, y: front.at(-1).y }] : [];
 }
 
 /** The points for whose labels there is room; those of the front come first. */
 function withRoom(points, at, width) {
   const placed = [];
   const centres = points.map(at);
-  const order = d3.sort(points, (point) => !point.filled);
-  return order.filter((point) => {
-    if (!point.text) return false;
-    const [left, top] = at(point);
-    const [x, y, half] = [left + 6 + 3.3 * point.text.length, top - 9, 3.3 * point.text.length];
-    const isFree =
-      x + half < width &&
-      placed.every((other) => Math.abs(other.x - x) > other.half + half + 3 || Math.abs(other.y - y) > 13) &&
-      centres.every(([u, v]) => Math.abs(u - x) > half + 4 || Math.abs(v - y) > 9);
-    if (isFree) placed.push({ x, y, half });
-    return isFree;
-  });
+  return d3
+    .sort(points, ({ filled }) => !filled)
+    .filter((point) => {
+      if (!point.text) return false;
+      const half = 3.3 * point.text.length;
+      const [left, top] = at(point);
+      const [x, y] = [left + 6 + half, top - 9];
+      const isFree =
+        x + half < width &&
+        placed.every((other) => Math.abs(other.x - x) > other.half + half + 3 || Math.abs(other.y - y) > 13) &&
+        centres.every(([u, v]) => Math.abs(u - x) > half + 4 || Math.abs(v - y) > 9);
+      if (isFree) placed.push({ x, y, half });
+      return isFree;
+    });
 }
 
 /** Tooltips of the points of a chart; a click selects the row. A first tap on a touch screen only shows the tooltip. */
-function interactive(chart, { tip, placeOf }) {
+function interactive(chart, { tip, at }) {
   chart.setAttribute("aria-hidden", "true"); // the table has all of it
   let tapped = null;
   chart.addEventListener("input", () => {
     if (!chart.value) return hideTip();
-    const [x, y] = placeOf(chart.value);
+    const [x, y] = at(chart.value);
     const { left, top } = chart.getBoundingClientRect();
     showTip(tip(chart.value), { x: left + x, y: top + y });
   });
@@ -196,39 +180,30 @@ function interactive(chart, { tip, placeOf }) {
   return chart;
 }
 
-/** A legend of lines or, if there are too many, of what shares a colour. */
-function legendOf(lines, { hasFront = false } = {}) {
-  const isShort = lines.length <= MAX_LINES;
-  const names = new Map(lines.map(({ name, style }) => [isShort ? name : style.group, style]).reverse());
-  const frame = { width: 30, height: 14, margin: 0, axis: null, x: { domain: [0, 30] }, y: { domain: [0, 14] } };
-  const entry = (marks, text) => {
-    const key = plotted({ ...frame, marks });
-    key.setAttribute("aria-hidden", "true");
-    return element("li", {}, key, text);
-  };
-  const keys = [...names].reverse().map(([name, style]) => {
-    return entry(
-      [
-        ...lineMarks(
-          [
-            { x: 1, y: 7 },
-            { x: 29, y: 7 },
-          ],
-          style,
-        ),
-        pointMarks([{ x: 15, y: 7 }], style),
-      ],
-      name,
-    );
+/** A legend of the lines or, if there are too many, of what shares a colour. */
+function legendOf(points) {
+  const isShort = new Set(points.map(({ name }) => name)).size <= MAX_LINES;
+  const styles = new Map(points.map((point) => [isShort ? point.name : point.group, point]).reverse()); // the first of each
+  const entries = [...styles].reverse().map(([name, { color, symbol, rotate, dash }]) => {
+    const [start, middle, end] = [1, 15, 29].map((x) => ({ x, y: 7, name, color, symbol, rotate, dash }));
+    return legendEntry(name, [...lineMarks([start, end]), pointMark([middle])]);
   });
-  const step = [
-    { x: 1, y: 12 },
-    { x: 15, y: 12 },
-    { x: 15, y: 3 },
-    { x: 29, y: 3 },
-  ];
-  return [
-    ...keys,
-    ...(hasFront ? [entry([Plot.line(step, { x: "x", y: "y", className: "front" })], "Pareto front (filled)")] : []),
-  ];
+  const step = d3.zip([1, 15, 15, 29], [12, 12, 3, 3]).map(([x, y]) => ({ x, y }));
+  const front = Plot.line(step, { ...AT, className: "front" });
+  return points.some(({ filled }) => filled) ? [...entries, legendEntry("Pareto front (filled)", [front])] : entries;
+}
+
+function legendEntry(text, marks) {
+  const [width, height] = [30, 14];
+  const key = plotted({
+    width,
+    height,
+    margin: 0,
+    axis: null,
+    x: { domain: [0, width] },
+    y: { domain: [0, height] },
+    marks,
+  });
+  key.setAttribute("aria-hidden", "true");
+  return element("li", {}, key, text);
 }
