@@ -1,4 +1,4 @@
-"""What `python -m ditexp.samples` does: list, verify, export and free sample sets. Each returns the exit code."""
+"""What `ditexp samples` does: list, verify, export and free sample sets. Each returns the exit code."""
 
 from __future__ import annotations
 
