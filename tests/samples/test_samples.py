@@ -318,7 +318,7 @@ def test_gc_frees_nothing_beside_a_result_that_cannot_be_read(text, store, capsy
 
 
 def test_gc_of_no_folder_is_refused(tmp_path):
-    with refused([f"--outputs {tmp_path}/none is no folder"]):
+    with refused([f"outputs={tmp_path}/none is no folder"]):
         free_needless(Outputs(tmp_path / "none"), yes=True)
 
 
