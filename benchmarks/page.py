@@ -73,7 +73,7 @@ def result(folder: Path, config: dict[str, Any], number: int, solver: str, steps
         details={"trajectory": {"error_along_t": [[t, t / steps**order] for t in times.tolist()]}},
         measurement=Measurement(feature={"name": "digits"}, reference=ReferenceRecord(name="digits", count=1797)),
         config=config,
-        command=f"python -m ditexp.run solver={solver} steps={steps} guidance.weight={weight}",
+        command=f"ditexp run solver={solver} steps={steps} guidance.weight={weight}",
         grid=grid,
         trajectory_picture=trajectory,
     )

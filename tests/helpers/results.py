@@ -65,7 +65,7 @@ def six_cells(folder: Path | None = None) -> list[dict[str, Any]]:
     for solver, order in (("euler", 1), ("heun", 2)):
         for steps in (5, 10, 20):
             result = cell(id=f"{solver}{steps}", solver=solver, steps=steps, fid=2 + 40 / steps**order)
-            result["cell_command"] = f"python -m ditexp.run solver={solver} steps={steps}"
+            result["cell_command"] = f"ditexp run solver={solver} steps={steps}"
             result["trajectory"] = {"error_along_t": [[t / steps, t / steps**2] for t in range(steps + 1)]}
             if folder:
                 draw = np.random.default_rng(steps)

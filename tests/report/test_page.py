@@ -67,7 +67,7 @@ def test_numbers_are_the_tables_own():
 def test_a_cells_details_hold_its_configuration_protocol_and_command():
     table = table_of(six_cells())
     details = data_of(html_page(table, title="x"))["rows"][0]["details"]
-    assert details["command"] == "python -m ditexp.run solver=heun steps=10"
+    assert details["command"] == "ditexp run solver=heun steps=10"
     assert "_target_: ditexp.solver.Euler" in details["config"] and "count: 1797" in details["protocol"]
     assert ["FID", "2.4"] in details["scores"] and ["reference", "digits (1,797 images)"] in details["comparable"]
     assert ["cell", "heun10"] in details["made"] and ["forwards", "20"] in details["cost"]
@@ -340,7 +340,7 @@ def test_a_row_opens_to_all_that_is_known_of_it(tab):
     for heading in ("Configuration", "Protocol"):
         tab.locator(".details summary", has_text=heading).click()
     details = tab.locator(".details").inner_text()
-    for word in ("heun10", "python -m ditexp.run solver=heun steps=10", "_target_: ditexp.solver.Euler", "count: 1797"):
+    for word in ("heun10", "ditexp run solver=heun steps=10", "_target_: ditexp.solver.Euler", "count: 1797"):
         assert word in details
     assert tab.locator(".details img").count() == 2
     tab.evaluate("document.querySelectorAll('#cells thead button')[1].click()")  # sorts; a phone has a list for it

@@ -99,8 +99,8 @@ def notes_on_bias(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
         if column.kind == "metric" and column.metric in FRECHET
     }
     return [
-        f"{header}: in {count} of {plural(len(done), 'cell')}, at least half of the value is bias from the small number of "
-        "samples; the ± there is up to twice too large."
+        f"{header}: in {count} of {plural(len(done), 'cell')}, at least half of the value is bias from the small "
+        "number of samples; the ± there is up to twice too large."
         for header, count in counts.items()
         if count
     ]
