@@ -32,7 +32,7 @@ def swept(results: Sequence[Result]) -> str:
         text = in_words(names, settings, cells)
     else:
         steps = settings[0].get("steps")
-        text = f"{settings[0]['solver']}, {plural(steps, 'step')}" if is_number(steps) else f"{settings[0]['solver']}"
+        text = ", ".join([f"{settings[0]['solver']}", *([plural(steps, "step")] if steps is not None else [])])
         text = f"one cell: {text}" if seeds < 2 else text
     text += f", {seeds} seeds" if seeds > 1 else ""
     studies = {result.study for result in results} - {"", DEFAULT_STUDY}
