@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ditexp.result import SETTING_GROUPS
 from ditexp.tracker.service import Limits
 from tests.helpers import commands
 from tests.helpers.offline_wandb import read_runs
@@ -33,7 +34,8 @@ CONFIG = {
     *("steps", "num_samples", "batch_size", "seed", "precision", "rounding", "compile"),
     *("study", "sweep", "sample_id", "command", "cell_command"),
 }
-FLAT = ("provenance_", "measured_")  # how the names of facts begin that are nested elsewhere
+# How the names begin of components' settings, and of facts that are nested elsewhere.
+FLAT = (*(f"{group}_" for group in SETTING_GROUPS), "provenance_", "measured_")
 SUMMARY = {
     *("digits/fid", "digits/inception_score", "digits/precision", "digits/recall", "status", "error"),
     *("nfe", "forwards", "seconds_per_image", "images_per_second", "peak_memory_mb"),
@@ -152,7 +154,7 @@ def test_everything_arrives(arrived):
 def test_names_stay_the_same_and_are_documented(arrived):
     server, sweep = arrived
     for run in (server.runs[id] for id in sweep.results):
-        own = {name for name in run.config if not name.startswith(FLAT)} - {"_wandb", "model_checkpoint"}
+        own = {name for name in run.config if not name.startswith(FLAT)} - {"_wandb"}
         assert own == CONFIG
         seen = {name for name in run.summary if not name.startswith(("_", "progress/"))} - {"preview"}
         assert seen == SUMMARY | {"samples", "trajectory"}
