@@ -79,7 +79,7 @@ def complaints(*overrides: str, **options) -> list[str]:
 @pytest.mark.parametrize(
     ("command", "overrides", "beginning"),
     [
-        ("config", ["+num_sample=32"], "unknown key 'num_sample'; did you mean num_samples?; the config has steps, "),
+        ("config", ["+num_sample=32"], "unknown key 'num_sample'; did you mean num_samples?; --help lists all"),
         ("config", ["++num_sample=32"], "unknown key 'num_sample'; did you mean num_samples?"),
         ("config", ["+solver.order=2"], "unknown key 'solver.order'; solver has no settings here"),
         ("config", ["tracker=none", "+tracker.mode=x"], "unknown key 'tracker.mode'; tracker has no settings here"),
