@@ -54,7 +54,7 @@ ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total cap
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (os_error(errno.ENOSPC, "a/b"), ["a/b: No space left on device", "ditexp.samples gc", "another disk"]),
+        (os_error(errno.ENOSPC, "a/b"), ["a/b: No space left on device", "ditexp samples gc", "another disk"]),
         (os_error(errno.EDQUOT, "a/b"), ["a/b: Disk quota exceeded", "`quota -s`"]),
         (os_error(errno.EFBIG, "a/b"), ["a/b: File too large", "`ulimit -f unlimited`"]),
         (os_error(errno.EMFILE, "a/b"), ["a/b: Too many open files", "`ulimit -n 4096`"]),
