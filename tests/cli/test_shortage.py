@@ -21,6 +21,7 @@ from torch import nn
 from ditexp.cli.errors import describe, is_wrong_input
 from ditexp.cli.shortage import shortage
 from ditexp.evaluate import __main__ as evaluate
+from ditexp.evaluate import scoring
 from ditexp.extraction import extract
 from ditexp.feature.digits import DigitsFeature
 from ditexp.feature.weights import Weights
@@ -53,7 +54,7 @@ ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total cap
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (os_error(errno.ENOSPC, "a/b"), ["a/b: No space left on device", "ditexp.samples gc", "another disk"]),
+        (os_error(errno.ENOSPC, "a/b"), ["a/b: No space left on device", "ditexp samples gc", "another disk"]),
         (os_error(errno.EDQUOT, "a/b"), ["a/b: Disk quota exceeded", "`quota -s`"]),
         (os_error(errno.EFBIG, "a/b"), ["a/b: File too large", "`ulimit -f unlimited`"]),
         (os_error(errno.EMFILE, "a/b"), ["a/b: Too many open files", "`ulimit -n 4096`"]),
@@ -246,7 +247,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_a_full_disk_hides_no_number(run, monkeypatch):
     np.savez("images.npz", np.concatenate(list(DigitsImages().blocks()))[:64])
-    monkeypatch.setattr(evaluate, "atomic", no_room)
+    monkeypatch.setattr(scoring, "atomic", no_room)
     code, out, err = run(
         evaluate, "images=images.npz", "feature=digits", "reference=none", "metric=inception_score", "resamples=0"
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ditexp import __main__ as program
 from ditexp import __version__, provenance
 from ditexp.cli.subcommands import SUBCOMMANDS
+from ditexp.env.facts import environment
 from tests.helpers.paths import ROOT
 
 
@@ -84,3 +87,36 @@ def test_the_command_is_recorded_as_it_was_typed(argv, module, recorded, monkeyp
     monkeypatch.setitem(sys.modules, "__main__", main)
     monkeypatch.setattr(sys, "argv", argv)
     assert provenance.command() == recorded
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ditexp r", "run report reference"),
+        ("ditexp ", " ".join(SUBCOMMANDS)),
+        ("ditexp run solver=heun", "solver=heun solver=heun3 solver=heun_edm"),  # by Hydra
+        ("ditexp samples l", ""),
+    ],
+)
+def test_completion(line, expected, started, monkeypatch):
+    monkeypatch.setenv("COMP_LINE", line)
+    code, out, _ = started("-sc", "query=bash")
+    assert not code and out.split() == expected.split()
+
+
+def test_the_environment_without_its_secrets():
+    variables = {"WANDB_API_KEY": "key", "HTTPS_PROXY": "http://me:password@proxy:3128", "HOME": "/root"}
+    assert environment(variables) == {
+        "HTTPS_PROXY": "http://...@proxy:3128",
+        "WANDB_API_KEY": "set",
+        "HF_TOKEN": "not set",
+    }
+
+
+def test_facts_for_a_bug_report(started, tmp_path):
+    _, out, _ = started("env", "--json", f"outputs={tmp_path}")
+    found = json.loads(out)
+    assert (
+        found["ditexp"]["ditexp"] == __version__ and found["packages"]["torch"] == torch.__version__.partition("+")[0]
+    )
+    assert found["folders"]["outputs"].startswith(f"{tmp_path} (") and "memory" in found["devices"]

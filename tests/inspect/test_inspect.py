@@ -65,9 +65,9 @@ def test_what_no_weight_tells_is_needed(tmp_path):
 
 def test_files_of_ditexp_itself():
     digits = card_of(WEIGHTS / "digits_dit.safetensors")
-    assert digits.kind == "a DiT of ditexp.train" and digits.facts["samples"] == {"pixels": [1, 8, 8]}
+    assert digits.kind == "a DiT of ditexp train" and digits.facts["samples"] == {"pixels": [1, 8, 8]}
     text = card_of(WEIGHTS / "digits_text")
-    assert text.kind == "a text-conditional DiT of ditexp.train" and "model=text_dit" in text.commands[0]
+    assert text.kind == "a text-conditional DiT of ditexp train" and "model=text_dit" in text.commands[0]
 
 
 def test_statistics_and_references(tmp_path):

@@ -235,11 +235,11 @@ MU, SIGMA = statistics(4)
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda t: StatisticsFile(t / "no.safetensors"), ["no.safetensors", "ditexp.reference"]),
-        (lambda t: changed(t, lambda path: path.write_bytes(b"")), ["x.safetensors", "ditexp.reference"]),
-        (lambda t: changed(t, lambda path: save_tensors(path, {})), ["x.safetensors", "ditexp.reference"]),
+        (lambda t: StatisticsFile(t / "no.safetensors"), ["no.safetensors", "ditexp reference"]),
+        (lambda t: changed(t, lambda path: path.write_bytes(b"")), ["x.safetensors", "ditexp reference"]),
+        (lambda t: changed(t, lambda path: save_tensors(path, {})), ["x.safetensors", "ditexp reference"]),
         (lambda t: changed(t, flip_last_byte), ["x.safetensors", "damaged", "again"]),
-        (of_another_network, ["x.safetensors", '"seed": 0', '"seed": 1', "ditexp.reference"]),
+        (of_another_network, ["x.safetensors", '"seed": 0', '"seed": 1', "ditexp reference"]),
         (lambda t: NpzReference(t / "no.npz"), ["no.npz", "does not exist"]),
         (lambda t: npz(t, images=PICTURES), ["x.npz: arr_0 is missing, the images seem to be in images: make"]),
         (lambda t: npz(t, mu=MU), ["x.npz has no arr_0, only mu"]),
