@@ -230,7 +230,7 @@ def read_result(path: Path) -> Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What `python -m ditexp.evaluate` measured, outputs/results/evaluate-<id>.json. command: what the user typed."""
+    """What `ditexp evaluate` measured, outputs/results/evaluate-<id>.json. command: what the user typed."""
 
     id: str
     metrics: dict[str, float]

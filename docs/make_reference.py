@@ -16,13 +16,13 @@ INTRODUCTION = """\
 
 To choose an option of a group write `<group>=<option>`, and to change a setting write its full name:
 
-    python -m ditexp.run solver=dopri5 solver.rtol=1e-3
+    ditexp run solver=dopri5 solver.rtol=1e-3
 
 - Both can be swept: `-m solver=heun,dopri5`.
 - **required** settings have no default.
 - `${steps}` is the value of the setting `steps`, and `${bundled:<name>}` is a file of
   [ditexp/weights](../ditexp/weights/README.md).
-- `python -m ditexp.run --cfg job ...` prints the composed configuration.
+- `ditexp run --cfg job ...` prints the composed configuration.
 
 `make docs` writes this page from the files of [conf](../conf); edit those files instead.
 """
@@ -39,7 +39,7 @@ def reference() -> str:
 
 
 def section_of_command(config: Config, groups: Iterable[str]) -> str:
-    command = " ".join(config.about.split()[:3])  # python -m ditexp.run
+    command = " ".join(config.about.split()[:2])  # ditexp run
     rows = [
         (f"[`{name}`](#{name})" if name in groups else f"`{name}`", shown(default), comment)
         for name, default, comment in config.settings

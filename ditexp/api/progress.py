@@ -14,15 +14,15 @@ from ditexp.terminal.progress import Bar
 
 BAR_AFTER = 5.0  # seconds: shorter work shows none
 TICK = 0.5
-FORMAT = "{desc}: {n_fmt} of {total_fmt}, {elapsed}, {remaining} left"
+FORMAT = "{desc}{n_fmt} of {total_fmt}, {elapsed}, {remaining} left"
 
 
 class State(NamedTuple):
-    """done: of total units; without a total, the bar only says what is done."""
+    """done: of total units; a total of 0 is not known. text: what is done."""
 
     done: float
     total: float
-    text: str = ""
+    text: str
 
 
 def of_cell(progress: Progress) -> State:
@@ -42,14 +42,13 @@ def progress_shown(state: Callable[[], State], *, wanted: bool) -> Generator[Non
     def show() -> None:
         if ended.wait(BAR_AFTER):
             return
-        with (
-            suppress(Exception),
-            tqdm(bar_format=FORMAT, leave=False) as bar,
-        ):  # nothing that only shows may fail the work
+        done, total, text = state()
+        # Nothing that only shows may fail the work.
+        with suppress(Exception), tqdm(desc=text, total=total or None, bar_format=FORMAT, leave=False) as bar:
             while not ended.wait(TICK):
                 done, total, text = state()
-                bar.n, bar.total = round(done, 1), total or None
-                bar.set_description_str(text, refresh=True)
+                bar.n, bar.total = round(done), total or None
+                bar.set_description(text)
 
     ticker = threading.Thread(target=show, daemon=True)
     if wanted:

@@ -96,7 +96,7 @@ def made(cell: Cell, num_samples: int, *, progress: bool) -> Samples:
     )
 
     def state() -> State:
-        return State(len(blocks) * cell.batch_size + underway.how_far()[0], num_samples)
+        return State(len(blocks) * cell.batch_size + underway.how_far()[0], num_samples, "sampling")
 
     with one_thread(cell.sampler.device), progress_shown(state, wanted=progress):
         for number in range(math.ceil(num_samples / cell.batch_size)):

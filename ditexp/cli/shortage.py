@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-FREE_DISK = "free some space, for example by `python -m ditexp.samples gc`, or choose another disk"
+FREE_DISK = "free some space, for example by `ditexp samples gc`, or choose another disk"
 FREE_MEMORY = "use a smaller batch_size (or feature.batch_size), or fewer workers"
 FREE_GPU_MEMORY = "use a smaller batch_size (or feature.batch_size)"
 MEMORY_PAGE = "docs/troubleshooting.md"

@@ -1,4 +1,4 @@
-"""The images that `python -m ditexp.evaluate` scores, by the setting images=..."""
+"""The images that `ditexp evaluate` scores, by the setting images=..."""
 
 from __future__ import annotations
 

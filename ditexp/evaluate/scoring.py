@@ -37,7 +37,7 @@ def build_evaluator(cfg: DictConfig) -> Evaluator:
         raise ConfigError("\n".join(mistakes))
     metrics, comparisons = by_kind({name: instantiate(metric) for name, metric in cfg.get("metric", {}).items()})
     if comparisons:
-        raise ValueError(f"metric={', '.join(comparisons)} scores a sampler, not images: use it with ditexp.run")
+        raise ValueError(f"metric={', '.join(comparisons)} scores a sampler, not images: use it with ditexp run")
     return Evaluator(instantiate(cfg.feature), instantiate(cfg.reference), metrics, protocol_of(cfg))
 
 

@@ -1,4 +1,4 @@
-"""Sample and score: python -m ditexp.run [-m] solver=euler,heun,rk4 steps=20,50,100 (see conf/config.yaml)."""
+"""Sample and score: ditexp run [-m] solver=euler,heun,rk4 steps=20,50,100 (see conf/config.yaml)."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def disk_needed(cells: Iterable[Cell]) -> str | None:
         if size > free:
             raise ConfigError(
                 f"the samples need up to {amount(size)}, but {folder} has {amount(free)} free: free some, for example "
-                "with `python -m ditexp.samples gc`, or choose outputs=... on another disk"
+                "with `ditexp samples gc`, or choose outputs=... on another disk"
             )
         if size:
             messages.append(f"the samples need up to {amount(size)} in {folder} ({amount(free)} free)")

@@ -52,7 +52,7 @@ def command_of(hydra_cfg: DictConfig) -> str:
     """The command that makes this cell alone."""
     sources = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
     folders = [word for path in sources for word in ("--config-dir", path)]
-    return shlex.join(["python", "-m", "ditexp.run", *folders, *overrides_of(hydra_cfg)])
+    return shlex.join(["ditexp", "run", *folders, *overrides_of(hydra_cfg)])
 
 
 def sweep_of(hydra_cfg: DictConfig) -> str:

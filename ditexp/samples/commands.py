@@ -1,4 +1,4 @@
-"""What `python -m ditexp.samples` does: list, verify, export and free sample sets. Each returns the exit code."""
+"""What `ditexp samples` does: list, verify, export and free sample sets. Each returns the exit code."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def push_set(outputs: Outputs, id: str, *, to: str | None, images: bool, dry_run
 def free_needless(outputs: Outputs, *, yes: bool) -> int:
     """yes: don't ask."""
     if not outputs.root.is_dir():
-        raise ValueError(f"--outputs {outputs.root} is no folder: give the one that runs wrote to")
+        raise ValueError(f"outputs={outputs.root} is no folder: give the one that runs wrote to")
     folders, freed = list_folders(outputs), 0
     found = needless(outputs, folders)
     complain_of_others(folders, without={one.path for one in found})

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import pickle
+import signal
 import threading
 from queue import SimpleQueue
 from typing import Any, BinaryIO, TextIO
@@ -39,6 +40,7 @@ class Replies(logging.Handler):
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # with which wandb would end us when its user presses Stop
     replies = Replies(os.fdopen(os.dup(1), "w"))
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 1)  # wandb's own prints

@@ -223,7 +223,7 @@ class WandbRuns:
         try:
             with self._writer.record("workspace") as record:
                 if record and not record.find(**self._latest):
-                    service.in_time(save, 4 * service.limits.request)
+                    service.in_time(save, service.limits.run)
                     record.add(**self._latest)
         except Exception as error:
             log.warning("W&B: the workspace was not saved, the next report tries again: %s", service.summary_of(error))

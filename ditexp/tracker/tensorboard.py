@@ -75,7 +75,7 @@ class TensorBoardTracker:
                 add_picture(writer, name, picture)
         costs = result.cost.numbers() if result.cost else {}
         scores = {f"{result.network}/{name}": value for name, value in result.metrics.items()}
-        numbers = {name: value for name, value in {**scores, **costs}.items() if value is not None}
+        numbers = {name: value for name, value in {**scores, **costs}.items() if value is not None and name != "steps"}
         settings = {name: value for name, value in result.settings.items() if value is not None}
         writer.add_hparams(settings | {"status": result.status}, numbers, run_name=".")
         writer.close()

@@ -180,4 +180,4 @@ class Beside:
                 return
         self.is_checked.set()
         code = self._process.wait()
-        log.warning("W&B: the process beside this one ended with code %d; the same command sends what is missing", code)
+        log.warning("W&B: the process beside ended with code %d; the same command sends what is missing", code)

@@ -23,6 +23,7 @@ from ditexp.samples import __main__ as samples
 from ditexp.terminal.console import wide_terminal
 
 COMMANDS = ("run", "evaluate", "train", "optimize", "report", "reference")
+GUIDANCE = ", ".join(options_of("guidance"))
 SOLVERS = ", ".join(options_of("solver"))
 
 
@@ -120,6 +121,8 @@ def test_home(argument, expected, monkeypatch):
     ("arguments", "complaint"),
     [
         (["heun"], "heun: give <key>=<value>, such as solver=heun"),
+        (["–m"], "–m begins with a long dash, as editors make them: type -m"),
+        (["—multirun"], "—multirun begins with a long dash, as editors make them: type --multirun"),
         (["nonsense"], "nonsense: give <key>=<value>, such as solver=heun"),
         (["solver:heun"], "solver:heun: give <key>=<value>, such as solver=heun"),
         (["solver/heun"], "solver/heun: give <key>=<value>, such as solver=heun"),
@@ -139,6 +142,9 @@ def test_home(argument, expected, monkeypatch):
         ),
         (["steps=2,"], "steps=2,: remove one comma"),
         (["metric=[fid,,kid]"], "metric=[fid,,kid]: remove one comma"),
+        (["metric=[fid,", "kid]"], 'metric=[fid, kid]: leave the spaces out: "metric=[fid,kid]"'),
+        (["-m", "steps=10,", "20,", "30"], "steps=10, 20,: leave the spaces out: steps=10,20,30"),
+        (["guidance=1.5"], f"guidance=1.5: 1.5 is not an option: choose guidance={GUIDANCE}"),
         (["metric=[fid"], "metric=[fid: it begins like a list but cannot be read as one"),
         (
             ["steps=range(1,3"],

@@ -36,7 +36,7 @@ from tests.helpers.refusals import refused
 from tests.helpers.sample_sets import files_of
 
 SMALL = ("num_samples=20", "batch_size=4", "steps=2", "devices=cpu:1", "metric=inception_score", "tracker=none")
-COMMAND = "python -m ditexp.run seed=0"
+COMMAND = "ditexp run seed=0"
 KEPT = ("pixels", "latents", "both")
 
 

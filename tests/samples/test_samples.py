@@ -139,7 +139,7 @@ def test_verify_names_what_is_wrong_and_the_remedy(store):
     found = samples(store, "verify", store.id)
     assert found.code == 1 and "block 0 (000000.npy.gz) is damaged and was dropped" in found.output
     assert "block 2 (000002.npy.gz) is missing" in found.output
-    assert "to make it whole: python -m ditexp.run seed=0" in found.output
+    assert "to make it whole: ditexp run seed=0" in found.output
     assert store.missing() == [0, 2]
     assert "is no sample set; there are: " + store.id in samples(store, "verify", "other").output
 
@@ -318,7 +318,7 @@ def test_gc_frees_nothing_beside_a_result_that_cannot_be_read(text, store, capsy
 
 
 def test_gc_of_no_folder_is_refused(tmp_path):
-    with refused([f"--outputs {tmp_path}/none is no folder"]):
+    with refused([f"outputs={tmp_path}/none is no folder"]):
         free_needless(Outputs(tmp_path / "none"), yes=True)
 
 

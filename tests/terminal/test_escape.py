@@ -238,7 +238,7 @@ def test_the_card_of_a_set_shows_the_text_itself(text, tmp_path):
 
 
 def test_the_list_of_sets_shows_the_command_itself(tmp_path, capsys):
-    command = f"python -m ditexp.run 'study={NASTY['rich']}' {NASTY['terminal']}"
+    command = f"ditexp run 'study={NASTY['rich']}' {NASTY['terminal']}"
     store = SampleStore(tmp_path / "samples", identity={"block_size": 1, "image_shape": [1, 1, 1]}, num_samples=1)
     store.begin(command=command, provenance={"time": "2026-01-01"})
     list_sets(Outputs(tmp_path), verbose=True)

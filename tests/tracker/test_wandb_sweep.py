@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ditexp.result import SETTING_GROUPS
 from ditexp.tracker.service import Limits
 from tests.helpers import commands
 from tests.helpers.offline_wandb import read_runs
@@ -33,7 +34,8 @@ CONFIG = {
     *("steps", "num_samples", "batch_size", "seed", "precision", "rounding", "compile"),
     *("study", "sweep", "sample_id", "command", "cell_command"),
 }
-FLAT = ("provenance_", "measured_")  # how the names of facts begin that are nested elsewhere
+# How the names begin of components' settings, and of facts that are nested elsewhere.
+FLAT = (*(f"{group}_" for group in SETTING_GROUPS), "provenance_", "measured_")
 SUMMARY = {
     *("digits/fid", "digits/inception_score", "digits/precision", "digits/recall", "status", "error"),
     *("nfe", "forwards", "seconds_per_image", "images_per_second", "peak_memory_mb"),
@@ -42,13 +44,13 @@ SUMMARY = {
 CHARTS = {f"{m}_vs_{c}" for m in ("fid", "inception_score", "precision", "recall") for c in ("forwards", "seconds")}
 PICTURES = {"quality_vs_cost", "heat_map", "side_by_side"}
 
-# The server's fault, and how many requests it answers before; a cell makes about twenty.
+# The server's fault, and how many requests it answers before; a cell makes about forty.
 FAULTS = {
     "answers 500": ("error", 0),
-    "answers 500 from midway": ("error", 30),
+    "answers 500 from midway": ("error", 90),
     "hangs": ("hang", 0),
-    "hangs from midway": ("hang", 30),
-    "dies midway": ("die", 30),
+    "hangs from midway": ("hang", 90),
+    "dies midway": ("die", 90),
 }
 SOON = Limits(init=8, request=2, finish=6, run=30, total=200)
 TO_THE_END = {"ditexp.tracker.wandb.MIN_WAIT": 200, "ditexp.tracker.wandb.MAX_WAIT": 200}  # of the process beside
@@ -137,10 +139,9 @@ def check_that_everything_arrived(server: WandbServer, sweep: Sweep) -> None:
     (folder,) = (sweep.folder / "outputs" / "reports").iterdir()
     assert report.media("quality_vs_cost") == (folder / "quality_vs_cost.png").read_bytes()
     assert {f"samples-{result['sample_id']}" for result in sweep.results.values()} < set(report.used)
-    (made,), (model,) = server.of_type("report"), server.of_type("model")
+    (made,), model, reference = server.of_type("report"), server.of_type("model")[0], server.of_type("reference")[0]
     assert made.files["table.csv"] == (folder / "table.csv").read_bytes()
     assert model.name == f"checkpoint-digits-{model.metadata['identity']['sha256'][:8]}"
-    (reference,) = server.of_type("reference")
     facts = json.loads(reference.files["reference.json"])
     assert facts == {name: result["protocol"][name] for name in ("reference", "feature")}
 
@@ -152,7 +153,7 @@ def test_everything_arrives(arrived):
 def test_names_stay_the_same_and_are_documented(arrived):
     server, sweep = arrived
     for run in (server.runs[id] for id in sweep.results):
-        own = {name for name in run.config if not name.startswith(FLAT)} - {"_wandb", "model_checkpoint"}
+        own = {name for name in run.config if not name.startswith(FLAT)} - {"_wandb"}
         assert own == CONFIG
         seen = {name for name in run.summary if not name.startswith(("_", "progress/"))} - {"preview"}
         assert seen == SUMMARY | {"samples", "trajectory"}

@@ -70,7 +70,7 @@ class LocalLauncher(Launcher):
 
         if "cells" not in self.config.hydra.callbacks:
             name = self.config.hydra.runtime.choices["hydra/launcher"]
-            raise ConfigError(f"hydra/launcher={name} works only with ditexp.run")
+            raise ConfigError(f"hydra/launcher={name} works only with ditexp run")
         if not job_overrides:
             raise ConfigError("the sweep has no cells, because a key has no values: give it one, such as steps=10")
         load = self.hydra_context.config_loader.load_sweep_config

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 
 
 class ProductSweeper(BasicSweeper):
@@ -19,3 +20,8 @@ class ProductSweeper(BasicSweeper):
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """`get_job_batch` has composed each."""
+
+
+# Hydra's own sweeper of this name would be the schema of conf/hydra/sweeper/basic.yaml, which is chosen by default, so
+# that a study can choose another: what config.yaml itself overrides, no study can.
+ConfigStore.instance().repo["hydra"]["sweeper"].pop("basic.yaml", None)

@@ -1,4 +1,4 @@
-"""Hydra sweepers, which choose the cells of a sweep: by Optuna, from the results of those before."""
+"""A Hydra sweeper that searches: Optuna chooses each cell from the results of those before."""
 
 from __future__ import annotations
 
