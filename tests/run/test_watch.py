@@ -46,7 +46,7 @@ def test_viewers_are_given_samples_notes_and_the_first_picture(tmp_path, monkeyp
         watch.phase("scoring")
         with progress_bar("features", total=8) as bar:
             bar.advance(2)
-            while "features" not in viewer.log_progress.call_args.args[1].note:
+            while viewer.log_progress.call_args.args[1].note != "features, 2 of 8 images":
                 time.sleep(0.01)
     viewer.begin_cell.assert_called_once_with(CELL)
     viewer.log_preview.assert_called_once_with(CELL, tmp_path / "preview.png")
