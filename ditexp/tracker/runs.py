@@ -38,11 +38,15 @@ SECONDS_BETWEEN_ADDRESSES = 60
 
 @dataclass
 class Live:
-    """A cell that runs. session: None if W&B failed. rows: what it was sent, to write it again elsewhere."""
+    """A cell that runs. session: None if W&B failed. rows: what it was sent, to write it again elsewhere.
+
+    lock: keeps other processes from showing it. is_ours: whether we have the lock.
+    """
 
     session: wandb.Run | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     lock: ExitStack = field(default_factory=ExitStack)
+    is_ours: bool = False
 
 
 class WandbRuns:
@@ -129,8 +133,9 @@ class WandbRuns:
         if where.mode == "disabled":
             return
         require_writable(where.folder)
-        record = live.lock.enter_context(self._writer.record(f"{run['id']}.running"))
-        if record is None:  # another process shows it
+        if not live.is_ours:
+            live.is_ours = live.lock.enter_context(self._writer.record(f"{run['id']}.running")) is not None
+        if not live.is_ours:  # another process shows it
             return
         run |= of_place(where, run["group"], tags)
         is_online = is_online and where.mode == "online"
