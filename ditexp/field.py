@@ -20,6 +20,7 @@ class CountedField:
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         self.meter.cost.velocity_rows += len(x)
+        self.meter.times = t
         return self.velocity(x, t)
 
     def take(self, rows: Tensor) -> CountedField:

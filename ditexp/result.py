@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import stdev
 from typing import Any, Literal
 
 from ditexp.files.json_values import decode, encode
@@ -65,6 +66,11 @@ class Deviations:
     mean: float
     halves: list[float]
 
+    @property
+    def sd(self) -> float:
+        """The standard deviation between sample sets; 0 if all halves agree."""
+        return stdev(self.halves)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceRecord:
@@ -122,6 +128,7 @@ class Result:
     settings: the choices that tell cells apart, {"solver": "heun", "guidance.weight": 2.0, "steps": 50, ...}.
     departures: the settings that are not the preset's of settings["compat"], each with the preset's in brackets.
     error: one line, unless running or done. sweep: the name of the folder in outputs/runs that the cell ran in.
+    published: where the published numbers of a study of one's own were.
     command: what the user typed. cell_command: what makes this cell alone. grid, film, trajectory_picture: pictures of
     samples. details: what a comparison gives beside its scores, by its name. cached: whether the result was there
     before this run; None in a file that belongs to no run.
@@ -134,6 +141,7 @@ class Result:
     error: str = ""
     study: str = ""
     sweep: str = ""
+    published: Path | None = None
     settings: dict[str, Any]
     departures: list[str] = field(default_factory=list)
     grid: Path | None = None
@@ -222,7 +230,7 @@ def read_result(path: Path) -> Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What `python -m ditexp.evaluate` measured, outputs/results/evaluate-<id>.json. command: what the user typed."""
+    """What `ditexp evaluate` measured, outputs/results/evaluate-<id>.json. command: what the user typed."""
 
     id: str
     metrics: dict[str, float]

@@ -1,4 +1,4 @@
-"""What comes with the package: the configurations in conf/ and the studies in experiments/."""
+"""What comes with the package: configurations in conf/, studies in experiments/. Also where one's own studies are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.checks import is_name
@@ -22,8 +23,21 @@ def packaged(name: str) -> Path:
 
 
 def published_file(study: str) -> Path | None:
-    """The published numbers that a study is compared with, if it has any."""
-    path = packaged("experiments") / str(study) / "published.yaml"
+    """The published numbers that a study is compared with, if it has any; those of one's own study come first."""
+    return own_published_file(study) or published_in(packaged("experiments"), study)
+
+
+def own_published_file(study: str) -> Path | None:
+    """The published numbers in --config-dir: experiment/<study>/published.yaml. None where Hydra is not running."""
+    if not GlobalHydra.instance().is_initialized():
+        return None
+    sources = GlobalHydra.instance().config_loader().get_sources()
+    found = (published_in(Path(source.path, "experiment"), study) for source in sources if source.scheme() == "file")
+    return next(filter(None, found), None)
+
+
+def published_in(folder: Path, study: str) -> Path | None:
+    path = folder / str(study) / "published.yaml"
     return path if is_name(str(study)) and os.path.isfile(path) else None  # Path.is_file raises for a long name
 
 

@@ -36,11 +36,11 @@ def deviations(
     """
     design = Design.of(fake.count, labels=fake.labels, units=units)
     smallest = min(map(len, design.halves(resamples)), default=0)
-    able = [metric for metric in metrics if accepts(metric, smallest, real)]
+    scores = [metric.against(real) for metric in metrics if accepts(metric, smallest, real)]
 
     def score(rows: Tensor) -> dict[str, float]:
         part = fake.take(rows)
-        return {name: value for metric in able for name, value in metric(part, real).items()}
+        return {name: value for score_of in scores for name, value in score_of(part).items()}
 
     with without_notices():
         return resampled(score, design, resamples, advance=advance)

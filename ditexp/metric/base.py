@@ -55,6 +55,13 @@ class Metric(ABC):
     def __call__(self, fake: Features, real: Features | None) -> dict[str, float]:
         """The scores by their names. fake: the samples. real: the reference; None if there is none."""
 
+    def against(self, real: Features | None) -> Callable[[Features], dict[str, float]]:
+        """The metric as a function of samples alone, for many sets of them.
+
+        A subclass may compute once what the reference alone decides; the scores are the same to the last bit.
+        """
+        return lambda fake: self(fake, real)
+
 
 @dataclass(frozen=True)
 class Comparison(ABC):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from ditexp.metric.base import Metric, check_counts, check_neighbours, outputs
-from ditexp.metric.manifold import pairs_in_balls, points_of, squared_radii
+from ditexp.metric.base import Metric, check_counts, check_neighbours, output, outputs
+from ditexp.metric.manifold import Balls, pairs_in_balls
 from ditexp.values import Features
 
 
@@ -36,9 +38,16 @@ class DensityCoverage(Metric):
     def __call__(self, fake: Features, real: Features | None) -> dict[str, float]:
         x, y = outputs(fake, real, self.uses, metric="density_coverage")
         self.check(fake=len(x), real=len(y))
-        fakes, reals = points_of(x, y)
-        found, covered = 0, torch.zeros(len(reals), dtype=torch.bool, device=y.device)
-        for (inside, balls), _ in pairs_in_balls(fakes, reals, centre_radii=squared_radii(reals, self.k), closed=False):
+        return self._score(x, Balls(y, self.k))
+
+    def against(self, real: Features | None) -> Callable[[Features], dict[str, float]]:
+        balls = Balls(output(real, self.uses, metric="density_coverage"), self.k)
+        return lambda fake: self._score(output(fake, self.uses, metric="density_coverage"), balls)
+
+    def _score(self, x: Tensor, real: Balls) -> dict[str, float]:
+        points, centres = real.comparable(x), real.points
+        found, covered = 0, torch.zeros(len(centres), dtype=torch.bool, device=x.device)
+        for (inside, balls), _ in pairs_in_balls(points, centres, centre_radii=real.radii, closed=False):
             found += len(inside)
             covered[balls] = True
-        return {"density": found / (self.k * len(fakes)), "coverage": covered.double().mean().item()}
+        return {"density": found / (self.k * len(points)), "coverage": covered.double().mean().item()}

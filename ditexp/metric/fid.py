@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -50,6 +50,10 @@ class FrechetDistance(Metric):
             )
         return {self.name: frechet_distance(ours, theirs)}
 
+    def against(self, real: Features | None) -> Callable[[Features], dict[str, float]]:
+        known = with_gaussian(real, self.uses, metric=self.name)
+        return lambda fake: self(fake, known)
+
 
 def count_of(features: Features | None, uses: str) -> int | None:
     """The number of images to fit a Gaussian to; None if the Gaussian is known, or if there are no features."""
@@ -65,6 +69,14 @@ def gaussian_of(features: Features | None, uses: str, *, metric: str) -> Gaussia
     if not (gaussian.covariance.sum() + gaussian.mean.sum()).isfinite():
         raise ValueError(f"{metric} got a mean or covariance that is NaN or infinite: make the statistics again")
     return gaussian
+
+
+def with_gaussian(features: Features | None, uses: str, *, metric: str) -> Features | None:
+    """The features with the Gaussian of an output, so that it is fitted once."""
+    if features is None:
+        return None
+    known = {uses: gaussian_of(features, uses, metric=metric)}
+    return replace(features, gaussians={**features.gaussians, **known})
 
 
 def mean_and_covariance(x: Tensor) -> Gaussian:

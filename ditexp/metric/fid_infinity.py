@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from ditexp.checks import whole
 from ditexp.metric.base import Metric, check_counts, check_dimensions, output
-from ditexp.metric.fid import count_of, frechet_distance, gaussian_of, gaussians
+from ditexp.metric.fid import count_of, frechet_distance, gaussian_of, gaussians, with_gaussian
 from ditexp.terminal.notices import notice
 from ditexp.values import Features
 
@@ -51,3 +52,7 @@ class FrechetInfinity(Metric):
         values = [frechet_distance(ours, theirs) for ours in gaussians(x, order, sizes.tolist())]
         _, intercept = np.polyfit(1 / sizes, values, deg=1)
         return {"fid_infinity": float(intercept)}
+
+    def against(self, real: Features | None) -> Callable[[Features], dict[str, float]]:
+        known = with_gaussian(real, self.uses, metric="fid_infinity")
+        return lambda fake: self(fake, known)

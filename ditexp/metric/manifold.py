@@ -62,11 +62,21 @@ class Points:
         return self.operands.new_empty(BLOCK_SIZE**2)
 
 
-def points_of(first: Tensor, second: Tensor) -> tuple[Points, Points]:
-    """Two sets of features as points that can be compared with each other."""
-    # Any centre is correct. A near one makes the bounds tight, and the median ignores outliers.
-    centre = second[:256].median(dim=0).values
-    return Points(first, centre), Points(second, centre)
+class Balls:
+    """The balls around features (N, D) float32 that reach the k-th nearest other feature, N > k.
+
+    points: the features. radii: (N,) float64, squared.
+    """
+
+    def __init__(self, features: Tensor, k: int) -> None:
+        # Any centre is correct. A near one makes the bounds tight, and the median ignores outliers.
+        self.centre = features[:256].median(dim=0).values
+        self.points = Points(features, self.centre)
+        self.radii = squared_radii(self.points, k)
+
+    def comparable(self, features: Tensor) -> Points:
+        """Other features, as points to compare with these."""
+        return Points(features, self.centre)
 
 
 def squared_radii(points: Points, k: int) -> Tensor:

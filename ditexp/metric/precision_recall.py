@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ditexp.metric.base import Metric, check_neighbours, outputs
-from ditexp.metric.manifold import are_copies, pairs_in_balls, points_of, squared_radii
+from torch import Tensor
+
+from ditexp.metric.base import Metric, check_neighbours, output, outputs
+from ditexp.metric.manifold import Balls, are_copies, pairs_in_balls, squared_radii
 from ditexp.values import Features
 
 
@@ -32,10 +35,17 @@ class PrecisionRecall(Metric):
     def __call__(self, fake: Features, real: Features | None) -> dict[str, float]:
         x, y = outputs(fake, real, self.uses, metric="precision_recall")
         self.check(fake=len(x), real=len(y))
-        fakes, reals = points_of(x, y)
-        fake_radii, real_radii = squared_radii(fakes, self.k), squared_radii(reals, self.k)
-        precise, recalled = are_copies(x, y[real_radii == 0]), are_copies(y, x[fake_radii == 0])
-        found = pairs_in_balls(fakes, reals, centre_radii=real_radii, point_radii=fake_radii, closed=True)
+        return self._score(x, Balls(y, self.k))
+
+    def against(self, real: Features | None) -> Callable[[Features], dict[str, float]]:
+        balls = Balls(output(real, self.uses, metric="precision_recall"), self.k)
+        return lambda fake: self._score(output(fake, self.uses, metric="precision_recall"), balls)
+
+    def _score(self, x: Tensor, real: Balls) -> dict[str, float]:
+        fakes, y = real.comparable(x), real.points.features
+        radii = squared_radii(fakes, self.k)
+        precise, recalled = are_copies(x, y[real.radii == 0]), are_copies(y, x[radii == 0])
+        found = pairs_in_balls(fakes, real.points, centre_radii=real.radii, point_radii=radii, closed=True)
         for (inside, _), (_, covered) in found:
             precise[inside], recalled[covered] = True, True
         return {"precision": precise.double().mean().item(), "recall": recalled.double().mean().item()}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas
 
 FACTS = ("id", "sample_id", "status", "error", "study", "sweep")
-ORIGIN = ("time", "commit")
+ORIGIN = ("time", "ditexp", "commit", "torch", "device")
 
 Values = dict[str, Any]
 
@@ -24,7 +24,7 @@ def frame(results: Sequence[Result]) -> pandas.DataFrame:
     Columns, from left to right: id, sample_id, status, error, study, sweep; every setting by its name, such as solver,
     guidance.scale and steps; every cost per image, such as nfe and seconds_per_image; every metric as
     `<feature network>/<metric>`, followed by its standard deviation as `<feature network>/<metric>_sd`; the command
-    that makes the cell alone, and the time and commit of its scores.
+    that makes the cell alone; the time, versions and device of its scores.
     """
     import pandas
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ditexp.cli.packaged import published_file
 from ditexp.outputs import Outputs
 from ditexp.result import Result, read_result
 from ditexp.terminal.notices import notice
@@ -31,6 +32,20 @@ def study_results(outputs: Outputs, study: str) -> list[Result]:
     found = [result for result in read_undamaged(files) if result.study == study]
     newest = {json.dumps(result.settings, sort_keys=True): result.id for result in found}
     return list({result.id: result for result in found if result.id in set(newest.values())}.values())
+
+
+def published_of(study: str, results: Sequence[Result]) -> Path | None:
+    """The published numbers of a study: of --config-dir or the package, or else where its newest cell found them.
+
+    results: newest last. Warns if they were somewhere and are gone.
+    """
+    remembered = [result.published for result in results if result.published]
+    if (found := published_file(study)) or not remembered:
+        return found
+    if remembered[-1].is_file():
+        return remembered[-1]
+    notice(f"{remembered[-1]}, the published numbers of study={study}, is gone: give the folder by --config-dir")
+    return None
 
 
 def read_undamaged(files: Iterable[Path]) -> list[Result]:

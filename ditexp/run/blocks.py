@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +18,11 @@ from ditexp.outputs import Outputs
 from ditexp.provenance import code_version, machine
 from ditexp.run.components import build_component, build_for_sampling
 from ditexp.run.decoding import Decoder, batches_of
+from ditexp.run.underway import Underway
 from ditexp.sampler import Sampler
 from ditexp.samples.latents import LatentStore
 from ditexp.samples.store import SampleStore
 from ditexp.values import Cost
-
-# Called with the images of a block that are sampled so far, and with the network evaluations so far.
-Report = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,7 @@ class SetSpec:
             feature=feature,
             features=Outputs(cfg.outputs).features,
             maker={**code_version(), **machine(device), "precision": cfg.precision, "compile": cfg.compile},
+            underway=Underway(sampler),
         )
 
 
@@ -94,7 +92,8 @@ class BlockMaker:
 
     latents: the set that latents are taken from, and stored in. feature: the network whose features of each block are
     kept; None without metrics. features: the folder of their cache. maker: JSON-able facts about this process, for the
-    manifests. prepared: which of "sampling" and "decoding" has been prepared.
+    manifests. underway: how far the batch is that is being sampled. prepared: which of "sampling" and "decoding" has
+    been prepared.
     """
 
     sampler: Sampler
@@ -104,20 +103,17 @@ class BlockMaker:
     feature: Feature | None
     features: Path
     maker: dict[str, Any]
+    underway: Underway
     prepared: set[str] = field(default_factory=set)
 
-    def make(self, number: int, report: Report) -> Block:
-        """Make a block: decode its latents if they are stored; if not, sample them, and store them if wanted.
-
-        report: called after each batch that is sampled, or with all images of a block of stored latents.
-        """
+    def make(self, number: int) -> Block:
+        """Make a block: decode its latents if they are stored; if not, sample them, and store them if wanted."""
+        self.underway.reset()
         made = self.stored(number)
         are_stored = made is not None
         self.prepare(sampling=not are_stored)
         if made is None:
-            made = self.sample(number, report)
-        else:
-            report(len(made.x), 0)
+            made = self.sample(number)
         images = Decoder(self.sampler, self.batch_size)(made.x, self.store.indices(number))
         source = self.latents.id if are_stored or self.store.keeps_latents else ""
         return Block(number, images, made.labels, made.cost + self.sampler.take_cost(), source)
@@ -142,17 +138,17 @@ class BlockMaker:
         except ValueError:  # they have changed under an unchanged date
             return None
 
-    def sample(self, number: int, report: Report) -> Latents:
+    def sample(self, number: int) -> Latents:
         """Sample a block, batch after batch, and store its latents if wanted."""
-        every_x, every_label, images = [], [], 0
+        every_x, every_label = [], []
         for indices in batches_of(self.store.indices(number), self.batch_size):
+            self.underway.begin(len(indices), images=sum(map(len, every_x)))
             x, labels = self.sampler.samples(indices)
             every_x.append(x.float().cpu())
             every_label.append(labels)
-            images += len(indices)
-            report(images, self.sampler.meter.cost.network_rows)
         labels = None if every_label[0] is None else torch.cat(every_label).numpy()
         made = Latents(torch.cat(every_x).numpy(), labels, self.sampler.take_cost())
+        self.underway.end(len(made.x), made.cost.network_rows)
         if self.store.keeps_latents:  # before they are decoded, so that a fault from here on costs no sampling
             self.latents.write(number, made.x, made.labels, cost=made.cost, maker=self.maker)
         return made

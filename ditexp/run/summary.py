@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.text import Text
 
-from ditexp.cli.overrides import quoted
-from ditexp.cli.packaged import published_file
 from ditexp.outputs import Outputs
+from ditexp.report.index.page import write_index
+from ditexp.report.listing import command_for
+from ditexp.report.reading import published_of
 from ditexp.report.writing import Report, short_reason, show, write_report
 from ditexp.result import Result
 from ditexp.run.outcome import tracker_of
@@ -39,20 +38,18 @@ def report_on(results: Sequence[Result], cfg: DictConfig, folder: Path) -> None:
     for line in failures:
         print_line(Text("warning", "yellow"), f" {line}")
     if failures:
-        print_line(f"no result is lost; to write the report again: {command_for(folder)}")
+        print_line(f"no result is lost; to write the report again: {command_for('results', str(folder))}")
 
 
 def written(results: Sequence[Result], cfg: DictConfig, out: Path) -> tuple[Report | None, list[str]]:
     """(The report, or None if there is none; a line for each part that failed)."""
     try:
-        report = write_report(results, out, title=cfg.study, published=published_file(cfg.study))
+        report = write_report(results, out, published=published_of(cfg.study, results))
     except Exception as error:
         return None, [f"{out} has no report: {short_reason(error)}"]
-    return report, list(report.failed)
-
-
-def command_for(folder: Path) -> str:
-    """The command that writes the report of a folder of results."""
-    name = str(folder)
-    is_plain = re.fullmatch(r"[\w./~@:+-]+", name)
-    return shlex.join(["python", "-m", "ditexp.report", f"results={name if is_plain else quoted(name)}"])
+    failures = list(report.failed)
+    try:
+        write_index(out.parent)
+    except Exception as error:
+        failures.append(f"{out.parent}/index.html was not written: {short_reason(error)}")
+    return report, failures

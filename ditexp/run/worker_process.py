@@ -11,16 +11,23 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 
-from ditexp.cli.shortage import ENDINGS, NO_THREADS, shortage
+from ditexp.cli.shortage import ENDINGS, NO_THREADS, less_memory, shortage
 from ditexp.run.blocks import Block, BlockMaker, SetSpec
+from ditexp.run.memory import of_sampling
+from ditexp.run.underway import Underway
+
+PULSE = 0.4  # seconds between two reports of how far a block is
 
 
 @dataclass(frozen=True)
@@ -50,21 +57,34 @@ class Idle:
 
 @dataclass(frozen=True)
 class Written:
-    """From a worker: a block is complete on disk."""
+    """From a worker: a block is complete on disk. forwards: network evaluations that it took."""
 
     block: int
+    forwards: float
 
 
 @dataclass(frozen=True)
 class Failed:
     """From a worker: a block could not be made or written.
 
-    error: one line. is_final: whether another attempt would fail in the same way.
+    error: one line. is_final: whether another attempt would fail in the same way. trace: the traceback.
     """
 
     block: int
     error: str
     is_final: bool
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Said:
+    """From a worker: a message of its logging, or a warning. name: of the logger."""
+
+    name: str
+    text: str
+
+
+Message = Advanced | Idle | Written | Failed | Said
 
 
 class ParentLink:
@@ -81,7 +101,7 @@ class ParentLink:
     def receive(self) -> MakeBlock:
         return self._inbox.get()
 
-    def send(self, message: Advanced | Idle | Written | Failed) -> None:
+    def send(self, message: Message) -> None:
         with self._sending, suppress(OSError):  # the parent is gone, which `_listen` notices
             self._connection.send(message)
 
@@ -92,12 +112,46 @@ class ParentLink:
         os._exit(1)
 
 
+class ToParent(logging.Handler):
+    """Sends what is logged to the parent, which shows what it has not said itself."""
+
+    def __init__(self, link: ParentLink) -> None:
+        super().__init__()
+        self._link = link
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._link.send(Said(record.name, self.format(record)))
+
+
+class Pulse(threading.Thread):
+    """Reports how far a block is, a few times a second. current: its number, and how far its batch is."""
+
+    def __init__(self, link: ParentLink) -> None:
+        super().__init__(daemon=True)
+        self.current: tuple[int, Underway] | None = None
+        self._link = link
+
+    def run(self) -> None:
+        sent: Advanced | None = None
+        while True:
+            time.sleep(PULSE)
+            with suppress(Exception):  # the sampler meets it, too, and reports it
+                if (current := self.current) and (report := Advanced(current[0], *current[1].how_far())) != sent:
+                    self._link.send(report)
+                    sent = report
+                current = None  # it keeps the sampler in memory
+
+
 def serve(connection: Connection, device: torch.device) -> None:
     """The main loop of a worker: make the blocks that the parent sends, and write each while making the next."""
     settle_process(device)
     link, writer = ParentLink(connection), ThreadPoolExecutor(1)
+    pulse = Pulse(link)
+    logging.getLogger().addHandler(ToParent(link))
+    logging.captureWarnings(True)
     try:
         link.start()
+        pulse.start()
         writing = writer.submit(int)  # starts its thread now
     except RuntimeError:
         os._exit(NO_THREADS)
@@ -109,12 +163,14 @@ def serve(connection: Connection, device: torch.device) -> None:
             spec, maker = order.spec, None  # frees the last set's memory before the next one loads
         try:
             maker = maker or order.spec.block_maker(device)
-            block = maker.make(
-                order.block, lambda images, forwards, number=order.block: link.send(Advanced(number, images, forwards))
-            )
+            pulse.current = order.block, maker.underway
+            try:
+                block = maker.make(order.block)
+            finally:
+                pulse.current = None
         except Exception as error:
             writing.result()
-            link.send(Failed(order.block, *describe_error(error)))
+            link.send(failure(order.block, error, of_sampling(spec.config, device.type)))
             continue
         writing.result()  # at most two blocks are in memory
         writing = writer.submit(write, maker, block, link)
@@ -123,11 +179,10 @@ def serve(connection: Connection, device: torch.device) -> None:
 
 
 def settle_process(device: torch.device) -> None:
-    """Leave signals and notices to the parent, and the cores to the other workers."""
+    """Leave signals to the parent, and the cores to the other workers."""
     sys.excepthook = sys.__excepthook__
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C and batch systems signal every process: the parent decides
-    logging.getLogger("ditexp").disabled = True  # the parent has printed every notice already
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
@@ -138,25 +193,31 @@ def write(maker: BlockMaker, block: Block, link: ParentLink) -> None:
     try:
         maker.write(block)
     except Exception as error:
-        link.send(Failed(block.number, *describe_error(error)))
+        link.send(failure(block.number, error))
     else:
-        link.send(Written(block.number))
+        link.send(Written(block.number, block.cost.network_rows))
 
 
-def describe_error(error: Exception) -> tuple[str, bool]:
-    """An error in one line, and whether another attempt would fail in the same way."""
+def failure(block: int, error: Exception, settings: Mapping[str, Any] | None = None) -> Failed:
+    return Failed(block, *describe_error(error, settings), "".join(traceback.format_exception(error)))
+
+
+def describe_error(error: Exception, settings: Mapping[str, Any] | None = None) -> tuple[str, bool]:
+    """An error in one line, and whether another attempt would fail in the same way. settings: see `shortage`."""
     if os.environ.get("DITEXP_DEBUG") == "1":
         traceback.print_exception(error)
-    if short := shortage(error):
+    if short := shortage(error, settings):
         return short, False
     text = " ".join(str(error).split())
     is_plain = isinstance(error, ValueError | ArithmeticError | RuntimeError | OSError) and text
     return text if is_plain else f"{type(error).__name__}: {text}", isinstance(error, ValueError | ArithmeticError)
 
 
-def describe_exit(code: int | None) -> str:
-    """How a process ended, by its exit code, and what that most likely means."""
+def describe_exit(code: int | None, settings: Mapping[str, Any] | None = None) -> str:
+    """How a process ended, by its exit code, and what that most likely means. settings: see `shortage`."""
     if code is None:
         return "has not ended"
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    if code == -signal.SIGKILL and (remedy := less_memory(settings)):
+        return f"{how}: most likely the machine is out of memory; {remedy}"
     return f"{how}: {ENDINGS[code]}" if code in ENDINGS else how

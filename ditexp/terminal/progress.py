@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 
-from rich.console import RenderableType
-from rich.live import Live
-
 from ditexp.progress import Pace
-from ditexp.terminal.console import Terminal
+from ditexp.terminal.console import live
 from ditexp.terminal.escape import one_line
 from ditexp.terminal.row import Part, Row
 from ditexp.terminal.units import duration
@@ -40,20 +36,6 @@ class Bar:
 
 
 Shown = Callable[[Bar], AbstractContextManager[None]]
-
-
-@contextmanager
-def live(render: Callable[[], RenderableType]) -> Generator[None]:
-    """Show on stderr what `render` gives, several times a second; gone at the end, and silent without a terminal.
-
-    Workers show nothing, since they share their parent's terminal.
-    """
-    console = Terminal(stderr=True)
-    if not console.is_terminal or multiprocessing.parent_process():
-        yield
-        return
-    with Live(get_renderable=render, console=console, transient=True, refresh_per_second=4):
-        yield
 
 
 @contextmanager

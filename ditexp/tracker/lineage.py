@@ -66,7 +66,7 @@ def checkpoint(result: Result) -> Any | None:
 def reference(result: Result) -> Any | None:
     """The reference and feature network of a result's scores.
 
-    It has the file that `python -m ditexp.reference` wrote, if there is one and it is small.
+    It has the file that `ditexp reference` wrote, if there is one and it is small.
     """
     measurement = result.measurement
     if not (measurement and measurement.reference and measurement.feature and result.grid):

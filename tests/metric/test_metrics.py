@@ -464,11 +464,24 @@ def test_bounds_hold(dimensions, scale):
     x[30:] = x[:30] * (1 + np.logspace(-9, 0, 30)[:, None])
     x = rounded(scale * x)
     tensor = torch.from_numpy(x).float()
-    points, _ = manifold.points_of(tensor, tensor)
+    points = manifold.Balls(tensor, 3).points
     upper = manifold._upper_bounds(points.left(slice(None)), points.operands, points.buffer()).double().numpy()
     exact = -squared_distances(x, x) / 2
     assert (exact <= upper).all()
     assert (exact >= upper - 2 * (points.margins[:, None] + points.margins).numpy()).all()
+
+
+@pytest.mark.parametrize("metric", [FrechetDistance(), FrechetInfinity(), PrecisionRecall(), DensityCoverage()])
+def test_many_sets_share_what_the_reference_decides(metric, monkeypatch):
+    """Neither its Gaussian nor its radii are computed again, and the scores are the same to the last bit."""
+    draw = torch.Generator().manual_seed(0)
+    real, *fakes = (Features(count, torch.randn(count, 6, generator=draw)) for count in (90, 40, 60))
+    expected = [metric(fake, real) for fake in fakes]
+    score, counts = metric.against(real), []
+    gaussian, radii = fid_module.mean_and_covariance, manifold.squared_radii
+    monkeypatch.setattr(fid_module, "mean_and_covariance", lambda x: counts.append(len(x)) or gaussian(x))
+    monkeypatch.setattr(manifold, "squared_radii", lambda x, k: counts.append(len(x)) or radii(x, k))
+    assert [score(fake) for fake in fakes] == expected and 90 not in counts
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
 from ditexp.cli.packaged import packaged
 from ditexp.outputs import Outputs
@@ -24,9 +23,11 @@ from ditexp.report.reading import study_results
 from ditexp.report.recommend import recommend
 from ditexp.report.studies.comparison import compare, study_table
 from ditexp.report.studies.published import load
+from ditexp.report.tables.printing import print_table
 from ditexp.report.tables.rows import MANY_SEEDS
 from ditexp.report.tables.significance import difference, worse_than_best
 from ditexp.report.writing import write_report as write
+from ditexp.terminal.console import Terminal
 from ditexp.values import Sheet
 from tests.helpers.results import cell, failed, leave, recorded, results_of, sampled, table_of
 
@@ -40,9 +41,9 @@ def headers(table):
 
 
 def on_terminal(table, width=200):
-    console = Console(width=width, file=io.StringIO())
-    console.print(table.rich())
-    return console.file.getvalue()
+    terminal = Terminal(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    print_table(terminal, table, file="table.csv")
+    return terminal.file.getvalue()
 
 
 def test_columns_are_what_differs_then_cost_then_metrics():
@@ -527,7 +528,7 @@ def test_advice_names_the_best_within_a_budget_and_how_sure_it_is():
     ]
     table = table_of(results)
     overall, forty, fifth, none, seconds = [
-        recommend(table, {name: limit})[-1]
+        recommend(table, {name: limit})[-1].text
         for name, limit in [("forwards", None)] + [("forwards", n) for n in (40, 25, 5)] + [("seconds_per_image", 9)]
     ]
     assert overall == (
@@ -540,7 +541,7 @@ def test_advice_names_the_best_within_a_budget_and_how_sure_it_is():
     assert fifth.endswith("the only one.") and "no cell is that cheap; the cheapest needs 20" in none
     assert seconds.startswith("Best within 9 s/image: euler with 80 steps")
     unknown = recommend(table_of([cell(), cell(steps=50, fid=2.0)]), {})
-    assert "by 1 ± ?, which may be noise" in unknown[0]
+    assert "by 1 ± ?, which may be noise" in unknown[0].text
 
 
 def test_advice_passes_over_what_others_beat_in_cost_and_quality():
@@ -548,18 +549,17 @@ def test_advice_passes_over_what_others_beat_in_cost_and_quality():
     quiet, loud = np.linspace(-0.001, 0.001, 40), np.linspace(-1, 1, 40)
     best = sampled(noise=quiet, steps=80, fid=1.0)
     costly, cheap = sampled(noise=loud, steps=40, fid=1.5), sampled(noise=quiet, steps=20, fid=1.2)
-    assert recommend(table_of([best, costly, cheap]), {})[0] == (
+    assert recommend(table_of([best, costly, cheap]), {})[0].text == (
         "Best of all cells: euler with 80 steps (FID 1.00 ± 0.00, 160 forwards); 1 other cell is statistically tied, "
         "but the cheaper ones are not on the Pareto front. Cheaper: euler with 20 steps (FID 1.20 ± 0.00, 40 "
         "forwards), worse by 0.2 ± 0."
     )
     between = sampled(noise=loud[::-1], steps=60, fid=1.1)
-    assert (
-        "2 other cells are statistically tied; the cheapest on the Pareto front is euler with 60"
-        in (recommend(table_of([best, costly, cheap, between]), {})[0])
+    assert "2 other cells are statistically tied; the cheapest on the Pareto front is euler with 60" in (
+        recommend(table_of([best, costly, cheap, between]), {})[0].text
     )
     twin = sampled(noise=quiet, steps=60, fid=1.0)
-    assert recommend(table_of([best, twin]), {})[0].startswith("Best of all cells: euler with 60 steps")
+    assert recommend(table_of([best, twin]), {})[0].best.startswith("Best of all cells: euler with 60 steps")
 
 
 def test_advice_on_numbers_below_0():
@@ -568,7 +568,7 @@ def test_advice_on_numbers_below_0():
     results = [
         sampled(noise=noise, steps=steps, fid=fid) for steps, fid in ((80, -0.01), (40, 0.0), (20, 0.03), (10, 0.5))
     ]
-    assert recommend(table_of(results), {})[0].endswith(
+    assert recommend(table_of(results), {})[0].text.endswith(
         "Cheaper: euler with 40 steps (FID 0.00000 ± 0.00060, 80 forwards), worse by 0.01 ± 0; euler with 20 steps "
         "(FID 0.03000 ± 0.00060, 40 forwards), worse by 0.04 ± 0."
     )

@@ -155,8 +155,8 @@ def test_a_report_that_fails_fails_no_sweep(ended, tmp_path, monkeypatch, capsys
     assert first.startswith(f"warning {tmp_path / 'reports' / ended.name / 'heat_map.png'} was not written: KeyError")
     assert second == "warning the report was not tracked: no such server"
     again = shlex.split(third.partition("again: ")[2])
-    (override,) = OverridesParser.create().parse_overrides(again[3:])
-    assert again[:3] == ["python", "-m", "ditexp.report"] and override.value() == str(ended)
+    (override,) = OverridesParser.create().parse_overrides(again[2:])
+    assert again[:2] == ["ditexp", "report"] and override.value() == str(ended)
     assert (tmp_path / "reports" / ended.name / "table.md").is_file()
     monkeypatch.setattr(Table, "of", fail)
     sweep.finish()

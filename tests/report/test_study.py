@@ -15,15 +15,16 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from ditexp.checks import ConfigError
 from ditexp.cli.command import register_with_hydra
 from ditexp.report.studies import comparison as study
 from ditexp.report.studies.published import Published, PublishedRow, load, parse
+from ditexp.report.tables.printing import print_table
 from ditexp.result import SETTING_GROUPS
 from ditexp.run.cell import build, resolved
 from ditexp.run.settings import settings_of
+from ditexp.terminal.console import Terminal
 from tests.helpers.family_files import save_family
 from tests.helpers.networks import saved, tiny_dit
 from tests.helpers.paths import CONF, ROOT
@@ -227,9 +228,10 @@ def test_footnotes_tell_the_sources_tolerances_needs_and_what_is_second_hand():
 def test_every_format_holds_every_row_and_csv_the_exact_numbers():
     numbers = published({"name": "Heun | 20 % & _more_"}, {"settings": {"solver": "rk4"}})
     table = study.study_table(numbers, study.compare(numbers, results_of([run(fid=1 / 3)])))
-    console = Console(width=240, file=io.StringIO())
-    console.print(table.rich())
-    assert "Heun | 20 % & _more_" in console.file.getvalue() and "no cell has these settings" in console.file.getvalue()
+    terminal = Terminal(width=240, file=io.StringIO())
+    print_table(terminal, table, file="published.csv")
+    for text in ("Heun | 20 % & _more_", "no cell has these settings"):
+        assert text in terminal.file.getvalue()
     assert r"Heun \| 20 % & \_more\_" in table.markdown()
     assert r"Heun \textbar{} 20 \% \& \_more\_" in table.latex() and r"\bottomrule" in table.latex()
     first, second = csv.DictReader(io.StringIO(table.csv()))
@@ -328,7 +330,7 @@ def test_the_example_of_the_docs_loads(tmp_path):
 
 def commands_of(sweep: Path) -> list[list[str]]:
     """The arguments of the commands at the top of a sweep."""
-    lines = [line for line in sweep.read_text().splitlines() if line.startswith("# python -m ditexp.run -m ")]
+    lines = [line for line in sweep.read_text().splitlines() if line.startswith("# ditexp run -m ")]
     return [shlex.split(line)[5:] for line in lines]
 
 

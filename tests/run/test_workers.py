@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from pathlib import Path
@@ -13,12 +14,14 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from ditexp.cli.packaged import packaged
-from ditexp.run import workers
+from ditexp.run import block_queue, workers
+from ditexp.run.block_queue import BlockFailed, BlockQueue
 from ditexp.run.blocks import SetSpec
 from ditexp.run.cell import Cell, build
-from ditexp.run.worker_process import Advanced, Failed, Idle, MakeBlock, Written
-from ditexp.run.workers import BlockFailed, BlockQueue, Died, WorkerPool
+from ditexp.run.worker_process import Advanced, Failed, Idle, MakeBlock, ToParent, Written
+from ditexp.run.workers import Died, WorkerPool
 from ditexp.samples.claims import Claims
+from ditexp.terminal.notices import notice
 
 
 @pytest.fixture
@@ -49,6 +52,7 @@ class Script:
 
     def __init__(self, device: torch.device) -> None:
         Script.started += 1
+        self.device = device
         self.busy_with: int | None = None
         self.held: dict[int, Advanced] = {}
         self.messages: list = []
@@ -72,7 +76,7 @@ class Script:
 def queue(cell, monkeypatch):
     """Gives a function that runs the queue of four blocks on a script: for each block, the reports of each attempt."""
     monkeypatch.setattr(workers, "Worker", Script)
-    monkeypatch.setattr(workers, "wait", lambda connections, timeout: [one for one in connections if one.messages])
+    monkeypatch.setattr(block_queue, "wait", lambda connections, timeout: [one for one in connections if one.messages])
     monkeypatch.setattr(Script, "started", 0)
 
     def run(script: dict[int, list[list]]) -> tuple[BlockQueue, list[str]]:
@@ -90,7 +94,7 @@ def queue(cell, monkeypatch):
 
 
 def done(block: int) -> list:
-    return [Advanced(block, 2, 4), Advanced(block, 4, 8), Idle(), Written(block)]
+    return [Advanced(block, 2, 4), Advanced(block, 4, 8), Idle(), Written(block, 8)]
 
 
 def reports(queue: BlockQueue) -> list[dict]:
@@ -122,14 +126,23 @@ def test_a_block_that_fails_twice_or_for_good_ends_the_cell_after_the_others(que
     assert not list(cell.store.folder.glob("*.claim"))
 
 
+def test_what_a_worker_says_is_a_notice_unless_the_parent_has_given_it(queue, caplog):
+    notice("given before")
+    said = []
+    handler = ToParent(Mock(send=said.append))
+    for name, text in (("ditexp", "given before"), ("ditexp", "new"), ("py.warnings", "a warning")):
+        handler.handle(logging.LogRecord(name, logging.WARNING, "", 0, text, None, None))
+    queue({0: [[*said, *done(0)]]})
+    assert [record.message for record in caplog.records if record.name == "ditexp"] == ["given before", "new"]
+
+
 def test_a_spec_that_was_sent_makes_the_blocks_of_its_set(cell, tmp_path):
     spec = pickle.loads(pickle.dumps(MakeBlock(spec_of(cell), 0))).spec
     assert spec == spec_of(cell)
     maker = spec.block_maker(torch.device("cpu"))
-    advanced = []
-    block = maker.make(0, lambda *how_far: advanced.append(how_far))
+    block = maker.make(0)
     assert block.images.shape == (16, 8, 8, 1) and block.images.dtype == np.uint8
-    assert advanced == [(4, 8), (8, 16), (12, 24), (16, 32)]
+    assert maker.underway.how_far() == (16, 32)
     assert block.cost.images == 16 and block.labels is not None and block.labels.tolist() == [*range(10), *range(6)]
     maker.write(block)
     assert np.array_equal(maker.store.read(0)[0], block.images)

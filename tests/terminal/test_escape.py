@@ -27,6 +27,7 @@ from ditexp.report.plots.along_t import error_along_t
 from ditexp.report.plots.quality import quality_vs_cost
 from ditexp.report.plots.style import save
 from ditexp.report.tables.column import Column
+from ditexp.report.tables.printing import print_table
 from ditexp.report.tables.table import Table
 from ditexp.samples.card import write_card
 from ditexp.samples.commands import list_sets
@@ -131,7 +132,7 @@ def test_the_page_shows_the_text_itself():
 def test_a_terminal_shows_the_text_itself(capsys):
     file = io.StringIO()
     terminal = Terminal(file=file, width=20_000, force_terminal=True, color_system=None)
-    terminal.print(TABLE.rich())
+    print_table(terminal, TABLE, file="table.csv")
     plain = RichTable(*TEXTS, title=NASTY["rich"])  # as plans and lists of sets have it: texts that are no Text
     plain.add_row(*TEXTS)
     terminal.print(plain)
@@ -150,7 +151,7 @@ def test_a_terminal_shows_the_text_itself(capsys):
 def test_a_progress_bar_shows_the_text_itself(monkeypatch):
     file = io.StringIO()
     monkeypatch.setattr(
-        "ditexp.terminal.progress.Terminal", lambda **_: Terminal(file=file, width=5000, force_terminal=True)
+        "ditexp.terminal.console.Terminal", lambda **_: Terminal(file=file, width=5000, force_terminal=True)
     )
     for text in TEXTS:
         with progress_bar(text, total=2) as bar:
@@ -237,9 +238,9 @@ def test_the_card_of_a_set_shows_the_text_itself(text, tmp_path):
 
 
 def test_the_list_of_sets_shows_the_command_itself(tmp_path, capsys):
-    command = f"python -m ditexp.run 'study={NASTY['rich']}' {NASTY['terminal']}"
+    command = f"ditexp run 'study={NASTY['rich']}' {NASTY['terminal']}"
     store = SampleStore(tmp_path / "samples", identity={"block_size": 1, "image_shape": [1, 1, 1]}, num_samples=1)
     store.begin(command=command, provenance={"time": "2026-01-01"})
-    list_sets(Outputs(tmp_path))
+    list_sets(Outputs(tmp_path), verbose=True)
     listed = "".join(capsys.readouterr().out.split())
     assert "".join(NASTY["rich"].split()) in listed and "\x1b" not in listed

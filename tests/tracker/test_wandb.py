@@ -70,7 +70,7 @@ def cells(tmp_path) -> list[Result]:
                     "reference": {"name": "digits", "count": 1797, "fingerprint": "5b8b360f2984"},
                 },
                 "config": {"solver": {"_target_": f"ditexp.solver.{solver}"}, "seed": 0},
-                "command": "python -m ditexp.run",
+                "command": "ditexp run",
                 "provenance": {"commit": "abc"},
                 "grid": str(grid),
             }

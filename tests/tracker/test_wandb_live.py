@@ -31,7 +31,7 @@ CELL = Result(
     study="default",
     sweep="2026-01-01_noon",
     settings={"model": "digits", "solver": "heun", "steps": 20, "guidance": "cfg", "guidance.scale": 1.5, "seed": 3},
-    cell_command="python -m ditexp.run solver=heun guidance=cfg guidance.scale=1.5 num_samples=4 seed=3 outputs=/x",
+    cell_command="ditexp run solver=heun guidance=cfg guidance.scale=1.5 num_samples=4 seed=3 outputs=/x",
 )
 DONE = replace(CELL, status="done", metrics={"fid": 3.0})
 

@@ -1,4 +1,4 @@
-"""The results of a sweep as one table, for the terminal and as Markdown, CSV and LaTeX."""
+"""The results of a sweep as one table, as Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rich.table import Table as RichTable
-from rich.text import Text
-
-from ditexp.report.tables.column import Column, plain
+from ditexp.report.tables.column import Column, is_finite, plain
 from ditexp.report.tables.columns import cost_columns, metric_columns, rank, setting_columns
 from ditexp.report.tables.footnotes import caption
 from ditexp.report.tables.rows import Row, merge_seeds
 from ditexp.result import Result
 from ditexp.terminal.escape import for_csv, for_latex, for_markdown, one_line
+from ditexp.terminal.units import plural
 
 T = TypeVar("T")
 
@@ -41,7 +39,9 @@ class Table:
         rows.sort(key=lambda row: rank(row, metrics))
         columns = [*setting_columns(rows), *cost_columns(rows), *metric_columns(rows, metrics)]
         if len(done) < len(rows):
-            columns.append(Column("error", "error", "error", tuple(row.first.error or None for row in rows)))
+            running = {"running": "running"}
+            errors = tuple(row.first.error or running.get(row.first.status) for row in rows)
+            columns.append(Column("error", "error", "error", errors))
         return cls(rows, columns, caption(done, columns))
 
     def column(self, name: str) -> Column | None:
@@ -70,14 +70,10 @@ class Table:
             if value is not None
         )
 
-    def rich(self) -> RichTable:
-        caption = Text("\n".join(map(one_line, self.caption)), style="table.caption")
-        table = RichTable(caption=caption, caption_justify="left")
-        for column in self.columns:
-            table.add_column(Text(one_line(column.header)), justify="right" if column.is_number else "left")
-        for texts in self.body(escape=Text, bold=lambda text: Text(text.plain, style="bold green")):
-            table.add_row(*texts)
-        return table
+    def name(self, row: int) -> str:
+        """The label with the number of steps, as in `heun, weight 1.5 with 20 steps`."""
+        steps = self.steps[row]
+        return f"{self.label(row)} with {plural(steps, 'step')}" if is_finite(steps) else self.label(row)
 
     def markdown(self) -> str:
         headers = [for_markdown(column.header) for column in self.columns]

@@ -1,0 +1,1 @@
+"""The page on all reports of an outputs folder."""

@@ -1,0 +1,143 @@
+"""How long the rest of a sweep takes, by the evaluations of its cells and how fast the cells so far made theirs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ditexp.core import TextModel
+from ditexp.files.content import digest
+from ditexp.progress import MIN_SPAN, Progress
+from ditexp.result import Result
+from ditexp.run.cell import Cell
+
+ALIKE = ("model", "vae", "precision", "compile", "batch_size", "devices")  # what decides how long an evaluation takes
+BUDGET = 2.0  # seconds for counting the evaluations of all cells
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a cell has yet to do.
+
+    images: to make; 0 if an earlier cell makes them. forwards: evaluations of each; None if it is unknown. speed: equal
+    for cells whose evaluations take equally long. solver: equal for cells that need about as many evaluations if the
+    solver is adaptive. is_done: whether there is nothing to do, not even to score.
+    """
+
+    id: str
+    images: int
+    forwards: float | None
+    speed: str
+    solver: str
+    is_done: bool
+
+
+@dataclass
+class Course:
+    """How a cell went so far. began: when its first evaluation was made; all in seconds since the cell's start."""
+
+    work: Work
+    seconds: float = 0
+    began: float | None = None
+    ended: float = 0
+    images: float = 0
+    forwards: float = 0
+
+    def note(self, progress: Progress, start: int) -> None:
+        """start: the images that were there before."""
+        self.seconds = progress.seconds
+        if progress.phase == "sampling" and progress.forwards:
+            self.began = progress.seconds if self.began is None else self.began
+            self.ended, self.forwards = progress.seconds, progress.forwards
+            self.images = progress.images + progress.images_in_progress - start
+
+    @property
+    def sampling(self) -> float:
+        """Seconds of sampling."""
+        return 0 if self.began is None else self.ended - self.began
+
+
+class Forecast:
+    """The time left of a sweep, learnt as a viewer of each of its cells. works: of all cells, in their order."""
+
+    def __init__(self, works: Sequence[Work] = ()) -> None:
+        self.works = list(works)
+        self._courses: list[Course] = []
+        self._start = 0
+
+    def begin_cell(self, cell: Result) -> None:
+        work = next((work for work in self.works if work.id == cell.id), None)
+        if work:
+            self._courses.append(Course(work))
+
+    def log_progress(self, cell: Result, progress: Progress) -> None:
+        if self._courses and self._courses[-1].work.id == cell.id:
+            if progress.phase == "preparing":
+                self._start = progress.images
+            self._courses[-1].note(progress, self._start)
+
+    def log_preview(self, cell: Result, picture: Path) -> None: ...
+
+    def seconds_left(self, cell: Result, progress: Progress) -> float | None:
+        """Of this cell and all after it; None if it cannot be known yet."""
+        ids = [work.id for work in self.works]
+        if cell.id not in ids or (progress.phase != "scoring" and progress.seconds_left is None):
+            return None
+        rest = [self._seconds(work) for work in self.works[ids.index(cell.id) + 1 :] if not work.is_done]
+        known = [seconds for seconds in rest if seconds is not None]
+        if len(known) < len(rest):
+            return None
+        others = [course.seconds - course.sampling for course in self._courses[:-1]]  # preparing and scoring
+        each = sum(others) / len(others) if others else 0
+        return (progress.seconds_left or 0) + sum(known) + each * len(rest)
+
+    def _seconds(self, work: Work) -> float | None:
+        """Of sampling a cell that has not begun."""
+        if work.images == 0:
+            return 0
+        alike = [course for course in self._courses if course.work.speed == work.speed]
+        forwards, sampling = sum(course.forwards for course in alike), sum(course.sampling for course in alike)
+        per_image = work.forwards if work.forwards is not None else self._per_image(work.solver)
+        if per_image is None or not forwards or sampling < MIN_SPAN:
+            return None
+        return work.images * per_image * sampling / forwards
+
+    def _per_image(self, solver: str) -> float | None:
+        """The evaluations of an image that cells with this solver have needed."""
+        alike = [course for course in self._courses if course.work.solver == solver and course.work.forwards is None]
+        images = sum(course.images for course in alike)
+        return sum(course.forwards for course in alike) / images if images >= 1 else None
+
+
+def works_of(cells: Sequence[Cell]) -> list[Work]:
+    """What the cells have yet to do, in their order."""
+    works, sets, until = [], set(), time.monotonic() + BUDGET
+    for cell in cells:
+        is_done = cell.result() is not None and not cell.has_gaps
+        blocks = [] if is_done or cell.store.id in sets else cell.slice.of(cell.store.missing())
+        sets.add(cell.store.id)
+        works.append(
+            Work(
+                id=cell.id,
+                images=len(blocks) * cell.store.block_size,
+                forwards=forwards_of(cell) if blocks and time.monotonic() < until else None,
+                speed=digest([cell.config[name] for name in ALIKE]),
+                solver=digest([cell.config[name] for name in ("solver", "guidance", "steps")]),
+                is_done=is_done,
+            )
+        )
+    return works
+
+
+def forwards_of(cell: Cell) -> float | None:
+    """The evaluations of an image; None for an adaptive solver, and where counting would encode prompts."""
+    if not isinstance(cell.sampler.model, TextModel):
+        with suppress(Exception), torch.inference_mode():  # sampling meets it, and reports it
+            found = cell.sampler.evaluations()
+            return found and found[1]
+    return None
