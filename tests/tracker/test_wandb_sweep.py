@@ -136,7 +136,7 @@ def check_that_everything_arrived(server: WandbServer, sweep: Sweep) -> None:
     table = json.loads(report.media("table"))
     solver, steps = table["columns"].index("solver"), table["columns"].index("steps")
     assert {(row[solver], row[steps]) for row in table["data"]} == CELLS
-    (folder,) = (sweep.folder / "outputs" / "reports").iterdir()
+    folder = next((sweep.folder / "outputs" / "reports").rglob("table.csv")).parent
     assert report.media("quality_vs_cost") == (folder / "quality_vs_cost.png").read_bytes()
     assert {f"samples-{result['sample_id']}" for result in sweep.results.values()} < set(report.used)
     (made,), model, reference = server.of_type("report"), server.of_type("model")[0], server.of_type("reference")[0]
