@@ -110,7 +110,7 @@ def the_report(server: WandbServer) -> Run:
 def check_that_everything_arrived(server: WandbServer, sweep: Sweep) -> None:
     cells = {id: run for id, run in server.runs.items() if run.facts["jobType"] == "sample"}
     assert cells.keys() == sweep.results.keys() and len(cells) == 4
-    sets = {artifact.run: artifact for artifact in server.of_type("sample-set")}
+    sets = {artifact.name: artifact for artifact in server.of_type("sample-set")}
     for id, result in sweep.results.items():
         run, settings = cells[id], result["settings"]
         assert run.project == "ditexp" and run.facts["groupName"] == "small" and run.exit_code == 0
@@ -124,9 +124,8 @@ def check_that_everything_arrived(server: WandbServer, sweep: Sweep) -> None:
         assert all(run.summary[name] == result["cost"][name] for name in ("nfe", "forwards", "seconds_per_image"))
         assert run.media("samples") == Path(result["grid"]).read_bytes()
         folder = sweep.folder / "outputs" / "samples" / result["sample_id"]
-        assert sets[id].name == f"samples-{result['sample_id']}"
         assert {name.partition("-")[0] for name in run.used} == {"checkpoint", "reference"}
-        assert sets[id].files == {
+        assert sets[f"samples-{result['sample_id']}"].files == {
             "result.json": Path(result["grid"]).with_suffix(".json").read_bytes(),
             "set.json": (folder / "set.json").read_bytes(),
             "README.md": (folder / "README.md").read_bytes(),
@@ -136,7 +135,7 @@ def check_that_everything_arrived(server: WandbServer, sweep: Sweep) -> None:
     table = json.loads(report.media("table"))
     solver, steps = table["columns"].index("solver"), table["columns"].index("steps")
     assert {(row[solver], row[steps]) for row in table["data"]} == CELLS
-    (folder,) = (sweep.folder / "outputs" / "reports").iterdir()
+    folder = next((sweep.folder / "outputs" / "reports").rglob("table.csv")).parent
     assert report.media("quality_vs_cost") == (folder / "quality_vs_cost.png").read_bytes()
     assert {f"samples-{result['sample_id']}" for result in sweep.results.values()} < set(report.used)
     (made,), model, reference = server.of_type("report"), server.of_type("model")[0], server.of_type("reference")[0]
