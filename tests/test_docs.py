@@ -65,13 +65,16 @@ ONLY_COMPOSED = {
     "network=digits_text": "the same",
     "devices=4": "needs GPUs",
     "'devices=[0,2]'": "needs GPUs",
-    "karras,optimized": "needs grids found by ditexp.optimize",
+    "optimized": "needs grids found by ditexp optimize",
+    "images=<id>": "needs a sample set",
+    "reference=mine.safetensors": "the same as reference=statistics",
     "reference=statistics": "needs a file that ditexp.reference makes with Inception's weights",
     "ditexp report": "needs results; tests/report/test_report.py runs it",
 }
 
 
-COMMANDS = {line: name for name, path in PAGES.items() for line in commands_of(path.read_text())}
+MISTAKES = re.compile(r"^\| you type \| ditexp says \|\n(\|.*\n)+", re.MULTILINE)  # tests/test_first_sweep.py has them
+COMMANDS = {line: name for name, path in PAGES.items() for line in commands_of(MISTAKES.sub("", path.read_text()))}
 COMMANDS |= {line: f"ditexp {name} --help" for name, command in SUBCOMMANDS.items() for line in command.examples}
 
 

@@ -107,9 +107,10 @@ def option_text(config: Config, configs: list[Config]) -> str:
     group = config.path.parent.name
     comments = {each[:2]: each.comment for each in explained(group, configs)}
     found: dict[str, Setting] = {}
+    first: dict[str, str] = {}  # the first comment says what a setting is; a later one may explain another value
     for name, value, comment in inherited(config):
-        before = found[name].comment if name in found else ""
-        found[name] = Setting(name, value, comment or comments.get((name, value), "") or before)
+        first.setdefault(name, comment)
+        found[name] = Setting(name, value, comment or comments.get((name, value), "") or first[name])
     text = f"{group}={config.path.stem}\n{wrapped(config.about, '')}"
     lines = [(f"{name}={value}", comment) for name, value, comment in found.values()]
     return f"{text}\n\n{rows(lines)}" if lines else text

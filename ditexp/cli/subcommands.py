@@ -90,7 +90,8 @@ TRAIN = Subcommand(
     "Trains a network on one device, with averaged weights. The same command\ncontinues from the last checkpoint.",
     {
         "ditexp train": "the network of the bundled model, on its digits",
-        "ditexp train network=dit_s_2 data=images data.size=64": "DiT-S/2 on the images in a folder",
+        "ditexp train network=dit_s_2 network.input_size=64 network.in_channels=3 network.num_classes=2 data=images "
+        "data.size=64": "DiT-S/2 on images of 64 x 64 pixels, in a folder for each class",
         "ditexp train steps=1000 folder=outputs/train/short": "a short training, into a folder of its own",
     },
 )
@@ -112,8 +113,8 @@ REFERENCE = Subcommand(
     "prepare the features of reference images once",
     "Extracts the features of reference images once, into one small file that\nreference=<file> reads from then on.",
     {
-        "ditexp reference reference=/data/imagenet feature=inception": "of all images below a folder",
-        "ditexp reference reference=images feature=inception out=mine.safetensors": "into a file of your choice",
+        "ditexp reference reference=images feature=inception": "of all images below a folder",
+        "ditexp reference reference=samples.npz feature=inception out=mine.safetensors": "into a file of your choice",
         "ditexp run reference=mine.safetensors feature=inception model=my.pt": "uses it",
     },
 )
@@ -145,7 +146,7 @@ ALL = (RUN, REPORT, EVALUATE, SAMPLES, TRAIN, OPTIMIZE, REFERENCE, INSPECT, ENV)
 SUBCOMMANDS = {each.name: each for each in ALL}
 
 BEGIN: Mapping[str, str] = {
-    "ditexp run": "one cell: 512 digits of the bundled model",
+    "ditexp run": "one cell of the bundled model",
     "ditexp run -m solver=euler,heun steps=10,20": "a sweep of four cells",
     "ditexp run --help": "all that can be set and swept",
 }

@@ -20,7 +20,7 @@ class Underway:
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
         self._images, self._batch, self._forwards = 0, 0, 0
-        self._began, self._is_long = 0.0, False
+        self._part, self._began, self._is_long = 0.0, 0.0, False
 
     def reset(self) -> None:
         """Another block begins."""
@@ -30,7 +30,7 @@ class Underway:
         """A batch of this size begins. images: of the same block, sampled before."""
         self._sampler.meter.times = None
         self._images, self._batch, self._forwards = images, batch, self._sampler.meter.cost.network_rows
-        self._began = time.monotonic()
+        self._part, self._began = 0.0, time.monotonic()
 
     def end(self, images: int, forwards: int) -> None:
         """The block is sampled, which took this many evaluations."""
@@ -48,7 +48,8 @@ class Underway:
             part = (forwards - self._forwards) / self._per_image
         else:
             part = self._arrived(self._sampler.meter.times)
-        return self._images + min(max(part, 0), self._batch), forwards
+        self._part = min(max(part, self._part), self._batch)  # a step of an adaptive solver may be rejected
+        return self._images + self._part, forwards
 
     @cached_property
     def _per_image(self) -> float | None:

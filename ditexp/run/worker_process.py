@@ -147,7 +147,7 @@ def serve(connection: Connection, device: torch.device) -> None:
     settle_process(device)
     link, writer = ParentLink(connection), ThreadPoolExecutor(1)
     pulse = Pulse(link)
-    logging.basicConfig(handlers=[ToParent(link)], level=logging.WARNING, force=True)
+    logging.getLogger().addHandler(ToParent(link))
     logging.captureWarnings(True)
     try:
         link.start()

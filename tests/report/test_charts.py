@@ -180,8 +180,11 @@ chart => {
 @pytest.mark.parametrize("options", [LAPTOP, PHONE], ids=["laptop", "phone"])
 def test_ends_of_axes_have_numbers_and_no_texts_overlap(browser, tmp_path, options):
     with opened(browser, written(swept_scale(), tmp_path / "report.html"), **options) as tab:
-        for y, x in [("FID", "guidance.scale"), ("FID", "network evaluations per image"), ("guidance.scale", "FID")]:
+        axes = [("FID", "guidance.scale"), ("FID", "network evaluations per image"), ("guidance.scale", "FID")]
+        for (y, x), is_log in itertools.product(axes, (True, False)):
             choose(tab, y_axis=y, x_axis=x)
+            for axis in ("x", "y"):
+                tab.get_by_label(f"log {axis}").set_checked(is_log)
             assert points(tab) == 18
             assert tab.locator("#charts svg").evaluate_all(OVERLAPS) == []
             for numbers, centres in tab.locator("#quality-plot").evaluate(ENDS):

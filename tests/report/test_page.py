@@ -98,8 +98,9 @@ def test_metrics_come_before_costs_and_secondary_columns_last():
 
 
 def test_a_feature_network_that_all_share_is_named_once():
-    shared = html_page(table_of([cell(feature="digits"), cell(feature="digits", steps=5)]), title="x")
-    assert ">FID</button>" in shared and "<dt>Features</dt><dd>digits</dd>" in shared
+    table = table_of([cell(feature="digits"), cell(feature="digits", steps=5)])
+    shared = html_page(table, title="x", recommendations=["Best: FID (digits) 1"])
+    assert ">FID</button>" in shared and "Best: FID 1" in shared and "<dt>Features</dt><dd>digits</dd>" in shared
     mixed = html_page(table_of([cell(feature="digits"), cell()]), title="x")
     assert ">FID (digits)</button>" in mixed and ">FID</button>" in mixed
 

@@ -15,11 +15,16 @@ MAX_FIXED = 4  # columns that stay in view when the table is scrolled sideways
 
 
 def arranged(table: Table) -> Table:
-    """The table with its columns in the order of the page, without the feature network in headers if all share one."""
-    networks = {column.name.partition("/")[0] for column in table.columns if column.kind == "metric"}
-    known = f" ({networks.pop()})" if len(networks) == 1 else ""
-    columns = [dataclasses.replace(column, header=column.header.replace(known, "")) for column in table.columns]
+    """The table with its columns in the order of the page, without `network_mark` in headers."""
+    mark = network_mark(table)
+    columns = [dataclasses.replace(column, header=column.header.replace(mark, "")) for column in table.columns]
     return dataclasses.replace(table, columns=sorted(columns, key=place))
+
+
+def network_mark(table: Table) -> str:
+    """How headers name the feature network if all metrics share one, as in `FID (dinov2)`; else empty."""
+    networks = {column.name.partition("/")[0] for column in table.columns if column.kind == "metric"}
+    return f" ({networks.pop()})" if len(networks) == 1 else ""
 
 
 def place(column: Column) -> tuple[bool, int]:

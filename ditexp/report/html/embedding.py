@@ -64,7 +64,7 @@ def embedded(content: bytes, room: int) -> Embedded:
             return film(image, content, room)
         tiles = tiles_of(image)
         if image.width <= MAX_WIDTH and len(content) < 2 * room:
-            whole = min(uri("png", content), uri("webp", encode_webp([image], lossless=True)), key=len)
+            whole = min(uri("png", content), uri("webp", encode_webp(image, lossless=True)), key=len)
             if len(whole) <= room:
                 return Embedded(whole, image.width, image.height, hard=True, tiles=tiles)
         small = reduced([image.convert("RGB")], [], room)
@@ -80,14 +80,14 @@ def film(image: Image.Image, content: bytes, room: int) -> Embedded:
     return reduced([frame for frame, _ in frames], [duration for _, duration in frames], room)
 
 
-def reduced(frames: Sequence[Image.Image], durations: list[int], room: int) -> Embedded:
+def reduced(frames: Sequence[Image.Image], durations: Sequence[int], room: int) -> Embedded:
     """Frames at the largest size that fits."""
     full = frames[0]
     width = min(MAX_WIDTH, full.width)
     while True:
         size = (width, max(1, round(full.height * width / full.width)))
         small = [frame.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0) for frame in frames]
-        found = uri("webp", encode_webp(small, durations, quality=80))
+        found = uri("webp", encode_webp(small[0], small[1:], durations))
         if len(found) <= room or width < MIN_WIDTH:
             return Embedded(found, *size, hard=False)
         width = int(width * min(0.9, math.sqrt(room / len(found))))
@@ -104,11 +104,17 @@ def tiles_of(image: Image.Image) -> Tiles | None:
 
 
 def encode_webp(
-    frames: Sequence[Image.Image], durations: list[int] | None = None, *, lossless: bool = False, quality: int = 80
+    image: Image.Image,
+    later: Sequence[Image.Image] = (),
+    durations: Sequence[int] = (),
+    *,
+    lossless: bool = False,
+    quality: int = 80,
 ) -> bytes:
+    """later: further frames of a film. durations: of all frames, in ms."""
     buffer = io.BytesIO()
-    moving = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0} if durations else {}
-    frames[0].save(buffer, "webp", lossless=lossless, quality=quality, **moving)
+    moving = {"save_all": True, "append_images": later, "duration": durations, "loop": 0} if later else {}
+    image.save(buffer, "webp", lossless=lossless, quality=quality, **moving)
     return buffer.getvalue()
 
 

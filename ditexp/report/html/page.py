@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
-from ditexp.report.html.cells import arranged, body_rows, css_class, header_row
+from ditexp.report.html.cells import arranged, body_rows, css_class, header_row, network_mark
 from ditexp.report.html.data import json_for_html, page_data, various, versions
 from ditexp.report.tables.comparability import comparable_facts
 from ditexp.report.tables.footnotes import warnings
@@ -49,7 +49,8 @@ def html_page(
     use. study: published numbers compared with these; it is shown even without results. All texts are plain: they are
     escaped here.
     """
-    known, table = warnings_of(table), arranged(table)
+    known, mark, table = warnings_of(table), network_mark(table), arranged(table)
+    recommendations = [text.replace(mark, "") for text in recommendations]
     css, library, script = map(parts, (STYLES, LIBRARY, SCRIPTS))
     return Template(part("page.html")).substitute(
         css=css,

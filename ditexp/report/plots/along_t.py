@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ditexp.report.plots.style import GREY, house_style, line_styles, scale_axis
+from ditexp.report.plots.style import GREY, house_style, line_styles, scale_axis, titled
 from ditexp.report.tables.column import is_finite
 from ditexp.report.tables.table import Table
 from ditexp.terminal.escape import for_picture
@@ -45,8 +45,11 @@ def error_along_t(table: Table) -> Figure | None:
             )
         if errors := [error for row in rows for _, error in along[row][1:] if is_finite(error) and error > 0]:
             scale_axis(ax, "y", errors, log_beyond=1)
+        ax.set_xlim(left=0)
         ax.set_xlabel("t, from noise (0) to data (1)")
-        ax.set_title("RMS error relative to the exact paths", loc="left", fontsize=11, weight="bold")
+        heading = titled("RMS error relative to the exact paths", table, width=60)
+        ax.set_title(heading, loc="left", fontsize=11, weight="bold")
+        ax.set_ylabel("RMS error of x")
         figure.legend(loc="outside right upper", frameon=False, fontsize=8)
         if len(along) > len(rows):
             note = f"The best {len(rows)} of {len(along)} cells."

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ditexp.report.plots.style import AXIS_LABELS, INK, house_style
+from ditexp.report.plots.style import AXIS_LABELS, INK, house_style, titled
 from ditexp.report.tables.column import Column
 from ditexp.report.tables.table import Table
 from ditexp.terminal.escape import for_picture
@@ -56,7 +56,8 @@ def heat_map(table: Table, quality: Column | None) -> Figure | None:
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
         ax.set_xlabel(AXIS_LABELS.get(grid.name, grid.name))
-        ax.set_title(for_picture(quality.header, 40), loc="left", fontsize=11, weight="bold")
+        heading = titled(quality.header, table, width=int(10 * width))
+        ax.set_title(heading, loc="left", fontsize=11, weight="bold")
     return figure
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ditexp.report.pareto import front_of
-from ditexp.report.plots.style import AXIS_LABELS, GREY, LineStyle, house_style, line_styles, scale_axis
+from ditexp.report.plots.style import AXIS_LABELS, GREY, LineStyle, house_style, line_styles, scale_axis, titled
 from ditexp.report.tables.column import Column, is_finite
 from ditexp.report.tables.table import Table
 from ditexp.terminal.escape import for_picture, one_line
@@ -43,11 +43,17 @@ def quality_vs_cost(table: Table, quality: Column | None) -> Figure | None:
         for ax, (name, rows) in zip(axes, panels.items()):
             if cost := table.column(name):
                 draw_panel(ax, table, quality, cost, rows, styles, labels)
-        axes[0].set_title(for_picture(f"{quality.header}, lower is better", 70), loc="left", fontsize=11, weight="bold")
+        heading = titled(f"{quality.header} and cost", table, width=int(10 * width))
+        axes[0].set_title(heading, loc="left", fontsize=11, weight="bold")
+        axes[0].set_ylabel(for_picture(f"{quality.header}, {direction(quality)}", 40))
         handles, shown = axes[0].get_legend_handles_labels()
         figure.legend(handles, shown, loc="outside upper left", ncols=ncols, frameon=False, columnspacing=1.6)
         figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color=GREY)
     return figure
+
+
+def direction(quality: Column) -> str:
+    return "higher is better" if quality.goal is max else "lower is better"
 
 
 def panels_of(table: Table, quality: Column) -> dict[str, list[int]]:

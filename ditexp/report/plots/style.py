@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ditexp.report.tables.table import Table
+from ditexp.report.titles import swept
+from ditexp.terminal.escape import for_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,21 +101,38 @@ def line_styles(table: Table, rows: Sequence[int]) -> dict[str, LineStyle]:
     return styles
 
 
+def titled(heading: str, table: Table, *, width: int) -> str:
+    """A heading with what was swept, in lines of at most `width` characters."""
+    return for_picture(f"{heading}: {swept([member for row in table.rows for member in row.members])}", width)
+
+
 def scale_axis(ax: Axes, axis: Literal["x", "y"], values: Sequence[float], *, log_beyond: float) -> None:
-    """Make room for labels; use a logarithmic axis if max(values) > log_beyond * min(values) and all are positive."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    """Make room for labels, up to ticks at both ends.
+
+    The axis is logarithmic if max(values) > log_beyond * min(values) and all are positive.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     low, high = min(values), max(values)
     limits = {"x": ax.set_xlim, "y": ax.set_ylim}[axis]
+    ticks = {"x": ax.xaxis, "y": ax.yaxis}[axis]
     if low <= 0 or high <= log_beyond * low:
         room = 0.12 * (high - low) or 0.1 * abs(high) or 1
-        limits(low - room, high + room)
+        places = MaxNLocator(7).tick_values(low - room, high + room)
+        limits(places[0], places[-1])
+        ticks.set_major_locator(FixedLocator(places))
         return
     {"x": ax.set_xscale, "y": ax.set_yscale}[axis]("log")
     room = max((high / low) ** 0.1, 1.3)
-    limits(low / room, high * room)
-    ticks = {"x": ax.xaxis, "y": ax.yaxis}[axis]
     subs = (1, 2, 5) if high / low < 300 else (1,)
+    limits(*log_ends(low / room, high * room, subs))
     ticks.set_major_locator(LogLocator(subs=subs, numticks=12))
     ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ticks.set_minor_locator(NullLocator())
+
+
+def log_ends(low: float, high: float, subs: Sequence[int]) -> tuple[float, float]:
+    """The next ticks below and above: multiples of powers of ten."""
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    places = [sub * 10.0**power for power in powers for sub in subs]
+    return max(place for place in places if place <= low), min(place for place in places if place >= high)
