@@ -21,6 +21,7 @@ OF_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # ke
 # The key in ${key}, ${key.${other}} and ${oc.select:key,default}.
 REFERENCE = re.compile(r"\$\{\s*(?:oc\.(?:select|dict\.keys|dict\.values)\s*:\s*)?([.\w\[\]-]+)(?=\s*[},$])")
 
+MANY = 12  # keys that are too many for one line beside the one that is most likely meant
 # What other projects call a setting: the key here, and what to write.
 ELSEWHERE = {
     **dict.fromkeys(("cfg", "cfg_scale", "guidance_scale", "w"), ("guidance", "guidance=cfg guidance.scale=...")),
@@ -158,9 +159,10 @@ def referred_to(path: Keys, value: object) -> Iterator[Keys]:
 def unknown_key(path: str, known: list[str], where: str = "") -> str:
     """where: " in <file>", or nothing."""
     parent, _, key = path.rpartition(".")
-    close = difflib.get_close_matches(key, known, n=1)
-    if not parent and not close and (meant := ELSEWHERE.get(key.replace("-", "_").lower())) and meant[0] in known:
+    if not parent and (meant := ELSEWHERE.get(key.replace("-", "_").lower())) and meant[0] in known:
         return f"unknown key '{path}'{where}; it is called {meant[1]} here"
+    close = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {f'{parent}.' if parent else ''}{close[0]}?" if close else ""
     settings = ", ".join(known) or f"no settings here: choose another {parent}=..."
-    return f"unknown key '{path}'{where}{hint}; {parent or 'the config'} has {settings}"
+    listed = "--help lists all" if hint and len(known) > MANY else f"{parent or 'the config'} has {settings}"
+    return f"unknown key '{path}'{where}{hint}; {listed}"

@@ -95,6 +95,9 @@ def unassigned(text: str, known: Collection[str]) -> str:
     """The mistake of a word without =, with the override that is most likely meant."""
     name, separator, value = re.split(r"([:/]|$)", text, maxsplit=1)
     group, _, option = text.partition(".")
+    files = next((key for key in ("results", "images") if key in known), None)  # of report and evaluate
+    if files and os.path.exists(text):
+        return f"{text}: give <key>=<value>, such as {files}={text}"
     if option and option in options_of(group):
         example = f"{group}={option}"
     elif name.partition(".")[0] in known:

@@ -55,7 +55,7 @@ REPORT = Subcommand(
     "Writes the tables, pictures and the page of a sweep, a run or a study, and\nrecommends a cell for a budget.",
     {
         "ditexp report results=outputs/runs/<sweep>": "the report of one sweep again",
-        "ditexp report results=[outputs/runs/<one>,outputs/runs/<other>] out=both": "one report of two sweeps",
+        "ditexp report": "an index page of all reports in outputs",
         "ditexp report study=default forwards=40": "all cells of a study, and the best for 40 evaluations an image",
     },
 )

@@ -79,7 +79,7 @@ def complaints(*overrides: str, **options) -> list[str]:
 @pytest.mark.parametrize(
     ("command", "overrides", "beginning"),
     [
-        ("config", ["+num_sample=32"], "unknown key 'num_sample'; did you mean num_samples?; the config has steps, "),
+        ("config", ["+num_sample=32"], "unknown key 'num_sample'; did you mean num_samples?; --help lists all"),
         ("config", ["++num_sample=32"], "unknown key 'num_sample'; did you mean num_samples?"),
         ("config", ["+solver.order=2"], "unknown key 'solver.order'; solver has no settings here"),
         ("config", ["tracker=none", "+tracker.mode=x"], "unknown key 'tracker.mode'; tracker has no settings here"),
@@ -97,6 +97,8 @@ def complaints(*overrides: str, **options) -> list[str]:
             ["guidance=autoguidance", "guidance.weak.checkpoint=x", "+guidance.weak.num_head=1"],
             "unknown key 'guidance.weak.num_head'; did you mean guidance.weak.num_heads?",
         ),
+        ("config", ["+sampler=heun"], "unknown key 'sampler'; it is called solver=... here"),
+        ("config", ["+cfg_scale=1.5"], "unknown key 'cfg_scale'; it is called guidance=cfg guidance.scale=... here"),
         ("config", ["+hydra.launcher.partition=gpu"], "unknown key 'hydra.launcher.partition'"),
         ("config", ["+hydra.foo=1"], "unknown key 'hydra.foo'"),
         ("config", ["+hydra.job.names=1"], "unknown key 'hydra.job.names'; did you mean hydra.job.name?"),
