@@ -59,6 +59,6 @@ def quality(images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m benchmarks.digits_quality samples.npz (made by python -m ditexp.samples export)")
+        sys.exit("usage: python -m benchmarks.digits_quality samples.npz (made by ditexp samples export)")
     with np.load(Path(sys.argv[1])) as archive:
         print(json.dumps(quality(archive["arr_0"], archive["arr_1"]), indent=2))

@@ -1,7 +1,9 @@
-"""How long the page of a report with 200 cells needs to load, and how large it is: python -m benchmarks.page
+"""How long the page of a report with 200 cells needs to load, and how large it is: python -m benchmarks.page [PAGE]
 
-Times are from the start of the navigation until table, plots and pictures are drawn, in headless Chromium from disk,
-with a new browser for each run. Numbers and pictures are made up, but realistic in size.
+Times are from the start of the navigation until table, charts and pictures are drawn, in headless Chromium from disk,
+with a new browser for each run; and the processor time of the page's thread alone, which other work on the machine
+changes less. Numbers and pictures are made up, but realistic in size. PAGE: the same page as another version wrote it;
+it is loaded in turn with this one, and the ratio is noted.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +23,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from playwright.sync_api import sync_playwright
 
+import ditexp.cli.command  # noqa: F401  (configurations name bundled files, which it resolves)
 from benchmarks.overhead import configuration
 from ditexp.provenance import provenance
 from ditexp.report.grids import image_grid
@@ -69,21 +73,40 @@ def result(folder: Path, config: dict[str, Any], number: int, solver: str, steps
         details={"trajectory": {"error_along_t": [[t, t / steps**order] for t in times.tolist()]}},
         measurement=Measurement(feature={"name": "digits"}, reference=ReferenceRecord(name="digits", count=1797)),
         config=config,
-        command=f"python -m ditexp.run solver={solver} steps={steps} guidance.weight={weight}",
+        command=f"ditexp run solver={solver} steps={steps} guidance.weight={weight}",
         grid=grid,
         trajectory_picture=trajectory,
     )
 
 
-def load_seconds(chromium: str, file: Path) -> float:
+def load_seconds(chromium: str, file: Path) -> tuple[float, float]:
+    """On the clock, and of the processor by the page's thread."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1366, "height": 768})
+        session = tab.context.new_cdp_session(tab)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
         tab.goto(file.as_uri())
         tab.wait_for_function("performance.getEntriesByName('ready').length")
-        seconds = tab.evaluate("performance.getEntriesByName('ready')[0].startTime") / 1000
+        clock = tab.evaluate("performance.getEntriesByName('ready')[0].startTime") / 1000
+        metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
         browser.close()
-    return seconds
+    return clock, metrics["TaskDuration"]
+
+
+def measured(chromium: str, pages: dict[str, Path]) -> dict[str, Any]:
+    """Of each page: its size and times."""
+    times = [{name: load_seconds(chromium, page) for name, page in pages.items()} for _ in range(RUNS)]
+    found = {}
+    for name, page in pages.items():
+        clock, processor = zip(*(run[name] for run in times))
+        found[name] = {
+            "bytes": page.stat().st_size,
+            "seconds_to_load": clock,
+            "median_seconds_to_load": statistics.median(clock),
+            "median_processor_seconds_to_load": statistics.median(processor),
+        }
+    return found
 
 
 def main() -> None:
@@ -95,16 +118,12 @@ def main() -> None:
         begin = time.perf_counter()
         file.write_text(html_page(table, title="200 cells"), encoding="utf-8")
         writing = time.perf_counter() - begin
-        times = [load_seconds(chromium, file) for _ in range(RUNS)]
-        size = file.stat().st_size
-    result = {
-        "cells": len(table.rows),
-        "bytes": size,
-        "seconds_to_write": writing,
-        "seconds_to_load": times,
-        "median_seconds_to_load": statistics.median(times),
-        **provenance(),
-    }
+        found = measured(chromium, {"page": file} | dict(zip(["before"], map(Path, sys.argv[1:]))))
+    result = {"cells": len(table.rows), "seconds_to_write": writing, **found.pop("page"), **found}
+    if found:
+        names = ("bytes", "median_seconds_to_load", "median_processor_seconds_to_load")
+        result["ratio_to_before"] = {name: result[name] / result["before"][name] for name in names}
+    result |= provenance()
     out = Path(__file__).parent / "results" / "page.json"
     out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

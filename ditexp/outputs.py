@@ -2,12 +2,12 @@
 
 outputs/samples/<set id>/              sets of images and of latents, see samples/block_store.py
         results/<cell id>.json         results; beside each its pictures: .png, .gif, .trajectory.png
-        results/evaluate-<id>.json     results of `python -m ditexp.evaluate`
-        runs/<sweep>/<number>/         how each run of a cell ended: cell.json
+        results/evaluate-<id>.json     results of `ditexp evaluate`
+        runs/<sweep>/<number>/         each run of a cell: cell.json is how it ended, ditexp.log, preview.png
         reports/<sweep or study>/      tables, pictures, report.html
         reports/index.html             all reports
-        schedules/<id>.json            grids of `python -m ditexp.optimize`
-        train/<network>/               weights of `python -m ditexp.train`, by its setting `folder`
+        schedules/<id>.json            grids of `ditexp optimize`
+        train/<network>/               weights of `ditexp train`, by its setting `folder`
         cache/features/<network>/<images>/   features of images
         cache/references/              statistics of references
         cache/<comparison>/            exact paths

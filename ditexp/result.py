@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import stdev
 from typing import Any, Literal
 
 from ditexp.files.json_values import decode, encode
@@ -64,6 +65,11 @@ class Deviations:
     units: int
     mean: float
     halves: list[float]
+
+    @property
+    def sd(self) -> float:
+        """The standard deviation between sample sets; 0 if all halves agree."""
+        return stdev(self.halves)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +230,7 @@ def read_result(path: Path) -> Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What `python -m ditexp.evaluate` measured, outputs/results/evaluate-<id>.json. command: what the user typed."""
+    """What `ditexp evaluate` measured, outputs/results/evaluate-<id>.json. command: what the user typed."""
 
     id: str
     metrics: dict[str, float]

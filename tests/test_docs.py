@@ -25,14 +25,20 @@ from omegaconf import DictConfig
 from PIL import Image
 from safetensors.torch import save_file
 
+from ditexp.cli.arguments import read
 from ditexp.cli.command import register_with_hydra
 from ditexp.cli.components import instantiate
+from ditexp.cli.flags import with_outputs
+from ditexp.cli.paths import with_options
+from ditexp.cli.subcommands import SUBCOMMANDS
+from ditexp.env import __main__ as env
 from ditexp.evaluate.evaluator import Evaluator
 from ditexp.evaluate.images import open_images
 from ditexp.evaluate.protocol import protocol_of
 from ditexp.inspect import __main__ as inspect
 from ditexp.model.dit import DiT
 from ditexp.optimize import __main__ as optimize
+from ditexp.outputs import Outputs
 from ditexp.run import cell
 from ditexp.samples import __main__ as samples
 from ditexp.train import __main__ as train
@@ -59,13 +65,17 @@ ONLY_COMPOSED = {
     "network=digits_text": "the same",
     "devices=4": "needs GPUs",
     "'devices=[0,2]'": "needs GPUs",
-    "karras,optimized": "needs grids found by ditexp.optimize",
+    "optimized": "needs grids found by ditexp optimize",
+    "images=<id>": "needs a sample set",
+    "reference=mine.safetensors": "the same as reference=statistics",
     "reference=statistics": "needs a file that ditexp.reference makes with Inception's weights",
-    "ditexp.report": "needs results; tests/report/test_report.py runs it",
+    "ditexp report": "needs results; tests/report/test_report.py runs it",
 }
 
 
-COMMANDS = {line: name for name, path in PAGES.items() for line in commands_of(path.read_text())}
+MISTAKES = re.compile(r"^\| you type \| ditexp says \|\n(\|.*\n)+", re.MULTILINE)  # tests/test_first_sweep.py has them
+COMMANDS = {line: name for name, path in PAGES.items() for line in commands_of(MISTAKES.sub("", path.read_text()))}
+COMMANDS |= {line: f"ditexp {name} --help" for name, command in SUBCOMMANDS.items() for line in command.examples}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -121,7 +131,7 @@ def values_of(override: str) -> list[str]:
 def check_evaluate(cfg: DictConfig) -> None:
     metrics = {name: instantiate(metric) for name, metric in cfg.metric.items()}
     evaluator = Evaluator(instantiate(cfg.feature), instantiate(cfg.reference), metrics, protocol_of(cfg))
-    images = open_images(cfg, channels=evaluator.feature.channels)
+    images = open_images(cfg.images, channels=evaluator.channels, outputs=Outputs(cfg.outputs))
     assert list(evaluator.mistakes(images, len(images))) == []
 
 
@@ -135,31 +145,34 @@ def check_train(cfg: DictConfig) -> None:
 
 # The configuration of each command, and the check that the command makes before any work.
 CHECKS = {
-    "ditexp.run": ("config", cell.build),
-    "ditexp.evaluate": ("evaluate", check_evaluate),
-    "ditexp.reference": ("prepare_reference", check_reference),
-    "ditexp.optimize": ("optimize", optimize.build),
-    "ditexp.train": ("train", check_train),
-    "ditexp.report": ("report", None),
+    "run": ("config", cell.build),
+    "evaluate": ("evaluate", check_evaluate),
+    "reference": ("prepare_reference", check_reference),
+    "optimize": ("optimize", optimize.build),
+    "train": ("train", check_train),
+    "report": ("report", None),
 }
 
 
-PARSERS = {"ditexp.samples": samples.parser, "ditexp.inspect": inspect.parser}
+PARSERS = {"samples": samples.parser, "inspect": inspect.parser, "env": env.parser}
 
 
 @pytest.mark.parametrize("line", COMMANDS, ids=lambda line: f"{COMMANDS[line]}: {line}")
 def test_a_command_works(line, monkeypatch):
     named = re.sub(r"<(\w+)>", r"\1", os.path.expandvars(line))  # <sweep> is the reader's name
     words = shlex.split(named, comments=True)
-    words = words[words.index("-m") + 1 :] if "python" in words else ["ditexp.run", *words[1:]]
-    if words[0] in PARSERS:
-        monkeypatch.setattr("sys.argv", words)
-        PARSERS[words[0]]().parse_args()
+    command, *words = words[words.index("ditexp") + 1 :]
+    if command in PARSERS:
+        PARSERS[command]().parse_args(with_outputs(words))
         return
     if why := [reason for part, reason in NOT_TRIED.items() if part in line]:
         pytest.skip(why[0])
-    config, check = CHECKS[words[0]]
-    for cfg in cells(config, words[1:]):
+    config, check = CHECKS[command]
+    if "--help" in words:
+        with pytest.raises(SystemExit):
+            read(words, config_name=config)
+        return
+    for cfg in cells(config, with_options(words, config, is_sweep="-m" in words)):
         if not any(part in line for part in ONLY_COMPOSED):
             check(cfg)
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import hydra.utils
 import pytest
+from omegaconf import OmegaConf
 
+from ditexp.progress import Progress
+from ditexp.result import Result
+from ditexp.tracker import Tracker
 from tests.helpers.paths import ROOT
 
 TUTORIAL = (ROOT / "docs" / "extending.md").read_text()
@@ -21,6 +27,7 @@ COMPONENTS = {
     "task": "tempered",
     "condition": "long_tail",
 }
+TRACKER = "status_file"
 OWN = (
     "solver=ssprk3",
     "schedule=sigmoid",
@@ -41,8 +48,9 @@ def mine(tmp_path) -> Path:
 
 
 def test_each_component_is_one_file_and_one_yaml():
-    code = {f"{name}.py" for name in COMPONENTS.values()}
-    assert set(FILES) == code | {f"conf/{group}/{name}.yaml" for group, name in COMPONENTS.items()}
+    components = {**COMPONENTS, "tracker": TRACKER}
+    code = {f"{name}.py" for name in components.values()}
+    assert set(FILES) == code | {f"conf/{group}/{name}.yaml" for group, name in components.items()}
     joined = re.sub(r" \\\n +", " ", TUTORIAL)
     assert f"--config-dir mine/conf {' '.join(OWN)} metric=[effective_classes]\n" in joined
 
@@ -88,6 +96,32 @@ def test_the_tutorials_condition_has_a_long_tail(monkeypatch, mine):
     assert [counts[label] / 1000 for label in range(4)] == pytest.approx([0.48, 0.24, 0.16, 0.12], abs=0.05)
     assert conditioner(model, 0, [7, 3]).labels.tolist() == labels[[7, 3]].tolist()
     assert conditioner.label_meaning(model).classes == (0, 1, 2, 3)
+
+
+def test_the_tutorials_tracker_shows_cells(monkeypatch, mine, tmp_path):
+    node = OmegaConf.create(FILES["conf/tracker/status_file.yaml"])
+    node.file = str(tmp_path / "status")
+    monkeypatch.syspath_prepend(mine)
+    tracker: Tracker = hydra.utils.instantiate(node)
+    cell = Result(id="a", status="running", settings={"solver": "heun", "steps": 20})
+    progress = Progress(
+        phase="sampling",
+        seconds=5,
+        images=256,
+        images_in_progress=0,
+        total_images=1024,
+        forwards=0,
+        images_per_second=None,
+        seconds_left=None,
+        failed_blocks=0,
+    )
+    tracker.begin_cell(cell)
+    tracker.log_progress(cell, progress)
+    assert (tmp_path / "status").read_text() == "heun: 256 of 1024\n"
+    tracker.log_preview(cell, tmp_path / "preview.png")
+    tracker.log_cell(replace(cell, status="failed", error="no memory"))
+    assert (tmp_path / "status").read_text() == "heun: failed\n"
+    tracker.close()
 
 
 @pytest.mark.slow

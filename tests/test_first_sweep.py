@@ -20,6 +20,8 @@ def test_a_common_mistake_gets_the_answer_on_the_page(typed, answer, in_process)
         Path("mine/preset").mkdir(parents=True)
         Path("mine/preset/quick.yaml").write_text(text[0])
         ended = in_process("--config-dir", "mine", "preset=quick")
+    elif words := re.findall("`ditexp (.*?)`", typed):
+        ended = in_process(*words[0].split(), *["tracker=none"] * words[0].startswith("run "), command="")
     else:
         ended = in_process(re.findall("`(.*?)`", typed)[0])
     assert ended.code == 2

@@ -104,6 +104,11 @@ from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
+from ditexp.tracker import Tracker
+from ditexp.tracker.null import NullTracker
+from ditexp.tracker.runs import WandbRuns
+from ditexp.tracker.tensorboard import TensorBoardTracker
+from ditexp.tracker.wandb import WandbTracker
 from ditexp.vae.autoencoder import Autoencoder
 from ditexp.vae.codec import LatentCodec
 from tests.helpers.paths import CONF
@@ -147,6 +152,8 @@ METRICS: tuple[type[Metric], ...] = (
 )
 FEATURES: tuple[type[Feature], ...] = (DigitsFeature, DINOv2, Inception)
 IMAGES: tuple[type[Data], ...] = (Digits, ImageFolder)  # that tasks can start from; captions are for training only
+TRACKERS: tuple[type[Tracker], ...] = (NullTracker, TensorBoardTracker, WandbTracker)
+TRACKERS_BESIDE: tuple[type[Tracker], ...] = (WandbRuns,)
 
 GROUPS: dict[str, tuple[type, ...]] = {
     "solver": SOLVERS,
@@ -159,6 +166,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "metric": (*METRICS, *COMPARISONS),
     "feature": FEATURES,
     "data": (*IMAGES, CaptionedDigits),
+    "tracker": TRACKERS,
 }
 
 

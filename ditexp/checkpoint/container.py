@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from ditexp.files.stamps import Stamp, stamp
 
 KIND = "a checkpoint"
 REMEDY = "give the path of a .safetensors, .pt, .pth, .ckpt or .bin file"
+MAX_NAMED = 150  # characters of a name and a remedy that leave room for what is wrong
 START = 512  # bytes that tell formats apart
 NO_WEIGHTS = (
     (b"version https://git-lfs", "is a pointer of git LFS, not the file itself", "run git lfs pull"),
@@ -111,5 +114,15 @@ def read_state(path: Path, kind: str, *, name: str, remedy: str) -> tuple[Any, d
     except Exception as error:  # damage shows in nearly any way
         raise unfit(name, f"is damaged ({error})", remedy) from None
     if start.startswith(b"\x80"):
-        raise unfit(name, "is a pickle that torch.save did not write", "save the state dict with torch.save")
+        raise unfit(name, "is a pickle that torch.save did not write", how_to_convert(path, name))
     raise unfit(name, f"is not {kind}: its format is unknown", remedy)
+
+
+def how_to_convert(path: Path, name: str) -> str:
+    """A command that makes a file of torch.save of a pickle; where it is too long, the page that has it."""
+    new = f"{path.stem}.pt"
+    code = f'import pickle, torch; torch.save(pickle.load(open({json.dumps(str(path))}, "rb")), {json.dumps(new)})'
+    remedy = f"if you trust it, python -c {shlex.quote(code)}"
+    return (
+        remedy if len(name) + len(remedy) < MAX_NAMED else "if you trust it, convert it (docs/checkpoint.md, A pickle)"
+    )

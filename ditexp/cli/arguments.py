@@ -11,9 +11,11 @@ import hydra
 
 from ditexp import __version__
 from ditexp.checks import ConfigError
-from ditexp.cli.flags import help_of, not_a_flag, parser
+from ditexp.cli.flags import not_a_flag, parser
+from ditexp.cli.help import command_of, help_of
 from ditexp.cli.origin import YAML_FILES
 from ditexp.cli.overrides import check, with_home, with_their_groups
+from ditexp.cli.paths import with_options
 
 
 @dataclass(frozen=True)
@@ -24,24 +26,28 @@ class Typed:
     shows: bool  # whether Hydra only prints something, and nothing runs
 
 
-def read(arguments: Sequence[str], *, config_name: str, about: str) -> Typed:
+def read(arguments: Sequence[str], *, config_name: str) -> Typed:
     """Read the arguments of a command; print and exit for --help and --version.
 
-    config_name: the command's file in conf/. about: what the command does. Raises ConfigError, one line for each
-    mistake.
+    config_name: the command's file in conf/. Raises ConfigError, one line for each mistake.
     """
     found, unknown = parser().parse_known_intermixed_args(arguments)
     if wrong := [not_a_flag(flag, config_name) for flag in unknown if flag.startswith("-")]:
         raise ConfigError("\n".join(wrong))
     if found.help or found.version:
-        print(help_of(config_name, about) if found.help else f"ditexp {__version__} (Hydra {hydra.__version__})")
+        if found.help:
+            print(help_of(command_of(config_name), [*found.overrides, *unknown]))
+        else:
+            print(f"ditexp {__version__} (Hydra {hydra.__version__})")
         raise SystemExit(0)
     flags = vars(found)
     overrides = [with_home(override) for override in [*flags.pop("overrides"), *unknown]]
     shows = bool(flags["cfg"] or flags["info"] or flags["shell_completion"] or flags["hydra_help"])
-    if flags["config_dir"]:
-        check_files(Path(flags["config_dir"]).expanduser(), overrides)
+    own = Path(flags["config_dir"]).expanduser() if flags["config_dir"] else None
+    if own:
+        check_files(own, overrides)
     if not flags["shell_completion"]:
+        overrides = with_options(overrides, config_name, is_sweep=flags["multirun"], own=own)
         check(overrides, config_name, is_sweep=flags["multirun"], shows=shows)
     if flags["multirun"]:
         overrides = with_their_groups(overrides)

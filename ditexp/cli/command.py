@@ -24,6 +24,7 @@ from ditexp.cli.settings import settle
 from ditexp.cli.streams import without_readers
 from ditexp.cli.system import require_utf_8, settle_temporary_folder
 from ditexp.files.reading import UnfitFile, read_yaml
+from ditexp.terminal.console import print_line
 from ditexp.terminal.notices import notice
 
 PLUGINS = str(PACKAGE / "_plugins")
@@ -31,13 +32,20 @@ OmegaConf.register_new_resolver("bundled", bundled)
 OmegaConf.register_new_resolver("process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True)
 
 Main = Callable[[DictConfig], None]
+KEPT = "all finished work is kept, and the same command continues from there"
 
 
-def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Callable[[Main], Callable[[], None]]:
+def command(
+    config_name: str,
+    *,
+    finish: Callable[[], None] | None = None,
+    stopped: Callable[[str], None] = lambda how: print_line(f"ditexp: {how}; {KEPT}"),
+) -> Callable[[Main], Callable[[], None]]:
     """Make `function(cfg)` a command on conf/<config_name>.yaml.
 
     Its exit codes: 0, 2 for a wrong configuration, 1 for a failure, 130 and 143 when it is interrupted or terminated.
-    finish: called once after all of Hydra's jobs.
+    finish: called once after all of Hydra's jobs. stopped: called if it is interrupted or terminated, which is its
+    argument, to say what is kept.
     """
 
     def decorate(function: Main) -> Callable[[], None]:
@@ -46,17 +54,22 @@ def command(config_name: str, *, finish: Callable[[], None] | None = None) -> Ca
             register_with_hydra()
             try:
                 require_utf_8()
-                about = sys.modules[function.__module__].__doc__ or ""
-                typed = arguments.read(sys.argv[1:], config_name=config_name, about=about)
+                typed = arguments.read(sys.argv[1:], config_name=config_name)
             except ConfigError as error:
                 exit_with(2, error)
             sys.argv[1:] = typed.arguments
-            signal.signal(signal.SIGTERM, terminate)
+            signal.signal(signal.SIGINT, stop)
+            signal.signal(signal.SIGTERM, stop)
             try:
                 errors = run(function, config_name, finish=None if typed.shows else finish)
-            except KeyboardInterrupt as stopped:
-                how, code = (str(stopped), 143) if stopped.args else ("interrupted", 130)
-                exit_with(code, f"{how}; all finished work is kept, and the same command continues from there")
+            except KeyboardInterrupt as interrupt:
+                number = signal.SIGTERM if interrupt.args == (signal.SIGTERM,) else signal.SIGINT
+                how = "terminated" if number == signal.SIGTERM else "interrupted"
+                try:
+                    stopped(how)
+                except Exception:
+                    print_line(f"ditexp: {how}; {KEPT}")
+                sys.exit(128 + number)
             if errors:
                 exit_with(2 if is_wrong_input(errors[0]) else 1, *errors)
 
@@ -104,9 +117,17 @@ def guarded(function: Main, config_name: str, environment: Mapping[str, str], er
     return job
 
 
-def terminate(*signal_and_frame: object) -> NoReturn:
-    """End a run that a batch system or `kill` stops as tidily as Ctrl-C does."""
-    raise KeyboardInterrupt("terminated")
+def stop(number: int, _: object) -> NoReturn:
+    """End a run that Ctrl-C, `kill` or a batch system stops, tidily. A second signal ends it at once."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, end_at_once)
+    raise KeyboardInterrupt(number)
+
+
+def end_at_once(number: int, _: object) -> NoReturn:
+    if sys.stderr.isatty():
+        os.write(2, b"\x1b[?25h\n")  # a live display may have hidden the cursor
+    os._exit(128 + number)
 
 
 def exit_with(code: int, *errors: Exception | str) -> NoReturn:
@@ -114,7 +135,7 @@ def exit_with(code: int, *errors: Exception | str) -> NoReturn:
     if os.environ.get("DITEXP_DEBUG") == "1" and isinstance(errors[0], Exception):
         raise errors[0]
     for line in dict.fromkeys(line for error in errors for line in describe(error)):
-        print(f"ditexp: {line}", file=sys.stderr)
+        print_line(f"ditexp: {line}")
     sys.exit(code)
 
 

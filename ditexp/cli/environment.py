@@ -80,5 +80,5 @@ def set_too_late(hydra_cfg: DictConfig, environment: Mapping[str, str]) -> Itera
         if environment.get(str(name)) != value:
             yield (
                 f"hydra.job.env_set.{name}={value} acts after the settings are checked: set it in the shell, "
-                f"{name}={value} python -m ..."
+                f"{name}={value} ditexp ..."
             )

@@ -69,7 +69,9 @@ def line_of(error: Exception | str, text: str) -> str:
 def no_such_option(match: re.Match[str]) -> str:
     file = re.match(r"In '([^']+/[^']+)': ", match.string)
     where = f" in {file[1]}.yaml" if file else ""
-    return unknown_option(match[1], options_of(match[1].rpartition("/")[0]) or match[2].split(), where)
+    group = match[1].rpartition("/")[0]
+    known = options_of(group) or options_of(group.partition("/")[0]) or match[2].split()
+    return unknown_option(match[1], known, where)
 
 
 # Hydra's messages, each with the line that is printed in its place.
@@ -127,6 +129,8 @@ def keys_beside(error: BaseException | str | None) -> list[str]:
 def unknown_option(path: str, options: list[str], where: str = "") -> str:
     """where: " in <file>", or nothing."""
     group, _, name = path.rpartition("/")
+    if (packaged("conf") / (first := path.partition("/")[0])).is_dir() and first != "hydra":
+        group, name = first, path.removeprefix(f"{first}/")  # an option whose name has a slash
     close = difflib.get_close_matches(name, options, n=1)
     hint = f"; did you mean {group}={close[0]}?" if close else ""
     return f"unknown {group} '{name}'{where}{hint}; choices: {', '.join(options)}"

@@ -21,6 +21,17 @@ OF_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # ke
 # The key in ${key}, ${key.${other}} and ${oc.select:key,default}.
 REFERENCE = re.compile(r"\$\{\s*(?:oc\.(?:select|dict\.keys|dict\.values)\s*:\s*)?([.\w\[\]-]+)(?=\s*[},$])")
 
+# What other projects call a setting: the key here, and what to write.
+ELSEWHERE = {
+    **dict.fromkeys(("cfg", "cfg_scale", "guidance_scale", "w"), ("guidance", "guidance=cfg guidance.scale=...")),
+    **dict.fromkeys(("sampler", "method", "sampling_method"), ("solver", "solver=...")),
+    **dict.fromkeys(("nfe", "nfes"), ("forwards", "forwards=...")),
+    **dict.fromkeys(("ckpt", "checkpoint", "weights", "pretrained"), ("model", "model=<file>")),
+    **dict.fromkeys(("num_fid_samples", "num_images", "n_samples"), ("num_samples", "num_samples=...")),
+    **dict.fromkeys(("num_sampling_steps", "num_inference_steps"), ("steps", "steps=...")),
+    **dict.fromkeys(("out", "output", "output_dir", "sample_dir", "results"), ("outputs", "outputs=...")),
+}
+
 
 def wrong_keys(raw: dict[str, Any], hydra_cfg: DictConfig, command: str) -> Iterator[str]:
     """Yield a mistake for each key that is missing, or that nothing reads.
@@ -148,6 +159,8 @@ def unknown_key(path: str, known: list[str], where: str = "") -> str:
     """where: " in <file>", or nothing."""
     parent, _, key = path.rpartition(".")
     close = difflib.get_close_matches(key, known, n=1)
+    if not parent and not close and (meant := ELSEWHERE.get(key.replace("-", "_").lower())) and meant[0] in known:
+        return f"unknown key '{path}'{where}; it is called {meant[1]} here"
     hint = f"; did you mean {f'{parent}.' if parent else ''}{close[0]}?" if close else ""
     settings = ", ".join(known) or f"no settings here: choose another {parent}=..."
     return f"unknown key '{path}'{where}{hint}; {parent or 'the config'} has {settings}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -15,6 +16,8 @@ from ditexp.cli.packaged import known_keys, options_of
 
 # ~ or ~somebody where a path begins: a whole value, or an element of a list or sweep, in quotes or not.
 HOME = re.compile(r"(?:^|(?<=[=,(\[]))(\s*['\"]?)(~[\w.-]*)(?=/|$|[,)\]'\"])")
+
+LONG_DASHES = ("\N{EN DASH}", "\N{EM DASH}")
 
 
 def with_home(override: str) -> str:
@@ -47,7 +50,10 @@ def check(overrides: Sequence[str], config_name: str, *, is_sweep: bool, shows: 
         if spaced := with_spaces(overrides, place, known):
             mistakes.append(spaced)
             break  # what follows is part of it
-        if text.startswith("="):
+        if text.startswith(LONG_DASHES):
+            dash = "-" if len(text) == 2 else "--"
+            mistakes.append(f"{text} begins with a long dash, as editors make them: type {dash}{text[1:]}")
+        elif text.startswith("="):
             mistakes.append(f"{text}: give <key>=<value>, such as solver=heun")
         elif "=" not in text and not text.startswith("~"):
             mistakes.append(unassigned(text, known))
@@ -67,6 +73,9 @@ def with_spaces(overrides: Sequence[str], place: int, known: Collection[str]) ->
     """The mistake of an override that is written as several words: steps = 10, or steps 10."""
     text, *following = overrides[place : place + 3]
     words = [text]
+    if text.endswith(",") and "=" in text and following and "=" not in following[0]:
+        rest = itertools.takewhile(lambda word: "=" not in word and not word.startswith("-"), overrides[place + 1 :])
+        return f"{text} {following[0]}: leave the spaces out: {shell_word(text + ''.join(rest))}"
     if following and following[0].startswith("="):
         words += following[: 2 if following[0] == "=" else 1]
     elif following and "=" not in text + following[0] and text in known:
@@ -129,12 +138,15 @@ def misplaced(override: Override, text: str, *, is_sweep: bool, shows: bool) -> 
             number = values.replace(",", "")
             yield f"{text}: add -m to sweep over these values; to give one number, write {key}={number}"
         else:
-            one = f"; to give one list of them, write {key}=[{values}]" if override.is_choice_sweep() else ""
+            is_list = override.is_choice_sweep() and (key == "metric" or not is_group(key))
+            one = f"; to give one list of them, write {key}=[{values}]" if is_list else ""
             yield f"{text}: add -m to sweep over these values{one}"
     if is_group(key) and isinstance(value, list) and key != "metric":
         yield f"{text}: {key} takes one option; -m {key}={','.join(map(str, value))} sweeps over them"
     elif is_group(key) and text.endswith("=null"):
         yield f"{text}: null is not an option: leave it out, or {choose(key)}"
+    elif is_group(key) and isinstance(value, int | float):
+        yield f"{text}: {value} is not an option: {choose(key)}"
     elif key.startswith("hydra.") and not isinstance(value, dict) and options_of(group := key.replace(".", "/")):
         yield f"{text} chooses nothing: write {group}={text.partition('=')[2]}"
 
@@ -160,6 +172,11 @@ def quoted(value: str) -> str:
 def shell(text: str) -> str:
     """A text between double quotes, as a shell reads it."""
     return '"' + re.sub(r'([\\"$`])', r"\\\1", text) + '"'
+
+
+def shell_word(text: str) -> str:
+    """A text as it is typed; brackets in quotes, which zsh needs."""
+    return shell(text) if "[" in text else text
 
 
 def is_group(key: str) -> bool:

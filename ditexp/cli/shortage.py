@@ -7,10 +7,13 @@ import os
 import re
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-FREE_DISK = "free some space, for example by `python -m ditexp.samples gc`, or choose another disk"
+FREE_DISK = "free some space, for example by `ditexp samples gc`, or choose another disk"
 FREE_MEMORY = "use a smaller batch_size (or feature.batch_size), or fewer workers"
+FREE_GPU_MEMORY = "use a smaller batch_size (or feature.batch_size)"
+MEMORY_PAGE = "docs/troubleshooting.md"
 FEWER_WORKERS = "use fewer workers (devices=cpu:1)"
 MORE_PROCESSES = "use fewer workers, end other processes, or raise the limit"
 
@@ -37,15 +40,18 @@ ENDINGS = {
 }
 
 
-def shortage(error: BaseException) -> str | None:
+def shortage(error: BaseException, settings: Mapping[str, Any] | None = None) -> str | None:
     """What ran out, where, and the remedy, in one line; None for an error of another kind.
 
-    The causes of an error are searched too: a file that cannot be opened for lack of memory is reported as damaged.
+    settings: those that memory depends on, see `less_memory`. The causes of an error are searched too: a file that
+    cannot be opened for lack of memory is reported as damaged.
     """
     for cause in chain(error):
         if isinstance(cause, OSError) and cause.errno in REMEDIES:
             place = f"{cause.filename}: " if cause.filename else ""
             remedy = MORE_SHARED_MEMORY if cause.filename == SHARED_MEMORY else REMEDIES[cause.errno]
+            if remedy == FREE_MEMORY:
+                remedy = less_memory(settings) or FREE_MEMORY
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             return f"{place}{cause.strerror}: {remedy.format(open_files=limit)}"
     if not isinstance(error, RuntimeError | MemoryError | BlockingIOError):
@@ -56,10 +62,31 @@ def shortage(error: BaseException) -> str | None:
         allowed = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit})"
         return f"no further process or thread may be started{allowed}: {MORE_PROCESSES}"
     if re.search("CUDA.* out of memory|CUBLAS_STATUS_ALLOC_FAILED", text):
-        return f"the GPU is out of memory{in_brackets(text)}: use a smaller batch_size (or feature.batch_size)"
+        return f"the GPU is out of memory{in_brackets(text)}: {less_memory(settings, on_gpu=True) or FREE_GPU_MEMORY}"
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
-        return f"out of memory{in_brackets(text)}: {FREE_MEMORY}"
+        return f"out of memory{in_brackets(text)}: {less_memory(settings) or FREE_MEMORY}"
     return None
+
+
+def less_memory(settings: Mapping[str, Any] | None, *, on_gpu: bool = False) -> str:
+    """What to change in these settings, in the order to try, so that a run needs less memory; "" if nothing helps.
+
+    settings: by their names, as `ditexp.run.memory` gives them.
+    """
+    smaller = {name: smaller_value(name, value, on_gpu=on_gpu) for name, value in (settings or {}).items()}
+    changes = [f"{name}={value}" for name, value in smaller.items() if value is not None]
+    return f"try {', then '.join(changes)} ({MEMORY_PAGE})" if changes else ""
+
+
+def smaller_value(name: str, value: Any, *, on_gpu: bool) -> str | None:
+    """A value of a setting that needs less memory; None if there is none."""
+    if name.endswith("batch_size"):
+        return "1" if value is None else str(value // 2) if value > 1 else None
+    if name == "precision":
+        return "bf16" if on_gpu and value in ("fp32", "tf32") else None
+    if name == "devices":
+        return None if on_gpu or value in ("cpu", "cpu:1") else "cpu:1"
+    return "false" if value is True else None  # compile
 
 
 def in_brackets(text: str) -> str:

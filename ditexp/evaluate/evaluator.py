@@ -39,6 +39,11 @@ class Evaluator:
     metrics: dict[str, Metric]
     protocol: Protocol
 
+    @property
+    def channels(self) -> int:
+        """Of the images that it scores."""
+        return self.feature.channels if self.feature else 3
+
     def mistakes(self, images: ImageSource, count: int) -> Iterator[str]:
         """What keeps the first `count` images from being scored, one line each; found before any work."""
         return find_mistakes(images, count, feature=self.feature, reference=self.reference, metrics=self.metrics)

@@ -1,32 +1,45 @@
-"""The images that `python -m ditexp.evaluate` scores, by the setting images=..."""
+"""The images that `ditexp evaluate` scores, by the setting images=..."""
 
 from __future__ import annotations
-
-from omegaconf import DictConfig
 
 from ditexp.images.folder import FolderImages
 from ditexp.images.npz import NpzImages
 from ditexp.images.source import ImageSource
 from ditexp.outputs import Outputs
+from ditexp.reference import Reference
+from ditexp.reference.npz import NpzReference
+from ditexp.reference.statistics import StatisticsFile
 from ditexp.samples.store import SampleStore, folder_named
 from ditexp.terminal.notices import notice
 
 
-def open_images(cfg: DictConfig, *, channels: int) -> ImageSource:
+def open_images(
+    given: str, *, channels: int, outputs: Outputs, num_samples: int | None = None, setting: str = "images"
+) -> ImageSource:
     """The sample set, folder or npz file that images=... names: a path that exists, or else the id of a sample set.
 
-    channels: of the files of a folder. Raises ValueError if there is no such path and no such set.
+    channels: of the files of a folder. num_samples: of a sample set; None for all that are there. setting: for
+    messages. Raises ValueError if there is no such path and no such set.
     """
-    samples = Outputs(cfg.outputs).samples
-    path = folder_named(cfg.images, samples)
+    path = folder_named(given, outputs.samples)
     if (path / "set.json").exists():
-        return SampleStore.open(path, num_samples=cfg.num_samples, samples=samples)
+        return SampleStore.open(path, num_samples=num_samples, samples=outputs.samples)
     if not path.exists():
         raise ValueError(
-            f"images={cfg.images} does not exist: give the path of an npz file or of a folder of images, or the id of "
-            f"a sample set in {samples}"
+            f"{setting}={given} does not exist: give the path of an npz file or of a folder of images, or the id of "
+            f"a sample set in {outputs.samples}"
         )
     return FolderImages(path, channels=channels, settings=None) if path.is_dir() else NpzImages(path)
+
+
+def open_reference(given: str, *, channels: int, outputs: Outputs) -> Reference:
+    """The reference that a path or the id of a sample set names, as reference=folder, npz and statistics do."""
+    path = folder_named(given, outputs.samples)
+    if path.suffix == ".safetensors":
+        return StatisticsFile(path)
+    if path.is_file():
+        return NpzReference(path)
+    return open_images(given, channels=channels, outputs=outputs, setting="reference")
 
 
 def notice_skipped_folders(images: ImageSource, count: int) -> None:

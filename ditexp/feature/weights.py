@@ -35,15 +35,25 @@ class Weights:
     def sha256(self) -> str:
         return sha256(self.given) if self.given else self.published
 
+    @property
+    def kept(self) -> Path:
+        """The given file, or the place of the downloaded one."""
+        return self.given or Path(torch.hub.get_dir()) / "checkpoints" / self.name
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the file is there without a download."""
+        return self.kept.is_file()
+
     def path(self) -> Path:
         """The path of the file. It is downloaded, with a progress bar, if it is missing or damaged.
 
         Processes may download at the same time: each writes its own temporary file and renames it once the sha256 is
         right. The sha256 is checked again at every use. Raises ValueError if the download fails.
         """
+        path = self.kept
         if self.given:
-            return self.given
-        path = Path(torch.hub.get_dir()) / "checkpoints" / self.name
+            return path
         try:
             if not path.is_file() or sha256(path) != self.published:
                 with atomic(path) as temporary:

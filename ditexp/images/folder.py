@@ -191,4 +191,5 @@ def not_a_folder(path: Path, *, settings: str | None) -> str:
     if path.suffix.lower() == ".npy" and path.exists() and settings != "data":
         then = ", and choose reference=npz" if settings else ""
         return one_array(path) + then
-    return f"{path} is not a folder: give the path of a folder of images"
+    where = f"{settings}.path={path}" if settings else str(path)
+    return f"{where} is not a folder: give the path of a folder of images"

@@ -1,4 +1,4 @@
-"""Say what files are, without sampling: python -m ditexp.inspect FILE... (see --help)."""
+"""Say what files are, without sampling: ditexp inspect FILE... (see --help)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from pathlib import Path
 
 from ditexp import __version__
 from ditexp.cli.errors import describe
-from ditexp.cli.flags import Parser
+from ditexp.cli.flags import Parser, own_parser
 from ditexp.cli.streams import without_readers
+from ditexp.cli.subcommands import INSPECT
 from ditexp.inspect.card import card_of
 from ditexp.terminal.console import wide_terminal
-
-ABOUT = """Say what files are, without sampling: the weights, family and architecture of a checkpoint, what it needs,
-and the command that samples from it. Also for VAEs, statistics of latents, and references."""
 
 
 @without_readers()
@@ -30,7 +28,7 @@ def main() -> None:
 
 
 def parser() -> Parser:
-    parser = Parser(prog="python -m ditexp.inspect", description=ABOUT)
+    parser = own_parser(INSPECT)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a file, or a folder of several files")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--version", action="version", version=f"ditexp {__version__}")

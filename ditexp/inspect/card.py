@@ -52,7 +52,7 @@ def card_of_pipeline(path: Path) -> Card:
     parts = {name: value[-1] for name, value in index.items() if isinstance(value, list) and value and value[-1]}
     commands = ()
     if index["_class_name"] == "StableDiffusion3Pipeline":
-        commands = (f"python -m ditexp.run model=sd3 model.path={path} condition=prompts",)
+        commands = (f"ditexp run model=sd3 model.path={path} condition=prompts",)
     elif (path / "vae" / CONFIG).exists():
-        commands = (f"python -m ditexp.run vae=folder vae.path={path} model.checkpoint=...",)
+        commands = (f"ditexp run vae=folder vae.path={path} model.checkpoint=...",)
     return Card(path, f"a pipeline of diffusers, {index['_class_name']}", {"parts": parts}, commands)

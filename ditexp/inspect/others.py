@@ -25,7 +25,7 @@ def card_of_vae(path: Path) -> Card:
         "latents": {"channels": int(config.latent_channels), "image side / latent side": loaded.factor},
         "scaling": {"factor": scale, "shift": loaded.latents["shift_factor"] or 0},
     }
-    return Card(path, "a VAE", facts, (f"python -m ditexp.run vae=folder vae.path={path} model.checkpoint=...",))
+    return Card(path, "a VAE", facts, (f"ditexp run vae=folder vae.path={path} model.checkpoint=...",))
 
 
 def card_of_statistics(path: Path, container: Container) -> Card | None:
@@ -33,8 +33,8 @@ def card_of_statistics(path: Path, container: Container) -> Card | None:
     if {"reference", "fingerprint", "image_shape"} <= container.metadata.keys():
         reference = StatisticsFile(path)
         facts = {"images": len(reference), "image shape": list(reference.image_shape), "of": reference.name}
-        command = f"python -m ditexp.run reference=statistics reference.path={path}"
-        return Card(path, "a reference that ditexp.reference prepared", {**file_facts(container), **facts}, (command,))
+        command = f"ditexp run reference=statistics reference.path={path}"
+        return Card(path, "a reference that ditexp reference prepared", {**file_facts(container), **facts}, (command,))
     if statistics_in(container.state) is None:
         return None
     mean, std, _ = read_statistics(path, str(path))
@@ -44,7 +44,7 @@ def card_of_statistics(path: Path, container: Container) -> Card | None:
         "mean": {"smallest": f"{mean.min():.4g}", "largest": f"{mean.max():.4g}"},
         "std": {"smallest": f"{std.min():.4g}", "largest": f"{std.max():.4g}"},
     }
-    command = f"python -m ditexp.run vae.statistics={path} ..."
+    command = f"ditexp run vae.statistics={path} ..."
     return Card(path, "statistics of a VAE's latents", {**file_facts(container), **facts}, (command,))
 
 
@@ -57,7 +57,7 @@ def card_of_npz(path: Path) -> Card:
     for output, gaussian in reference.gaussians.items():
         facts[f"statistics of {output} features"] = f"{len(gaussian.mean):,} wide"
     holds = " and ".join(["images"] * bool(reference.images) + ["statistics"] * bool(reference.gaussians))
-    commands = [f"python -m ditexp.run reference=npz reference.path={path}"]
+    commands = [f"ditexp run reference=npz reference.path={path}"]
     if reference.images:
-        commands.append(f"python -m ditexp.evaluate images={path} reference=...")
+        commands.append(f"ditexp evaluate images={path} reference=...")
     return Card(path, f"an npz file with {holds}", facts, tuple(commands))

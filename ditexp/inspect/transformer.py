@@ -36,7 +36,7 @@ def card_of_transformer(path: Path, container: Container) -> Card | None:
     families = fitting(tensors)
     facts = {**file_facts(container), **facts_of_weights(found)}
     if trained.by_ditexp:
-        kind, commands = "a DiT of ditexp.train", [command_to_look("model=checkpoint", path)]
+        kind, commands = "a DiT of ditexp train", [command_to_look("model=checkpoint", path)]
     else:
         facts["family"] = [family.name for family in families]
         kind = " or ".join(family.title for family in families) or "a transformer of no known family"
@@ -56,7 +56,7 @@ def card_of_transformer(path: Path, container: Container) -> Card | None:
 def command_to_look(choice: str, path: Path) -> str:
     """What makes a few samples; without scores, it needs no reference."""
     checkpoint = shlex.quote(f"model.checkpoint={path}")
-    return f'python -m ditexp.run {choice} {checkpoint} num_samples=16 reference=none "metric=[]"'
+    return f'ditexp run {choice} {checkpoint} num_samples=16 reference=none "metric=[]"'
 
 
 def card_of_text_folder(path: Path) -> Card:
@@ -65,8 +65,8 @@ def card_of_text_folder(path: Path) -> Card:
     found, trained = weights_of(container), training_of(container)
     facts = {**file_facts(container), **facts_of_weights(found)}
     facts |= facts_of_network(found.tensors, None, replace(trained, num_classes=0), name=container.name)
-    command = f"python -m ditexp.run model=text_dit model.folder={path} condition=prompts"
-    return Card(path, "a text-conditional DiT of ditexp.train", facts, (command,))
+    command = f"ditexp run model=text_dit model.folder={path} condition=prompts"
+    return Card(path, "a text-conditional DiT of ditexp train", facts, (command,))
 
 
 def facts_of_weights(found: Weights) -> dict[str, Any]:

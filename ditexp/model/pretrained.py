@@ -179,7 +179,7 @@ def training_of(container: Container) -> Training:
             return Training()
         return Training(True, network.get("num_heads"), network.get("num_classes"), tuple(map(str, names)))
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise ValueError(f"{container.name} has metadata that ditexp.train did not write: remove it") from None
+        raise ValueError(f"{container.name} has metadata that ditexp train did not write: remove it") from None
 
 
 def check_rotations(network: DiT, weights: Mapping[str, Tensor]) -> None:

@@ -60,7 +60,9 @@ class TextEncoder(nn.Module):
                 raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
         except Exception as error:  # transformers raises nearly anything for damaged files
             if isinstance(error, pickle.UnpicklingError):
-                reason = "its weights are damaged, or a pickle with code, which is never run"
+                reason = (
+                    "its weights are damaged, or a pickle with code, which is never run (docs/checkpoint.md, A pickle)"
+                )
             else:
                 reason = in_line(" ".join(str(error).split()), 100)
             raise ValueError(f"{wrong} ({reason}): give what save_pretrained wrote, or a name on the hub") from None

@@ -1,1 +1,1 @@
-"""`python -m ditexp.optimize`: time grids found for one model."""
+"""`ditexp optimize`: time grids found for one model."""

@@ -1,4 +1,4 @@
-"""Find good grids for a model: python -m ditexp.optimize [-m] solver=heun guidance=... (see conf/optimize.yaml).
+"""Find good grids for a model: ditexp optimize [-m] solver=heun guidance=... (see conf/optimize.yaml).
 
 They are the best of those that it tries, not the best that exist:
 

@@ -1,4 +1,4 @@
-"""Prepare a reference once: python -m ditexp.reference reference=folder reference.path=... feature=inception.
+"""Prepare a reference once: ditexp reference reference=folder reference.path=... feature=inception.
 
 It writes one statistics file, for reference=statistics reference.path=<file>.
 """

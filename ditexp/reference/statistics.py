@@ -1,4 +1,4 @@
-"""Statistics files, which `python -m ditexp.reference` writes: features, their statistics, and their origin."""
+"""Statistics files, which `ditexp reference` writes: features, their statistics, and their origin."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ditexp.reference.gaussian import MAX_FEATURES, checked
 from ditexp.values import Features, Gaussian
 
 PARTS = ("mean", "covariance")
-KIND, REMEDY = "a statistics file", "prepare one by `python -m ditexp.reference`"
+KIND, REMEDY = "a statistics file", "prepare one by `ditexp reference`"
 
 
 class StatisticsFile:
@@ -62,7 +62,7 @@ class StatisticsFile:
             raise ValueError(
                 f"{self.path} was made with the feature network {self.metadata['feature']}, not with "
                 f"feature={feature.name} {json.dumps(feature.identity)}: prepare it again by "
-                f"`python -m ditexp.reference feature={feature.name}`, with the same protocol"
+                f"`ditexp reference feature={feature.name}`, with the same protocol"
             )
 
     def features(self, *, outputs: Collection[str], statistics: Collection[str]) -> Features:

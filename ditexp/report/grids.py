@@ -15,6 +15,8 @@ from torch import Tensor
 from ditexp.terminal.escape import one_line
 from ditexp.values import Sheet
 
+GUTTER = 2  # pixels between images
+GRID_COLUMNS = 10  # of a cell's picture: balanced labels align
 FRAME_MS = 80
 END_MS = 400  # for the first and the last frame of a film
 MAX_FRAMES = 11  # of a film, in a sheet
@@ -33,7 +35,7 @@ def draw(sheet: Sheet) -> Image.Image:
     grid = image_grid(images.flatten(0, 1).permute(0, 2, 3, 1).numpy(), columns=len(shown)).convert("RGB")
     font = ImageFont.load_default(size=13)
     columns = [sheet.columns[i] for i in shown] if sheet.columns else []
-    width, height = (grid.width + 2) / len(shown), (grid.height + 2) / len(images)
+    width, height = (grid.width + GUTTER) / len(shown), (grid.height + GUTTER) / len(images)
     max_lines = max(1, int(height // 17))
     rows = ["\n".join(textwrap.wrap(one_line(row), 40, max_lines=max_lines, placeholder=" ...")) for row in sheet.rows]
     left = max((ceil(font.getlength(line)) + 12 for row in rows for line in row.splitlines()), default=0)
@@ -73,16 +75,16 @@ def film(sheet: Sheet, path: Path) -> None:
 
 
 def image_grid(images: np.ndarray, columns: int, scale: int | None = None) -> Image.Image:
-    """Tile (N, H, W, C) uint8 images, C = 1 or 3, row by row with a gutter of 2 pixels.
+    """Tile (N, H, W, C) uint8 images, C = 1 or 3, row by row with a white gutter between them.
 
     scale: each pixel becomes scale x scale pixels; by default, so that images are at least about 48 pixels high.
     """
     count, height, width, channels = images.shape
     scale = scale or max(1, round(48 / height))
-    gutter, rows = 2, -(-count // columns)
+    rows = -(-count // columns)
     height, width = height * scale, width * scale
-    grid = np.full((rows * (height + gutter) - gutter, columns * (width + gutter) - gutter, channels), 255, np.uint8)
+    grid = np.full((rows * (height + GUTTER) - GUTTER, columns * (width + GUTTER) - GUTTER, channels), 255, np.uint8)
     for i, image in enumerate(images.repeat(scale, axis=1).repeat(scale, axis=2)):
-        y, x = i // columns * (height + gutter), i % columns * (width + gutter)
+        y, x = i // columns * (height + GUTTER), i % columns * (width + GUTTER)
         grid[y : y + height, x : x + width] = image
     return Image.fromarray(grid.squeeze(-1) if channels == 1 else grid)

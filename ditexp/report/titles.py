@@ -9,6 +9,7 @@ from typing import Any
 from ditexp.report.tables.column import is_finite, plain
 from ditexp.report.tables.columns import varies
 from ditexp.result import SETTING_GROUPS, SETTING_VALUES, Result
+from ditexp.terminal.units import plural
 
 ORDER = (*SETTING_GROUPS, "compat", *SETTING_VALUES)  # of names in a title
 DEFAULT_STUDY = "default"  # the study of results that belong to none
@@ -31,7 +32,7 @@ def swept(results: Sequence[Result]) -> str:
         text = in_words(names, settings, cells)
     else:
         steps = settings[0].get("steps")
-        text = f"{settings[0]['solver']}, {steps:g} steps" if is_number(steps) else f"{settings[0]['solver']}"
+        text = ", ".join([f"{settings[0]['solver']}", *([plural(steps, "step")] if steps is not None else [])])
         text = f"one cell: {text}" if seeds < 2 else text
     text += f", {seeds} seeds" if seeds > 1 else ""
     studies = {result.study for result in results} - {"", DEFAULT_STUDY}

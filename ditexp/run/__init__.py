@@ -1,1 +1,1 @@
-"""`python -m ditexp.run`: from a configuration to samples, scores and a report."""
+"""`ditexp run`: from a configuration to samples, scores and a report."""

@@ -1,4 +1,4 @@
-"""Sample and score: python -m ditexp.run [-m] solver=euler,heun,rk4 steps=20,50,100 (see conf/config.yaml)."""
+"""Sample and score: ditexp run [-m] solver=euler,heun,rk4 steps=20,50,100 (see conf/config.yaml)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from ditexp.checks import ConfigError
 from ditexp.cli.command import command
 from ditexp.cli.packaged import options_of
 from ditexp.run import sweep
-from ditexp.run.checking import check
+from ditexp.run.checking import check, refuse_sweep
 from ditexp.run.departures import notice_departures
+from ditexp.run.settings import overrides_of
 
 # Launchers that inherit from it check all cells before the first one runs. Hydra's plugin path leads to it.
 LOCAL = "hydra_plugins.ditexp_launchers.LocalLauncher"
 
 
-@command("config", finish=sweep.finish)
+@command("config", finish=sweep.finish, stopped=sweep.stopped)
 def main(cfg: DictConfig) -> None:
     hydra_cfg = DictConfig(HydraConfig.get())
     launcher = hydra_cfg.runtime.choices["hydra/launcher"]
     if hydra_cfg.mode == RunMode.RUN:  # a sweep's launcher has done this for all cells
-        given = {override.lstrip("+").partition("=")[0] for override in hydra_cfg.overrides.task}
-        if swept := [key for key in hydra_cfg.sweeper.params or () if key not in given]:
-            raise ConfigError(f"this is a sweep over {', '.join(swept)}: add -m, or give each a value")
-        cell = {" ".join(hydra_cfg.overrides.task) or "defaults": cfg}
+        refuse_sweep(hydra_cfg)
+        cell = {" ".join(overrides_of(hydra_cfg)) or "defaults": cfg}
         if launcher == "plan":
             sweep.plan(cell)
             return notice_departures([(cfg, hydra_cfg)])

@@ -107,12 +107,15 @@ class Cell:
         return None
 
 
-def build(cfg: DictConfig) -> Cell:
-    """Build and check a cell. Raises ConfigError with every mistake, a line each, before any work."""
+def build(cfg: DictConfig, *, loaded: Mapping[str, Any] | None = None) -> Cell:
+    """Build and check a cell. Raises ConfigError with every mistake, a line each, before any work.
+
+    loaded: components that the caller has built from this configuration already, by their groups.
+    """
     with Mistakes() as mistakes:
         mistakes.add(check_numbers(cfg))
         devices = mistakes.attempt(choose_devices, cfg.devices) or []
-        parts = build_parts(cfg, mistakes)
+        parts = build_parts(cfg, loaded or {}, mistakes)
         metrics, comparisons = build_metrics(cfg, mistakes)
         check_parts(parts, comparisons, mistakes)
     with Mistakes():
@@ -139,9 +142,10 @@ def build(cfg: DictConfig) -> Cell:
     )
 
 
-def build_parts(cfg: DictConfig, mistakes: Mistakes) -> dict[str, Any]:
+def build_parts(cfg: DictConfig, loaded: Mapping[str, Any], mistakes: Mistakes) -> dict[str, Any]:
     """The components, the feature network and the reference; None where there is none, or a mistake."""
-    return {name: mistakes.attempt(build_component, cfg, name) for name in (*COMPONENTS, "feature", "reference")}
+    names = [name for name in (*COMPONENTS, "feature", "reference") if name not in loaded]
+    return {**loaded, **{name: mistakes.attempt(build_component, cfg, name) for name in names}}
 
 
 def build_metrics(cfg: DictConfig, mistakes: Mistakes) -> tuple[dict[str, Metric], dict[str, Comparison]]:

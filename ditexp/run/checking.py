@@ -14,8 +14,16 @@ from ditexp.report.studies.published import load
 from ditexp.run.cell import Cell, build
 from ditexp.run.outcome import tracker_of
 from ditexp.run.plan import disk_needed
-from ditexp.run.settings import folder_of
+from ditexp.run.settings import folder_of, overrides_of
 from ditexp.terminal.console import print_line
+from ditexp.terminal.units import plural
+
+
+def refuse_sweep(hydra_cfg: DictConfig) -> None:
+    """Raise ConfigError if one cell was asked for, but a file sweeps over settings that have no other value."""
+    given = {override.lstrip("+").partition("=")[0] for override in overrides_of(hydra_cfg)}
+    if swept := [key for key in hydra_cfg.sweeper.params or () if key not in given]:
+        raise ConfigError(f"this is a sweep over {', '.join(swept)}: add -m, or give each a value")
 
 
 def settle_all(cells: Mapping[str, DictConfig]) -> None:
@@ -73,4 +81,5 @@ def raise_mistakes(built: Mapping[str, object]) -> None:
 def with_cells(line: str, names: list[str], total: int) -> str:
     if total == 1 or len(names) == total:
         return line
-    return f"{line} (in {names[0]}{f' and {len(names) - 1} more cells' if len(names) > 1 else ''})"
+    more = f" and {plural(len(names) - 1, 'more cell')}" if len(names) > 1 else ""
+    return f"{line} (in {names[0]}{more})"

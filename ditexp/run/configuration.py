@@ -21,6 +21,8 @@ from ditexp.run.components import COMPONENTS, bind_components, build_component
 from ditexp.samples.store import KEEP
 from ditexp.terminal.notices import notice
 
+MEASURE = "measure"  # the value of the setting `rate` that has the device measured
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -87,7 +89,7 @@ def check_numbers(cfg: DictConfig) -> list[str]:
     if cfg.forwards is not None:
         mistakes.add(not_whole_numbers(cfg, forwards=1))
     if cfg.rate is not None:
-        mistakes.attempt(number, "rate", cfg.rate, above=0)
+        mistakes.attempt(check_rate, cfg.rate)
     mistakes.attempt(choice, "precision", cfg.precision, PRECISIONS)
     mistakes.attempt(choice, "rounding", cfg.rounding, ROUNDINGS)
     mistakes.attempt(choice, "store", cfg.store, KEEP)
@@ -96,6 +98,15 @@ def check_numbers(cfg: DictConfig) -> list[str]:
     mistakes.attempt(flag, "compile", cfg.compile)
     mistakes.attempt(Slice.parse, cfg.slice)
     return mistakes.lines
+
+
+def check_rate(rate: object) -> None:
+    """Raise ValueError unless the setting `rate` is a number above 0, or measure."""
+    if rate != MEASURE:
+        try:
+            number("rate", rate, above=0)
+        except ValueError as error:
+            raise ValueError(f"{error}, or rate={MEASURE}") from None
 
 
 def with_steps(cfg: DictConfig) -> DictConfig:

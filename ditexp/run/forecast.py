@@ -17,7 +17,8 @@ from ditexp.result import Result
 from ditexp.run.cell import Cell
 
 ALIKE = ("model", "vae", "precision", "compile", "batch_size", "devices")  # what decides how long an evaluation takes
-BUDGET = 2.0  # seconds for counting the evaluations of all cells
+LINEAR = ("solver", "guidance", "task")  # cells that are alike in these need evaluations in proportion to their steps
+BUDGET = 2.0  # seconds for counting the evaluations of all cells; those of the rest are estimated, kind by kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Work:
 
 
 @dataclass
-class Pace:
+class Course:
     """How a cell went so far. began: when its first evaluation was made; all in seconds since the cell's start."""
 
     work: Work
@@ -67,19 +68,19 @@ class Forecast:
 
     def __init__(self, works: Sequence[Work] = ()) -> None:
         self.works = list(works)
-        self._paces: list[Pace] = []
+        self._courses: list[Course] = []
         self._start = 0
 
     def begin_cell(self, cell: Result) -> None:
         work = next((work for work in self.works if work.id == cell.id), None)
         if work:
-            self._paces.append(Pace(work))
+            self._courses.append(Course(work))
 
     def log_progress(self, cell: Result, progress: Progress) -> None:
-        if self._paces and self._paces[-1].work.id == cell.id:
+        if self._courses and self._courses[-1].work.id == cell.id:
             if progress.phase == "preparing":
                 self._start = progress.images
-            self._paces[-1].note(progress, self._start)
+            self._courses[-1].note(progress, self._start)
 
     def log_preview(self, cell: Result, picture: Path) -> None: ...
 
@@ -92,7 +93,7 @@ class Forecast:
         known = [seconds for seconds in rest if seconds is not None]
         if len(known) < len(rest):
             return None
-        others = [pace.seconds - pace.sampling for pace in self._paces[:-1]]  # preparing and scoring
+        others = [course.seconds - course.sampling for course in self._courses[:-1]]  # preparing and scoring
         each = sum(others) / len(others) if others else 0
         return (progress.seconds_left or 0) + sum(known) + each * len(rest)
 
@@ -100,8 +101,8 @@ class Forecast:
         """Of sampling a cell that has not begun."""
         if work.images == 0:
             return 0
-        alike = [pace for pace in self._paces if pace.work.speed == work.speed]
-        forwards, sampling = sum(pace.forwards for pace in alike), sum(pace.sampling for pace in alike)
+        alike = [course for course in self._courses if course.work.speed == work.speed]
+        forwards, sampling = sum(course.forwards for course in alike), sum(course.sampling for course in alike)
         per_image = work.forwards if work.forwards is not None else self._per_image(work.solver)
         if per_image is None or not forwards or sampling < MIN_SPAN:
             return None
@@ -109,23 +110,29 @@ class Forecast:
 
     def _per_image(self, solver: str) -> float | None:
         """The evaluations of an image that cells with this solver have needed."""
-        alike = [pace for pace in self._paces if pace.work.solver == solver and pace.work.forwards is None]
-        images = sum(pace.images for pace in alike)
-        return sum(pace.forwards for pace in alike) / images if images >= 1 else None
+        alike = [course for course in self._courses if course.work.solver == solver and course.work.forwards is None]
+        images = sum(course.images for course in alike)
+        return sum(course.forwards for course in alike) / images if images >= 1 else None
 
 
 def works_of(cells: Sequence[Cell]) -> list[Work]:
     """What the cells have yet to do, in their order."""
-    works, sets, until = [], set(), time.monotonic() + BUDGET
+    works, sets, until, per_step = [], set(), time.monotonic() + BUDGET, dict[str, float]()
     for cell in cells:
         is_done = cell.result() is not None and not cell.has_gaps
         blocks = [] if is_done or cell.store.id in sets else cell.slice.of(cell.store.missing())
         sets.add(cell.store.id)
+        kind = digest([cell.config["model"], *(cell.config[name]["_target_"] for name in LINEAR)])
+        forwards = None
+        if blocks and kind in per_step and cell.steps and time.monotonic() > until:
+            forwards = per_step[kind] * cell.steps
+        elif blocks and (forwards := forwards_of(cell)) and cell.steps:
+            per_step[kind] = forwards / cell.steps
         works.append(
             Work(
                 id=cell.id,
                 images=len(blocks) * cell.store.block_size,
-                forwards=forwards_of(cell) if blocks and time.monotonic() < until else None,
+                forwards=forwards,
                 speed=digest([cell.config[name] for name in ALIKE]),
                 solver=digest([cell.config[name] for name in ("solver", "guidance", "steps")]),
                 is_done=is_done,

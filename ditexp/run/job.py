@@ -16,12 +16,13 @@ from ditexp.files.records import write_record
 from ditexp.provenance import command as typed_command
 from ditexp.provenance import provenance
 from ditexp.result import Result
+from ditexp.run.block_queue import BlockQueue
 from ditexp.run.blocks import SetSpec
 from ditexp.run.cell import Cell
 from ditexp.run.judge import Scores, judge
 from ditexp.run.pictures import mend_pictures, write_pictures
 from ditexp.run.watch import Watch
-from ditexp.run.workers import BlockQueue, pool_of
+from ditexp.run.workers import pool_of
 from ditexp.samples.card import write_card
 from ditexp.samples.claims import Claims
 from ditexp.terminal.notices import notice
@@ -49,8 +50,8 @@ def run(
         mend(cell, known, command, is_complete=not missing)
         return replace(known, **facts, cached=True)
     begun = running(cell, facts)
-    watch.begin(begun, total=blocks_of(cell) * store.block_size)
-    watch.sampled(images=(blocks_of(cell) - len(cell.slice.of(missing))) * store.block_size)
+    there = blocks_of(cell) - len(cell.slice.of(missing))
+    watch.begin(begun, images=there * store.block_size, total=blocks_of(cell) * store.block_size)
     prepare(cell, is_complete=not missing)
     # These keep others from deleting the sets while they are made and scored.
     with Claims(cell.latents.folder) as of_latents, Claims(store.folder) as of_images:

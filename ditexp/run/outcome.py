@@ -16,19 +16,21 @@ from rich.text import Text
 from ditexp.cli.components import instantiate
 from ditexp.cli.errors import describe
 from ditexp.cli.packaged import own_published_file
+from ditexp.cli.shortage import shortage
 from ditexp.files.records import write_record
 from ditexp.result import Result, read_result
 from ditexp.run.cell import build, resolved
 from ditexp.run.configuration import with_steps
-from ditexp.run.settings import settings_of, sweep_of, title_of, without_hydra
+from ditexp.run.memory import of_scoring
+from ditexp.run.settings import settings_of, sweep_of, without_hydra
 from ditexp.terminal.console import print_line
 from ditexp.terminal.notices import in_line, notice
 from ditexp.tracker import Tracker
 
 
-def print_result(result: Result) -> None:
-    """One line on how the cell ended."""
-    title = f" {title_of(result.settings)}: "
+def print_result(result: Result, title: str) -> None:
+    """One line on how the cell ended. title: of the cell."""
+    title = f" {title}: "
     if result.is_done:
         print_line(Text("cached" if result.cached else "done", "green"), title, headline(result))
     else:
@@ -38,7 +40,10 @@ def print_result(result: Result) -> None:
 def headline(result: Result) -> str:
     scores = [f"{name} {value:.4g}" for name, value in result.metrics.items() if math.isfinite(value)]
     if cost := result.cost:
-        scores += [f"{cost.forwards:g} forwards", f"{1000 * cost.seconds_per_image:.3g} ms/image"]
+        scores += [
+            f"{cost.forwards:g} forward{'s' * (cost.forwards != 1)}",
+            f"{1000 * cost.seconds_per_image:.3g} ms/image",
+        ]
     if result.departures:
         scores.append(f"departs from compat={result.settings['compat']} in {'; '.join(result.departures)}")
     return ", ".join(scores)
@@ -79,11 +84,13 @@ def failed_result(cfg: DictConfig, settings: Mapping[str, Any], folder: Path, er
     with suppress(Exception):  # it may be the failure itself
         id = build(cfg).id
     config: Any = OmegaConf.to_container(cfg)
-    reason = "; ".join(describe(error))
+    short = None
+    with suppress(Exception):  # the configuration may be the failure itself
+        short = shortage(error, of_scoring(resolved(cfg)))
     return Result(
         id=id,
         status="failed",
-        error=reason,
+        error=short or "; ".join(describe(error)),
         study=cfg.study,
         sweep=sweep,
         settings=dict(settings),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ditexp.cli.errors import describe
 from ditexp.files.atomic import atomic, make_way
-from ditexp.report.grids import by_caption, draw, film, image_grid
+from ditexp.report.grids import GRID_COLUMNS, by_caption, draw, film, image_grid
 from ditexp.report.picture_files import flaw_of
 from ditexp.result import Result
 from ditexp.run.cell import Cell
@@ -57,7 +57,7 @@ def attempt(draw_pictures: Callable[[Cell], None], cell: Cell, path: Path) -> No
 
 
 def draw_samples(cell: Cell) -> None:
-    """The task's sheet, or else the first samples: by their captions, or ten in a row, where balanced labels align."""
+    """The task's sheet, or else the first samples: by their captions, or GRID_COLUMNS in a row."""
     store = cell.store
     blocks = itertools.islice(store.blocks(), math.ceil(BLOCK_IMAGES / store.block_size))
     images = np.concatenate(list(blocks))[: store.num_samples]
@@ -65,7 +65,7 @@ def draw_samples(cell: Cell) -> None:
     grid, film_path = cell.outputs.grid(cell.id), cell.outputs.film(cell.id)
     make_way(grid)
     with atomic(grid) as temporary:
-        picture = draw(sheet) if sheet else image_grid(images[:100], columns=10)
+        picture = draw(sheet) if sheet else image_grid(images[:100], columns=GRID_COLUMNS)
         picture.save(temporary, format="png")
     if sheet and sheet.moving:
         make_way(film_path)
@@ -74,11 +74,10 @@ def draw_samples(cell: Cell) -> None:
 
 
 def draw_first(store: SampleStore, block: int, path: Path) -> None:
-    """Draw the first samples of a block whose pixels are kept."""
-    if store.keeps_pixels:
-        images, _ = store.read(block)
-        with atomic(path) as temporary:
-            image_grid(images[:40], columns=10).save(temporary, format="png")
+    """Draw the first samples of a block."""
+    images, _ = store.read(block)
+    with atomic(path) as temporary:
+        image_grid(images[:40], columns=10).save(temporary, format="png")
 
 
 def sheet_of(cell: Cell, images: Tensor) -> Sheet | None:

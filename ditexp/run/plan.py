@@ -14,10 +14,11 @@ from ditexp.cli.errors import describe
 from ditexp.files.atomic import free_space
 from ditexp.report.tables.column import MISSING
 from ditexp.run.cell import Cell, build
+from ditexp.run.configuration import MEASURE
 from ditexp.run.missing import MissingFile, missing_files, need_of, with_stand_ins
-from ditexp.run.rate import Rate, rate_of
+from ditexp.run.rate import Rate, measured_rate, rate_of
 from ditexp.terminal.console import wide_terminal
-from ditexp.terminal.units import amount
+from ditexp.terminal.units import amount, plural
 
 BLOCK_OVERHEAD = 8192  # bytes, for a block's manifest
 WORST_COMPRESSION = 1.01  # noise does not compress
@@ -44,7 +45,7 @@ class Planned:
         """Of one device."""
         if self.forwards is None or self.rate is None:
             return None
-        return self.rate.hours(self.to_make * self.forwards)
+        return self.rate.hours(self.to_make * self.forwards, self.to_make + self.to_decode)
 
     @property
     def state(self) -> str:
@@ -57,12 +58,16 @@ def is_done(cell: Cell) -> bool:
     return cell.result() is not None and not cell.has_gaps
 
 
-def plan_cell(cfg: DictConfig, planned: set[tuple[Path, int]]) -> Planned:
-    """planned: see `to_make`. Raises ConfigError with all mistakes; a missing file is none."""
+def plan_cell(cfg: DictConfig, planned: set[tuple[Path, int]], rates: dict[str, Rate]) -> Planned:
+    """planned: see `to_make`. rates: see `measured_rate`.
+
+    Raises ConfigError with all mistakes; a missing file is none.
+    """
     missing = missing_files(cfg)
     cell = build(with_stand_ins(cfg, missing) if missing else cfg)
     blocks, decoded = (0, 0) if not missing and is_done(cell) else to_make(cell, planned)
     nfe, forwards = cell.sampler.evaluations() or (None, None)
+    measures = cell.config["rate"] == MEASURE and (blocks or decoded) and not missing
     return Planned(
         cell=cell,
         missing=missing,
@@ -70,7 +75,7 @@ def plan_cell(cfg: DictConfig, planned: set[tuple[Path, int]]) -> Planned:
         to_decode=decoded * cell.store.block_size,
         nfe=nfe,
         forwards=forwards,
-        rate=rate_of(cell),
+        rate=measured_rate(cell, rates) if measures else rate_of(cell),
     )
 
 
@@ -99,19 +104,22 @@ def total_line(planned: Mapping[str, Planned | ConfigError]) -> str:
     cells = [each for each in planned.values() if isinstance(each, Planned)]
     total = sum(each.to_make * each.forwards for each in cells if each.forwards is not None)
     adaptive = sum(each.to_make for each in cells if each.forwards is None)
-    others = f" and those of {adaptive:,} samples with adaptive steps" if adaptive else ""
-    return f"{len(planned)} cells need {total:,.0f} network evaluations{others}; nothing was run"
+    others = f" and those of {plural(adaptive, 'sample')} with adaptive steps" if adaptive else ""
+    needs = f"{plural(len(planned), 'cell')} {'needs' if len(planned) == 1 else 'need'}"
+    return f"{needs} {total:,.0f} network evaluations{others}; nothing was run"
 
 
 def lines_of_hours(cells: Sequence[Planned]) -> list[str]:
     """How long one device needs, and what this rests on."""
     known = [each for each in cells if each.hours is not None]
     if not known:
-        return ["hours: give rate=, the network evaluations of one sample that your device makes in a second"]
+        if any(each.cell.config["rate"] == MEASURE for each in cells):
+            return ["hours: nothing can be measured while files are missing"]
+        return [f"hours: rate={MEASURE} measures this device for some seconds; or give rate=, its evaluations a second"]
     sources = "; ".join(dict.fromkeys(each.rate.source for each in known if each.rate))
     hours = sum(each.hours or 0 for each in known)
     rest = len(cells) - len(known)
-    others = f", without {rest} cells whose rate or evaluations are unknown" if rest else ""
+    others = f", without {plural(rest, 'cell')} whose rate or evaluations are unknown" if rest else ""
     return [f"{hours:,.3g} hours of one device, divided by the number of devices{others} ({sources})"]
 
 
@@ -151,7 +159,7 @@ def disk_needed(cells: Iterable[Cell]) -> str | None:
         if size > free:
             raise ConfigError(
                 f"the samples need up to {amount(size)}, but {folder} has {amount(free)} free: free some, for example "
-                "with `python -m ditexp.samples gc`, or choose outputs=... on another disk"
+                "with `ditexp samples gc`, or choose outputs=... on another disk"
             )
         if size:
             messages.append(f"the samples need up to {amount(size)} in {folder} ({amount(free)} free)")

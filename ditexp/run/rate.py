@@ -1,35 +1,55 @@
-"""How many network evaluations a device makes in a second: as the user says, or as measured here before."""
+"""How fast a device is: as the user says, as measured here before, or as measured now by a few evaluations."""
 
 from __future__ import annotations
 
 import functools
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
+import torch
+
+from ditexp.core import Feature
+from ditexp.feature.dinov2 import DINOv2
+from ditexp.feature.inception import Inception
+from ditexp.files.content import digest
+from ditexp.meter import synchronize
 from ditexp.outputs import Outputs
 from ditexp.provenance import device_name
 from ditexp.report.reading import read_undamaged
 from ditexp.result import Result
 from ditexp.run.cell import Cell
+from ditexp.run.configuration import MEASURE
+
+SECONDS = 2.0  # for how long each part is measured, at least
+NETWORK = ("model", "precision", "compile", "batch_size")  # the settings that decide how long an evaluation takes
 
 
 @dataclass(frozen=True)
 class Rate:
-    """forwards: network evaluations of one sample, per second on one device. source: where this is from."""
+    """What one device makes in a second, and where this is from.
+
+    forwards: network evaluations of one sample. seconds_per_image: what each image needs beside, in decoding and in
+    features; 0 where it is unknown or part of `forwards`.
+    """
 
     forwards: float
     source: str
+    seconds_per_image: float = 0.0
 
-    def hours(self, forwards: float) -> float:
-        """The hours that one device needs for this many network evaluations."""
-        return forwards / self.forwards / 3600
+    def hours(self, forwards: float, images: int = 0) -> float:
+        """The hours that one device needs for this many network evaluations and images."""
+        return (forwards / self.forwards + images * self.seconds_per_image) / 3600
 
 
 def rate_of(cell: Cell) -> Rate | None:
     """The rate that the setting `rate` gives, or else that of the newest result of the same network on this device.
 
-    A measured rate includes all that was timed with the network, such as a VAE's decoding. None if there is neither.
+    A rate of a result includes all that was timed with the network, such as a VAE's decoding. None if there is neither.
     """
-    if (given := cell.config["rate"]) is not None:
+    given = cell.config["rate"]
+    if given not in (None, MEASURE):
         return Rate(given, f"rate={given:g}")
     if not cell.outputs.results.is_dir():
         return None
@@ -45,12 +65,11 @@ def rate_of(cell: Cell) -> Rate | None:
 
 def is_alike(result: Result, cell: Cell) -> bool:
     """Whether a result's seconds tell how long the network of a cell takes here."""
-    same = ("model", "precision", "compile", "batch_size")
     here = device_name(cell.devices[0])
     return (
         result.cost is not None
         and result.provenance.get("device") == here
-        and all(result.config.get(name) == cell.config[name] for name in same)
+        and all(result.config.get(name) == cell.config[name] for name in NETWORK)
     )
 
 
@@ -60,3 +79,72 @@ def known_results(outputs: Outputs, changed: int) -> list[Result]:
     files = [file for file in outputs.results.glob("*.json") if not file.stem.startswith("evaluate-")]
     files.sort(key=lambda file: file.stat().st_mtime if file.exists() else 0)
     return read_undamaged(files)
+
+
+def measured_rate(cell: Cell, known: dict[str, Rate]) -> Rate:
+    """The rate of a cell's network on its first device, by some seconds of evaluations of one batch as the run has it.
+
+    known: rates of cells that were measured before, by what decides them; filled in.
+    """
+    guidance = {name: value for name, value in cell.config["guidance"].items() if name in ("_target_", "weak")}
+    parts = {name: cell.config[name] for name in (*NETWORK, "vae", "feature", "task")}
+    key = digest({**parts, "guidance": guidance, "device": str(cell.devices[0])})
+    if key not in known:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1 if cell.devices[0].type == "cpu" else threads)  # as a worker
+        try:
+            known[key] = measure(cell)
+        finally:
+            torch.set_num_threads(threads)
+    return known[key]
+
+
+@torch.inference_mode()
+def measure(cell: Cell) -> Rate:
+    sampler, batch = cell.sampler, range(cell.batch_size)
+    device = cell.devices[0]
+    sampler.load(len(batch))
+
+    def evaluate() -> int:
+        sampler.take_cost()
+        sampler.evaluate_guidance(batch)
+        return sampler.take_cost().network_rows
+
+    forwards = per_second(evaluate, device)
+    latents = torch.zeros(len(batch), *sampler.model.sample_shape, device=device)
+
+    def decode() -> int:
+        pixels.append(sampler.decode(latents).cpu())
+        return len(batch)
+
+    pixels: list[torch.Tensor] = []
+    seconds = 1 / per_second(decode, device)
+    said = f"{forwards:.3g} evaluations a second in batches of {len(batch)}"
+    feature = cell.evaluator.feature
+    if feature is not None and cell.evaluator.metrics and is_here(feature):
+        feature.to(device)
+        images = per_second(lambda: len(next(iter(feature(pixels[-1]).values()))), device)
+        seconds += 1 / images
+        said += f", features of {images:.3g} images a second"
+    return Rate(forwards, f"measured now on {device_name(device)}: {said}", seconds)
+
+
+def per_second(work: Callable[[], int], device: torch.device) -> float:
+    """How much is done in a second. work: does a part, and returns how much this is; its first call is not counted."""
+    work()
+    synchronize(device)
+    start, done = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < SECONDS or not done:
+        done += work()
+        synchronize(device)
+    return done / elapsed
+
+
+def is_here(feature: Feature) -> bool:
+    """Whether a feature network can be loaded without a download."""
+    if isinstance(feature, Inception | DINOv2) and not feature.weights.is_here:
+        return False
+    with suppress(ValueError):
+        feature.load()
+        return True
+    return False

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli.components import instantiate
+from ditexp.cli.nodes import plain
 from ditexp.result import SETTING_GROUPS, SETTING_VALUES
 from ditexp.run.components import COMPONENTS
 
@@ -51,13 +52,18 @@ def command_of(hydra_cfg: DictConfig) -> str:
     """The command that makes this cell alone."""
     sources = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
     folders = [word for path in sources for word in ("--config-dir", path)]
-    return shlex.join(["python", "-m", "ditexp.run", *folders, *hydra_cfg.overrides.task])
+    return shlex.join(["ditexp", "run", *folders, *overrides_of(hydra_cfg)])
 
 
 def sweep_of(hydra_cfg: DictConfig) -> str:
     """The name of the folder in outputs/runs of this run or sweep."""
     folder = hydra_cfg.runtime.output_dir if hydra_cfg.mode.name == "RUN" else hydra_cfg.sweep.dir
     return Path(folder).name
+
+
+def overrides_of(hydra_cfg: DictConfig) -> list[str]:
+    """The overrides of a cell as they are written: a ${...} in one refers to the cell's settings, not to Hydra's."""
+    return [str(override) for override in plain(hydra_cfg.overrides)["task"]]
 
 
 def folder_of(cfg: DictConfig) -> Path:

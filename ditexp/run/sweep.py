@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,25 +23,30 @@ from ditexp.run.departures import departures_of
 from ditexp.run.forecast import Forecast, works_of
 from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result, tracker_of
 from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
-from ditexp.run.settings import command_of, folder_of, settings_of, sweep_of, title_of, without_hydra
+from ditexp.run.rate import Rate
+from ditexp.run.settings import command_of, folder_of, overrides_of, settings_of, sweep_of, title_of, without_hydra
+from ditexp.run.stopping import print_kept
 from ditexp.run.summary import report_on
 from ditexp.run.views import Display, LogLines, Place
 from ditexp.run.watch import Viewer, Watch
-from ditexp.terminal.console import wide_terminal
+from ditexp.terminal.console import LOG_FILE, wide_terminal
 
 
 @dataclass
 class Sweep:
     """cells: each cell's configuration, with Hydra's own part, by the folder of its cell.json. cfg: the sweep's own.
 
-    forecast: of the time that the cells need.
+    forecast: of the time that the cells need. running: the cell that is being made.
     """
 
     cfg: DictConfig = field(default_factory=lambda: DictConfig({}))
     folder: Path = Path()
     cells: dict[Path, DictConfig] = field(default_factory=dict)
     forecast: Forecast = field(default_factory=Forecast)
+    running: Cell | None = None
 
+
+MAX_TITLE = 50  # characters
 
 current = Sweep()  # the one of this process: Hydra returns nothing to the caller, but calls the methods below
 
@@ -52,7 +59,7 @@ class Cells(Callback):
         current.cells = {current.folder: config}
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        current.cells = {}
+        current.cells, current.folder, current.forecast = {}, Path(config.hydra.sweep.dir), Forecast()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         current.cfg, current.folder = config, Path(config.hydra.sweep.dir)
@@ -71,6 +78,7 @@ def expect(cells: Iterable[DictConfig], built: Sequence[Cell]) -> None:
 def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     """Run a cell, and save its result, or its error, as cell.json in its folder. Raises for neither."""
     folder, settings = Path(hydra_cfg.runtime.output_dir), settings_of(resolved(cfg), hydra_cfg)
+    logging.captureWarnings(True)  # else they would be neither in the log nor above the live display
     try:
         cell = build(cfg)
         settings = settings_of(cell.config, hydra_cfg)  # with the steps that a budget of evaluations allows
@@ -79,23 +87,36 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
         place = place_of(folder, settings, hydra_cfg)
         display = Display(place)
         viewers = [current.forecast, display, LogLines(place), *trackers_of(cfg, cell)]
+        current.running = cell
         with display.shown(), Watch(viewers, folder=folder) as watch:
             result = job.run(
                 cell, settings=settings, command=command, departures=departures, sweep=sweep_of(hydra_cfg), watch=watch
             )
     except Exception as error:
+        LOG_FILE.error("".join(traceback.format_exception(error)))
         result = failed_result(cfg, settings, folder, error, sweep_of(hydra_cfg))
-    print_result(result)
+    print_result(result, title_among(current.cells.values(), settings, hydra_cfg))
     save_result(result, cfg, folder)
+    current.running = None
+    logging.captureWarnings(False)
 
 
 def place_of(folder: Path, settings: dict[str, Any], hydra_cfg: DictConfig) -> Place:
     """Where a cell stands among those of this process. A cluster's job knows of its own cell alone."""
-    cells, own = current.cells, list(hydra_cfg.overrides.task)
-    number = list(cells).index(folder) + 1 if folder in cells else 1
-    common = set.intersection(*(set(cfg.hydra.overrides.task) for cfg in cells.values())) if folder in cells else {*own}
-    varied = [each for each in own if each not in common and not each.startswith(("solver=", "steps="))]
-    return Place(", ".join([title_of(settings), *varied]), number, max(1, len(cells)), current.forecast)
+    cells, number = current.cells, list(current.cells).index(folder) + 1 if folder in current.cells else 1
+    return Place(title_among(cells.values(), settings, hydra_cfg), number, max(1, len(cells)), current.forecast)
+
+
+def title_among(cells: Iterable[DictConfig], settings: Mapping[str, Any], hydra_cfg: DictConfig) -> str:
+    """The title of a cell with what tells it from the others, as far as a line has room for it."""
+    title, own, typed = title_of(settings), overrides_of(hydra_cfg), [set(overrides_of(cfg.hydra)) for cfg in cells]
+    common = set.intersection(*typed) if typed else {*own}
+    for override in own:
+        if override not in common and not override.startswith(("solver=", "steps=")):
+            if len(title) + len(override) > MAX_TITLE:
+                return f"{title}, ..."
+            title += f", {override}"
+    return title
 
 
 def trackers_of(cfg: DictConfig, cell: Cell) -> list[Viewer]:
@@ -114,16 +135,17 @@ def collect(cfg: DictConfig, reason: str) -> None:
     except (FileNotFoundError, ValueError) as error:
         result = lost_result(cfg, folder, reason if isinstance(error, FileNotFoundError) else str(error))
         save_result(result, without_hydra(cfg), folder)
-    print_result(result)
+    print_result(result, title_among(current.cells.values(), result.settings, cfg.hydra))
 
 
 def plan(cells: Mapping[str, DictConfig]) -> None:
     """Print what each cell, by name, would cost; nothing is run. Raises ConfigError if some cannot run."""
     planned: dict[str, Planned | ConfigError] = {}
     blocks: set[tuple[Path, int]] = set()
+    rates: dict[str, Rate] = {}
     for name, cfg in cells.items():
         try:
-            planned[name] = plan_cell(cfg, blocks)
+            planned[name] = plan_cell(cfg, blocks, rates)
         except ConfigError as error:
             planned[name] = error
     print_plan(planned)
@@ -131,6 +153,11 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
     complete = [each.cell for each in planned.values() if isinstance(each, Planned) and not each.missing]
     if message := disk_needed(complete):
         wide_terminal().print(message, soft_wrap=True)
+
+
+def stopped(how: str) -> None:
+    """Say what is kept of a run that is stopped. how: in a word."""
+    print_kept(how, running=current.running, folders=list(current.cells), sweep=current.folder)
 
 
 def finish() -> None:
@@ -141,4 +168,5 @@ def finish() -> None:
     report_on(results, current.cfg, current.folder)
     failed = sum(result.status == "failed" for result in results)
     if failed:
-        raise CellsFailed(f"{failed} of {len(results)} cells failed; the same command tries them again")
+        which = f"{failed} of {len(results)} cells" if len(results) > 1 else "the cell"
+        raise CellsFailed(f"{which} failed; the same command tries {'them' if failed > 1 else 'it'} again")

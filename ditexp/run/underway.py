@@ -11,7 +11,7 @@ from torch import Tensor
 from ditexp.sampler import Sampler
 from ditexp.task.generate import Generate
 
-LONG = 2.0  # seconds of a batch, before which nobody needs to know how far it is
+LONG = 2.0  # seconds that a batch takes, below which nobody needs to know how far it is
 
 
 class Underway:
@@ -19,7 +19,8 @@ class Underway:
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
-        self._images, self._batch, self._forwards, self._began = 0, 0, 0, 0.0
+        self._images, self._batch, self._forwards = 0, 0, 0
+        self._part, self._began, self._is_long = 0.0, 0.0, False
 
     def reset(self) -> None:
         """Another block begins."""
@@ -29,7 +30,7 @@ class Underway:
         """A batch of this size begins. images: of the same block, sampled before."""
         self._sampler.meter.times = None
         self._images, self._batch, self._forwards = images, batch, self._sampler.meter.cost.network_rows
-        self._began = time.monotonic()
+        self._part, self._began = 0.0, time.monotonic()
 
     def end(self, images: int, forwards: int) -> None:
         """The block is sampled, which took this many evaluations."""
@@ -40,13 +41,15 @@ class Underway:
         if not self._batch:
             return self._images, self._forwards
         forwards = self._sampler.meter.cost.network_rows
-        if time.monotonic() - self._began < LONG:
+        if not self._is_long:
+            self._is_long = time.monotonic() - self._began > LONG
             return self._images, forwards
         if self._per_image:
             part = (forwards - self._forwards) / self._per_image
         else:
             part = self._arrived(self._sampler.meter.times)
-        return self._images + min(max(part, 0), self._batch), forwards
+        self._part = min(max(part, self._part), self._batch)  # a step of an adaptive solver may be rejected
+        return self._images + self._part, forwards
 
     @cached_property
     def _per_image(self) -> float | None:

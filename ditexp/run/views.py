@@ -16,7 +16,7 @@ from ditexp.result import Result
 from ditexp.run.forecast import Forecast
 from ditexp.terminal.console import LOG_FILE, live
 from ditexp.terminal.row import Part, Row
-from ditexp.terminal.units import duration
+from ditexp.terminal.units import duration, plural
 
 EVERY = 60.0  # seconds between two lines of a log
 
@@ -93,8 +93,9 @@ class LogLines:
         self._phase, self._next = progress.phase, progress.seconds + EVERY
         words = [amount(progress), rate(progress), time_left(progress)] if progress.phase == "sampling" else []
         words += [self.place.sweep_left(cell, progress), progress.note]
-        facts = [f"{duration(progress.seconds)}: {progress.phase}", *filter(None, words)]
-        self._log.info("  ".join(filter(None, (self.place.words, self.place.title))) + f" after {', '.join(facts)}")
+        where = f"{self.place.words} ({self.place.title})" if self.place.words else self.place.title
+        what = ", ".join([progress.phase, *filter(None, words)])
+        self._log.info(f"{where} after {duration(progress.seconds)}: {what}")
 
 
 def done(progress: Progress) -> float:
@@ -102,7 +103,7 @@ def done(progress: Progress) -> float:
 
 
 def amount(progress: Progress) -> str:
-    failed = f", {progress.failed_blocks} failed attempts" if progress.failed_blocks else ""
+    failed = f", {plural(progress.failed_blocks, 'failed attempt')}" if progress.failed_blocks else ""
     return f"{done(progress):,.0f} of {progress.total_images:,} images{failed}"
 
 

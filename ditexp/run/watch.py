@@ -19,6 +19,7 @@ from ditexp.terminal.notices import in_line, notice
 from ditexp.terminal.progress import Bar, shown_by
 
 TICK = 1.0  # seconds between two values of Progress
+JOIN = 5.0  # seconds to wait for a viewer that hangs
 
 
 class Viewer(Protocol):
@@ -34,11 +35,11 @@ class Viewer(Protocol):
 class Watch:
     """Watches one cell, as a context: `with Watch(viewers) as watch: job.run(cell, ..., watch=watch)`.
 
-    folder: where the picture of the first samples is drawn; None: nowhere.
+    folder: where the picture of the first samples is drawn; None: nowhere. has_preview: whether none is to be drawn.
     """
 
     def __init__(self, viewers: Sequence[Viewer] = (), *, folder: Path | None = None) -> None:
-        self.folder = folder
+        self.folder, self.has_preview = folder, folder is None
         self._viewers = viewers
         self._cell: Result | None = None
         self._started, self._bar, self._pace = time.monotonic(), Bar(""), Pace()
@@ -55,12 +56,12 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         if self._ticker.is_alive():
-            self._ticker.join()
+            self._ticker.join(JOIN)
         self._bars.__exit__(None, None, None)
 
-    def begin(self, cell: Result, *, total: int) -> None:
-        """Work on the cell begins. total: of its samples, in whole blocks."""
-        self._cell, self._total = cell, total
+    def begin(self, cell: Result, *, images: int, total: int) -> None:
+        """Work on the cell begins. images: in the whole blocks that are there already, of this total."""
+        self._cell, self._total, self._images = cell, total, images
         for viewer in self._viewers:
             self._give(viewer.begin_cell, cell)
         self._ticker.start()
@@ -69,10 +70,11 @@ class Watch:
         self._phase = phase
         self._show()
 
-    def sampled(self, *, images: int, in_progress: float = 0, forwards: float = 0, failed: int = 0) -> None:
+    def sampled(self, *, images: int, in_progress: float, forwards: float, failed: int) -> None:
         """How far the samples are, see `Progress`."""
+        if forwards or images > self._images:  # before, the network is loaded
+            self._pace.add(time.monotonic(), images + in_progress)
         self._images, self._in_progress, self._forwards, self._failed = images, in_progress, forwards, failed
-        self._pace.add(time.monotonic(), images + in_progress)
 
     def note(self, text: str) -> None:
         """What the phase does at the moment."""
@@ -80,12 +82,10 @@ class Watch:
 
     def preview(self, draw: Callable[[Path], None]) -> None:
         """Draw and show the first samples. draw: is given the path of the picture."""
-        if self.folder is None or self._cell is None:
-            return
-        path = self.folder / "preview.png"
-        if self._give(draw, path):
+        self.has_preview = True
+        if self.folder is not None and self._cell is not None and self._give(draw, self.folder / "preview.png"):
             for viewer in self._viewers:
-                self._give(viewer.log_preview, self._cell, path)
+                self._give(viewer.log_preview, self._cell, self.folder / "preview.png")
 
     @property
     def progress(self) -> Progress:

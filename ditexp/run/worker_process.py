@@ -13,15 +13,18 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 
-from ditexp.cli.shortage import ENDINGS, NO_THREADS, shortage
+from ditexp.cli.shortage import ENDINGS, NO_THREADS, less_memory, shortage
 from ditexp.run.blocks import Block, BlockMaker, SetSpec
+from ditexp.run.memory import of_sampling
 from ditexp.run.underway import Underway
 
 PULSE = 0.4  # seconds between two reports of how far a block is
@@ -64,12 +67,24 @@ class Written:
 class Failed:
     """From a worker: a block could not be made or written.
 
-    error: one line. is_final: whether another attempt would fail in the same way.
+    error: one line. is_final: whether another attempt would fail in the same way. trace: the traceback.
     """
 
     block: int
     error: str
     is_final: bool
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Said:
+    """From a worker: a message of its logging, or a warning. name: of the logger."""
+
+    name: str
+    text: str
+
+
+Message = Advanced | Idle | Written | Failed | Said
 
 
 class ParentLink:
@@ -86,7 +101,7 @@ class ParentLink:
     def receive(self) -> MakeBlock:
         return self._inbox.get()
 
-    def send(self, message: Advanced | Idle | Written | Failed) -> None:
+    def send(self, message: Message) -> None:
         with self._sending, suppress(OSError):  # the parent is gone, which `_listen` notices
             self._connection.send(message)
 
@@ -95,6 +110,17 @@ class ParentLink:
             while True:
                 self._inbox.put(self._connection.recv())
         os._exit(1)
+
+
+class ToParent(logging.Handler):
+    """Sends what is logged to the parent, which shows what it has not said itself."""
+
+    def __init__(self, link: ParentLink) -> None:
+        super().__init__()
+        self._link = link
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._link.send(Said(record.name, self.format(record)))
 
 
 class Pulse(threading.Thread):
@@ -121,6 +147,8 @@ def serve(connection: Connection, device: torch.device) -> None:
     settle_process(device)
     link, writer = ParentLink(connection), ThreadPoolExecutor(1)
     pulse = Pulse(link)
+    logging.getLogger().addHandler(ToParent(link))
+    logging.captureWarnings(True)
     try:
         link.start()
         pulse.start()
@@ -142,7 +170,7 @@ def serve(connection: Connection, device: torch.device) -> None:
                 pulse.current = None
         except Exception as error:
             writing.result()
-            link.send(Failed(order.block, *describe_error(error)))
+            link.send(failure(order.block, error, of_sampling(spec.config, device.type)))
             continue
         writing.result()  # at most two blocks are in memory
         writing = writer.submit(write, maker, block, link)
@@ -151,11 +179,10 @@ def serve(connection: Connection, device: torch.device) -> None:
 
 
 def settle_process(device: torch.device) -> None:
-    """Leave signals and notices to the parent, and the cores to the other workers."""
+    """Leave signals to the parent, and the cores to the other workers."""
     sys.excepthook = sys.__excepthook__
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C and batch systems signal every process: the parent decides
-    logging.getLogger("ditexp").disabled = True  # the parent has printed every notice already
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
@@ -166,25 +193,31 @@ def write(maker: BlockMaker, block: Block, link: ParentLink) -> None:
     try:
         maker.write(block)
     except Exception as error:
-        link.send(Failed(block.number, *describe_error(error)))
+        link.send(failure(block.number, error))
     else:
         link.send(Written(block.number, block.cost.network_rows))
 
 
-def describe_error(error: Exception) -> tuple[str, bool]:
-    """An error in one line, and whether another attempt would fail in the same way."""
+def failure(block: int, error: Exception, settings: Mapping[str, Any] | None = None) -> Failed:
+    return Failed(block, *describe_error(error, settings), "".join(traceback.format_exception(error)))
+
+
+def describe_error(error: Exception, settings: Mapping[str, Any] | None = None) -> tuple[str, bool]:
+    """An error in one line, and whether another attempt would fail in the same way. settings: see `shortage`."""
     if os.environ.get("DITEXP_DEBUG") == "1":
         traceback.print_exception(error)
-    if short := shortage(error):
+    if short := shortage(error, settings):
         return short, False
     text = " ".join(str(error).split())
     is_plain = isinstance(error, ValueError | ArithmeticError | RuntimeError | OSError) and text
     return text if is_plain else f"{type(error).__name__}: {text}", isinstance(error, ValueError | ArithmeticError)
 
 
-def describe_exit(code: int | None) -> str:
-    """How a process ended, by its exit code, and what that most likely means."""
+def describe_exit(code: int | None, settings: Mapping[str, Any] | None = None) -> str:
+    """How a process ended, by its exit code, and what that most likely means. settings: see `shortage`."""
     if code is None:
         return "has not ended"
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    if code == -signal.SIGKILL and (remedy := less_memory(settings)):
+        return f"{how}: most likely the machine is out of memory; {remedy}"
     return f"{how}: {ENDINGS[code]}" if code in ENDINGS else how

@@ -1,41 +1,28 @@
-"""The workers of a process, one for each device, and the queue of blocks that they make.
+"""The workers of a process, one for each device.
 
 Sampling needs no collectives. The parent claims a block, sends it to an idle worker, and the worker makes it, writes it
-while it makes the next one, and reports. Workers stay for a whole sweep, with their model loaded. Any number of
-workers, processes and hosts can share a set: they write the same bytes.
-
-When a worker dies, or fails to make a block, `BlockQueue.replace` closes it and returns its blocks to the queue, and
-`BlockQueue.hand_out` starts another worker. A block that fails twice ends the cell with the worker's own error, once
-the other blocks in progress are complete. When the parent dies, its workers end by themselves (worker_process.py).
+while it makes the next one, and reports (block_queue.py). Workers stay for a whole sweep, with their model loaded. Any
+number of workers, processes and hosts can share a set: they write the same bytes. When the parent dies, its workers end
+by themselves (worker_process.py).
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 
 from ditexp.cli.shortage import FEWER_WORKERS
 from ditexp.run.blocks import SetSpec
-from ditexp.run.pictures import draw_first
-from ditexp.run.watch import Watch
-from ditexp.run.worker_process import Advanced, Failed, Idle, MakeBlock, Written, describe_exit, serve
-from ditexp.samples.claims import Claims
-from ditexp.samples.store import SampleStore
-from ditexp.terminal.units import plural
+from ditexp.run.memory import of_sampling
+from ditexp.run.worker_process import Advanced, MakeBlock, Message, describe_exit, serve
 
-POLL = 1.0  # seconds between looks at what other processes have done
 PRELOAD = ["ditexp.run.worker_process", "ditexp.run.fork_server"]
-
-
-class BlockFailed(RuntimeError):
-    """A worker's own error, in one line."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +36,7 @@ class Worker:
     """The parent's end of a worker process.
 
     busy_with: the block that it makes or extracts features of, or None. held: the blocks that it makes or still writes,
-    with how far each is.
+    with how far each is. settings: of the last set, see `of_sampling`.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -59,6 +46,7 @@ class Worker:
         self.device = device
         self.busy_with: int | None = None
         self.held: dict[int, Advanced] = {}
+        self.settings: dict[str, Any] = {}
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, device), daemon=True)
         try:
@@ -77,15 +65,16 @@ class Worker:
 
     def make(self, spec: SetSpec, block: int) -> None:
         self.busy_with, self.held[block] = block, Advanced(block, 0, 0)
+        self.settings = of_sampling(spec.config, self.device.type)
         with suppress(OSError):  # the process has died, which `receive` reports
             self.connection.send(MakeBlock(spec, block))
 
-    def receive(self) -> Advanced | Idle | Written | Failed | Died:
+    def receive(self) -> Message | Died:
         try:
             return self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
-            return Died(f"its worker on {self.device} {describe_exit(self.process.exitcode)}")
+            return Died(f"its worker on {self.device} {describe_exit(self.process.exitcode, self.settings)}")
 
     def close(self) -> None:
         self.connection.close()
@@ -124,122 +113,6 @@ class WorkerPool:
             self.workers.pop(number).close()
 
 
-@dataclass
-class BlockQueue:
-    """The blocks of one set that a pool is to make; other processes may make some of them meanwhile.
-
-    total: how many blocks there are in all. left: those that are not complete yet. forwards: network evaluations of
-    the blocks that are no longer in progress.
-    """
-
-    pool: WorkerPool
-    store: SampleStore
-    claims: Claims
-    watch: Watch
-    spec: SetSpec
-    total: int
-    left: set[int]
-    failures: Counter[int] = field(default_factory=Counter)
-    forwards: float = 0
-
-    def run(self) -> None:
-        """Return once all blocks are complete.
-
-        Raises BlockFailed if a block failed twice, or would fail again; blocks in progress are completed first.
-        """
-        failed: BlockFailed | None = None
-        polled = time.monotonic()
-        try:
-            while self.left or self.pool.active():
-                if not failed:
-                    self.hand_out()
-                active = self.pool.active()
-                if failed and not active:
-                    raise failed
-                if not active:
-                    self.watch.note(f"waiting for {plural(len(self.left), 'block')} that other processes make")
-                    time.sleep(POLL)
-                ready = wait(list(active.values()), timeout=POLL) if active else []
-                for number in [number for number, connection in active.items() if connection in ready]:
-                    failed = self.handle(number) or failed
-                if time.monotonic() - polled > POLL:
-                    self.poll()
-                    polled = time.monotonic()
-                self.report()
-        except BaseException:
-            self.pool.close()
-            raise
-
-    def hand_out(self) -> None:
-        """Give each idle worker a block that nobody else has claimed."""
-        for number in self.pool.idle():
-            block = self.claim()
-            if block is None:
-                return
-            self.pool.worker(number).make(self.spec, block)
-
-    def claim(self) -> int | None:
-        for block in sorted(self.left - self.pool.held().keys()):
-            if self.claims.take(claim_name(block)):
-                if self.store.manifest(block) is None:
-                    return block
-                self.claims.release(claim_name(block))  # another process has just made it
-        return None
-
-    def poll(self) -> None:
-        """Note the blocks that other processes have made."""
-        for block in self.left - self.pool.held().keys():
-            if self.store.manifest(block) is not None:
-                self.left.discard(block)
-
-    def report(self) -> None:
-        """Report how far the blocks are."""
-        held = [how_far for block, how_far in self.pool.held().items() if block in self.left]
-        self.watch.sampled(
-            images=(self.total - len(self.left)) * self.store.block_size,
-            in_progress=sum(each.images for each in held),
-            forwards=self.forwards + sum(each.forwards for each in held),
-            failed=self.failures.total(),
-        )
-
-    def handle(self, number: int) -> BlockFailed | None:
-        """Act on a worker's next message; returns the error that ends the cell, if it is one."""
-        worker = self.pool.workers[number]
-        match message := worker.receive():
-            case Advanced(block) if block in worker.held:
-                worker.held[block] = message
-            case Idle():
-                worker.busy_with = None
-            case Written(block, forwards):
-                del worker.held[block]
-                self.forwards += forwards
-                self.left.discard(block)
-                self.claims.release(claim_name(block))
-                self.watch.preview(lambda path: draw_first(self.store, block, path))
-            case Failed(block, error, is_final):
-                return self.replace(number, blamed=[block], error=error, is_final=is_final)
-            case Died(error):
-                return self.replace(number, blamed=sorted(worker.held), error=error, is_final=False)
-        return None
-
-    def replace(self, number: int, *, blamed: Iterable[int], error: str, is_final: bool) -> BlockFailed | None:
-        """Close a worker that died or failed, so that others make its blocks; CUDA does not recover from most errors.
-
-        blamed: the blocks that may have caused it. Returns an error if one of them is given up.
-        """
-        worker = self.pool.workers.pop(number)
-        worker.close()
-        for block, how_far in worker.held.items():
-            self.claims.release(claim_name(block))
-            self.forwards += how_far.forwards
-        for block in blamed:
-            self.failures[block] += 1
-            if is_final or self.failures[block] > 1:
-                samples = self.store.indices(block)
-                return BlockFailed(f"block {block} (samples {samples[0]} to {samples[-1]}): {error}")
-        return None
-
-
 _pool: WorkerPool | None = None
 
 
@@ -251,7 +124,3 @@ def pool_of(devices: Sequence[torch.device]) -> WorkerPool:
             _pool.close()
         _pool = WorkerPool(devices)
     return _pool
-
-
-def claim_name(block: int) -> str:
-    return f"{block:06d}"

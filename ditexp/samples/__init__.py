@@ -1,1 +1,1 @@
-"""Sample sets on disk, and `python -m ditexp.samples` to look after them."""
+"""Sample sets on disk, and `ditexp samples` to look after them."""

@@ -72,7 +72,7 @@ class BlockStore:
         record = record_in(folder)
         if record.is_of_latents is not (cls.kind == "latents"):
             holds, wanted = ("latents", "images") if record.is_of_latents else ("images", "latents")
-            raise unfit(folder, f"is a set of {holds}", f"give a set of {wanted}, see `python -m ditexp.samples ls`")
+            raise unfit(folder, f"is a set of {holds}", f"give a set of {wanted}, see `ditexp samples ls`")
         facts = {"identity": record.identity, "num_samples": record.num_samples}
         found = cls(folder.parent, **facts, label_meaning=record.label_meaning)
         if folder.name not in (found.id, record.id):
@@ -114,7 +114,7 @@ class BlockStore:
 
     def block(self, number: int) -> Block:
         name, then = (self.folder, "copy it") if self.is_copy else (self.id, "run the set's command")
-        remedy = f"`python -m ditexp.samples verify {name}` drops it; then {then} again"
+        remedy = f"`ditexp samples verify {name}` drops it; then {then} again"
         return Block(self.folder, number, (self.block_size, *self.shape), self.format, remedy)
 
     def path(self, block: int) -> Path:

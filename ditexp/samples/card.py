@@ -56,7 +56,7 @@ def card(store: Set) -> str:
         "",
         "## Use it",
         "",
-        f"    python -m ditexp.samples verify {store.id}",
+        f"    ditexp samples verify {store.id}",
         *use(store, made),
     ]
     return "\n".join(lines) + "\n"
@@ -71,7 +71,7 @@ def use(store: Set, made: Sequence[Manifest]) -> list[str]:
             "decodes and keeps them.",
         ]
     return [
-        f"    python -m ditexp.samples export {store.id} samples.npz",
+        f"    ditexp samples export {store.id} samples.npz",
         "",
         "or, without ditexp, a block at a time:",
         "",

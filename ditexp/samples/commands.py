@@ -1,4 +1,4 @@
-"""What `python -m ditexp.samples` does: list, verify, export and free sample sets. Each returns the exit code."""
+"""What `ditexp samples` does: list, verify, export and free sample sets. Each returns the exit code."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from ditexp.outputs import Outputs
 from ditexp.samples.claims import kept
 from ditexp.samples.export import export
-from ditexp.samples.folders import Set, SetFolder, is_in_use, list_folders, needed_latents, sets_in
+from ditexp.samples.folders import Set, SetFolder, list_folders, needed_latents, sets_in
 from ditexp.samples.garbage import needless, remove
-from ditexp.samples.needs import needed_by_results
+from ditexp.samples.listing import Listed, details, overview
+from ditexp.samples.needs import results_by_images
+from ditexp.samples.push import check_name, files_of, push, user_name
 from ditexp.samples.set_record import NAME
 from ditexp.samples.store import SampleStore, find_set, folder_named
 from ditexp.terminal.console import wide_terminal
@@ -23,24 +23,15 @@ from ditexp.terminal.progress import progress_bar
 from ditexp.terminal.units import amount
 
 
-def list_sets(outputs: Outputs) -> int:
-    table = Table("set", "of what", "samples", "of", "size", "state", "made with", "by", box=None, header_style="bold")
-    needed, folders = needed_by_results(outputs, unreadable=complain_of_result), list_folders(outputs)
-    needed |= needed_latents(sets_in(folders), needed)
-    for store in sets_in(folders):
-        made, record = list(store.manifests()), store.record()
-        images, size = min(len(made) * store.block_size, len(store)), sum(manifest.bytes for manifest in made)
-        state = "complete" if len(made) == store.num_blocks else "not complete"
-        if is_in_use(store):
-            state = f"{state}, in use"
-        elif store.id not in needed:
-            state = f"{state}, no result"
-        hosts = ", ".join(sorted({str(manifest.maker.get("host", "?")) for manifest in made}))
-        made_by = f"{hosts} {(record.provenance.get('time') or '')[:10]}"
-        kind = store.kind if not made or any(manifest.has_file for manifest in made) else "images, from latents"
-        table.add_row(store.id, kind, f"{images:,}", f"{len(store):,}", amount(size), state, record.command, made_by)
-    if table.row_count:
-        wide_terminal().print(table)
+def list_sets(outputs: Outputs, *, verbose: bool = False) -> int:
+    """verbose: all that is known of each set, in place of one line."""
+    used, folders = results_by_images(outputs, unreadable=complain_of_result), list_folders(outputs)
+    sets = sets_in(folders)
+    needed = used.keys() | needed_latents(sets, used)
+    listed = [Listed(store, list(store.manifests()), used[store.id], store.id in needed) for store in sets]
+    if listed:
+        terminal = wide_terminal()
+        terminal.print(details(listed) if verbose else overview(listed, width=terminal.width))
     else:
         print(f"no sample sets in {outputs.samples}")
     complain_of_others(folders)
@@ -85,7 +76,10 @@ def verify(store: Set) -> bool:
     for block in absent:
         print(f"{name}: block {block} ({store.path(block).name}) is missing")
     if not damaged and not absent:
-        print(f"{name}: all {store.num_blocks} blocks are whole")
+        print(
+            f"{name}: "
+            + ("its block is whole" if store.num_blocks == 1 else f"all {store.num_blocks} blocks are whole")
+        )
     elif store.is_copy:
         print(f"{name}: to make it whole, copy sample set {store.id} again")
     else:
@@ -107,10 +101,28 @@ def export_set(outputs: Outputs, id: str, out: Path, *, num_samples: int | None)
     return 0
 
 
+def push_set(outputs: Outputs, id: str, *, to: str | None, images: bool, dry_run: bool) -> int:
+    """id: or the path of a set. to: user/name; None for ditexp-<id> of who is logged in."""
+    store = find_set(folder_named(id, outputs.samples))
+    target = check_name(to) if to else f"ditexp-{store.id}"
+    with kept(store.folder):
+        files = files_of(store, outputs, images=images)
+        total = amount(sum(one.size for one in files))
+        for one in files:
+            print(f"{amount(one.size):>8}  {one.name}")
+        if dry_run:
+            print(f"{len(files)} files, {total}, would be sent to the data set {target}: nothing was sent")
+            return 0
+        name = user_name()
+        address = push(files, to or f"{name}/{target}", message=f"Sample set {store.id}")
+    print(f"{len(files)} files, {total}: {address}")
+    return 0
+
+
 def free_needless(outputs: Outputs, *, yes: bool) -> int:
     """yes: don't ask."""
     if not outputs.root.is_dir():
-        raise ValueError(f"--outputs {outputs.root} is no folder: give the one that runs wrote to")
+        raise ValueError(f"outputs={outputs.root} is no folder: give the one that runs wrote to")
     folders, freed = list_folders(outputs), 0
     found = needless(outputs, folders)
     complain_of_others(folders, without={one.path for one in found})

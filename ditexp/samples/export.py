@@ -10,18 +10,47 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from ditexp.files.atomic import atomic, check_writable, free_space
-from ditexp.samples.folders import Set
-from ditexp.samples.store import SampleStore
 
 Advance = Callable[[int], None]
 
 
-def export(store: Set, out: Path, advance: Advance) -> None:
+class Exported(Protocol):
+    """What can be exported: a set on disk, or samples in memory.
+
+    kind: "images" or "latents". name: for messages. shape: of a sample, (H, W, C) or (C, H, W). block_bytes: of a
+    block's array.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def block_size(self) -> int: ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def num_blocks(self) -> int: ...
+
+    @property
+    def block_bytes(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, block: int) -> tuple[np.ndarray, np.ndarray | None]: ...
+
+
+def export(store: Exported, out: Path, advance: Advance) -> None:
     """Write an .npz, a .tar of PNGs, or else a folder of PNGs, as the name of `out` says; latents only as an .npz.
 
     advance: called with the number of samples that are done. Raises ValueError if `out` is a folder already, or if the
@@ -29,8 +58,8 @@ def export(store: Set, out: Path, advance: Advance) -> None:
     """
     out = Path(out)
     write = {".npz": to_npz, ".tar": to_tar}.get(out.suffix, to_folder)
-    if not isinstance(store, SampleStore) and write is not to_npz:
-        raise ValueError(f"{out}: {store.folder} holds latents, not images: choose a name that ends in .npz")
+    if store.kind != "images" and write is not to_npz:
+        raise ValueError(f"{out}: {store.name} holds latents, not images: choose a name that ends in .npz")
     if out.is_dir() or (write is to_folder and out.exists()):
         raise ValueError(f"{out} is there already: remove it, or choose another name")
     check_writable(out)  # also removes what a killed export left, before the room is measured
@@ -42,7 +71,7 @@ def export(store: Set, out: Path, advance: Advance) -> None:
     write(store, out, advance)
 
 
-def to_npz(store: Set, out: Path, advance: Advance) -> None:
+def to_npz(store: Exported, out: Path, advance: Advance) -> None:
     """The format of ADM's and most other evaluators: arr_0 (N, H, W, C) uint8 and, if there are labels, arr_1 (N,).
 
     Of latents, arr_0 is (N, C, H, W) float32.
@@ -50,7 +79,7 @@ def to_npz(store: Set, out: Path, advance: Advance) -> None:
     every_label = []
     with atomic(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open("arr_0.npy", "w", force_zip64=True) as member:
-            kind = "|u1" if isinstance(store, SampleStore) else "<f4"
+            kind = "|u1" if store.kind == "images" else "<f4"
             header = {"descr": kind, "fortran_order": False, "shape": (len(store), *store.shape)}
             np.lib.format.write_array_header_1_0(member, header)
             for array, labels in blocks(store):
@@ -63,7 +92,7 @@ def to_npz(store: Set, out: Path, advance: Advance) -> None:
                 np.lib.format.write_array(member, np.concatenate(every_label))
 
 
-def to_folder(store: Set, out: Path, advance: Advance) -> None:
+def to_folder(store: Exported, out: Path, advance: Advance) -> None:
     """000000.png, 000001.png, ... and, if there are labels, dataset.json as EDM's tools write it."""
     with atomic(out) as temporary:
         temporary.mkdir()
@@ -76,7 +105,7 @@ def to_folder(store: Set, out: Path, advance: Advance) -> None:
             (temporary / "dataset.json").write_text(json.dumps({"labels": every_label}))
 
 
-def to_tar(store: Set, out: Path, advance: Advance) -> None:
+def to_tar(store: Exported, out: Path, advance: Advance) -> None:
     """000000.png, 000000.cls (the label as text), and so on, as webdataset reads them."""
     with atomic(out) as temporary, tarfile.open(temporary, "w") as tar:
         for name, data, label in pngs(store):
@@ -92,7 +121,7 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(member, io.BytesIO(data))
 
 
-def pngs(store: Set) -> Iterator[tuple[str, bytes, int | None]]:
+def pngs(store: Exported) -> Iterator[tuple[str, bytes, int | None]]:
     """The name, the PNG and the label of each image."""
     digits = max(6, len(str(len(store) - 1)))
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -109,7 +138,7 @@ def png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def blocks(store: Set) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def blocks(store: Exported) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """The arrays and labels of each block, together exactly num_samples."""
     for block in range(store.num_blocks):
         count = min(store.block_size, len(store) - block * store.block_size)

@@ -23,6 +23,7 @@ from ditexp.samples.claims import REMOVAL, Claims
 from ditexp.samples.folders import SetFolder, is_in_use, list_folders, needed_latents, sets_in
 from ditexp.samples.needs import needed_by_results
 from ditexp.samples.set_record import NAME
+from ditexp.terminal.units import plural
 
 DAY = 86_400  # seconds
 SET_ID = re.compile("[0-9a-f]{16}")
@@ -55,7 +56,7 @@ def needless(outputs: Outputs, folders: Sequence[SetFolder]) -> list[Needless]:
     needed |= needed_latents(list(every.values()), needed)
     for name, store in every.items():
         if name not in needed and not is_in_use(store):
-            blocks = f"{len(list(store.manifests()))} of {store.num_blocks} blocks"
+            blocks = f"{len(list(store.manifests()))} of {plural(store.num_blocks, 'block')}"
             found.append((store.folder, f"{'latents' if store.kind == 'latents' else 'sample set'}, {blocks}"))
     for folder in folders:
         if folder.other and folder.path.name not in needed and is_remnant(folder.path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,16 +20,24 @@ def refuse(error: ValueError) -> None:
     raise ValueError(f"{error}: what it needs is unknown, so nothing is freed; {remedy}")
 
 
-def needed_by_results(outputs: Outputs, *, unreadable: Callable[[ValueError], None] = refuse) -> set[str]:
+def needed_by_results(outputs: Outputs) -> set[str]:
     """Ids of sample sets, and fingerprints of the images that were scored and of the references.
 
-    unreadable: called with the error of a result that can't be read; by default nothing can be freed beside one.
+    Raises ValueError if a result can't be read.
     """
-    needed: set[str] = set()
+    return set(results_by_images(outputs))
+
+
+def results_by_images(outputs: Outputs, *, unreadable: Callable[[ValueError], None] = refuse) -> Counter[str]:
+    """The number of results that need each of these. unreadable: called with the error of a result that can't be read.
+
+    By default nothing can be freed beside one.
+    """
+    needed: Counter[str] = Counter()
     for path in sorted(outputs.results.glob("*.json")):
         try:
             found = path.stat()
-            needed |= needed_by(path, found.st_size, found.st_mtime_ns)
+            needed.update(needed_by(path, found.st_size, found.st_mtime_ns))
         except FileNotFoundError:
             pass  # another process has just removed it
         except ValueError as error:

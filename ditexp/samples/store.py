@@ -152,7 +152,7 @@ class SampleStore(BlockStore):
         return None if found is None or found.has_file else self._latents_named(found.latents)
 
     def undecoded(self) -> UnfitFile:
-        remedy = "run its command, which `python -m ditexp.samples ls` shows, with store=both"
+        remedy = "run its command, which `ditexp samples ls` shows, with store=both"
         return unfit(self.folder, "has no pixels, only latents", remedy)
 
     def check_pixels(self) -> None:

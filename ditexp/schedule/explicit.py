@@ -26,7 +26,10 @@ class Explicit(AnySchedule):
             raise ValueError(
                 f"schedule.points={list(points)}: give times that rise from 0 (noise) to 1 (data), as [0,0.3,0.7,1]"
             )
-        notice(f"schedule=explicit has {len(points) - 1} steps of its own: steps does not act on it")
+        notice(
+            f"schedule=explicit has {len(points) - 1} step{'s' * (len(points) > 2)} of its own: "
+            "steps does not act on it"
+        )
 
     def grid(self) -> Tensor:
         return torch.tensor(self.points, dtype=torch.float64)

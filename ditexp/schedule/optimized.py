@@ -13,12 +13,12 @@ from ditexp.files.reading import read_facts, unfit
 from ditexp.schedule.base import Steps
 from ditexp.terminal.notices import in_line
 
-REMEDY = "find them by `python -m ditexp.optimize`"
+REMEDY = "find them by `ditexp optimize`"
 
 
 @dataclass(frozen=True)
 class Optimized(Steps):
-    """The best grid that `python -m ditexp.optimize` found for this model, solver and guidance.
+    """The best grid that `ditexp optimize` found for this model, solver and guidance.
 
     It has the smallest RMSE at t = 1, over a few paths (32 by default), of the grids that were tried; a better one may
     exist.
@@ -54,7 +54,7 @@ class Optimized(Steps):
         if str(self.steps) not in grids:
             known = in_line(", ".join(grids), 60)
             raise ValueError(
-                f"steps={self.steps}: {file} has grids of {known} steps: find more with max_steps of ditexp.optimize"
+                f"steps={self.steps}: {file} has grids of {known} steps: find more with max_steps of ditexp optimize"
             )
         points = grids[str(self.steps)]
         if not is_grid(points) or len(points) != self.steps + 1:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 GAP = "  "
 MIN_BAR, MAX_BAR = 10, 40
+MARGIN = 3  # for the ^C that a terminal shows: at the end of a full line, it would move the rows
 
 
 class Part(NamedTuple):
@@ -28,9 +29,8 @@ class Row:
         self.parts, self.share = [part for part in parts if part.text], share
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width
-        bar = 0 if self.share is None else MIN_BAR + len(GAP)
-        kept = fitting(self.parts, width - bar)
+        width = options.max_width - MARGIN
+        kept = fitting(self.parts, width if self.share is None else width - MIN_BAR - len(GAP))
         texts = [Text(part.text, no_wrap=True, overflow="ellipsis") for part in kept]
         free = width - len(GAP.join(part.text for part in kept)) - len(GAP)
         if self.share is not None and free >= MIN_BAR:

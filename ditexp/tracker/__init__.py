@@ -1,4 +1,4 @@
-"""Where results are shown in addition to files: nowhere (`null`) or on Weights & Biases (`wandb`)."""
+"""Where runs are shown in addition to files: nowhere (`null`), on Weights & Biases (`wandb`) or on TensorBoard."""
 
 from __future__ import annotations
 

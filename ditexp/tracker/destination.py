@@ -6,11 +6,11 @@ docs/wandb.md lists them.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from ditexp.files.content import digest
@@ -33,11 +33,26 @@ OF_ONE_RUN = {
     "WANDB_SWEEP_ID": "sweep_id",
     "WANDB_SWEEP_PARAM_PATH": "sweep_param_path",
 }
+OPTIONS = {"run_group": "group", "run_tags": "tags", "run_notes": "notes"}
 VARIABLES = {
     "run_tags": "WANDB_TAGS",
     "run_notes": "WANDB_NOTES",
     "root_dir": "WANDB_DIR",
 }  # others have the name of their setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The tracker's settings, see `ditexp.tracker.wandb.WandbTracker`. folder: absolute."""
+
+    project: str | None = None
+    entity: str | None = None
+    mode: str = "auto"
+    folder: Path
+    name: str | None = None
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+    notes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,19 +83,32 @@ class Destination:
         return f"{self.page}/{quote(entity)}/{quote(self.project)}"
 
 
-def find(*, project: str | None, entity: str | None, mode: str, folder: Path) -> Destination:
+def find(options: Options) -> Destination:
     """Find the destination without using the network. Raises ValueError for values that W&B does not accept."""
     import wandb.util
 
+    # By default wandb has caches, logs and staged files in the home directory. If it cannot write there, its service
+    # prints pages of messages.
+    for name in ("cache", "data"):
+        (options.folder / name).mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault(f"WANDB_{name.upper()}_DIR", str(options.folder / name))
     # Other libraries read WANDB_DISABLED; wandb itself no longer does.
-    given = {"mode": mode} if mode != "auto" else {"mode": "disabled"} if is_set("WANDB_DISABLED") else {}
-    given |= {name: value for name, value in {"project": project, "entity": entity}.items() if value}
+    mode = options.mode if options.mode != "auto" else "disabled" if is_set("WANDB_DISABLED") else ""
+    named = {
+        "mode": mode,
+        "project": options.project,
+        "entity": options.entity,
+        "run_group": options.group,
+        "run_tags": options.tags,
+        "run_notes": options.notes,
+    }
+    given = {name: value for name, value in named.items() if value}
     try:
         with reading_settings():
             settings = wandb.setup(service.settings_of_process(**given)).settings
     except (ValueError, wandb.errors.UsageError) as error:
         service.stop_service()  # it has read only some of its settings
-        raise ValueError(in_one_line(error)) from None
+        raise ValueError(in_one_line(error, given)) from None
     for name in OF_ONE_RUN.values():  # of a settings file
         setattr(settings, name, None)
     if wrong := sorted({*"/\\#?%:"} & {*(settings.entity or "")}):
@@ -101,7 +129,7 @@ def find(*, project: str | None, entity: str | None, mode: str, folder: Path) ->
         entity=settings.entity or "",
         project=settings.project or "ditexp",
         account=digest([server, credentials]) if credentials else "",
-        folder=Path(os.environ.get("WANDB_DIR") or folder).expanduser().absolute(),
+        folder=Path(os.environ.get("WANDB_DIR") or options.folder).expanduser().absolute(),
         group=settings.run_group,
         tags=settings.run_tags or (),
     )
@@ -143,14 +171,16 @@ def without_user(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2].lower()).geturl()
 
 
-def in_one_line(error: Exception) -> str:
-    """Wandb's message about a value that it does not accept."""
+def in_one_line(error: Exception, given: Mapping[str, Any]) -> str:
+    """Wandb's message about a value that it does not accept. given: settings of wandb that are the tracker's."""
     import pydantic
 
     if isinstance(error, pydantic.ValidationError) and (first := error.errors()[0])["loc"]:
         setting, value = str(first["loc"][0]), first["input"]
-        value = ",".join(value) if isinstance(value, list) else str(value)
+        value = ",".join(value) if isinstance(value, list | tuple) else str(value)
         name = VARIABLES.get(setting, f"WANDB_{setting.upper()}")
+        if setting in given:
+            name = f"tracker.{OPTIONS.get(setting, setting)}"
         return f"{name}={value[:60]}: {' '.join(first['msg'].removeprefix('Value error, ').split())}"
     text = in_line(" ".join(str(error).split()), 150)
     names = {"project name": "tracker.project or WANDB_PROJECT", "API key": "WANDB_API_KEY"}

@@ -1,4 +1,4 @@
-"""Calls W&B's service and server, which may be unreachable, die or hang, without an error for the caller.
+"""Calls W&B's service and server, which may be unreachable, die or hang, in the process beside a run.
 
 Wandb itself retries for hours. Here each step has a time limit. If the server fails, all later runs are written
 offline, to files that `wandb sync` uploads. If W&B refuses one run, others are not affected.
@@ -6,7 +6,6 @@ offline, to files that `wandb sync` uploads. If W&B refuses one run, others are 
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds: to begin a run, for other requests, and to upload the rest of a run that is finished.
-INIT_TIMEOUT, REQUEST_TIMEOUT, FINISH_TIMEOUT = 20, 5, 30
-TIME_LIMIT = INIT_TIMEOUT + FINISH_TIMEOUT + 20  # for all of a run
-KILL_TIMEOUT = 5
-WANDB_THREADS = ("NetStatThr", "ChkStopThr", "IntMsgThr")
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Seconds. init: to begin a run. probe: the same, after W&B has refused the id of a deleted run. request: for other
+    requests. finish: to upload the rest of a run that is finished. run: for all steps of a run together. kill: for
+    wandb to notice that its service is gone. crashed: to upload what is left when the sampling process is gone. total:
+    for the process beside, from then on.
+    """
+
+    init: float = 20
+    probe: float = 8
+    request: float = 5
+    finish: float = 30
+    run: float = 70
+    kill: float = 5
+    crashed: float = 5
+    total: float = 600
+
+
+limits = Limits()
 
 # The attempts that remain for this process; each failure removes the first. Offline is tried twice, because a new wandb
 # service may succeed after the old one was killed.
@@ -53,18 +68,6 @@ class Refused(Exception):
     """W&B does not accept this run, or a part of it; it may accept others."""
 
 
-@functools.cache
-def silence_threads() -> None:
-    """Hide the tracebacks of wandb's own threads, which fail once the service has stopped."""
-    original = threading.excepthook
-
-    def hook(arguments: threading.ExceptHookArgs) -> None:
-        if arguments.thread is None or arguments.thread.name not in WANDB_THREADS:
-            original(arguments)
-
-    threading.excepthook = hook
-
-
 def works() -> bool:
     """Whether anything can still be written, online or offline."""
     return bool(_attempts)
@@ -75,12 +78,10 @@ def survive(write: Callable[[bool], None], name: str) -> None:
 
     name: of the run, for a warning if W&B refuses this run.
     """
-    silence_threads()
     while _attempts:
         is_online = _attempts[0] == "online"
         try:
-            in_time(lambda: write(is_online), TIME_LIMIT)  # noqa: B023
-            _refused.clear()
+            in_time(lambda: write(is_online), limits.run)  # noqa: B023
             return
         except Refused as error:
             write_refused(write, name, error, is_online=is_online)
@@ -103,13 +104,18 @@ def write_refused(write: Callable[[bool], None], name: str, reason: Refused, *, 
     log.warning("W&B: %s stays offline, and the same command tries it again: %s", name, summary_of(reason))
     stop_service()  # the run has begun there, and cannot begin again
     try:
-        in_time(lambda: write(False), TIME_LIMIT)
+        in_time(lambda: write(False), limits.run)
     except Exception as error:
         log.warning("W&B: %s was not written offline either: %s", name, summary_of(error))
     _refused.append(name)
     if len(_refused) >= MAX_REFUSALS:
         _attempts.pop(0)
         log.warning("W&B: continuing offline, since %d runs in a row were refused", len(_refused))
+
+
+def accepted() -> None:
+    """Note that W&B has accepted a run."""
+    _refused.clear()
 
 
 def summary_of(error: Exception) -> str:
@@ -135,9 +141,8 @@ def in_time(function: Callable[[], None], limit: float) -> None:
     thread.start()
     thread.join(limit)
     if thread.is_alive():
-        for pid in service_processes():
-            os.kill(pid, signal.SIGKILL)
-        thread.join(KILL_TIMEOUT)
+        kill_service()
+        thread.join(limits.kill)
         raise (Stuck if thread.is_alive() else TimeoutError)(f"W&B did not answer in {limit:g} s")
     if errors:
         raise errors[0]
@@ -149,6 +154,11 @@ def service_processes() -> list[int]:
     return [int(pid) for pid in children if "wandb-core" in Path(f"/proc/{pid}/comm").read_text()]
 
 
+def kill_service() -> None:
+    for pid in service_processes():
+        os.kill(pid, signal.SIGKILL)
+
+
 def stop_service() -> None:
     """Stop wandb's service, if it runs."""
 
@@ -158,7 +168,7 @@ def stop_service() -> None:
         wandb.teardown(exit_code=1)  # for runs that are still open, which have failed
 
     with suppress(Exception, SystemExit):  # wandb exits with the code of a service that was killed
-        in_time(teardown, FINISH_TIMEOUT + 10)
+        in_time(teardown, limits.finish + 10)
 
 
 def settings_of_process(**more: Any) -> wandb.Settings:
@@ -167,10 +177,33 @@ def settings_of_process(**more: Any) -> wandb.Settings:
 
     return wandb.Settings(
         silent=True,
-        x_graphql_timeout_seconds=REQUEST_TIMEOUT,
+        x_graphql_timeout_seconds=limits.request,
         x_graphql_retry_max=1,
         x_graphql_retry_wait_max_seconds=1,
         **more,
+    )
+
+
+def settings_of_run(*, init_timeout: float, watched: int | None) -> wandb.Settings:
+    """For a run's own requests, which are tried until the time is up: wandb does not report those that it gives up.
+
+    watched: the process whose use of the machine W&B shows, with all that it has started; None for nothing of it.
+    """
+    import wandb
+
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        finish_timeout=limits.finish,
+        finish_timeout_raises=True,
+        x_graphql_timeout_seconds=limits.finish,
+        x_graphql_retry_max=100,
+        x_file_stream_transmit_interval=5,
+        x_transaction_log_flush_interval=5,
+        x_disable_stats=watched is None,
+        x_stats_pid=watched or os.getpid(),
+        x_stats_track_process_tree=True,
+        init_timeout=init_timeout,
     )
 
 
@@ -187,21 +220,3 @@ def given_up(folder: Path) -> str:
     """The log message of the first failed upload of a run; empty if all succeeded. Wandb reports it nowhere else."""
     found = (message for entry in errors_of(folder) if (message := entry.get("msg", "")).startswith(GIVEN_UP))
     return " ".join(next(found, "").split())[:150]
-
-
-def settings_of_run(init_timeout: float) -> wandb.Settings:
-    """For a run's own requests, which are tried until the time is up: wandb does not report those that it gives up."""
-    import wandb
-
-    return wandb.Settings(
-        silent=True,
-        console="off",
-        finish_timeout=FINISH_TIMEOUT,
-        finish_timeout_raises=True,
-        x_graphql_timeout_seconds=FINISH_TIMEOUT,
-        x_graphql_retry_max=100,
-        disable_git=True,
-        disable_code=True,
-        x_disable_stats=True,
-        init_timeout=init_timeout,
-    )

@@ -1,22 +1,22 @@
-"""What W&B shows of a cell and of a report."""
+"""What W&B's runs of cells and reports show."""
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ditexp.files.json_values import encode
-from ditexp.outputs import Outputs
 from ditexp.report.pareto import front_of
 from ditexp.report.picture_files import is_picture
 from ditexp.report.tables.column import Column
 from ditexp.report.tables.table import Table
+from ditexp.report.titles import swept
 from ditexp.result import Result
 from ditexp.terminal.units import amount
+from ditexp.tracker.lineage import MAX_BYTES, log_lineage_of_cell, log_lineage_of_report
+from ditexp.tracker.naming import config_of, name_of, run_id
 
 log = logging.getLogger(__name__)
 
@@ -28,29 +28,40 @@ PICTURES = {
     "error_vs_cost": "error_vs_cost.png",
     "error_along_t": "error_along_t.png",
 }
-MAX_BYTES = 5_000_000  # of a file that is uploaded, apart from pictures
+MAX_CAPTION = 200
+
+
+def define_metrics(run: Any) -> None:
+    """Let W&B draw progress against minutes, not against the numbers of rows."""
+    run.define_metric("progress/minutes", hidden=True)
+    run.define_metric("progress/*", step_metric="progress/minutes")
+
+
+def show_preview(run: Any, cell: Result, picture: Path) -> None:
+    """Show the first samples of a cell that runs."""
+    if media := media_of({"preview": picture}, caption_of(cell)):
+        run.log(media)
 
 
 def show_cell(run: Any, result: Result) -> None:
-    """Fill in W&B's run of a cell: its summary, pictures and sample set."""
+    """Fill in W&B's run of a cell: its scores, summary, pictures and artifacts."""
     metrics = {f"{result.network}/{name}": value for name, value in result.metrics.items()}
     costs = encode(result.cost) if result.cost else {}
     costs.pop("steps", None)
+    run.config.update(config_of(result), allow_val_change=True)
+    pictures = {"samples": result.grid, "film": result.film, "trajectory": result.trajectory_picture}
+    if row := metrics | media_of(pictures, caption_of(result)):
+        run.log(row)
     run.summary.update(metrics | costs | {"status": result.status})
     run.summary["error"] = result.error  # even if it is empty: the cell may have failed before
-    pictures = {"samples": result.grid, "film": result.film, "trajectory": result.trajectory_picture}
-    if media := media_of(pictures):
-        run.log(media)
     if result.is_done and result.grid:
-        log_sample_set(run, result, Outputs.of_result(result.grid))
+        log_lineage_of_cell(run, result)
 
 
 def show_report(run: Any, results: Sequence[Result], table: Table, paths: Mapping[str, Path | None]) -> None:
-    """Fill in W&B's run of a report: its table, charts, figures, page and references."""
-    columns = dict(columns_of(table))
-    run.log(
-        {"table": wandb_table(columns), **charts(table), **media_of({k: paths.get(v) for k, v in PICTURES.items()})}
-    )
+    """Fill in W&B's run of a report: its table, charts, figures, page and artifacts."""
+    pictures = media_of({name: paths.get(file) for name, file in PICTURES.items()}, swept(results))
+    run.log({"table": report_table(table), **charts(table), **pictures})
     page = paths.get("report.html")
     if page and page.stat().st_size <= MAX_BYTES:
         import wandb
@@ -58,18 +69,40 @@ def show_report(run: Any, results: Sequence[Result], table: Table, paths: Mappin
         run.log({"report": wandb.Html(str(page), inject=False)})
     elif page:
         log.info("W&B: %s is not uploaded, because it has %s", page, amount(page.stat().st_size))
-    log_references(run, results)
+    log_lineage_of_report(run, results, paths)
 
 
-def media_of(paths: Mapping[str, Path | None]) -> dict[str, Any]:
+def media_of(paths: Mapping[str, Path | None], caption: str) -> dict[str, Any]:
     """The pictures that are there and complete, as W&B shows them; a .gif becomes a video."""
     import wandb
 
     files = {name: path for name, path in paths.items() if path and is_picture(path)}
     return {
-        name: wandb.Video(str(file), format="gif") if file.suffix == ".gif" else wandb.Image(str(file))
+        name: wandb.Video(str(file), format="gif", caption=caption)
+        if file.suffix == ".gif"
+        else wandb.Image(str(file), caption=caption)
         for name, file in files.items()
     }
+
+
+def caption_of(cell: Result) -> str:
+    """What a cell's pictures show: its name, and the condition with its own settings, such as prompts or classes."""
+    about = {name: value for name, value in cell.settings.items() if name.partition(".")[0] == "condition"}
+    words = [f"{name.removeprefix('condition.')}: {value}" for name, value in about.items()]
+    return ", ".join([name_of(cell, None), *words])[:MAX_CAPTION]
+
+
+def report_table(table: Table) -> Any:
+    """The report's table, and the run ids, the seeds and a picture of each row."""
+    import wandb
+
+    columns = dict(columns_of(table))
+    if table.rows:
+        columns["run"] = [", ".join(run_id(member.id) for member in row.members) for row in table.rows]
+        columns["seed"] = [str(row.settings.get("seed", "")) for row in table.rows]
+        grids = [row.first.grid if row.is_done else None for row in table.rows]
+        columns["samples"] = [wandb.Image(str(grid)) if grid and is_picture(grid) else None for grid in grids]
+    return wandb_table(columns)
 
 
 def columns_of(table: Table) -> Iterator[tuple[str, Sequence]]:
@@ -121,61 +154,3 @@ def points_of(table: Table, metric: Column, cost: Column | None) -> list[Iterabl
     if metric.goal is not None:
         points += [[cost.values[row], "Pareto front", metric.values[row]] for row in front_of(rows, metric, cost)]
     return [*sorted(points, key=lambda point: (point[1], point[0]))]
-
-
-def log_sample_set(run: Any, result: Result, outputs: Outputs) -> None:
-    """Log an artifact with the description of a sample set and its result, but without the pixels."""
-    if result.sample_id is None:
-        return
-    import wandb
-
-    folder = outputs.sample_set(result.sample_id)
-    about = {"sample_id": result.sample_id, "num_samples": result.num_samples}
-    artifact = wandb.Artifact(f"samples-{result.sample_id}", "sample-set", metadata=about)
-    files = {
-        "result.json": outputs.result(result.id),
-        "set.json": folder / "set.json",
-        "README.md": folder / "README.md",
-    }
-    for name, file in files.items():
-        if file.is_file():  # users may delete sample sets
-            artifact.add_file(str(file), name)
-    run.log_artifact(artifact)
-
-
-def log_references(run: Any, results: Sequence[Result]) -> None:
-    """Log an artifact for each reference and feature network that the results were measured with.
-
-    It has the file that `python -m ditexp.reference` wrote, if there is one and it is small.
-    """
-    import wandb
-
-    for name, (facts, prepared) in references(results).items():
-        artifact = wandb.Artifact(name, "reference", metadata=facts["reference"])
-        with artifact.new_file("reference.json") as file:
-            json.dump(facts, file, indent=2, sort_keys=True)
-        if prepared.is_file() and prepared.stat().st_size <= MAX_BYTES:
-            artifact.add_file(str(prepared), "statistics.safetensors")
-        run.log_artifact(artifact)
-
-
-def references(results: Sequence[Result]) -> dict[str, tuple[dict[str, Any], Path]]:
-    """(The facts of each reference, the file that ditexp.reference would write), by the name of its artifact."""
-    found = {}
-    for result in results:
-        if not result.measurement or not result.grid:
-            continue
-        reference, feature = result.measurement.reference, result.measurement.feature
-        if reference and feature:
-            end = f"{feature['name']}-{reference.fingerprint[:8]}"
-            file = Path(f"{reference.name}-{end}.safetensors").name  # the name in a file of statistics may be a path
-            prepared = Outputs.of_result(result.grid).references / file
-            facts = {"reference": encode(reference), "feature": feature}
-            found[artifact_name(f"reference-{reference.name}", f"-{end}")] = facts, prepared
-    return found
-
-
-def artifact_name(start: str, end: str) -> str:
-    """A name that W&B accepts for an artifact: at most 128 characters, only ASCII letters, digits and ._-."""
-    start, end = (re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in (start, end))
-    return start[: 128 - len(end)] + end

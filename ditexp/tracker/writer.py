@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 # HTTP statuses of W&B's answers. Others from 400 to 499 concern one run.
 DELETED = (409, 410)  # the run was deleted there
 OF_THE_SERVER = (401, 407, 408, 425, 429)  # the login is wrong, or the server is too busy
-PROBE_TIMEOUT = 8  # seconds: to begin a run after others were deleted, for which wandb retries
 REMEDIES = {
     400: "W&B does not accept one of its values",
     403: "W&B does not allow writing it: unlock it there, or check tracker.entity and tracker.project",
@@ -48,17 +47,45 @@ class Writer:
         """See `ditexp.tracker.memory.opened`."""
         return opened(self.folder / f"{name}.jsonl")
 
+    def begin(
+        self, where: Destination, *, id: str, name: str, is_online: bool, watched: int | None, **run: Any
+    ) -> wandb.Run:
+        """Begin a run, or continue it. Raises service.Refused or wandb's errors.
+
+        W&B never accepts the id of a deleted run again: the id becomes `<id>-2`, and so on.
+        """
+        if not is_online:
+            settings = service.settings_of_run(init_timeout=service.limits.init, watched=watched)
+            return begin(where, mode="offline", settings=settings, id=id, name=name, **run)
+        for new in (id, *(f"{id}-{number}" for number in range(2, 6))):
+            if session := self._begin_unless_deleted(where, id=new, name=name, watched=watched, **run):
+                if new != id:
+                    log.info(
+                        "W&B: run %s was deleted there, and its id cannot be used again: %s is now run %s",
+                        id,
+                        name,
+                        new,
+                    )
+                return session
+        raise service.Refused(f"runs {id} to {new} were all deleted there")
+
     def online(
-        self, show: Show, where: Destination, record: Record, *, id: str, status: str, **run: Any
+        self, show: Show, where: Destination, record: Record, session: wandb.Run | None, *, status: str, **run: Any
     ) -> tuple[str, bool]:
-        """(The entity that has the run, whether the run was sent now). Raises service.Refused or wandb's errors."""
+        """(The entity that has the run, whether the run was sent now). Raises service.Refused or wandb's errors.
+
+        session: of a run that has begun. run: the arguments of `begin`.
+        """
         known = where.entity or self.entity_of(where)
-        if known and record.find(**where.place(known)):
+        if known and not session and record.find(**where.place(known)):
             return known, False
-        session = self._begin(where, id=id, **run)
+        is_live, session = session is not None, session or self.begin(where, is_online=True, **run)
         entity = where.entity or session.entity
-        is_there = bool(record.find(**where.place(entity))) or self._has_arrived(session, where, record, id, status)
+        is_there = not is_live and (
+            bool(record.find(**where.place(entity))) or self._has_arrived(session, where, record, run["id"], status)
+        )
         finish(session, None if is_there else show, status)
+        service.accepted()
         if entity != known:
             self._note("accounts", server=where.server, account=where.account, entity=entity)
         if is_there and (self.before / "online" / "workspace").exists():
@@ -67,15 +94,15 @@ class Writer:
         return entity, not is_there
 
     def offline(
-        self, show: Show, where: Destination, record: Record, *, id: str, status: str, **run: Any
+        self, show: Show, where: Destination, record: Record, session: wandb.Run | None, *, status: str, **run: Any
     ) -> tuple[str, Path | None]:
         """(The entity, the folder of offline runs that has this run; None if the run is online)."""
         entity = where.entity or self.entity_of(where)
-        if entity and record.find(**where.place(entity)):
+        if entity and not session and record.find(**where.place(entity)):
             return entity, None
-        folders = self._offline_folders(where, record, id, status)
+        folders = None if session else self._offline_folders(where, record, run["id"], status)
         if not folders:
-            session = begin(where, mode="offline", limit=service.INIT_TIMEOUT, id=id, **run)
+            session = session or self.begin(where, is_online=False, **run)
             finish(session, show, status)
             folders = [Path(session.settings.sync_dir)]
             record.add(server="", entity=where.entity, project=where.project, folder=folders[0].name)
@@ -111,26 +138,16 @@ class Writer:
         was_sent = is_synced or (self.before / "online" / f"{id}.{status}").exists()
         return was_sent and session.resumed and session.summary.get("status", status) == status
 
-    def _begin(self, where: Destination, *, id: str, name: str, **run: Any) -> wandb.Run:
-        """Begin a run. W&B never accepts the id of a deleted run again: the id becomes `<id>-2`, and so on."""
-        for new in (id, *(f"{id}-{number}" for number in range(2, 6))):
-            if session := self._begin_unless_deleted(where, id=new, name=name, **run):
-                if new != id:
-                    log.info(
-                        "W&B: run %s was deleted there, and its id cannot be used again: %s is now run %s",
-                        id,
-                        name,
-                        new,
-                    )
-                return session
-        raise service.Refused(f"runs {id} to {new} were all deleted there")
-
-    def _begin_unless_deleted(self, where: Destination, *, id: str, **run: Any) -> wandb.Run | None:
+    def _begin_unless_deleted(
+        self, where: Destination, *, id: str, watched: int | None, **run: Any
+    ) -> wandb.Run | None:
         import wandb
 
-        limit = min(PROBE_TIMEOUT, service.INIT_TIMEOUT) if self._has_deleted else service.INIT_TIMEOUT
+        limits = service.limits
+        limit = min(limits.probe, limits.init) if self._has_deleted else limits.init  # wandb retries for deleted ones
         try:
-            return begin(where, mode="online", limit=limit, id=id, **run)
+            settings = service.settings_of_run(init_timeout=limit, watched=watched)
+            return begin(where, mode="online", settings=settings, id=id, **run)
         except wandb.Error as error:
             status = status_of(error, where.folder, id)
             if status in DELETED:
@@ -142,8 +159,8 @@ class Writer:
             raise
 
 
-def begin(where: Destination, *, mode: Mode, limit: float, **run: Any) -> wandb.Run:
-    """Begin a run, or continue it. In a `with` block, it would print the tracebacks of errors inside."""
+def begin(where: Destination, *, mode: Mode, settings: wandb.Settings, **run: Any) -> wandb.Run:
+    """Begin a run, or continue it, by wandb. In a `with` block, it would print the tracebacks of errors inside."""
     import wandb
 
     return wandb.init(
@@ -153,7 +170,7 @@ def begin(where: Destination, *, mode: Mode, limit: float, **run: Any) -> wandb.
         mode=mode,
         resume="allow",
         reinit="create_new",
-        settings=service.settings_of_run(init_timeout=limit),
+        settings=settings,
         **run,
     )
 

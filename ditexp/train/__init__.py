@@ -1,1 +1,1 @@
-"""`python -m ditexp.train`: the small networks that the tests and the demo sample from."""
+"""`ditexp train`: the small networks that the tests and the demo sample from."""

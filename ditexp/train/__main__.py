@@ -1,4 +1,4 @@
-"""Train a network: python -m ditexp.train network=dit_s_2 data=folder data.path=... (see conf/train.yaml).
+"""Train a network: ditexp train network=dit_s_2 data=folder data.path=... (see conf/train.yaml).
 
 Seeded, with an exponential moving average of the weights, and resumable: the same command continues from the last
 checkpoint, and only says so if the training is finished.

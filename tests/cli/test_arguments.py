@@ -23,11 +23,12 @@ from ditexp.samples import __main__ as samples
 from ditexp.terminal.console import wide_terminal
 
 COMMANDS = ("run", "evaluate", "train", "optimize", "report", "reference")
+GUIDANCE = ", ".join(options_of("guidance"))
 SOLVERS = ", ".join(options_of("solver"))
 
 
 def typed(*arguments: str) -> list[str]:
-    return read(arguments, config_name="config", about="").arguments
+    return read(arguments, config_name="config").arguments
 
 
 def complaints(*arguments: str) -> list[str]:
@@ -120,6 +121,8 @@ def test_home(argument, expected, monkeypatch):
     ("arguments", "complaint"),
     [
         (["heun"], "heun: give <key>=<value>, such as solver=heun"),
+        (["–m"], "–m begins with a long dash, as editors make them: type -m"),
+        (["—multirun"], "—multirun begins with a long dash, as editors make them: type --multirun"),
         (["nonsense"], "nonsense: give <key>=<value>, such as solver=heun"),
         (["solver:heun"], "solver:heun: give <key>=<value>, such as solver=heun"),
         (["solver/heun"], "solver/heun: give <key>=<value>, such as solver=heun"),
@@ -139,6 +142,9 @@ def test_home(argument, expected, monkeypatch):
         ),
         (["steps=2,"], "steps=2,: remove one comma"),
         (["metric=[fid,,kid]"], "metric=[fid,,kid]: remove one comma"),
+        (["metric=[fid,", "kid]"], 'metric=[fid, kid]: leave the spaces out: "metric=[fid,kid]"'),
+        (["-m", "steps=10,", "20,", "30"], "steps=10, 20,: leave the spaces out: steps=10,20,30"),
+        (["guidance=1.5"], f"guidance=1.5: 1.5 is not an option: choose guidance={GUIDANCE}"),
         (["metric=[fid"], "metric=[fid: it begins like a list but cannot be read as one"),
         (
             ["steps=range(1,3"],
@@ -162,7 +168,7 @@ def test_home(argument, expected, monkeypatch):
         (["steps=range(1,3)"], "steps=range(1,3): add -m to sweep over these values"),
         (
             ["solver=euler,heun"],
-            "solver=euler,heun: add -m to sweep over these values; to give one list of them, write solver=[euler,heun]",
+            "solver=euler,heun: add -m to sweep over these values",
         ),
         (
             ["num_samples=50,000"],
@@ -198,14 +204,49 @@ def test_a_remedy_is_taken():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help(command, in_process):
-    """Also of evaluate, which has no default reference."""
+def test_help(command, in_process, monkeypatch):
+    """Also of evaluate, which has no default reference. Each line fits into 80 columns, but one long default."""
+    monkeypatch.setenv("COLUMNS", "80")
     ended = in_process("--help", command=command)
-    out = ended.out
-    assert ended.code == 0 and not ended.err and "python -m ditexp." in out.splitlines()[0]
-    if command != "report":
-        assert "protocol (adm): adm, clean_fid" in out or "(digits): " in out
-    assert all(f"--{flag}" in out for flag in ("multirun", "cfg", "config-dir", "version"))
+    lines = ended.out.splitlines()
+    assert ended.code == 0 and not ended.err and lines[0].startswith(f"ditexp {command} [")
+    assert ended.out.count("  # ") == 3  # examples
+    assert all(len(line) <= 80 or "<fingerprint>" in line for line in lines)
+    assert ("  solver=" in ended.out) == (command in ("run", "optimize"))
+    assert all(f"--{flag}" in ended.out for flag in ("multirun", "cfg", "config-dir", "version"))
+
+
+@pytest.mark.parametrize(
+    ("topic", "words"),
+    [
+        ("solver", ["  heun3 ", "  solver.rtol=1e-4 ", "[adaptive, bosh3, dopri5, tsit5]", "default is euler"]),
+        ("solver=dopri5", ["Dormand & Prince", "  solver.rtol=1e-4 ", "atol + rtol"]),
+        ("guidance=cfg_dit", ["  guidance.scale=1.5 ", "as papers print it", "  guidance.interval=null"]),  # of cfg
+        ("steps", ["  steps=50 ", "intervals between"]),
+        ("solver.rtol", ["  solver.rtol=1e-4 ", "  solver.rtol=1e-3 "]),
+        ("experiment", ["  digits_steps ", "How many steps does a solver need"]),
+    ],
+)
+def test_help_on_a_group_an_option_or_a_setting(topic, words, in_process):
+    ended = in_process("--help", topic)
+    assert ended.code == 0 and all(word in ended.out for word in words), ended.out
+    assert "--multirun" not in ended.out
+
+
+def test_help_after_a_whole_command_is_the_commands(in_process):
+    assert "--multirun" in in_process("solver=heun", "steps=3", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("topic", "complaint"),
+    [
+        ("solvr", "no help on 'solvr'; did you mean solver?; `ditexp run --help` lists groups and settings"),
+        ("solver=huen", "unknown solver 'huen'; did you mean solver=heun?; choices: ab2, "),
+    ],
+)
+def test_help_on_nothing(topic, complaint, in_process):
+    ended = in_process("--help", topic)
+    assert ended.code == 2 and [line[: len(complaint)] for line in ended.complaints] == [complaint]
 
 
 def test_version(in_process):

@@ -73,6 +73,28 @@ def test_what_ran_out_is_named_in_one_line(error, words):
     assert describe_error(error) == (line, False) and not is_wrong_input(error)
 
 
+ON_CPU = {"batch_size": 128, "precision": "fp32", "devices": "auto", "vae.batch_size": None, "compile": True}
+LOWEST = {"batch_size": 1, "precision": "fp32", "devices": "cpu:1", "vae.batch_size": 1, "compile": False}
+
+
+@pytest.mark.parametrize(
+    ("error", "settings", "remedy"),
+    [
+        (MemoryError(), ON_CPU, "try batch_size=64, then devices=cpu:1, then vae.batch_size=1, then compile=false ("),
+        (os_error(errno.ENOMEM), {"batch_size": 128}, "try batch_size=64 (docs/troubleshooting.md)"),
+        (
+            torch.OutOfMemoryError(ON_GPU),
+            {"batch_size": 7, "precision": "tf32"},
+            "try batch_size=3, then precision=bf16 (",
+        ),
+        (MemoryError(), LOWEST, "use a smaller batch_size"),
+    ],
+)
+def test_memory_remedies_are_values_that_help(error, settings, remedy):
+    line, is_final = describe_error(error, settings)
+    assert line.split(": ")[-1].startswith(remedy) and len(line) <= 200 and not is_final, line
+
+
 @pytest.mark.parametrize(
     "error",
     [ValueError("no"), os_error(errno.EACCES, "a"), os_error(errno.EAGAIN, "a"), RuntimeError("shape mismatch")],
@@ -134,6 +156,8 @@ def test_a_file_that_grows_too_large_is_named_and_the_last_one_kept(tmp_path):
 )
 def test_how_a_worker_ended_and_why(code, words):
     assert all(word in describe_exit(code) for word in words), describe_exit(code)
+    with_settings = describe_exit(code, {"batch_size": 128})
+    assert ("try batch_size=64 (" in with_settings) is (code == -signal.SIGKILL)
 
 
 @pytest.mark.parametrize("error", [EOFError(), BrokenPipeError()])

@@ -52,7 +52,7 @@ def test_what_is_no_command(arguments, complaint, started):
 
 
 def test_help_and_version_import_nothing_heavy():
-    code = f"""
+    code = """
 import sys; from ditexp.__main__ import main
 for argument in ("--help", "--version"):
     sys.argv = ["ditexp", argument]
@@ -66,7 +66,8 @@ print([name for name in ("torch", "hydra", "omegaconf", "numpy", "rich") if name
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_every_command_is_there(name, started):
     code, out, _ = started(name, "--help")
-    assert code == 0 and out
+    assert code == 0 and f"ditexp {name} " in out
+    assert (ROOT / "ditexp" / name / "__main__.py").exists()
 
 
 @pytest.mark.parametrize(

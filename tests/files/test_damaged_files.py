@@ -342,7 +342,7 @@ def a_store(folder: Path) -> SampleStore:
 @functools.cache
 def first_store() -> SampleStore:
     store = SampleStore(Path(FOLDER.name), identity=IDENTITY, num_samples=16)
-    store.begin(command="python -m ditexp.run", provenance={"time": "2026-01-01"})
+    store.begin(command="ditexp run", provenance={"time": "2026-01-01"})
     cost = Cost(images=16, velocity_rows=16, network_rows=16, seconds=1, peak_memory_mb=1)
     images = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
     store.write(0, images, np.arange(16) % 10, cost=cost, maker={"host": "here", "device": "a GPU"})

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ditexp.report.grids import image_grid
 from ditexp.report.tables.table import Table
 from ditexp.result import Result
 
@@ -64,13 +65,15 @@ def six_cells(folder: Path | None = None) -> list[dict[str, Any]]:
     for solver, order in (("euler", 1), ("heun", 2)):
         for steps in (5, 10, 20):
             result = cell(id=f"{solver}{steps}", solver=solver, steps=steps, fid=2 + 40 / steps**order)
-            result["cell_command"] = f"python -m ditexp.run solver={solver} steps={steps}"
+            result["cell_command"] = f"ditexp run solver={solver} steps={steps}"
             result["trajectory"] = {"error_along_t": [[t / steps, t / steps**2] for t in range(steps + 1)]}
             if folder:
                 draw = np.random.default_rng(steps)
-                for key, name in (("grid", "png"), ("trajectory_picture", "trajectory.png")):
-                    result[key] = str(folder / f"{result['id']}.{name}")
-                    Image.fromarray(draw.integers(0, 256, (60, 60), np.uint8)).resize((300, 300), 0).save(result[key])
+                result["grid"] = str(folder / f"{result['id']}.png")
+                image_grid(draw.integers(0, 256, (100, 8, 8, 1), np.uint8), columns=10).save(result["grid"])
+                result["trajectory_picture"] = str(folder / f"{result['id']}.trajectory.png")
+                noise = draw.integers(0, 256, (60, 60), np.uint8)
+                Image.fromarray(noise).resize((300, 300), 0).save(result["trajectory_picture"])
             results.append(result)
     results[2]["metrics"]["fid"] = math.nan
     results[5] = failed(id="heun20", solver="heun", steps=20)

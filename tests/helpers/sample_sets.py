@@ -23,7 +23,7 @@ def complete_set(outputs: Path) -> SampleStore:
     identity = {"block_size": 8, "image_shape": [6, 5, 3]}
     store = SampleStore(Outputs(outputs).samples, identity=identity, num_samples=20)
     provenance = {"time": "2026-01-01T00:00:00", "commit": "abc", "dirty": False}
-    store.begin(command="python -m ditexp.run seed=0", provenance=provenance)
+    store.begin(command="ditexp run seed=0", provenance=provenance)
     every = random_images(24, 6, 5, 3)
     for block in range(3):
         part = slice(8 * block, 8 * block + 8)

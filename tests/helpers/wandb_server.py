@@ -10,6 +10,7 @@ import json
 import re
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -29,13 +30,19 @@ class Refusal(Exception):
 @dataclass
 class Run:
     """facts: the variables of UpsertBucket: groupName, jobType, displayName, tags, ... media: by path, such as
-    `media/images/...`. history: its rows. exit_code: None until the run is over. begun: how often it was begun."""
+    `media/images/...`. history: its rows. events: of the machine. arrived: when each row of history did, by
+    time.monotonic. heard: when anything last did. used: the names of its input artifacts. exit_code: None until the run
+    is over. begun: how often it was begun."""
 
     project: str
     facts: dict = field(default_factory=dict)
     config: dict = field(default_factory=dict)
     summary: dict = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
+    events: list[dict] = field(default_factory=list)
+    arrived: list[float] = field(default_factory=list)
+    heard: float = 0.0
+    used: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     exit_code: int | None = None
     begun: int = 0
@@ -187,6 +194,10 @@ class WandbServer:
         artifact.committed = True
         return {"commitArtifact": {"artifact": {"id": artifactID, "digest": artifact.digest}}}
 
+    def UseArtifact(self, *, input: dict) -> dict:
+        self.runs[input["runName"]].used.append(self.artifacts[int(input["artifactID"])].name)
+        return {"useArtifact": {"artifact": {"id": input["artifactID"]}}}
+
     def UpsertView2(self, *, name: str, **view) -> dict:
         is_new = name not in self.views
         self.views[name] = view
@@ -199,8 +210,12 @@ class WandbServer:
         if run in self.cut:
             raise Refusal(self.cut[run])
         files = body.get("files", {})
+        self.runs[run].heard = time.monotonic()
         if part := files.get("wandb-history.jsonl"):
             self.runs[run].history[part["offset"] :] = map(json.loads, part["content"])
+            self.runs[run].arrived[part["offset"] :] = [time.monotonic()] * len(part["content"])
+        if part := files.get("wandb-events.jsonl"):
+            self.runs[run].events += map(json.loads, part["content"])
         if part := files.get("wandb-summary.json"):
             self.runs[run].summary = json.loads(part["content"][-1])
         if body.get("complete"):

@@ -1,4 +1,4 @@
-"""python -m ditexp.inspect: what it says of each kind of file."""
+"""ditexp inspect: what it says of each kind of file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_published_familys_file_is_known(family, tmp_path):
     assert card.kind == TITLES[family] and family in facts["family"]
     assert facts["size"] == path.stat().st_size and len(facts["sha256"]) == 64 and facts["format"] == "torch"
     assert facts["parameters"] == sum(value.numel() for value in family_state(family).values())
-    assert f"python -m ditexp.run compat={family} model.checkpoint={path} " in " ".join(card.commands)
+    assert f"ditexp run compat={family} model.checkpoint={path} " in " ".join(card.commands)
     if family == "jit":
         assert facts["needs"][0].startswith("model.in_context_start is needed")  # the width is that of no published one
         assert facts["weights"] == {"taken": "ema1", "available": ["ema1", "ema2", "model"], "precision": ["float32"]}
@@ -91,7 +91,7 @@ def test_weights_of_something_else_are_named(tmp_path):
 def test_the_command_for_a_pipeline_is_one_that_composes(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusion3Pipeline"}))
     (command,) = card_of(tmp_path).commands
-    overrides = command.removeprefix("python -m ditexp.run ").split()
+    overrides = command.removeprefix("ditexp run ").split()
     with initialize_config_dir(str(CONF), version_base=None):
         assert compose("config", [*overrides, "condition.prompts=[a]"]).model.path == str(tmp_path)
 

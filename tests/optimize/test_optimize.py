@@ -77,7 +77,7 @@ def test_found_by_one_command_and_taken_by_the_next(ditexp, tmp_path):
     outputs = tmp_path / "outputs"
     run = ("schedule=optimized", "num_samples=16", "batch_size=16", "metric=[]")
     early = ditexp(*run, "solver=heun", "steps=3")
-    assert early.code == 2 and "find them by `python -m ditexp.optimize`" in early.output
+    assert early.code == 2 and "find them by `ditexp optimize`" in early.output
 
     found = ditexp("-m", "solver=heun,euler", *QUICK, f"outputs={outputs}", module="ditexp.optimize")
     assert found.code == 0, found.output

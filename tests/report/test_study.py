@@ -330,7 +330,7 @@ def test_the_example_of_the_docs_loads(tmp_path):
 
 def commands_of(sweep: Path) -> list[list[str]]:
     """The arguments of the commands at the top of a sweep."""
-    lines = [line for line in sweep.read_text().splitlines() if line.startswith("# python -m ditexp.run -m ")]
+    lines = [line for line in sweep.read_text().splitlines() if line.startswith("# ditexp run -m ")]
     return [shlex.split(line)[5:] for line in lines]
 
 

@@ -51,7 +51,7 @@ def built(outputs: Path, *overrides: str) -> cell.Cell:
 def run(outputs: Path, *overrides: str) -> dict:
     settings = {"solver": "euler", "steps": 2}
     cell = built(outputs, *overrides)
-    return job.run(cell, settings=settings, command="python -m ditexp.run", watch=Watch()).to_json()
+    return job.run(cell, settings=settings, command="ditexp run", watch=Watch()).to_json()
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_a_mended_set_is_as_large_as_its_blocks_are_many(tmp_path):
         assert len(SampleStore.find(small.folder)) == 24
 
 
-ABOUT = {"config": {}, "command": "python -m ditexp.run", "provenance": {"time": "2026-01-01T00:00:00"}}
+ABOUT = {"config": {}, "command": "ditexp run", "provenance": {"time": "2026-01-01T00:00:00"}}
 
 
 def set_of_three(samples: Path) -> SampleStore:

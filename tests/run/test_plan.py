@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ditexp.provenance import device_name
+from ditexp.run import rate
 from tests.helpers.family_files import save_family
 from tests.helpers.results import cell
 
@@ -63,10 +64,30 @@ def test_hours_come_from_a_rate_that_is_given(in_process):
     plan = in_process(*small, "rate=2")
     assert [line.split()[-1] for line in plan.out.splitlines() if line.startswith(" steps=")] == ["0.356", "0.711"]
     assert "1.07 hours of one device, divided by the number of devices (rate=2)" in plan.out
-    assert "hours: give rate=" in in_process(*small).out
+    assert "hours: rate=measure measures this device" in in_process(*small).out
     for wrong in ("0", "-3", "fast", "nan"):
         refused = in_process(*small, f"rate={wrong}")
-        assert refused.code == 2 and refused.complaints == [f"rate={wrong}: give a number above 0"]
+        assert refused.code == 2 and refused.complaints == [f"rate={wrong}: give a number above 0, or rate=measure"]
+
+
+def test_hours_are_measured_when_asked(in_process, monkeypatch):
+    """On the real network in batches of the run; cells that differ in their steps share one measurement."""
+    made = []
+    monkeypatch.setattr(rate, "per_second", lambda work, device: made.append(work()) or 100.0)
+    plan = in_process("-m", "steps=10,20", "num_samples=512", "rate=measure", *PLAN, "guidance=cfg", "guidance.scale=2")
+    assert plan.code is None, plan.err
+    # of 3 guided evaluations of a batch, its 128 images decoded, and their features
+    assert made == [3 * 2 * 128, 128, 128]
+    hours = [(512 * forwards / 100 + 512 * (1 / 100 + 1 / 100)) / 3600 for forwards in (20, 40)]
+    assert [line.split()[-1] for line in plan.out.splitlines() if line.startswith(" steps=")] == [
+        f"{each:.3g}" for each in hours
+    ]
+    assert "(measured now on " in plan.out and "100 evaluations a second in batches of 128" in plan.out
+
+
+def test_nothing_is_measured_without_files(in_process):
+    plan = in_process(*STUDY, "model.checkpoint=my.pt", "reference.path=no.npz", "num_samples=512", "rate=measure")
+    assert plan.code is None and "hours: nothing can be measured while files are missing" in plan.out, plan.err
 
 
 @pytest.mark.parametrize(("change", "found"), [({}, True), ({"precision": "bf16"}, False), ({"batch_size": 7}, False)])

@@ -43,11 +43,17 @@ def test_a_sweep_from_nothing_to_its_report(ditexp, tmp_path):
         assert result["protocol"]["protocol"] == "adm" and not result["protocol"]["changed"]
         assert Path(result["grid"]).is_file()
         assert result["provenance"]["torch"] == torch.__version__
-    (report,) = (outputs / "reports").iterdir()
+    (report,) = filter(Path.is_dir, (outputs / "reports").iterdir())
+    logs = [path.read_text() for path in outputs.glob("runs/*/*/ditexp.log")]
+    assert len(logs) == 6 and all("INFO command: " in log and "INFO done " in log for log in logs)
+    assert len(list(outputs.glob("runs/*/*/preview.png"))) == 6 and first.output.count(": scoring") == 6
     assert {file.name for file in report.iterdir()} == {
         "table.md",
         "table.csv",
         "table.tex",
+        "cells.csv",
+        "cells.parquet",
+        "report.json",
         "quality_vs_cost.png",
         "heat_map.png",
         "report.html",
@@ -218,7 +224,7 @@ def test_a_wrong_configuration_is_one_line_before_any_work(flags, arguments, com
 def test_all_mistakes_of_a_sweep_are_shown_at_once(in_process):
     ended = in_process("-m", "tracker=none", "solver=euler,heun", "steps=0,4", "precision=fp8")
     assert ended.code == 2 and len(ended.complaints) == 2
-    assert "in solver=euler steps=0" in ended.err and "and 1 more cells" in ended.err
+    assert "in solver=euler steps=0" in ended.err and "and 1 more cell" in ended.err
 
 
 def test_a_wandb_that_cannot_be_used_is_no_mistake_of_a_plan(ditexp):
@@ -339,7 +345,7 @@ def test_a_failed_cell_is_reported_and_the_others_continue(ditexp, tmp_path):
     command = ditexp("-m", *SMALL, "model=sit", f"model.checkpoint={bad},{good}", "model.num_heads=2")
     assert command.code == 1, command.output
     assert "block 0 (samples 0 to 63): the state became NaN or Inf in step 1 of 4" in command.output
-    assert command.complaints == ["1 of 2 cells failed; the same command tries them again"]
+    assert command.complaints == ["1 of 2 cells failed; the same command tries it again"]
     assert len(files_of(tmp_path / "outputs" / "samples")) == 1
     assert len(results(tmp_path / "outputs")) == 1
     (table,) = (tmp_path / "outputs" / "reports").rglob("table.md")

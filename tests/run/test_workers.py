@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from pathlib import Path
@@ -13,12 +14,14 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from ditexp.cli.packaged import packaged
-from ditexp.run import workers
+from ditexp.run import block_queue, workers
+from ditexp.run.block_queue import BlockFailed, BlockQueue
 from ditexp.run.blocks import SetSpec
 from ditexp.run.cell import Cell, build
-from ditexp.run.worker_process import Advanced, Failed, Idle, MakeBlock, Written
-from ditexp.run.workers import BlockFailed, BlockQueue, Died, WorkerPool
+from ditexp.run.worker_process import Advanced, Failed, Idle, MakeBlock, ToParent, Written
+from ditexp.run.workers import Died, WorkerPool
 from ditexp.samples.claims import Claims
+from ditexp.terminal.notices import notice
 
 
 @pytest.fixture
@@ -49,6 +52,7 @@ class Script:
 
     def __init__(self, device: torch.device) -> None:
         Script.started += 1
+        self.device = device
         self.busy_with: int | None = None
         self.held: dict[int, Advanced] = {}
         self.messages: list = []
@@ -72,7 +76,7 @@ class Script:
 def queue(cell, monkeypatch):
     """Gives a function that runs the queue of four blocks on a script: for each block, the reports of each attempt."""
     monkeypatch.setattr(workers, "Worker", Script)
-    monkeypatch.setattr(workers, "wait", lambda connections, timeout: [one for one in connections if one.messages])
+    monkeypatch.setattr(block_queue, "wait", lambda connections, timeout: [one for one in connections if one.messages])
     monkeypatch.setattr(Script, "started", 0)
 
     def run(script: dict[int, list[list]]) -> tuple[BlockQueue, list[str]]:
@@ -120,6 +124,16 @@ def test_a_block_that_fails_twice_or_for_good_ends_the_cell_after_the_others(que
         queue({1: ends})
     assert len(Script.of[0]) == 0  # it was in progress, and is complete
     assert not list(cell.store.folder.glob("*.claim"))
+
+
+def test_what_a_worker_says_is_a_notice_unless_the_parent_has_given_it(queue, caplog):
+    notice("given before")
+    said = []
+    handler = ToParent(Mock(send=said.append))
+    for name, text in (("ditexp", "given before"), ("ditexp", "new"), ("py.warnings", "a warning")):
+        handler.handle(logging.LogRecord(name, logging.WARNING, "", 0, text, None, None))
+    queue({0: [[*said, *done(0)]]})
+    assert [record.message for record in caplog.records if record.name == "ditexp"] == ["given before", "new"]
 
 
 def test_a_spec_that_was_sent_makes_the_blocks_of_its_set(cell, tmp_path):

@@ -36,7 +36,7 @@ from tests.helpers.refusals import refused
 from tests.helpers.sample_sets import files_of
 
 SMALL = ("num_samples=20", "batch_size=4", "steps=2", "devices=cpu:1", "metric=inception_score", "tracker=none")
-COMMAND = "python -m ditexp.run seed=0"
+COMMAND = "ditexp run seed=0"
 KEPT = ("pixels", "latents", "both")
 
 
@@ -74,7 +74,7 @@ def made(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     describe_sets(cell, COMMAND, is_new=True)
     maker = maker_of(cell)
     for number in cell.store.missing():
-        block = maker.make(number, lambda images: None)
+        block = maker.make(number)
         maker.write(block)
         maker.extract(block)
     assert not cell.store.missing()
@@ -223,11 +223,11 @@ def test_what_stops_a_worker_between_latents_and_pixels_costs_no_sampling(cell, 
     describe_sets(one, COMMAND, is_new=True)
     monkeypatch.setattr(decoding.Decoder, "__call__", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        maker_of(one).make(1, lambda images: None)
+        maker_of(one).make(1)
     monkeypatch.undo()
     monkeypatch.setattr("ditexp.samples.store.BLOCK_IMAGES", 8)
     assert one.store.missing() == [0, 1, 2] and one.store.decodable() == [1]
-    assert rows_of(lambda: maker_of(one).make(1, lambda images: None)) == 0
+    assert rows_of(lambda: maker_of(one).make(1)) == 0
 
 
 @pytest.mark.parametrize("keep", ["latents", "both"])
@@ -246,7 +246,7 @@ def test_damaged_latents_are_sampled_again(keep, cell, capsys):
     path.write_bytes(bytes(len(data)))
     os.utime(path, ns=(date, date))
     one.latents.path(0).unlink()
-    assert rows_of(lambda: maker_of(one).make(0, lambda images: None)) > 0
+    assert rows_of(lambda: maker_of(one).make(0)) > 0
 
 
 def test_pixels_are_made_of_latents_alone_where_a_later_run_keeps_them(cell):
@@ -325,7 +325,7 @@ def test_ls_verify_and_the_readme_tell_the_kinds_apart(cell, capsys):
     assert lines[f"{one.store.id}:"].endswith("all 3 blocks are whole")
     list_sets(one.outputs)
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert " latents " in lines[one.latents.id] and "images, from latents" in lines[one.store.id]
+    assert " latents: " in lines[one.latents.id] and "images, from latents" in lines[one.store.id]
     readme = (one.latents.folder / "README.md").read_text()
     assert "20 latents, 4 x 4 x 4 float32; 3 of 3 blocks of 8" in readme and READ_WITHOUT_DITEXP[:20] in readme
     readme = (one.store.folder / "README.md").read_text()
@@ -348,8 +348,7 @@ def test_latents_are_exported_and_images_that_are_not_kept_are_refused(cell, tmp
     with refused([one.latents.id, "is a set of latents", "samples ls"]):
         SampleStore.open(one.latents.folder)
     assert isinstance(find_set(one.latents.folder), LatentStore)
-    chosen = OmegaConf.create({"outputs": str(one.outputs.root), "images": one.store.id, "num_samples": 20})
-    alone = open_images(chosen, channels=1)
+    alone = open_images(one.store.id, channels=1, outputs=one.outputs, num_samples=20)
     assert extract(alone, one.evaluator.feature, one.outputs.features).count == 20  # they are cached
     shutil.rmtree(one.outputs.features)
     with refused(["has no pixels", "store=both"]):

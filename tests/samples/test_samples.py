@@ -27,6 +27,7 @@ from ditexp.samples.commands import free_needless, list_sets, verify_sets
 from ditexp.samples.folders import list_folders
 from ditexp.samples.garbage import Needless, is_recent, needless, remove
 from ditexp.samples.store import SampleStore
+from ditexp.terminal.console import Terminal
 from ditexp.values import Cost
 from tests.helpers import commands
 from tests.helpers.refusals import refused
@@ -99,16 +100,37 @@ def test_an_export_of_a_damaged_set_says_which_block(store, tmp_path):
     assert not (tmp_path / "out.npz").exists() and not list(tmp_path.glob(".*"))
 
 
-def test_ls_shows_size_progress_and_maker(store):
-    listed = samples(store, "ls")
-    assert listed.code == 0 and all(
-        word in listed.output for word in (store.id, "20", "complete, no result", "seed=0", "here 2026-01-01")
-    )
+def test_ls_shows_what_a_set_is_and_how_complete(store, capsys, monkeypatch):
+    """A line each, of 80 columns; with --verbose also the command and the maker."""
     store.drop(1)
+    record = json.loads((store.folder / "set.json").read_text())
+    parts = {"solver": "ditexp.solver.heun.Heun", "guidance": "ditexp.guidance.cfg.ClassifierFree"}
+    config = {group: {"_target_": target} for group, target in parts.items()} | {"steps": 20}
+    config["guidance"]["scale"], config["model"] = 1.5, {"checkpoint": f"/models/{'SiT-' * 9}XL.pt"}
+    record["config"], record["identity"]["schedule"] = config, {}
+    (store.folder / "set.json").write_text(json.dumps(record))
+    found = SampleStore.find(store.folder)
+    write_result(found)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("ditexp.samples.commands.wide_terminal", Terminal)
+    assert not list_sets(outputs_of(store))
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == ["set", "of", "what", "samples", "size", "state", "made", "results"]
+    assert len(line) <= 80 and line.startswith(f"{found.id} SiT-") and line.split()[-1] == "1"
+    assert "20" in line.split() and "1 missing" in line and "complete" not in line
+    monkeypatch.setenv("COLUMNS", "200")
+    list_sets(outputs_of(store))
+    assert "XL heun 20, cfg 1.5" in capsys.readouterr().out
+    list_sets(outputs_of(store), verbose=True)
+    listed = " ".join(capsys.readouterr().out.split())
+    assert all(word in listed for word in ("not complete", "seed=0", "here 2026-01-01"))
+
+
+def test_ls_shows_what_is_in_use_or_needless(store):
+    assert "complete, no result" in samples(store, "ls", "--verbose").output
     with Claims(store.folder) as claims:
         claims.take("000001")
-        assert "not complete, in use" in samples(store, "ls").output
-    assert "not complete, no result" in samples(store, "ls").output
+        assert "in use" in samples(store, "ls").output
 
 
 def test_verify_names_what_is_wrong_and_the_remedy(store):
@@ -117,7 +139,7 @@ def test_verify_names_what_is_wrong_and_the_remedy(store):
     found = samples(store, "verify", store.id)
     assert found.code == 1 and "block 0 (000000.npy.gz) is damaged and was dropped" in found.output
     assert "block 2 (000002.npy.gz) is missing" in found.output
-    assert "to make it whole: python -m ditexp.run seed=0" in found.output
+    assert "to make it whole: ditexp run seed=0" in found.output
     assert store.missing() == [0, 2]
     assert "is no sample set; there are: " + store.id in samples(store, "verify", "other").output
 
@@ -296,7 +318,7 @@ def test_gc_frees_nothing_beside_a_result_that_cannot_be_read(text, store, capsy
 
 
 def test_gc_of_no_folder_is_refused(tmp_path):
-    with refused([f"--outputs {tmp_path}/none is no folder"]):
+    with refused([f"outputs={tmp_path}/none is no folder"]):
         free_needless(Outputs(tmp_path / "none"), yes=True)
 
 

@@ -482,12 +482,12 @@ def test_a_sweep(ditexp, tmp_path, monkeypatch):
 
 def log_offline(result: dict, folder: Path, monkeypatch) -> bytes:
     """The film of a result as W&B got it."""
-    from ditexp.tracker import wandb as tracking
+    from ditexp.tracker import destination, runs
 
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # the tracker sets them: forget them afterwards
         monkeypatch.setenv(name, str(folder / name))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    tracker = tracking.WandbTracker(folder=folder, mode="offline")
+    tracker = runs.WandbRuns(destination.Options(folder=folder, mode="offline"))
     tracker.log_cell(Result.from_json(result))
     tracker.close()
     run = read_runs(folder)[result["id"]]

@@ -151,7 +151,7 @@ def test_a_terminal_shows_the_text_itself(capsys):
 def test_a_progress_bar_shows_the_text_itself(monkeypatch):
     file = io.StringIO()
     monkeypatch.setattr(
-        "ditexp.terminal.progress.Terminal", lambda **_: Terminal(file=file, width=5000, force_terminal=True)
+        "ditexp.terminal.console.Terminal", lambda **_: Terminal(file=file, width=5000, force_terminal=True)
     )
     for text in TEXTS:
         with progress_bar(text, total=2) as bar:
@@ -238,9 +238,9 @@ def test_the_card_of_a_set_shows_the_text_itself(text, tmp_path):
 
 
 def test_the_list_of_sets_shows_the_command_itself(tmp_path, capsys):
-    command = f"python -m ditexp.run 'study={NASTY['rich']}' {NASTY['terminal']}"
+    command = f"ditexp run 'study={NASTY['rich']}' {NASTY['terminal']}"
     store = SampleStore(tmp_path / "samples", identity={"block_size": 1, "image_shape": [1, 1, 1]}, num_samples=1)
     store.begin(command=command, provenance={"time": "2026-01-01"})
-    list_sets(Outputs(tmp_path))
+    list_sets(Outputs(tmp_path), verbose=True)
     listed = "".join(capsys.readouterr().out.split())
     assert "".join(NASTY["rich"].split()) in listed and "\x1b" not in listed

@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +24,10 @@ from ditexp.result import Measurement, ReferenceRecord, Result
 from ditexp.run.cell import build
 from ditexp.run.outcome import failed_result
 from ditexp.tracker import service
+from ditexp.tracker.destination import Options
+from ditexp.tracker.lineage import reference
 from ditexp.tracker.null import NullTracker
-from ditexp.tracker.views import references
+from ditexp.tracker.runs import WandbRuns
 from ditexp.tracker.wandb import WandbTracker
 from tests.helpers.offline_wandb import read_runs
 from tests.helpers.paths import CONF
@@ -69,7 +70,7 @@ def cells(tmp_path) -> list[Result]:
                     "reference": {"name": "digits", "count": 1797, "fingerprint": "5b8b360f2984"},
                 },
                 "config": {"solver": {"_target_": f"ditexp.solver.{solver}"}, "seed": 0},
-                "command": "python -m ditexp.run",
+                "command": "ditexp run",
                 "provenance": {"commit": "abc"},
                 "grid": str(grid),
             }
@@ -85,7 +86,7 @@ def warnings(caplog):
 
 
 def test_every_cell_and_the_report_are_in_the_offline_log(tmp_path, cells, capfd, caplog):
-    tracker = WandbTracker(folder=tmp_path / "wandb")
+    tracker = WandbRuns(Options(folder=tmp_path / "wandb"))
     for cell in cells:
         tracker.log_cell(cell)
     report = write_report(cells, tmp_path / "report", title="x")
@@ -104,9 +105,12 @@ def test_every_cell_and_the_report_are_in_the_offline_log(tmp_path, cells, capfd
             "ditexp",
         )
         assert {f"solver:{cell.settings['solver']}", "model:digits"} <= set(logged.run.tags)
-        facts = ("config", "num_samples", "protocol", "provenance", "command", "sample_id", "study")
-        expected = cell.settings | {name: cell.to_json()[name] for name in facts}
+        facts = {"num_samples": 500, "provenance_commit": "abc", "measured_reference_count": 1797, "study": "solvers"}
+        expected = cell.settings | facts | {"sample_id": cell.sample_id}
         assert {name: logged.config[name] for name in expected} == expected
+        assert not any(
+            "." in name or isinstance(value, dict) for name, value in logged.config.items() if name != "_wandb"
+        )
         assert logged.summary["digits/fid"] == cell.metrics["fid"]
         assert logged.summary["digits/precision"] == 0.7
         assert logged.summary["forwards"] == cell.cost.forwards
@@ -118,8 +122,10 @@ def test_every_cell_and_the_report_are_in_the_offline_log(tmp_path, cells, capfd
     (logged,) = [run for run in runs.values() if run.run.job_type == "report"]
     assert logged.run.run_group == "solvers" and logged.config["cells"] == ["3f2a0", "3f2a1", "3f2a2", "bad"]
     table = json.loads(logged.media("table").read_text())
-    assert table["columns"] == [column.name for column in report.table.columns]
-    assert [tuple(row) for row in table["data"]] == list(zip(*(c.values for c in report.table.columns)))
+    assert table["columns"] == [*(column.name for column in report.table.columns), "run", "seed", "samples"]
+    assert [tuple(row[:-3]) for row in table["data"]] == list(zip(*(c.values for c in report.table.columns)))
+    assert [row[-3] for row in table["data"]] == [row.first.id for row in report.table.rows]
+    assert [row[-1] is None for row in table["data"]] == [not row.is_done for row in report.table.rows]
     points = json.loads(logged.media("fid_vs_forwards_table").read_text())
     assert points["columns"] == ["forwards", "cells", "fid"]
     lines = [[20.0 + i, f"{solver}, num_samples 500", 1 / 3 + i] for i, solver in enumerate(SOLVERS)]
@@ -130,13 +136,13 @@ def test_every_cell_and_the_report_are_in_the_offline_log(tmp_path, cells, capfd
 
 def test_a_cell_is_logged_once(tmp_path, cells):
     for _ in range(2):
-        tracker = WandbTracker(folder=tmp_path / "wandb")
+        tracker = WandbRuns(Options(folder=tmp_path / "wandb"))
         tracker.log_cell(cells[0])
         tracker.log_cell(cells[3])
     assert len(list(tmp_path.rglob("*.wandb"))) == 2
     tracker.log_cell(replace(cells[3], status="done", error=""))  # tried again, with success
     assert len(list(tmp_path.rglob("*.wandb"))) == 3
-    WandbTracker(folder=tmp_path / "wandb", project="other").log_cell(cells[0])
+    WandbRuns(Options(folder=tmp_path / "wandb", project="other")).log_cell(cells[0])
     assert len(list(tmp_path.rglob("*.wandb"))) == 4
 
 
@@ -144,7 +150,7 @@ def test_odd_results_are_logged_too(tmp_path, cells, caplog):
     cells[0].metrics["fid"] = math.nan
     cells[1] = replace(cells[1], grid=tmp_path / "gone.png")
     cells[2] = replace(cells[2], metrics={}, measurement=None)
-    tracker = WandbTracker(folder=tmp_path / "wandb")
+    tracker = WandbRuns(Options(folder=tmp_path / "wandb"))
     for cell in cells:
         tracker.log_cell(cell)
     report = write_report(cells, tmp_path / "report", title="x")
@@ -157,12 +163,12 @@ def test_odd_results_are_logged_too(tmp_path, cells, caplog):
 
 def test_unreachable_server_costs_one_warning_and_bounded_time(tmp_path, cells, monkeypatch, caplog, capfd):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr(service, "INIT_TIMEOUT", 2)
+    monkeypatch.setattr(service, "limits", service.Limits(init=2))
     start = time.monotonic()
-    tracker = WandbTracker(folder=tmp_path / "wandb")
+    tracker = WandbRuns(Options(folder=tmp_path / "wandb"))
     for cell in cells[:2]:
         tracker.log_cell(cell)
-    WandbTracker(folder=tmp_path / "wandb").log_cell(cells[2])  # the next tracker does not wait again
+    WandbRuns(Options(folder=tmp_path / "wandb")).log_cell(cells[2])  # the next tracker does not wait again
     tracker.close()
     assert time.monotonic() - start < 25
     assert len(warnings(caplog)) == 1 and "offline" in warnings(caplog)[0]
@@ -175,7 +181,7 @@ def test_unreachable_server_costs_one_warning_and_bounded_time(tmp_path, cells, 
 def test_a_cell_that_had_failed_goes_on_in_its_own_run(tmp_path, cells, server, caplog):
     failed = replace(cells[3], id=cells[0].id)
     for result in (failed, cells[0], cells[0]):
-        WandbTracker(folder=tmp_path / "wandb").log_cell(result)
+        WandbRuns(Options(folder=tmp_path / "wandb")).log_cell(result)
         (run,) = server.runs.values()
         assert run.exit_code == (0 if result.is_done else 1) and run.summary["error"] == result.error
     assert run.summary["status"] == "done" and run.summary["digits/fid"] == cells[0].metrics["fid"]
@@ -187,24 +193,23 @@ def test_a_failed_cell_has_the_id_that_it_will_have_when_it_is_done(tmp_path):
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         cfg = compose("config", overrides=["num_samples=32", f"outputs={tmp_path}"])
     settings, error = {"solver": "euler", "steps": 5}, RuntimeError("out of memory")
-    assert failed_result(cfg, settings, tmp_path / "sweep" / "0", error).id == build(cfg).id
+    assert failed_result(cfg, settings, tmp_path / "sweep" / "0", error, "sweep").id == build(cfg).id
     cfg.num_samples = 0
-    assert failed_result(cfg, settings, tmp_path / "sweep" / "0", error).id == "failed-sweep-0"
+    assert failed_result(cfg, settings, tmp_path / "sweep" / "0", error, "sweep").id == "failed-sweep-0"
 
 
 @pytest.mark.slow
 def test_what_was_not_uploaded_goes_to_the_same_run_later(tmp_path, cells, server, monkeypatch, caplog):
-    for name, seconds in {"INIT_TIMEOUT": 3, "FINISH_TIMEOUT": 3, "REQUEST_TIMEOUT": 1}.items():
-        monkeypatch.setattr(service, name, seconds)
+    monkeypatch.setattr(service, "limits", service.Limits(init=3, finish=3, request=1))
     server.fault, server.after = "error", 8  # after the run has begun, before its picture has arrived
-    WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
+    WandbRuns(Options(folder=tmp_path / "wandb")).log_cell(cells[0])
     assert len(warnings(caplog)) == 1 and not [path for path in server.runs["3f2a0"].files if "samples" in path]
     assert list(read_runs(tmp_path / "wandb")) == ["3f2a0"]
 
     server.fault = None
     monkeypatch.setattr(service, "_attempts", ["online", "offline", "offline"])  # the next command
     for _ in range(2):
-        WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
+        WandbRuns(Options(folder=tmp_path / "wandb")).log_cell(cells[0])
         (run,) = server.runs.values()
         begun = run.begun
     assert run.media("samples") == cells[0].grid.read_bytes() and run.exit_code == 0
@@ -216,7 +221,7 @@ def test_the_report_shows_deviations_and_its_page_if_it_is_small(tmp_path, cells
     score = Column("digits/inception_score", "IS", "metric", (8.0, 9.0), max, spread=(0.1, 0.2))
     table, page = Table([], [*values, score], []), tmp_path / "report.html"
     page.write_text("<p>all of it</p>")
-    tracker = WandbTracker(folder=tmp_path / "wandb")
+    tracker = WandbRuns(Options(folder=tmp_path / "wandb"))
     tracker.log_report("small", cells[:1], table, {"report.html": page})
     monkeypatch.setattr("ditexp.tracker.views.MAX_BYTES", 10)
     tracker.log_report("large", cells[:1], table, {"report.html": page, "samples.png": None})
@@ -233,14 +238,12 @@ def test_the_report_shows_deviations_and_its_page_if_it_is_small(tmp_path, cells
 
 @pytest.mark.parametrize("name", ["$a$ [b] 中文 é/../c:d", "x" * 255, "..", ""])
 def test_a_reference_of_any_name_is_an_artifact(name):
-    reference = ReferenceRecord(name=name, fingerprint="f" * 64)
-    measurement = Measurement(reference=reference, feature={"name": "inception"})
+    found = ReferenceRecord(name=name, fingerprint="f" * 64)
+    measurement = Measurement(reference=found, feature={"name": "inception"})
     grid, settings = Path("outputs/results/a.png"), {"solver": "euler", "steps": 5}
     result = Result(id="a", status="done", settings=settings, measurement=measurement, grid=grid)
-    ((artifact, (_, prepared)),) = references([result]).items()
-    wandb = importlib.import_module("wandb")
-    assert wandb.Artifact(artifact, "reference").name == artifact and artifact.endswith("-inception-ffffffff")
-    assert prepared.parent == Path("outputs/cache/references").absolute()
+    artifact = reference(result)  # wandb refuses wrong names
+    assert artifact.name.endswith("-inception-ffffffff") and artifact.type == "reference"
 
 
 def test_a_small_prepared_reference_is_uploaded(tmp_path, cells, server):
@@ -249,17 +252,17 @@ def test_a_small_prepared_reference_is_uploaded(tmp_path, cells, server):
     prepared.write_bytes(b"mean and covariance")
     results = [replace(cell, grid=tmp_path / "results" / f"{cell.id}.png") for cell in cells[:2]]
     table = Table([], [Column("solver", "solver", "setting", ("euler", "heun"))], [])
-    WandbTracker(folder=tmp_path / "wandb").log_report("solvers", results, table, {})
-    (reference,) = server.of_type("reference")
-    assert reference.name == "reference-digits-digits-5b8b360f"
-    assert reference.files["statistics.safetensors"] == prepared.read_bytes()
+    WandbRuns(Options(folder=tmp_path / "wandb")).log_report("solvers", results, table, {})
+    (found,) = server.of_type("reference")
+    assert found.name == "reference-digits-digits-5b8b360f"
+    assert found.files["statistics.safetensors"] == prepared.read_bytes()
 
 
 @pytest.mark.slow
 def test_the_first_report_online_saves_a_workspace(tmp_path, cells, server, capfd, caplog):
     pytest.importorskip("wandb_workspaces", reason="needs ditexp[workspace]")
     report = write_report(cells, tmp_path / "report", title="x")
-    tracker = WandbTracker(folder=tmp_path / "wandb")
+    tracker = WandbRuns(Options(folder=tmp_path / "wandb"))
     for study in ("first", "second"):
         tracker.log_report(study, cells, report.table, report.paths)
     tracker.close()
@@ -279,24 +282,24 @@ def test_a_workspace_that_cannot_be_saved_costs_one_warning(tmp_path, cells, ser
     def refuse(*arguments):
         raise RuntimeError("not allowed")
 
-    monkeypatch.setattr("ditexp.tracker.wandb.can_save_workspace", lambda: True)
-    monkeypatch.setattr("ditexp.tracker.wandb.save_workspace", refuse)
+    monkeypatch.setattr("ditexp.tracker.runs.can_save_workspace", lambda: True)
+    monkeypatch.setattr("ditexp.tracker.runs.save_workspace", refuse)
     report = write_report(cells, tmp_path / "report", title="x")
-    tracker = WandbTracker(folder=tmp_path / "wandb")
+    tracker = WandbRuns(Options(folder=tmp_path / "wandb"))
     tracker.log_report("solvers", cells, report.table, report.paths)
     assert len(warnings(caplog)) == 1 and "not allowed" in warnings(caplog)[0]
     assert service.works() and len(server.runs) == 1
 
 
 def test_online_without_an_account_warns_and_goes_offline(tmp_path, cells, caplog):
-    WandbTracker(folder=tmp_path / "wandb", mode="online").log_cell(cells[0])
+    WandbRuns(Options(folder=tmp_path / "wandb", mode="online")).log_cell(cells[0])
     assert len(warnings(caplog)) == 1 and "wandb login" in warnings(caplog)[0]
     assert list(read_runs(tmp_path / "wandb")) == ["3f2a0"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="finds the service by /proc")
 def test_cells_after_the_service_was_killed_are_still_logged(tmp_path, cells, caplog, capfd):
-    tracker = WandbTracker(folder=tmp_path / "wandb")
+    tracker = WandbRuns(Options(folder=tmp_path / "wandb"))
     tracker.log_cell(cells[0])
     (pid,) = service.service_processes()
     os.kill(pid, signal.SIGKILL)
@@ -311,7 +314,7 @@ def test_cells_after_the_service_was_killed_are_still_logged(tmp_path, cells, ca
 
 def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path, cells, caplog):
     (tmp_path / "file").touch()
-    tracker = WandbTracker(folder=tmp_path / "file" / "wandb")
+    tracker = WandbRuns(Options(folder=tmp_path / "file" / "wandb"))
     for cell in cells:
         tracker.log_cell(cell)
     tracker.close()
@@ -322,7 +325,7 @@ def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path, cells, capl
 def test_a_read_only_folder_costs_one_warning(tmp_path, cells, caplog):
     folder = tmp_path / "wandb"
     folder.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
-    tracker = WandbTracker(folder=folder)
+    tracker = WandbRuns(Options(folder=folder))
     for cell in cells:
         tracker.log_cell(cell)
     assert len(warnings(caplog)) == 1 and not list(tmp_path.rglob("*.wandb"))
@@ -332,29 +335,15 @@ def test_an_error_half_way_is_not_taken_for_done(tmp_path, cells, monkeypatch, c
     def disk_full(run, result):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("ditexp.tracker.wandb.show_cell", disk_full)
-    WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
+    monkeypatch.setattr("ditexp.tracker.runs.show_cell", disk_full)
+    WandbRuns(Options(folder=tmp_path / "wandb")).log_cell(cells[0])
     assert warnings(caplog) == ["W&B: continuing offline or without it, no result is lost: No space left on device"]
     assert not any(path.read_text() for path in (tmp_path / "wandb" / "logged").iterdir())
 
 
-@pytest.mark.slow
-def test_an_error_half_way_online_prints_no_page(tmp_path, cells, server, monkeypatch, caplog, capfd):
-    def disk_full(run, result):
-        time.sleep(0.5)  # till wandb's threads are at work
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("ditexp.tracker.wandb.show_cell", disk_full)
-    WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
-    for thread in threading.enumerate():
-        if thread.name in service.WANDB_THREADS:
-            thread.join(10)
-    assert len(warnings(caplog)) == 1 and capfd.readouterr() == ("", "")
-
-
 def test_without_wandb_installed(tmp_path, cells, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    tracker = WandbTracker(folder=tmp_path / "wandb")
+    tracker = WandbRuns(Options(folder=tmp_path / "wandb"))
     for cell in cells:
         tracker.log_cell(cell)
     tracker.close()
@@ -364,18 +353,17 @@ def test_without_wandb_installed(tmp_path, cells, monkeypatch, caplog):
 def test_wandb_mode_is_respected(tmp_path, cells, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
+    WandbRuns(Options(folder=tmp_path / "wandb")).log_cell(cells[0])
     assert not list(tmp_path.rglob("*.wandb"))
     service.stop_service()
     monkeypatch.setenv("WANDB_MODE", "offline")
-    WandbTracker(folder=tmp_path / "wandb").log_cell(cells[0])
+    WandbRuns(Options(folder=tmp_path / "wandb")).log_cell(cells[0])
     assert len(list(tmp_path.rglob("offline-run-*/*.wandb"))) == 1 and not warnings(caplog)
 
 
 def test_a_wandb_that_hangs_is_left_alone(tmp_path, cells, monkeypatch, caplog):
     importlib.import_module("wandb")  # which needs longer than the limit
-    monkeypatch.setattr(service, "TIME_LIMIT", 1)
-    monkeypatch.setattr(service, "KILL_TIMEOUT", 0.1)
+    monkeypatch.setattr(service, "limits", service.Limits(run=1, kill=0.1))
     tries = []
 
     def hang(*args, **kwargs):
@@ -383,7 +371,7 @@ def test_a_wandb_that_hangs_is_left_alone(tmp_path, cells, monkeypatch, caplog):
         time.sleep(60)
 
     monkeypatch.setattr("wandb.init", hang)
-    tracker = WandbTracker(folder=tmp_path, mode="offline")
+    tracker = WandbRuns(Options(folder=tmp_path, mode="offline"))
     begin = time.monotonic()
     for cell in cells:
         tracker.log_cell(cell)
@@ -395,14 +383,16 @@ def test_a_wandb_that_hangs_is_left_alone(tmp_path, cells, monkeypatch, caplog):
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match=r"'sometimes'.*auto, online, offline"):
         WandbTracker(mode="sometimes")
+    with pytest.raises(ValueError, match=r"tracker.tags=one: give a list"):
+        WandbTracker(tags="one")
 
 
 def test_configs_build_the_trackers(tmp_path):
     root = OmegaConf.create({"outputs": str(tmp_path)})
     root.tracker = OmegaConf.load(CONF / "tracker" / "wandb.yaml")
     tracker = hydra.utils.instantiate(root.tracker)
-    assert isinstance(tracker, WandbTracker) and tracker.folder == tmp_path / "wandb"
-    assert tracker.project is tracker.entity is None and tracker.mode == "auto"  # W&B's own variables have their say
+    assert isinstance(tracker, WandbTracker)
+    assert tracker.options == Options(folder=tmp_path / "wandb")  # W&B's own variables have their say
     null = hydra.utils.instantiate(OmegaConf.load(CONF / "tracker" / "none.yaml"))
     assert isinstance(null, NullTracker)
 

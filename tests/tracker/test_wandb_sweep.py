@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from ditexp.result import SETTING_GROUPS
+from ditexp.tracker.service import Limits
 from tests.helpers import commands
 from tests.helpers.offline_wandb import read_runs
 from tests.helpers.paths import ROOT
@@ -30,8 +32,10 @@ CONFIG = {
     *("model", "vae", "solver", "schedule", "guidance", "condition", "task", "data"),
     *("feature", "reference", "protocol"),
     *("steps", "num_samples", "batch_size", "seed", "precision", "rounding", "compile"),
-    *("study", "sample_id", "command", "provenance", "config"),
+    *("study", "sweep", "sample_id", "command", "cell_command"),
 }
+# How the names begin of components' settings, and of facts that are nested elsewhere.
+FLAT = (*(f"{group}_" for group in SETTING_GROUPS), "provenance_", "measured_")
 SUMMARY = {
     *("digits/fid", "digits/inception_score", "digits/precision", "digits/recall", "status", "error"),
     *("nfe", "forwards", "seconds_per_image", "images_per_second", "peak_memory_mb"),
@@ -40,15 +44,16 @@ SUMMARY = {
 CHARTS = {f"{m}_vs_{c}" for m in ("fid", "inception_score", "precision", "recall") for c in ("forwards", "seconds")}
 PICTURES = {"quality_vs_cost", "heat_map", "side_by_side"}
 
-# The server's fault, and how many requests it answers before; a cell makes about twenty.
+# The server's fault, and how many requests it answers before; a cell makes about forty.
 FAULTS = {
     "answers 500": ("error", 0),
-    "answers 500 from midway": ("error", 30),
+    "answers 500 from midway": ("error", 90),
     "hangs": ("hang", 0),
-    "hangs from midway": ("hang", 30),
-    "dies midway": ("die", 30),
+    "hangs from midway": ("hang", 90),
+    "dies midway": ("die", 90),
 }
-SOON = {"INIT_TIMEOUT": 8, "REQUEST_TIMEOUT": 2, "FINISH_TIMEOUT": 6, "TIME_LIMIT": 30}
+SOON = Limits(init=8, request=2, finish=6, run=30, total=200)
+TO_THE_END = {"ditexp.tracker.wandb.MIN_WAIT": 200, "ditexp.tracker.wandb.MAX_WAIT": 200}  # of the process beside
 
 
 @dataclass
@@ -61,6 +66,7 @@ class Sweep:
         lonely = {"WANDB_CONFIG_DIR": str(self.folder / "config"), "NETRC": str(self.folder / "netrc")}
         arguments = (*SWEEP, f"outputs={self.folder / 'outputs'}", *more)
         log = commands.unused_name(self.folder / "logs")
+        patches = TO_THE_END if patches is None else patches
         return commands.start(log, "ditexp.run", *arguments, environment=lonely | environment, patches=patches)
 
     @property
@@ -113,12 +119,13 @@ def check_that_everything_arrived(server: WandbServer, sweep: Sweep) -> None:
         assert {name: run.config[name]["value"] for name in ("solver", "steps", "seed")} == {
             name: settings[name] for name in ("solver", "steps", "seed")
         }
-        assert run.config["config"]["value"] == result["config"]
+        assert run.config["measured_reference_fingerprint"]["value"] == result["protocol"]["reference"]["fingerprint"]
         assert {name: run.summary[f"digits/{name}"] for name in result["metrics"]} == result["metrics"]
         assert all(run.summary[name] == result["cost"][name] for name in ("nfe", "forwards", "seconds_per_image"))
         assert run.media("samples") == Path(result["grid"]).read_bytes()
         folder = sweep.folder / "outputs" / "samples" / result["sample_id"]
         assert sets[id].name == f"samples-{result['sample_id']}"
+        assert {name.partition("-")[0] for name in run.used} == {"checkpoint", "reference"}
         assert sets[id].files == {
             "result.json": Path(result["grid"]).with_suffix(".json").read_bytes(),
             "set.json": (folder / "set.json").read_bytes(),
@@ -131,7 +138,10 @@ def check_that_everything_arrived(server: WandbServer, sweep: Sweep) -> None:
     assert {(row[solver], row[steps]) for row in table["data"]} == CELLS
     (folder,) = (sweep.folder / "outputs" / "reports").iterdir()
     assert report.media("quality_vs_cost") == (folder / "quality_vs_cost.png").read_bytes()
-    (reference,) = server.of_type("reference")
+    assert {f"samples-{result['sample_id']}" for result in sweep.results.values()} < set(report.used)
+    (made,), model, reference = server.of_type("report"), server.of_type("model")[0], server.of_type("reference")[0]
+    assert made.files["table.csv"] == (folder / "table.csv").read_bytes()
+    assert model.name == f"checkpoint-digits-{model.metadata['identity']['sha256'][:8]}"
     facts = json.loads(reference.files["reference.json"])
     assert facts == {name: result["protocol"][name] for name in ("reference", "feature")}
 
@@ -143,14 +153,15 @@ def test_everything_arrives(arrived):
 def test_names_stay_the_same_and_are_documented(arrived):
     server, sweep = arrived
     for run in (server.runs[id] for id in sweep.results):
-        own = {name for name in run.config if "." not in name} - {"_wandb"}
+        own = {name for name in run.config if not name.startswith(FLAT)} - {"_wandb"}
         assert own == CONFIG
-        assert {name for name in run.summary if not name.startswith("_")} == SUMMARY | {"samples", "trajectory"}
+        seen = {name for name in run.summary if not name.startswith(("_", "progress/"))} - {"preview"}
+        assert seen == SUMMARY | {"samples", "trajectory"}
     report = the_report(server)
     logged = {name for name in report.summary if not name.startswith("_")}
     assert logged >= {"table", "report", *PICTURES, *(f"{name}_table" for name in CHARTS)}
     assert set(report.config["_wandb"]["value"]["visualize"]) == CHARTS
-    assert set(report.config) - {"_wandb"} == {"study", "cells"}
+    assert set(report.config) - {"_wandb"} == {"study", "sweep", "cells"}
     documented = DOCS.read_text()
     metrics = {name.replace("digits/", "") for name in SUMMARY}
     for name in (*CONFIG, *metrics, *PICTURES, "samples", "film", "trajectory", "table", "report", "sample-set"):
@@ -181,7 +192,7 @@ def test_another_server_gets_the_whole_sweep_even_if_a_run_was_deleted_there(arr
     deleted, *others = sweep.results
     with WandbServer() as other:
         other.refused = {deleted: 409}
-        patches = {"ditexp.tracker.service.INIT_TIMEOUT": 10}
+        patches = TO_THE_END | {"ditexp.tracker.service.limits": Limits(init=10)}
         for line in ("(sent: 4 cells and the report)", "already on"):
             requests = other.requests
             command = sweep.start(**other.environment(), patches=patches).wait()
@@ -197,7 +208,7 @@ def test_the_offline_files_of_a_sweep_hold_everything(offline):
     cells = {id: run for id, run in runs.items() if run.run.job_type == "sample"}
     assert cells.keys() == offline.results.keys() and len(runs) == 5
     for id, result in offline.results.items():
-        assert cells[id].exit_code == 0 and cells[id].config["config"] == result["config"]
+        assert cells[id].exit_code == 0 and cells[id].config["sample_id"] == result["sample_id"]
         assert cells[id].media("samples").read_bytes() == Path(result["grid"]).read_bytes()
 
 
@@ -220,7 +231,7 @@ def faulty(tmp_path_factory):
         for name, (fault, after) in FAULTS.items():
             server = servers[name] = WandbServer(fault, after=after).__enter__()
             sweep = Sweep(tmp_path_factory.mktemp("faulty"))
-            patches = {f"ditexp.tracker.service.{limit}": seconds for limit, seconds in SOON.items()}
+            patches = TO_THE_END | {"ditexp.tracker.service.limits": SOON}
             sweeps[name] = server, sweep, sweep.start("metric=[fid]", patches=patches, **server.environment())
         for _, _, command in sweeps.values():
             command.wait()
@@ -236,7 +247,7 @@ def test_a_server_that_fails_costs_one_warning(faulty, fault):
     assert command.code == 0, command.output
     sweep.check_that_it_is_complete()
     lines = [line for line in command.output.splitlines() if "W&B" in line or "wandb" in line.replace("wandb sync", "")]
-    warning, *sent, where = lines
+    warning, *sent, where = [line for line in lines if " is live: " not in line]
     assert bool(sent) == ("midway" in fault)
     assert warning.startswith("W&B: continuing offline") and where.startswith("W&B runs are offline"), lines
     assert "Traceback" not in command.output
@@ -256,23 +267,24 @@ def test_a_service_killed_midway_does_no_harm(tmp_path):
         time.sleep(0.01)
     killed = 0
     while command.process.is_alive() and not killed:
-        for pid in services_below(command.process.pid):
-            os.kill(pid, signal.SIGKILL)
-            killed += 1
+        for beside in children(command.process.pid):
+            for pid in children(beside, "wandb-core"):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
         time.sleep(0.01)
     assert command.wait().code == 0, command.output
     assert killed
     sweep.check_that_it_is_complete()
 
 
-def services_below(parent: int) -> list[int]:
-    """wandb-core processes that this one started."""
+def children(parent: int, name: str = "") -> list[int]:
+    """Processes that this one started."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            name, rest = stat.read_text().rsplit(")", 1)
+            start, rest = stat.read_text().rsplit(")", 1)
         except OSError:
             continue
-        if int(rest.split()[1]) == parent and "(wandb-core" in name:
+        if int(rest.split()[1]) == parent and f"({name}" in start:
             found.append(int(stat.parent.name))
     return found

@@ -17,9 +17,11 @@ from wandb.sdk import wandb_setup
 
 from ditexp.cli.command import register_with_hydra
 from ditexp.result import Result, Status
-from ditexp.run.checking import check
+from ditexp.run import checking
 from ditexp.tracker import destination, service, writer
+from ditexp.tracker.destination import Options
 from ditexp.tracker.memory import opened
+from ditexp.tracker.runs import WandbRuns
 from ditexp.tracker.wandb import WandbTracker
 from tests.helpers.offline_wandb import read_runs
 from tests.helpers.paths import CONF
@@ -64,7 +66,7 @@ def log(tmp_path, monkeypatch, caplog):
         caplog.clear()
         monkeypatch.setattr(service, "_attempts", ["online", "offline", "offline"])
         service._refused.clear()
-        tracker = WandbTracker(folder=folder, **settings)
+        tracker = WandbRuns(Options(folder=folder, **settings))
         tracker.check()
         for result in cells:
             tracker.log_cell(result)
@@ -112,7 +114,7 @@ def test_memory_tells_servers_accounts_projects_and_runs_apart(tmp_path, monkeyp
         where = dataclasses.replace(ONLINE, **changes)
         runs = writer.Writer(tmp_path / "logged", tmp_path / "before")
         with runs.record(f"{id}.{status}") as record:
-            return runs.online(lambda run: None, where, record, id=id, status=status, name="n")
+            return runs.online(lambda run: None, where, record, None, id=id, status=status, name="n", watched=None)
 
     new = [{}, {"id": "b"}, {"status": "failed"}, {"server": "two"}, {"account": "other"}, {"project": "q"}]
     assert [send(**changes) for changes in new] == [("colleague" if "account" in c else "me", True) for c in new]
@@ -207,8 +209,8 @@ def test_a_deleted_run_is_logged_under_another_id(tmp_path, monkeypatch, caplog)
     caplog.set_level("INFO", "ditexp")
     deleted, begun = {"a", "b", "b-2"}, []
 
-    def begin(where, *, limit, id, **run):
-        begun.append((id, limit))
+    def begin(where, *, settings, id, **run):
+        begun.append((id, settings.init_timeout))
         if id in deleted:
             raise wandb.errors.CommError(
                 f"Timed out while retrying: HTTP 409: run {id} was previously created and deleted"
@@ -220,17 +222,18 @@ def test_a_deleted_run_is_logged_under_another_id(tmp_path, monkeypatch, caplog)
     runs = writer.Writer(tmp_path / "logged", tmp_path / "before")
     for id in ("a", "b", "c", "a"):
         with runs.record(f"{id}.done") as record:
-            runs.online(lambda run: None, ONLINE, record, id=id, status="done", name=f"cell {id}")
+            show = {"status": "done", "watched": None, "name": f"cell {id}"}
+            runs.online(lambda run: None, ONLINE, record, None, id=id, **show)
     assert lines_of(caplog) == [
         "W&B: run a was deleted there, and its id cannot be used again: cell a is now run a-2",
         "W&B: run b was deleted there, and its id cannot be used again: cell b is now run b-3",
     ]
-    probe = writer.PROBE_TIMEOUT  # once it is known that there are such runs
-    first = [("a", service.INIT_TIMEOUT), ("a-2", probe), ("b", probe), ("b-2", probe), ("b-3", probe), ("c", probe)]
+    probe = service.limits.probe  # once it is known that there are such runs
+    first = [("a", service.limits.init), ("a-2", probe), ("b", probe), ("b-2", probe), ("b-3", probe), ("c", probe)]
     assert begun == first
     deleted.update({f"d-{number}" for number in range(2, 10)}, {"d"})
     with runs.record("d.done") as record, pytest.raises(service.Refused, match="runs d to d-5 were all deleted"):
-        runs.online(lambda run: None, ONLINE, record, id="d", status="done", name="cell d")
+        runs.online(lambda run: None, ONLINE, record, None, id="d", **show)
 
 
 @pytest.mark.slow
@@ -328,6 +331,7 @@ FILE = {"project": "from_file", "entity": "of_file", "run_group": "group_of_file
         (FILE, {"PROJECT": "p", "ENTITY": "e"}, {}, {"project": "p", "entity": "e", "group": "group_of_file"}),
         (FILE, {"PROJECT": "p", "RUN_GROUP": "g"}, {"project": "x", "entity": "y"}, {"project": "x", "entity": "y"}),
         ({}, {"RUN_GROUP": "g", "TAGS": "one,two"}, {}, {"group": "g", "tags": ("one", "two")}),
+        ({}, {"RUN_GROUP": "g", "TAGS": "o"}, {"group": "x", "tags": ("y",)}, {"group": "x", "tags": ("y",)}),
         ({}, {"MODE": "disabled"}, {}, {"mode": "disabled"}),
         ({}, {"DISABLED": "true"}, {}, {"mode": "disabled"}),
         ({}, {"DISABLED": "true", "MODE": "disabled"}, {"mode": "offline"}, {"mode": "offline"}),
@@ -350,8 +354,7 @@ def test_settings_beat_variables_and_these_beat_files(file, environment, setting
     for name, value in environment.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     monkeypatch.setattr("wandb.setup", functools.partial(wandb_setup._setup, start_service=False))  # which is slow
-    given = {"project": None, "entity": None, "mode": "auto", "folder": tmp_path} | settings
-    where = dataclasses.asdict(destination.find(**given))
+    where = dataclasses.asdict(destination.find(Options(folder=tmp_path, **settings)))
     assert {name: where[name] for name in found} == found
     assert all(os.environ[f"WANDB_{name}"] == value for name, value in environment.items())
 
@@ -372,6 +375,7 @@ def test_variables_reach_the_run_or_are_named(log, tmp_path, monkeypatch):
         ({}, {"project": "a/b"}, ("'a/b'", "cannot contain", "tracker.project or WANDB_PROJECT")),
         ({"PROJECT": "a:b"}, {}, ("'a:b'", "cannot contain", "tracker.project or WANDB_PROJECT")),
         ({}, {"project": "p" * 200}, ("128 characters",)),
+        ({}, {"tags": ("t" * 65,)}, ("tracker.tags=ttt", "between 1 and 64 characters")),
         ({}, {"entity": "me/p"}, ("me/p", "tracker.entity or WANDB_ENTITY")),
         ({"MODE": "onlin"}, {}, ("WANDB_MODE=onlin", "'online', 'offline'")),
         ({"TAGS": "a,,b"}, {}, ("WANDB_TAGS=a,,b", "between 1 and 64 characters")),
@@ -384,22 +388,25 @@ def test_what_wandb_takes_in_no_run_is_refused_before_any_work(environment, sett
         monkeypatch.setenv(f"WANDB_{name}", value)
     monkeypatch.setattr("wandb.setup", functools.partial(wandb_setup._setup, start_service=False))
     with refused(words):
-        WandbTracker(folder=tmp_path / "wandb", **settings).check()
+        WandbRuns(Options(folder=tmp_path / "wandb", **settings)).check()
 
 
 def test_a_sweep_asks_its_tracker_first(tmp_path, monkeypatch):
-    monkeypatch.setattr("wandb.setup", functools.partial(wandb_setup._setup, start_service=False))
+    def check(tracker: WandbTracker) -> None:
+        raise ValueError(f"no such project: {tracker.options.project}")
+
+    monkeypatch.setattr(WandbTracker, "check", check)
     register_with_hydra()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         cfg = compose("config", overrides=["steps=0", "tracker.project=a/b", f"outputs={tmp_path}"])
-    with refused(["'a/b'", "tracker.project or WANDB_PROJECT"]):
-        check({"a cell": cfg})
+    with refused(["no such project: a/b"]):
+        checking.check({"a cell": cfg})
 
 
 @pytest.mark.parametrize(("mode", "level"), [("auto", "INFO"), ("online", "WARNING")])
 def test_nobody_logged_in_is_said_before_any_work(mode, level, tmp_path, caplog):
     caplog.set_level("INFO", "ditexp")
-    tracker = WandbTracker(folder=tmp_path / "wandb", mode=mode)
+    tracker = WandbRuns(Options(folder=tmp_path / "wandb", mode=mode))
     tracker.check()
     record = next(record for record in caplog.records if record.name.startswith("ditexp"))
     assert record.levelname == level and "nobody is logged in to http://127.0.0.1:9, so runs" in record.getMessage()

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
@@ -35,12 +35,16 @@ class LocalLauncher(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from ditexp.run.settings import folder_of
+
         setup_globals()
         cells = self.checked(job_overrides, initial_job_idx)
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         returns = []
         for cfg in cells:
-            returns.append(run_job(self.task_function, cfg, *FOLDER, self.hydra_context))
+            job = run_job(self.task_function, cfg, *FOLDER, self.hydra_context)
+            job.working_dir = str(folder_of(cfg))  # where a sweeper finds the cell's result
+            returns.append(job)
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return returns
 
@@ -66,7 +70,7 @@ class LocalLauncher(Launcher):
 
         if "cells" not in self.config.hydra.callbacks:
             name = self.config.hydra.runtime.choices["hydra/launcher"]
-            raise ConfigError(f"hydra/launcher={name} works only with ditexp.run")
+            raise ConfigError(f"hydra/launcher={name} works only with ditexp run")
         if not job_overrides:
             raise ConfigError("the sweep has no cells, because a key has no values: give it one, such as steps=10")
         load = self.hydra_context.config_loader.load_sweep_config
@@ -129,6 +133,7 @@ class ClusterLauncher(LocalLauncher):
         from ditexp.checks import ConfigError
         from ditexp.provenance import command
         from ditexp.run import sweep
+        from ditexp.run.settings import folder_of
 
         if not all(map(importlib.util.find_spec, self.packages)):
             name = self.config.hydra.runtime.choices["hydra/launcher"]
@@ -142,7 +147,7 @@ class ClusterLauncher(LocalLauncher):
         logging.getLogger("ditexp").setLevel(logging.INFO)
         for cfg, reason in self.run(cells):
             sweep.collect(cfg, reason)
-        return []
+        return [JobReturn(working_dir=str(folder_of(cfg)), status=JobStatus.COMPLETED) for cfg in cells]
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
         """Submit the cells; yield each when its job ends, with the reason in case it saved no result."""
@@ -171,13 +176,14 @@ class SubmititLauncher(ClusterLauncher):
         import submitit
 
         from ditexp.terminal.console import print_line
+        from ditexp.terminal.units import plural
 
         executor = submitit.AutoExecutor(
             self.folder, self.cluster, **{f"{self.cluster}_max_num_timeout": self.max_num_timeout}
         )
         executor.update_parameters(**{f"{self.cluster}_{name}": value for name, value in self.parameters.items()})
         jobs = executor.map_array(Job(self), cells)
-        print_line(Text("submitted", "green"), f" {len(jobs)}: jobs {jobs[0].job_id} to {jobs[-1].job_id}")
+        print_line(Text("submitted", "green"), f" {plural(len(jobs), 'job')}: {jobs[0].job_id} to {jobs[-1].job_id}")
         running = {job.job_id: (cfg, job) for cfg, job in zip(cells, jobs)}
         while running:
             for name in [name for name, (_, job) in running.items() if job.done()]:
@@ -211,6 +217,7 @@ class RayLauncher(ClusterLauncher):
         from ditexp.checks import ConfigError
         from ditexp.cli.errors import describe
         from ditexp.terminal.console import print_line
+        from ditexp.terminal.units import plural
 
         init, remote = self.init, self.remote
         is_own = init["address"] == "local"
@@ -232,7 +239,7 @@ class RayLauncher(ClusterLauncher):
             job, task = Job(self), ray.remote(**remote)(lambda job, cfg: job(cfg))
             running = {task.remote(job, cfg): cfg for cfg in cells}
             address = ray.get_runtime_context().gcs_address
-            print_line(Text("submitted", "green"), f" {len(running)}: to Ray at {address}")
+            print_line(Text("submitted", "green"), f" {plural(len(running), 'task')} to Ray at {address}")
             while running:
                 (task,), _ = ray.wait(list(running))
                 try:

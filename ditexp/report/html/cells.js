@@ -1,59 +1,15 @@
-// Filter and table. Texts from results are shown as text, never as HTML.
+// Filter and table.
 
-const data = JSON.parse(document.getElementById("data").textContent);
-const columns = data.columns;
-const byName = Object.fromEntries(columns.map((column) => [column.name, column]));
-const body = document.querySelector("#cells tbody");
+const table = document.getElementById("cells");
 const tableRows = data.rows.map((_, row) => document.getElementById(`cell-${row}`));
 const filter = document.getElementById("filter");
-const PICTURE_NAMES = { grid: "Samples", trajectory_picture: "From noise to data" };
 
 let visible = data.rows.map((_, row) => row); // the rows that pass the filter, in the table's order
 let selected = null;
-const picked = new Set(data.chosen); // whose pictures are shown
-
-function stepsOf(row) {
-  const steps = byName.steps.values[row];
-  return steps === null ? "adaptive" : String(steps);
-}
-
-function nameOf(row) {
-  return `${data.rows[row].label}, ${stepsOf(row)} steps`;
-}
-
-function setUpTheme() {
-  const root = document.documentElement;
-  const preferred = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : preferred.matches);
-  const button = document.getElementById("theme");
-  const label = () => (button.textContent = isDark() ? "Light" : "Dark");
-  button.addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    label();
-  });
-  preferred.addEventListener("change", label);
-  button.hidden = false;
-  label();
-}
-
-function setUpCopying() {
-  document.addEventListener("click", async (event) => {
-    if (!event.target.matches(".copy")) return;
-    const code = event.target.parentElement.querySelector("code");
-    try {
-      await navigator.clipboard.writeText(code.textContent);
-      event.target.textContent = "Copied";
-    } catch {
-      getSelection().selectAllChildren(code); // copying is not allowed: select it for Ctrl+C
-      event.target.textContent = "Selected";
-    }
-    setTimeout(() => (event.target.textContent = "Copy"), 2000);
-  });
-}
 
 function setUpFilter() {
   const chips = filter.querySelector(".chips");
-  for (const column of columns.filter((column) => column.kind === "setting" || column.name === "steps")) {
+  for (const column of columns.filter(isSetting)) {
     const rows = data.rows.map((_, row) => row).sort((a, b) => compare(column, a, b, 1));
     const texts = [...new Set(rows.map((row) => column.texts[row]))];
     if (texts.length < 2 || texts.length > 14) continue;
@@ -94,42 +50,84 @@ function passes(row, words, wanted) {
 }
 
 function setUpTable() {
-  const box = document.querySelector(".box.table"); // the details are as wide as the box, even if the table is wider
-  new ResizeObserver(() => box.style.setProperty("--box", `${box.clientWidth}px`)).observe(box);
-  document.querySelectorAll("#cells thead th").forEach((header, index) => {
-    header.querySelector("button").addEventListener("click", () => sortBy(header, columns[index]));
-  });
+  setUpFolding();
+  setUpSorting();
   tableRows.forEach((line, row) => {
     inHue(line.querySelector(".swatch"), data.rows[row].style);
     line.addEventListener("click", (event) => {
-      if (event.target.closest("input")) return;
+      if (event.target.closest(".pick")) return;
       if (!event.target.closest("button") && getSelection().toString()) return; // the user selects text
       toggleDetails(row);
       select(row);
     });
   });
+  new ResizeObserver(fixColumns).observe(table.parentElement);
 }
 
-/** Best or smallest first, then reversed, then the original order; rows without a value stay last. */
-function sortBy(header, column) {
-  const first = column.goal === "max" ? "descending" : "ascending";
-  const second = first === "ascending" ? "descending" : "ascending";
-  const next = { none: first, [first]: second, [second]: "none" }[header.getAttribute("aria-sort")];
-  document.querySelectorAll("#cells [aria-sort]").forEach((other) => other.setAttribute("aria-sort", "none"));
+/** A button that shows secondary columns and the ± of all metrics. */
+function setUpFolding() {
+  const button = document.getElementById("more");
+  if (!table.querySelector(".secondary, td:not(.main) .spread")) return;
+  const fold = (folded) => {
+    table.classList.toggle("folded", folded);
+    button.setAttribute("aria-expanded", String(!folded));
+    button.textContent = folded ? "More columns" : "Fewer columns";
+    fixColumns();
+  };
+  button.addEventListener("click", () => {
+    const folded = !table.classList.contains("folded");
+    remember("columns", folded ? "few" : "all");
+    fold(folded);
+  });
+  button.hidden = false;
+  fold(remembered("columns") !== "all");
+}
+
+/** Keep the settings in view when the table is scrolled sideways, and details as wide as what is seen of it. */
+function fixColumns() {
+  const box = table.parentElement;
+  box.style.setProperty("--box", `${box.clientWidth}px`);
+  const fixed = [...table.querySelectorAll("thead .fixed")];
+  const widths = fixed.map((header) => header.offsetWidth);
+  table.classList.toggle("fix-all", widths.reduce((a, b) => a + b, 0) < box.clientWidth / 2);
+  let left = 0;
+  widths.forEach((width, i) => {
+    table.style.setProperty(`--left-${i + 1}`, `${left}px`);
+    left += width;
+  });
+}
+
+/** By its header: best or smallest first, then reversed, then the original order. On a phone, by a list of columns. */
+function setUpSorting() {
+  const headers = [...table.querySelectorAll("thead th")];
+  const list = document.querySelector(".sorting select");
+  const firstOf = (column) => (column.goal === "max" ? "descending" : "ascending");
+  headers.forEach((header, index) => {
+    const first = firstOf(columns[index]);
+    const second = first === "ascending" ? "descending" : "ascending";
+    const after = { none: first, [first]: second, [second]: "none" };
+    header.querySelector("button").addEventListener("click", () => {
+      sortBy(header, columns[index], after[header.getAttribute("aria-sort")]);
+    });
+  });
+  list.append(new Option("rank", -1), ...columns.map((column, index) => new Option(column.header, index)));
+  list.addEventListener("change", () => {
+    const index = Number(list.value);
+    sortBy(headers[Math.max(0, index)], columns[index], index < 0 ? "none" : firstOf(columns[index]));
+  });
+  list.parentElement.hidden = false;
+}
+
+/** Rows without a value stay last. */
+function sortBy(header, column, next) {
+  table.querySelectorAll("[aria-sort]").forEach((other) => other.setAttribute("aria-sort", "none"));
   header.setAttribute("aria-sort", next);
   const order = data.rows.map((_, row) => row);
   if (next !== "none") order.sort((a, b) => compare(column, a, b, next === "ascending" ? 1 : -1));
   for (const row of order) {
     const details = tableRows[row].nextElementSibling;
-    body.append(tableRows[row], ...(details?.matches(".details") ? [details] : []));
+    table.tBodies[0].append(tableRows[row], ...(details?.matches(".details") ? [details] : []));
   }
-}
-
-function compare(column, a, b, direction) {
-  const [x, y] = [column.values[a], column.values[b]];
-  if (x === null || y === null) return (x === null) - (y === null);
-  if (column.number) return direction * (x - y);
-  return direction * column.texts[a].localeCompare(column.texts[b], undefined, { numeric: true });
 }
 
 function select(row) {
@@ -143,44 +141,4 @@ function select(row) {
 function find(row) {
   select(row);
   tableRows[row].scrollIntoView({ block: "center", inline: "nearest" });
-}
-
-function toggleDetails(row) {
-  const line = tableRows[row];
-  const button = line.querySelector(".expand");
-  const opened = button.getAttribute("aria-expanded") === "true";
-  button.setAttribute("aria-expanded", String(!opened));
-  if (opened) {
-    line.nextElementSibling.remove();
-    return;
-  }
-  const cell = element("td", { colSpan: line.children.length }, describe(row));
-  line.after(element("tr", { className: "details" }, cell));
-}
-
-/** All details of a cell: facts, numbers, what must be equal to compare them, pictures, command, configuration. */
-function describe(row) {
-  const { details, pictures } = data.rows[row];
-  const block = (heading, content, wide = false) =>
-    element("section", { className: wide ? "wide" : "" }, element("h3", { textContent: heading }), content);
-  const list = (pairs) =>
-    element(
-      "dl",
-      {},
-      ...pairs.flatMap(([name, text]) => [element("dt", { textContent: name }), element("dd", { textContent: text })]),
-    );
-  const code = (text) => element("pre", { tabIndex: 0 }, element("code", { textContent: text }));
-  const copy = element("button", { type: "button", className: "copy", textContent: "Copy" });
-  const parts = [block("Cell", list(details.facts))];
-  if (details.numbers.length) parts.push(block("Numbers", list(details.numbers)));
-  if (details.comparable.length) parts.push(block("Comparable with results that have the same", list(details.comparable)));
-  for (const [kind, picture] of Object.entries(pictures)) {
-    parts.push(block(PICTURE_NAMES[kind], image(picture, `${PICTURE_NAMES[kind]}: ${nameOf(row)}`)));
-  }
-  if (details.command) {
-    parts.push(block("Command", element("div", { className: "command" }, code(details.command), copy), true));
-  }
-  if (details.protocol) parts.push(block("Protocol of the metrics", code(details.protocol)));
-  if (details.config) parts.push(block("Configuration", code(details.config)));
-  return element("div", { className: "cell" }, ...parts);
 }

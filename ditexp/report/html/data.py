@@ -15,10 +15,11 @@ from ditexp.files.json_values import encode
 from ditexp.report.html.embedding import embed
 from ditexp.report.plots.side_by_side import choose_samples
 from ditexp.report.plots.style import PALETTE, LineStyle, line_styles
-from ditexp.report.tables.column import Column, is_finite
+from ditexp.report.tables.column import Column, is_finite, plain
 from ditexp.report.tables.comparability import comparable_facts
 from ditexp.report.tables.table import Table
-from ditexp.result import Result
+from ditexp.report.titles import is_number
+from ditexp.result import SETTING_GROUPS, Result
 from ditexp.terminal.escape import printable
 
 
@@ -34,9 +35,11 @@ def page_data(table: Table) -> dict[str, Any]:
         "rows": [
             {
                 "label": table.label(row),
+                "name": table.name(row),
                 "style": style_data(styles[table.label(row)]),
                 "details": details(table, row),
                 "pictures": {kind: number[path] for kind, path in shown[row].items() if path in number},
+                "samples": table.rows[row].first.requested_samples,
                 "along": table.rows[row].first.error_along_t or None,
             }
             for row in rows
@@ -48,7 +51,7 @@ def page_data(table: Table) -> dict[str, Any]:
 
 def pictures_of(result: Result) -> dict[str, Path]:
     """The paths of a result's pictures, by their kind on the page."""
-    paths = {"grid": result.grid, "trajectory_picture": result.trajectory_picture}
+    paths = {"grid": result.grid, "trajectory_picture": result.trajectory_picture, "film": result.film}
     return {kind: path for kind, path in paths.items() if path}
 
 
@@ -71,31 +74,52 @@ def style_data(style: LineStyle) -> dict[str, Any]:
 
 
 def details(table: Table, row: int) -> dict[str, Any]:
-    """All that is known of a row's cells, as texts."""
+    """All that is known of a row's cells, as lists of names and texts, and texts."""
     first, members = table.rows[row].first, table.rows[row].members
     origins = [member.provenance for member in members]
-    known = {
-        "id": various(member.id for member in members),
-        "sample set": various(member.sample_id for member in members),
+    made = {
         "seed": various(str(member.config.get("seed", "")) for member in members),
-        "samples": various(str(member.requested_samples or "") for member in members),
-        "made": various(origin.get("time") for origin in origins),
+        "samples": various(f"{count:,}" for member in members if (count := member.requested_samples)),
         "device": various(origin.get("device") for origin in origins),
         "versions": various(map(versions, origins)),
-        "error": first.error,
+        "made": various(origin.get("time", "")[:16].replace("T", " ") for origin in origins),
+        "cell": various(member.id for member in members),
+        "sample set": various(member.sample_id for member in members),
     }
     return {
-        "facts": [[name, text] for name, text in known.items() if text],
-        "numbers": [
-            [column.header, number_in_full(column, row)]
-            for column in table.columns
-            if column.kind in ("cost", "metric") and column.values[row] is not None
-        ],
+        "settings": settings(table, row),
+        "scores": numbers(table, row, "metric"),
+        "cost": [pair for pair in numbers(table, row, "cost") if pair[0] not in ("steps", "seeds")],
+        "made": [[name, text] for name, text in made.items() if text],
+        "error": first.error,
         "comparable": list(comparable_facts(first).items()) if first.is_done else [],
         "protocol": as_yaml(encode(first.measurement)),
         "config": as_yaml(first.config),
         "command": "\n".join(dict.fromkeys(member.cell_command for member in members if member.cell_command)),
     }
+
+
+def settings(table: Table, row: int) -> list[list[str]]:
+    """The settings in the table, then, in one text, the other components and their numbers."""
+    shown = [column for column in table.columns if column.kind == "setting" or column.name == "steps"]
+    known = {column.name for column in shown} | {"feature", "reference", "protocol"}
+    rest = ", ".join(
+        f"{name} {plain(value)}"
+        for name, value in table.rows[row].settings.items()
+        if name not in known
+        and (name in (*SETTING_GROUPS, "precision") or ("." in name and is_number(value)))
+        and value != "none"
+    )
+    pairs = [[column.header, column.texts[row]] for column in shown if column.values[row] is not None]
+    return [*pairs, *([["all else", rest]] if rest else [])]
+
+
+def numbers(table: Table, row: int, kind: str) -> list[list[str]]:
+    return [
+        [column.header, number_in_full(column, row)]
+        for column in table.columns
+        if column.kind == kind and column.values[row] is not None
+    ]
 
 
 def versions(provenance: dict[str, Any]) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageSequence
 
+from ditexp.report.grids import GRID_COLUMNS, GUTTER
 from ditexp.report.picture_files import describe_damage, is_picture, warn_of_damage
 
 BUDGET = 6_000_000  # characters of all embedded pictures together
@@ -19,13 +21,24 @@ MIN_WIDTH = 50
 
 
 @dataclass(frozen=True)
+class Tiles:
+    """Square samples in a picture: how many in a row, and the pixels between them."""
+
+    columns: int
+    gap: float
+
+
+@dataclass(frozen=True)
 class Embedded:
-    """width, height: in pixels. hard: whether it has every pixel of the file, to be shown with hard edges."""
+    """width, height: in pixels. hard: whether it has every pixel of the file, to be shown with hard edges. tiles: None
+    for a picture that is not only samples.
+    """
 
     uri: str
     width: int
     height: int
     hard: bool
+    tiles: Tiles | None = None
 
 
 def embed(paths: Iterable[Path]) -> dict[Path, Embedded]:
@@ -45,26 +58,63 @@ def embed(paths: Iterable[Path]) -> dict[Path, Embedded]:
 
 
 def embedded(content: bytes, room: int) -> Embedded:
-    """A PNG as a URI of at most `room` characters: with every pixel if that fits, else at a smaller size."""
+    """A picture as a URI of at most `room` characters: with every pixel if that fits, else at a smaller size."""
     with Image.open(io.BytesIO(content)) as image:
+        if image.format == "GIF":
+            return film(image, content, room)
+        tiles = tiles_of(image)
         if image.width <= MAX_WIDTH and len(content) < 2 * room:
             whole = min(uri("png", content), uri("webp", encode_webp(image, lossless=True)), key=len)
             if len(whole) <= room:
-                return Embedded(whole, image.width, image.height, hard=True)
-        image = image.convert("RGB")
-    width = min(MAX_WIDTH, image.width)
+                return Embedded(whole, image.width, image.height, hard=True, tiles=tiles)
+        small = reduced([image.convert("RGB")], [], room)
+    return replace(small, tiles=tiles and replace(tiles, gap=tiles.gap * small.width / image.width))
+
+
+def film(image: Image.Image, content: bytes, room: int) -> Embedded:
+    """A GIF with all its frames."""
+    whole = uri("gif", content)
+    if len(whole) <= room:
+        return Embedded(whole, image.width, image.height, hard=True)
+    frames = [(frame.convert("RGB"), frame.info["duration"]) for frame in ImageSequence.Iterator(image)]
+    return reduced([frame for frame, _ in frames], [duration for _, duration in frames], room)
+
+
+def reduced(frames: Sequence[Image.Image], durations: Sequence[int], room: int) -> Embedded:
+    """Frames at the largest size that fits."""
+    full = frames[0]
+    width = min(MAX_WIDTH, full.width)
     while True:
-        size = (width, max(1, round(image.height * width / image.width)))
-        small = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
-        reduced = uri("webp", encode_webp(small, quality=80))
-        if len(reduced) <= room or width < MIN_WIDTH:
-            return Embedded(reduced, *size, hard=False)
-        width = int(width * min(0.9, math.sqrt(room / len(reduced))))
+        size = (width, max(1, round(full.height * width / full.width)))
+        small = [frame.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0) for frame in frames]
+        found = uri("webp", encode_webp(small[0], small[1:], durations))
+        if len(found) <= room or width < MIN_WIDTH:
+            return Embedded(found, *size, hard=False)
+        width = int(width * min(0.9, math.sqrt(room / len(found))))
 
 
-def encode_webp(image: Image.Image, *, lossless: bool = False, quality: int = 80) -> bytes:
+def tiles_of(image: Image.Image) -> Tiles | None:
+    """Where the samples are in a picture by `image_grid`; None for any other picture."""
+    pitch, rest = divmod(image.width + GUTTER, GRID_COLUMNS)
+    if rest or pitch <= GUTTER or (image.height + GUTTER) % pitch:
+        return None
+    pixels = np.asarray(image.convert("L"))
+    gutters = [each[at : at + GUTTER] for each in (pixels, pixels.T) for at in range(pitch - GUTTER, len(each), pitch)]
+    return Tiles(GRID_COLUMNS, GUTTER) if all((gutter == 255).all() for gutter in gutters) else None
+
+
+def encode_webp(
+    image: Image.Image,
+    later: Sequence[Image.Image] = (),
+    durations: Sequence[int] = (),
+    *,
+    lossless: bool = False,
+    quality: int = 80,
+) -> bytes:
+    """later: further frames of a film. durations: of all frames, in ms."""
     buffer = io.BytesIO()
-    image.save(buffer, "webp", lossless=lossless, quality=quality)
+    moving = {"save_all": True, "append_images": later, "duration": durations, "loop": 0} if later else {}
+    image.save(buffer, "webp", lossless=lossless, quality=quality, **moving)
     return buffer.getvalue()
 
 

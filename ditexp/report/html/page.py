@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
+from ditexp.report.html.cells import arranged, body_rows, css_class, header_row, network_mark
 from ditexp.report.html.data import json_for_html, page_data, various, versions
-from ditexp.report.tables.column import Column, plain
+from ditexp.report.tables.comparability import comparable_facts
+from ditexp.report.tables.footnotes import warnings
 from ditexp.report.tables.table import Table
 from ditexp.terminal.escape import for_html
 
 PARTS = Path(__file__).parent
-SCRIPTS = ("plots.js", "cells.js", "figures.js", "pictures.js", "start.js")
+STYLES = ("page.css", "charts.css", "cells.css", "pictures.css")
+LIBRARY = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
+SCRIPTS = (
+    "page.js",
+    "figures.js",
+    "axes.js",
+    "lines.js",
+    "charts.js",
+    "heat_map.js",
+    "errors.js",
+    "cells.js",
+    "details.js",
+    "pictures.js",
+    "start.js",
+)
+MEASURED = {"protocol": "Protocol", "feature network": "Features", "reference": "Reference"}  # names of facts
 
 
 def html_page(
@@ -28,27 +45,37 @@ def html_page(
 ) -> str:
     """The HTML text of a page with the table, its plots and its pictures.
 
-    command: what makes these results. recommendations: sentences on which cell to use. study: published numbers
-    compared with these; it is shown even without results. All texts are plain: they are escaped here.
+    title: what was swept. command: what makes these results. recommendations: sentences on which cell to
+    use. study: published numbers compared with these; it is shown even without results. All texts are plain: they are
+    escaped here.
     """
-    css, script = part("page.css"), "\n".join(map(part, SCRIPTS))
+    known, mark, table = warnings_of(table), network_mark(table), arranged(table)
+    recommendations = [text.replace(mark, "") for text in recommendations]
+    css, library, script = map(parts, (STYLES, LIBRARY, SCRIPTS))
     return Template(part("page.html")).substitute(
         css=css,
         css_hash=policy_hash(css),
+        library=library,
+        library_hash=policy_hash(library),
         script=script,
         script_hash=policy_hash(script),
         title=for_html(title),
-        facts=definitions(facts(table)),
-        caption=paragraphs(table.caption[:1]),
-        recommendations=section("Which to use", items(recommendations)),
+        facts="".join(f"<span>{for_html(fact)}</span> " for fact in facts(table) if fact not in title),
+        measured=definitions(measured(table)),
+        warnings=items([*failures(table), *warnings_of(table)], "warnings"),
+        recommendations=section("Which to use", items(recommendations, "recommendations")),
         command=command_line(command),
         study=section("Published numbers", plain_table(study) + notes(study.caption)) if study else "",
         without_results="" if table.rows else "hidden",
-        head="".join(map(header, table.columns)),
-        body="".join(body_row(table, row) for row in range(len(table.rows))),
-        notes=notes(["Bold: the best of its column.", *table.caption[1:]]),
+        head=header_row(table),
+        body=body_rows(table),
+        notes=notes(["Bold: the best of its column.", *(line for line in table.caption[1:] if line not in known)]),
         data=json_for_html(page_data(table)),
     )
+
+
+def parts(names: Sequence[str]) -> str:
+    return "\n".join(map(part, names))
 
 
 def part(name: str) -> str:
@@ -60,39 +87,59 @@ def policy_hash(content: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-def facts(table: Table) -> dict[str, str]:
-    """What heads the page: study, cells, samples, when and with what they were made."""
+def facts(table: Table) -> list[str]:
+    """What heads the page: sweep, cells, samples, seeds, when and with what they were made."""
     results = [row.first for row in table.rows]
     origins = [result.provenance for result in results]
-    done = sum(result.is_done for result in results)
     days = sorted({time[:10] for origin in origins if (time := origin.get("time"))})
-    found = {
-        "Study": various(result.study for result in results),
-        "Cells": str(len(results) or "") if done == len(results) else f"{done} of {len(results)} done",
-        "Samples per cell": various(f"{count:,}" for result in results if (count := result.requested_samples)),
-        "Date": " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
-        "Device": various(origin.get("device") for origin in origins),
-        "Versions": various(map(versions, origins)),
-    }
-    return {name: text for name, text in found.items() if text}
+    samples = various(f"{count:,}" for result in results if (count := result.requested_samples))
+    sweeps = {result.sweep for result in results} - {""}
+    seeds = max((len(row.members) for row in table.rows), default=1)
+    found = [
+        f"sweep {sweeps.pop()}" if len(sweeps) == 1 else "",
+        count_of(len(results), "cell") if results else "",
+        f"{samples} samples each" if samples else "",
+        count_of(seeds, "seed") if seeds > 1 else "",
+        " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
+        various(origin.get("device") for origin in origins),
+        various(map(versions, origins)),
+    ]
+    return [text for text in found if text]
+
+
+def measured(table: Table) -> dict[str, str]:
+    """How the metrics of all rows were measured."""
+    found = [comparable_facts(row.first) for row in table.rows if row.is_done]
+    named = {header: various(each.get(name) for each in found) for name, header in MEASURED.items()}
+    return {header: text for header, text in named.items() if text}
+
+
+def failures(table: Table) -> list[str]:
+    """A sentence for each way in which cells are not done."""
+    counts = Counter(row.first.status for row in table.rows if not row.is_done)
+    words = {"failed": "failed", "incomplete": "incomplete", "running": "still running"}
+    total = len(table.rows)
+    return [f"{count} of {count_of(total, 'cell')} {words[status]}." for status, count in counts.items()]
+
+
+def warnings_of(table: Table) -> list[str]:
+    return warnings([row for row in table.rows if row.is_done], table.columns)
+
+
+def count_of(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def section(heading: str, content: str) -> str:
     return f"<section><h2>{heading}</h2>{content}</section>" if content else ""
 
 
-def paragraphs(texts: Sequence[str]) -> str:
-    return "".join(f"<p>{for_html(text)}</p>" for text in texts)
-
-
 def notes(texts: Sequence[str]) -> str:
-    return f"<div class='notes'>{paragraphs(texts)}</div>"
+    return f"<div class='notes'>{''.join(f'<p>{for_html(text)}</p>' for text in texts)}</div>"
 
 
-def items(texts: Sequence[str]) -> str:
-    return (
-        f"<ul class='recommendations'>{''.join(f'<li>{for_html(text)}</li>' for text in texts)}</ul>" if texts else ""
-    )
+def items(texts: Sequence[str], css_class: str) -> str:
+    return f"<ul class='{css_class}'>{''.join(f'<li>{for_html(text)}</li>' for text in texts)}</ul>" if texts else ""
 
 
 def definitions(facts: dict[str, str]) -> str:
@@ -108,35 +155,12 @@ def command_line(command: str | None) -> str:
 
 def plain_table(table: Table) -> str:
     head = "".join(f"<th scope='col' class='{css_class(c)}'>{for_html(c.header)}</th>" for c in table.columns)
-    cells = [[f"<td class='{css_class(c)}'>{for_html(text)}</td>" for text in c.texts] for c in table.columns]
-    lines = map("".join, zip(*cells))
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    cells = [
+        [f"<td class='{css_class(c)}' data-name='{for_html(c.header)}'>{for_html(text)}</td>" for text in c.texts]
+        for c in table.columns
+    ]
+    body = "".join(f"<tr>{''.join(line)}</tr>" for line in zip(*cells))
     return (
         "<div class='box' tabindex='0' role='region' aria-label='Published numbers'>"
-        f"<table class='study'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<table class='cards study'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
-
-
-def header(column: Column) -> str:
-    hint = f" title='{'lower' if column.goal is min else 'higher'} is better'" if column.goal else ""
-    button = f"<button type='button'{hint}>{for_html(column.header)}</button>"
-    return f"<th scope='col' class='{css_class(column)}' aria-sort='none'>{button}</th>"
-
-
-def css_class(column: Column) -> str:
-    return "error" if column.kind == "error" else "number" if column.is_number else "text"
-
-
-def body_row(table: Table, row: int) -> str:
-    """The solver, with the button that opens the row's details, then the other columns."""
-    first, *others = table.columns
-    steps = table.steps[row]
-    name = for_html(table.label(row) + (f", {plain(steps)} steps" if steps is not None else ""))
-    button = f"<button type='button' class='expand' aria-expanded='false' aria-label='Details of {name}'></button>"
-    cells = [f"<th scope='row'>{button}<span class='swatch'></span>{for_html(first.texts[row])}</th>"]
-    for column in others:
-        text = re.sub(r" ± [\d.]+", r"<span class='spread'>\g<0></span>", for_html(column.texts[row]))
-        text = f"<strong>{text}</strong>" if row in column.best else text
-        cells.append(f"<td class='{css_class(column)}'>{text}</td>")
-    kind = "" if table.rows[row].is_done else " class='failed'"
-    return f"<tr id='cell-{row}'{kind}>{''.join(cells)}</tr>\n"

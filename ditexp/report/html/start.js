@@ -1,7 +1,7 @@
 setUpTheme();
 setUpCopying();
 setUpFilter();
-setUpPlots();
+setUpCharts();
 setUpTable();
 setUpPictures();
 applyFilter();

@@ -8,6 +8,7 @@ from ditexp.report.plots.style import GREY, house_style, line_styles, scale_axis
 from ditexp.report.tables.column import is_finite
 from ditexp.report.tables.table import Table
 from ditexp.terminal.escape import for_picture
+from ditexp.terminal.units import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ def error_along_t(table: Table) -> Figure | None:
 
     rows = list(along)[:MAX_LINES]  # the best come first
     styles = line_styles(table, rows)
-    labels = [for_picture(f"{table.label(row)}, {len(along[row]) - 1} steps", 44) for row in rows]
+    labels = [for_picture(f"{table.label(row)}, {plural(len(along[row]) - 1, 'step')}", 44) for row in rows]
     height = max(4.6, 1 + 0.15 * sum(label.count("\n") + 1 for label in labels))
     with house_style():
         figure = Figure(figsize=(7.6, height), dpi=200, layout="constrained")

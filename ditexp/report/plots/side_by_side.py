@@ -14,6 +14,7 @@ from ditexp.report.plots.style import house_style
 from ditexp.report.tables.column import is_finite
 from ditexp.report.tables.table import Table
 from ditexp.terminal.escape import for_picture
+from ditexp.terminal.units import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +58,7 @@ def side_by_side(table: Table) -> Figure | None:
 
 def steps_and_fid(table: Table, row: int) -> str:
     steps = table.steps[row]
-    parts = [f"{steps:g} steps"] if is_finite(steps) else []
+    parts = [plural(steps, "step")] if is_finite(steps) else []
     if table.fid is not None and row in table.fid.finite:
         parts.append(f"{table.fid.header} {table.fid.texts[row]}")
     return "  ·  ".join(parts)

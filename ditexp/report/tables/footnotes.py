@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ditexp.report.tables.column import TIE, UNKNOWN, Column
 from ditexp.report.tables.comparability import comparable_facts, marks_by_key
 from ditexp.report.tables.rows import MANY_SEEDS, Row
+from ditexp.terminal.units import plural
 
 FRECHET = ("fid", "sfid")  # biased by the number of samples
 
@@ -27,8 +28,16 @@ def caption(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
         *notes_on_conventions(done),
         *notes_on_marks(done, facts),
         *notes_on_spread(done, columns),
-        *notes_on_ties(done, columns),
+        *notes_on_ties(columns),
+        *notes_on_bias(done, columns),
+        *notes_on_unknown(columns),
     ]
+
+
+def warnings(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """The lines of the caption that say which numbers to distrust."""
+    facts = [comparable_facts(row.first) for row in done]
+    return [*notes_on_marks(done, facts), *notes_on_bias(done, columns)]
 
 
 def notes_on_conventions(done: Sequence[Row]) -> list[str]:
@@ -72,28 +81,39 @@ def notes_on_spread(done: Sequence[Row], columns: Sequence[Column]) -> list[str]
     ]
 
 
-def notes_on_ties(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    lines = []
-    metrics = [column for column in columns if column.kind == "metric"]
-    if any(column.ties or column.worse for column in metrics):
-        lines.append(
-            f"{TIE.strip()}: statistically tied with the best, which is bold. No mark: worse than the best (95 % "
-            "confidence for the whole column; paired, since samples start from the same noise; for these reference "
-            "images)."
-        )
-    for column in metrics:
-        if column.metric in FRECHET and (count := sum(is_mostly_bias(row, column.metric) for row in done)):
-            lines.append(
-                f"{column.header}: in {count} of {len(done)} cells, at least half of the value is bias from the small "
-                "number of samples; the ± there is up to twice too large."
-            )
-    if any(column.unknown for column in columns):
-        lines.append(
-            f"{UNKNOWN.strip()}: unknown whether tied with the best or worse, because the error was not estimated: "
-            "resamples=0, a score without values for single samples, or a result of an earlier version (run its "
-            "command again; no new samples are needed)."
-        )
-    return lines
+def notes_on_ties(columns: Sequence[Column]) -> list[str]:
+    if not any(column.ties or column.worse for column in columns if column.kind == "metric"):
+        return []
+    return [
+        f"{TIE.strip()}: statistically tied with the best, which is bold. No mark: worse than the best (95 % "
+        "confidence for the whole column; paired, since samples start from the same noise; for these reference "
+        "images)."
+    ]
+
+
+def notes_on_bias(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """A line for each metric of which a half or more is bias in some cells."""
+    counts = {
+        column.header: sum(is_mostly_bias(row, column.metric) for row in done)
+        for column in columns
+        if column.kind == "metric" and column.metric in FRECHET
+    }
+    return [
+        f"{header}: in {count} of {plural(len(done), 'cell')}, at least half of the value is bias from the small "
+        "number of samples; the ± there is up to twice too large."
+        for header, count in counts.items()
+        if count
+    ]
+
+
+def notes_on_unknown(columns: Sequence[Column]) -> list[str]:
+    if not any(column.unknown for column in columns):
+        return []
+    return [
+        f"{UNKNOWN.strip()}: unknown whether tied with the best or worse, because the error was not estimated: "
+        "resamples=0, a score without values for single samples, or a result of an earlier version (run its "
+        "command again; no new samples are needed)."
+    ]
 
 
 def is_mostly_bias(row: Row, name: str) -> bool:

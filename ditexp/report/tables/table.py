@@ -14,6 +14,7 @@ from ditexp.report.tables.footnotes import caption
 from ditexp.report.tables.rows import Row, merge_seeds
 from ditexp.result import Result
 from ditexp.terminal.escape import for_csv, for_latex, for_markdown, one_line
+from ditexp.terminal.units import plural
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ class Table:
     def name(self, row: int) -> str:
         """The label with the number of steps, as in `heun, weight 1.5 with 20 steps`."""
         steps = self.steps[row]
-        return f"{self.label(row)} with {steps:g} steps" if is_finite(steps) else self.label(row)
+        return f"{self.label(row)} with {plural(steps, 'step')}" if is_finite(steps) else self.label(row)
 
     def markdown(self) -> str:
         headers = [for_markdown(column.header) for column in self.columns]
