@@ -86,7 +86,7 @@ def load_seconds(chromium: str, file: Path) -> tuple[float, float]:
         tab = browser.new_page(viewport={"width": 1366, "height": 768})
         session = tab.context.new_cdp_session(tab)
         session.send("Performance.enable", {"timeDomain": "threadTicks"})
-        tab.goto(file.as_uri())
+        tab.goto(file.resolve().as_uri())
         tab.wait_for_function("performance.getEntriesByName('ready').length")
         clock = tab.evaluate("performance.getEntriesByName('ready')[0].startTime") / 1000
         metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}

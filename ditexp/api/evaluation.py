@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ditexp.api.overrides import Choice, is_path, option, override
+from ditexp.api.overrides import Choice, option, override
 from ditexp.api.progress import of_bar, progress_shown
 from ditexp.api.samples import Samples
 from ditexp.api.turns import TURNS
 from ditexp.cli.composing import settled
+from ditexp.cli.paths import is_path
 from ditexp.evaluate.images import open_images, open_reference
 from ditexp.evaluate.scoring import build_evaluator, score
 from ditexp.images.arrays import ArrayImages
@@ -77,7 +78,11 @@ def option_of(reference: Images | Choice | None, outputs: Outputs) -> Choice | N
     """The option of conf/reference that is meant; None for a place or an array."""
     if isinstance(reference, Mapping):
         return reference
-    if isinstance(reference, str) and not is_path(reference) and not outputs.sample_set(reference).exists():
+    if (
+        isinstance(reference, str)
+        and not is_path(reference, "reference", None)
+        and not outputs.sample_set(reference).exists()
+    ):
         return reference
     return None
 

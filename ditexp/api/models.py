@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ditexp.api.overrides import Choice, is_path, option, override
+from ditexp.api.overrides import Choice, option, override
 from ditexp.cli.composing import settled
 from ditexp.core import VAE, FlowModel
 from ditexp.run.components import build_component
@@ -50,17 +51,15 @@ def load(checkpoint: str | Path, *, vae: Choice | Path | None = None, **options:
     Raises ValueError with a line for each mistake.
     """
     chosen = [
-        *overrides_of("model", checkpoint, file=("checkpoint", "checkpoint")),
+        *overrides_of("model", checkpoint),
         *(override(f"model.{name}", value) for name, value in options.items()),
-        *([] if vae is None else overrides_of("vae", vae, file=("folder", "path"))),
+        *([] if vae is None else overrides_of("vae", vae)),
     ]
     with settled("config", chosen) as (cfg, _):
         flow, decoder = build_component(cfg, "model"), build_component(cfg, "vae")
     return Model(Path(checkpoint).name, tuple(chosen), flow, decoder)
 
 
-def overrides_of(group: str, given: Choice | Path, *, file: tuple[str, str]) -> list[str]:
-    """file: the option for a path, and its setting that the path is."""
-    if isinstance(given, Path) or (isinstance(given, str) and is_path(given)):
-        return option(group, {"name": file[0], file[1]: str(Path(given).expanduser())})
-    return option(group, given)
+def overrides_of(group: str, given: Choice | Path) -> list[str]:
+    """A path is taken in place of an option, as on the command line."""
+    return option(group, given) if isinstance(given, Mapping) else [override(group, str(given))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,11 +19,6 @@ def option(group: str, chosen: Choice) -> list[str]:
     if not isinstance(name, str):
         raise ValueError(f"{group}={chosen}: give a name, or a dictionary with one, as {{'name': '...', ...}}")
     return [f"{group}={name}", *(override(f"{group}.{key}", value) for key, value in settings.items())]
-
-
-def is_path(given: str) -> bool:
-    """Whether a user means a path, or a name on the hub, and not an option."""
-    return "/" in given or "." in given or os.path.lexists(given)
 
 
 def override(key: str, value: object) -> str:

@@ -24,7 +24,7 @@ def index_in(folder: Path, *, name: str, remedy: str) -> Path:
     """The index in a folder of shards. Raises ValueError unless there is exactly one."""
     found = sorted(folder.glob(f"*{INDEX}"))
     if len(found) != 1:
-        wrong = f"is a folder with {len(found)} files *{INDEX}"
+        wrong = f"is a folder with {len(found)} files *{INDEX}" if found else "is a folder without weights in it"
         raise unfit(name, wrong, "give the path of one" if found else remedy)
     return found[0]
 

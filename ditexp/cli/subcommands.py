@@ -74,11 +74,11 @@ EVALUATE = Subcommand(
 SAMPLES = Subcommand(
     "samples",
     None,
-    "list, verify, export and free sample sets",
+    "list, verify, export, publish and free sample sets",
     "Looks after the sample sets in outputs/samples: lists them, checks every byte,\n"
-    "exports images, and frees what no result needs.",
+    "exports images, sends cards to the Hugging Face hub, and frees what no result needs.",
     {
-        "ditexp samples ls outputs=/data/outputs": "how large each set is, how complete, and what made it",
+        "ditexp samples ls outputs=/data/outputs": "a line each: what it is, how large and how complete",
         "ditexp samples export <id> samples.npz": "the images of a set as one file",
         "ditexp samples gc": "what can be deleted; asks before it does",
     },

@@ -19,6 +19,8 @@ from ditexp.terminal.console import wide_terminal
 def main() -> None:
     try:
         arguments = parser().parse_args()
+        if not arguments.files:
+            raise ValueError("give a file of weights, a VAE or a reference, as in ditexp inspect my.pt")
         sys.exit(inspect(arguments.files, as_json=arguments.json))
     except ValueError as error:
         complain(error)
@@ -29,7 +31,7 @@ def main() -> None:
 
 def parser() -> Parser:
     parser = own_parser(INSPECT)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a file, or a folder of several files")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a file, or a folder of several files")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--version", action="version", version=f"ditexp {__version__}")
     return parser

@@ -17,7 +17,8 @@ from ditexp.result import Result
 from ditexp.run.cell import Cell
 
 ALIKE = ("model", "vae", "precision", "compile", "batch_size", "devices")  # what decides how long an evaluation takes
-BUDGET = 2.0  # seconds for counting the evaluations of all cells
+LINEAR = ("solver", "guidance", "task")  # cells that are alike in these need evaluations in proportion to their steps
+BUDGET = 2.0  # seconds for counting the evaluations of all cells; those of the rest are estimated, kind by kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,16 +117,22 @@ class Forecast:
 
 def works_of(cells: Sequence[Cell]) -> list[Work]:
     """What the cells have yet to do, in their order."""
-    works, sets, until = [], set(), time.monotonic() + BUDGET
+    works, sets, until, per_step = [], set(), time.monotonic() + BUDGET, dict[str, float]()
     for cell in cells:
         is_done = cell.result() is not None and not cell.has_gaps
         blocks = [] if is_done or cell.store.id in sets else cell.slice.of(cell.store.missing())
         sets.add(cell.store.id)
+        kind = digest([cell.config["model"], *(cell.config[name]["_target_"] for name in LINEAR)])
+        forwards = None
+        if blocks and kind in per_step and cell.steps and time.monotonic() > until:
+            forwards = per_step[kind] * cell.steps
+        elif blocks and (forwards := forwards_of(cell)) and cell.steps:
+            per_step[kind] = forwards / cell.steps
         works.append(
             Work(
                 id=cell.id,
                 images=len(blocks) * cell.store.block_size,
-                forwards=forwards_of(cell) if blocks and time.monotonic() < until else None,
+                forwards=forwards,
                 speed=digest([cell.config[name] for name in ALIKE]),
                 solver=digest([cell.config[name] for name in ("solver", "guidance", "steps")]),
                 is_done=is_done,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from ditexp.result import Result
 from ditexp.tracker import destination, naming, service
 from ditexp.tracker.destination import OF_ONE_RUN, Destination, Options, is_set
 from ditexp.tracker.rows import row_of
+from ditexp.tracker.tally import Tally
 from ditexp.tracker.views import define_metrics, show_cell, show_preview, show_report
 from ditexp.tracker.workspace import can_save_workspace, save_workspace
 from ditexp.tracker.writer import Show, Writer
@@ -38,11 +38,15 @@ SECONDS_BETWEEN_ADDRESSES = 60
 
 @dataclass
 class Live:
-    """A cell that runs. session: None if W&B failed. rows: what it was sent, to write it again elsewhere."""
+    """A cell that runs. session: None if W&B failed. rows: what it was sent, to write it again elsewhere.
+
+    lock: keeps other processes from showing it. is_ours: whether we have the lock.
+    """
 
     session: wandb.Run | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     lock: ExitStack = field(default_factory=ExitStack)
+    is_ours: bool = False
 
 
 class WandbRuns:
@@ -54,9 +58,7 @@ class WandbRuns:
         logged = options.folder / "logged"
         self._writer = Writer(logged, logged / (options.entity or "default") / (options.project or "ditexp"))
         self._live: dict[str, Live] = {}  # by the cell's id
-        self._amounts: dict[str, Counter[str]] = {}  # numbers of cells and reports, by how they were logged
-        self._urls: list[str] = []  # of projects that have them online
-        self._offline: Path | None = None  # the folder of offline runs
+        self._tally = Tally()
         self._latest: dict[str, str] = {}  # the project of the latest run, if it is online
         self._has_warned = False
         self._next_address = 0.0
@@ -110,7 +112,7 @@ class WandbRuns:
             self._try(live, lambda session: session.summary.update({"status": "interrupted"}))
             end(live, exit_code=KILLED)
         self._live.clear()
-        for line in self._summary():
+        for line in self._tally.lines():
             log_unless_silent(line)
         if service.works():
             service.stop_service()
@@ -129,8 +131,9 @@ class WandbRuns:
         if where.mode == "disabled":
             return
         require_writable(where.folder)
-        record = live.lock.enter_context(self._writer.record(f"{run['id']}.running"))
-        if record is None:  # another process shows it
+        if not live.is_ours:
+            live.is_ours = live.lock.enter_context(self._writer.record(f"{run['id']}.running")) is not None
+        if not live.is_ours:  # another process shows it
             return
         run |= of_place(where, run["group"], tags)
         is_online = is_online and where.mode == "online"
@@ -185,33 +188,15 @@ class WandbRuns:
         is_online = is_online and where.mode == "online" and not (begun and begun.offline)
         session = begun if begun and begun.offline != is_online else None  # a failed one is of no use
         with self._writer.record(f"{run['id']}.{run['status']}") as record:
-            if record is None:
-                how = "busy"
-            elif is_online:
+            how, entity = "busy", ""
+            if record and is_online:
                 entity, is_new = self._writer.online(show, where, record, session, watched=None, **run)
                 how, self._latest = "sent" if is_new else "there", where.place(entity)
-            else:
+            elif record:
                 entity, folder = self._writer.offline(show, where, record, session, watched=None, **run)
                 how, self._latest = "offline" if folder else "there", {}
-                self._offline = folder or self._offline
-            if how in ("sent", "there"):
-                self._urls.append(where.url(entity))
-        self._amounts.setdefault(how, Counter())[what] += 1
-
-    def _summary(self) -> list[str]:
-        """Lines on what was sent where, and what was not."""
-        amounts = {how: in_words(amount) for how, amount in self._amounts.items()}
-        where, lines = " and ".join(dict.fromkeys(self._urls)), []
-        if "sent" in amounts:
-            before = f"; already there: {amounts['there']}" if "there" in amounts else ""
-            lines.append(f"W&B: {where} (sent: {amounts['sent']}{before})")
-        elif "there" in amounts:
-            lines.append(f"W&B: already on {where}: {amounts['there']}")
-        if "busy" in amounts:
-            lines.append(f"W&B: another process logs {amounts['busy']}")
-        if self._offline:
-            lines.append(f"W&B runs are offline; upload them with: wandb sync {self._offline}/offline-run-*")
-        return lines
+                self._tally.offline = folder or self._tally.offline
+        self._tally.add(what, how, where.url(entity) if how in ("sent", "there") else "")
 
     def _save_workspace(self, table: Table) -> None:
         """Once per project, so that a user's later changes stay."""
@@ -260,10 +245,3 @@ def in_words_of(what: str, run: Mapping[str, Any]) -> str:
 def log_unless_silent(line: str) -> None:
     if not is_set("WANDB_SILENT"):
         log.info(line)
-
-
-def in_words(counts: Counter[str]) -> str:
-    """For example "4 cells and the report"."""
-    cells, reports = counts["cell"], counts["report"]
-    words = [f"{cells} cell{'s' if cells > 1 else ''}"] if cells else []
-    return " and ".join([*words, *(["the report"] if reports == 1 else [f"{reports} reports"] if reports else [])])

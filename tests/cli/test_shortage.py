@@ -21,6 +21,7 @@ from torch import nn
 from ditexp.cli.errors import describe, is_wrong_input
 from ditexp.cli.shortage import shortage
 from ditexp.evaluate import __main__ as evaluate
+from ditexp.evaluate import scoring
 from ditexp.extraction import extract
 from ditexp.feature.digits import DigitsFeature
 from ditexp.feature.weights import Weights
@@ -246,7 +247,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_a_full_disk_hides_no_number(run, monkeypatch):
     np.savez("images.npz", np.concatenate(list(DigitsImages().blocks()))[:64])
-    monkeypatch.setattr(evaluate, "atomic", no_room)
+    monkeypatch.setattr(scoring, "atomic", no_room)
     code, out, err = run(
         evaluate, "images=images.npz", "feature=digits", "reference=none", "metric=inception_score", "resamples=0"
     )

@@ -106,6 +106,8 @@ def test_one_number_against_another(tab):
     assert legend(tab) == {label: f"var(--hue-{PALETTE.index(style.color)})" for label, style in styles.items()}
     assert points(tab) == 8 and points(tab, "[fill*=hue]") == 2  # heun at scale 1 is the Pareto front
     choose(tab, x_axis="guidance.scale")
+    swatches = tab.locator("#cells .swatch").evaluate_all("all => all.map(x => x.style.getPropertyValue('--hue'))")
+    assert set(swatches) == set(legend(tab).values())
     assert set(legend(tab)) == {"euler, 5 steps", "euler, 20 steps", "heun, 5 steps", "heun, 20 steps"}
     assert tab.locator("#quality-plot [aria-label=line] path:not(.front)").count() == 4
     assert points(tab) == 8 and points(tab, "[fill*=hue]") == 0  # no scale is better than another

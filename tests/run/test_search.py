@@ -64,8 +64,8 @@ def test_values_are_those_of_the_result():
         (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: give a whole number"),
         (["hydra/launcher=plan"], "cannot plan a search"),
         (["hydra.sweeper.sampler.seeed=1"], "hydra.sweeper.sampler.seeed"),
-        (["hydra.sweeper.storage=nowhere"], "hydra.sweeper.storage=nowhere: "),
-        (["precision=fp33"], "precision=fp33: choose from"),
+        pytest.param(["hydra.sweeper.storage=no"], "hydra.sweeper.storage=no: ", marks=pytest.mark.slow),
+        pytest.param(["precision=fp33"], "precision=fp33: choose from", marks=pytest.mark.slow),
     ],
 )
 def test_a_search_is_refused_before_any_work(arguments, words, in_process):

@@ -166,6 +166,8 @@ def test_unreachable_server_costs_one_warning_and_bounded_time(tmp_path, cells, 
     monkeypatch.setattr(service, "limits", service.Limits(init=2))
     start = time.monotonic()
     tracker = WandbRuns(Options(folder=tmp_path / "wandb"))
+    tracker.begin_cell(cells[0])
+    assert len(list((tmp_path / "wandb" / "wandb").glob("offline-run-*-3f2a0"))) == 1  # as it runs, too
     for cell in cells[:2]:
         tracker.log_cell(cell)
     WandbRuns(Options(folder=tmp_path / "wandb")).log_cell(cells[2])  # the next tracker does not wait again

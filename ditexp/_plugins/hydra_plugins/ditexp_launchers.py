@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
@@ -147,7 +147,7 @@ class ClusterLauncher(LocalLauncher):
         logging.getLogger("ditexp").setLevel(logging.INFO)
         for cfg, reason in self.run(cells):
             sweep.collect(cfg, reason)
-        return [JobReturn(working_dir=str(folder_of(cfg))) for cfg in cells]
+        return [JobReturn(working_dir=str(folder_of(cfg)), status=JobStatus.COMPLETED) for cfg in cells]
 
     def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
         """Submit the cells; yield each when its job ends, with the reason in case it saved no result."""

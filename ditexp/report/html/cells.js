@@ -53,7 +53,6 @@ function setUpTable() {
   setUpFolding();
   setUpSorting();
   tableRows.forEach((line, row) => {
-    inHue(line.querySelector(".swatch"), data.rows[row].style);
     line.addEventListener("click", (event) => {
       if (event.target.closest(".pick")) return;
       if (!event.target.closest("button") && getSelection().toString()) return; // the user selects text

@@ -12,6 +12,7 @@ function setUpCharts() {
 
 function drawPlots() {
   if (document.getElementById("charts").hidden) return;
+  hideTip(); // of what is drawn anew
   drawNumbers();
   drawHeatMap();
   drawErrors();
@@ -78,6 +79,7 @@ function drawNumbers() {
   const front = paretoFront(rows, x.column, y.column);
   const names = data.rows.map((_, row) => lineName(row, along));
   const styles = lineStyles(names);
+  colourSwatches(names.map((name) => styles.get(name).color));
   const spread = ({ column, log }, row) => {
     const found = column.spread[row] ?? 0;
     return log && found >= column.values[row] ? 0 : found; // it would extend below 0
@@ -102,6 +104,11 @@ function drawNumbers() {
     legend: legendOf(d3.sort(points, ({ row }) => row)),
     drawn: points.length ? drawLines(widthOf("quality-plot"), content) : null,
   });
+}
+
+/** Give the table's rows the colours of their lines; as properties, since the page's policy forbids style attributes. */
+function colourSwatches(colors) {
+  tableRows.forEach((line, row) => line.querySelector(".swatch").style.setProperty("--hue", colors[row]));
 }
 
 /** Rows that no other row beats in both numbers, best x first; empty if a number has no goal. */

@@ -14,7 +14,6 @@ import yaml
 from ditexp.files.json_values import encode
 from ditexp.report.html.embedding import embed
 from ditexp.report.plots.side_by_side import choose_samples
-from ditexp.report.plots.style import PALETTE, LineStyle, line_styles
 from ditexp.report.tables.column import Column, is_finite, plain
 from ditexp.report.tables.comparability import comparable_facts
 from ditexp.report.tables.table import Table
@@ -26,7 +25,6 @@ from ditexp.terminal.escape import printable
 def page_data(table: Table) -> dict[str, Any]:
     """Columns, rows in the table's order, and pictures, which rows refer to by number."""
     rows = range(len(table.rows))
-    styles = line_styles(table, rows) if rows else {}
     shown = [pictures_of(row.first) for row in table.rows]
     pictures = embed(path for paths in shown for path in paths.values())
     number = {path: i for i, path in enumerate(pictures)}
@@ -36,7 +34,6 @@ def page_data(table: Table) -> dict[str, Any]:
             {
                 "label": table.label(row),
                 "name": table.name(row),
-                "style": style_data(styles[table.label(row)]),
                 "details": details(table, row),
                 "pictures": {kind: number[path] for kind, path in shown[row].items() if path in number},
                 "samples": table.rows[row].first.requested_samples,
@@ -67,10 +64,6 @@ def column_data(column: Column) -> dict[str, Any]:
         "spread": column.spread,
         "best": sorted(column.best),
     }
-
-
-def style_data(style: LineStyle) -> dict[str, Any]:
-    return {"hue": PALETTE.index(style.color), "marker": style.marker, "dash": style.dash}
 
 
 def details(table: Table, row: int) -> dict[str, Any]:

@@ -15,12 +15,6 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
-/** Give an element the colour of a line's style, as a property: the page's policy forbids style attributes. */
-function inHue(made, style) {
-  made.style.setProperty("--hue", `var(--hue-${style.hue})`);
-  return made;
-}
-
 function stepsOf(row) {
   const steps = byName.steps.values[row];
   return steps === null ? "adaptive" : String(steps);
