@@ -20,7 +20,7 @@ def main() -> None:
     try:
         arguments = parser().parse_args()
         if not arguments.files:
-            raise ValueError("give a file of weights, a VAE or a reference, as in ditexp inspect my.pt")
+            raise ValueError("give a FILE of weights, of a VAE or a reference, as in ditexp inspect my.pt")
         sys.exit(inspect(arguments.files, as_json=arguments.json))
     except ValueError as error:
         complain(error)

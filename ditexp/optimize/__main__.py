@@ -83,8 +83,8 @@ def build(cfg: DictConfig) -> tuple[Sampler, dict]:
     if not isinstance(solver, FixedStep) or solver.stochastic:
         what = "chooses its own steps" if solver.adaptive else "adds noise"
         raise ConfigError(
-            f"solver: {type(solver).__name__} {what}, so there is no grid to optimize: choose one with fixed steps, such "
-            "as solver=heun"
+            f"solver: {type(solver).__name__} {what}, so there is no grid to optimize: choose a solver of the ODE with "
+            "fixed steps, such as solver=heun"
         )
     for part in (guidance, conditioner):
         part.check(model)
