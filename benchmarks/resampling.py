@@ -25,7 +25,7 @@ from ditexp.provenance import provenance
 from ditexp.values import Features
 
 NETWORKS = {"digits": (64, 10, 1_797), "inception": (2048, 1008, 10_000)}  # features, classes, images of the reference
-COUNTS = {"digits": (64, 512, 5_000, 50_000), "inception": (1_000, 5_000, 50_000)}
+COUNTS = {"digits": (64, 512, 5_000, 50_000), "inception": (1_000, 5_000)}
 METRICS = (FrechetDistance(), InceptionScore(split_size=5_000), PrecisionRecall())
 
 

@@ -300,7 +300,7 @@ def test_command_gathers_a_study_from_all_its_runs(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, ["results=", "study="]),
+        ({}, ["ditexp run", "outputs="]),
         ({"results": "nowhere"}, ["nowhere", "cell.json"]),
         ({"study": "x", "results": "y"}, ["results=", "study="]),
         ({"study": "x", "forwards": "many"}, ["forwards=many", "above 0"]),
