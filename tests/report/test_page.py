@@ -49,7 +49,7 @@ def test_the_page_names_what_it_is_based_on():
     advice = ["Use heun at 10 steps."]
     text = html_page(table_of(six_cells()), title="Six cells", command="python -m x 'a=[b]'", recommendations=advice)
     words = ("<h1>Six cells</h1>", "6 cells", "500 samples each", *advice)
-    assert all(word in text for word in (*words, "1 of 6 cells failed.", "python -m x &#x27;a=[b]&#x27;"))
+    assert all(word in text for word in (*words, "1 of 6 cells: failed.", "python -m x &#x27;a=[b]&#x27;"))
     assert "<dt>Features</dt><dd>inception</dd>" in text and "<dd>digits (1,797 images)</dd>" in text
     assert "$" not in re.sub(r"<script>.*?</script>", "", text, flags=re.S)  # nothing of the template is left
 

@@ -77,9 +77,8 @@ def body_row(table: Table, row: int, css: list[str]) -> str:
     first, *others = table.columns
     name = for_html(table.name(row))
     button = f"<button type='button' class='expand' aria-expanded='false' aria-label='Details of {name}'></button>"
-    names = (
-        f"<span class='short'>{for_html(first.texts[row])}</span><span class='long'>{name}</span>"  # long: on a phone
-    )
+    # On a phone, the long name stands for all settings.
+    names = f"<span class='short'>{for_html(first.texts[row])}</span><span class='long'>{name}</span>"
     cells = [f"<th scope='row' class='{css[0]}'>{button}<span class='swatch'></span>{names}</th>"]
     for column, css_classes in zip(others, css[1:]):
         text = re.sub(r" ± [\d.]+", r"<span class='spread'>\g<0></span>", for_html(column.texts[row]))

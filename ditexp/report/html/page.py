@@ -117,9 +117,8 @@ def measured(table: Table) -> dict[str, str]:
 def failures(table: Table) -> list[str]:
     """A sentence for each way in which cells are not done."""
     counts = Counter(row.first.status for row in table.rows if not row.is_done)
-    words = {"failed": "failed", "incomplete": "incomplete", "running": "still running"}
-    total = len(table.rows)
-    return [f"{count} of {count_of(total, 'cell')} {words[status]}." for status, count in counts.items()]
+    total = count_of(len(table.rows), "cell")
+    return [f"{count} of {total}: {status}." for status, count in counts.items()]
 
 
 def warnings_of(table: Table) -> list[str]:

@@ -50,7 +50,7 @@ function drawPictures() {
   document.querySelectorAll(".gallery").forEach(drawGallery);
 }
 
-/** Pictures whose setting changes fastest stand side by side; each of its other settings begins a line. */
+/** Sorted by settings, so that the values of the last number that differs stand side by side. */
 function drawGallery(gallery) {
   const kind = gallery.dataset.kind;
   const rows = [...picked].filter((row) => kind in data.rows[row].pictures);
@@ -96,7 +96,7 @@ function samplesFor(rows, pictures, width) {
   const pitches = pictures.map(pitchOf);
   const fitting = width / (Math.max(...pitches) <= 64 ? SMALL : LARGE);
   const drawn = pictures.map(({ height, tiles }, i) => tiles.columns * Math.round((height + tiles.gap) / pitches[i]));
-  const count = Math.min(...drawn, ...rows.map((row) => data.rows[row].samples));
+  const count = Math.min(...drawn, ...rows.map((row) => data.rows[row].samples ?? 1));
   const wide = Math.min(count, fitting < 4 ? Math.max(1, Math.round(fitting)) : 5 * Math.round(fitting / 5));
   return [wide, Math.max(1, Math.min(Math.floor(count / wide), Math.ceil(0.6 * wide)))];
 }
