@@ -183,8 +183,12 @@ function interactive(chart, { tip, at }) {
 /** A legend of the lines or, if there are too many, of what shares a colour. */
 function legendOf(points) {
   const isShort = new Set(points.map(({ name }) => name)).size <= MAX_LINES;
-  const styles = new Map(points.map((point) => [isShort ? point.name : point.group, point]).reverse()); // the first of each
-  const entries = [...styles].reverse().map(([name, { color, symbol, rotate, dash }]) => {
+  const styles = d3.rollups(
+    points,
+    ([first]) => first,
+    ({ name, group }) => (isShort ? name : group),
+  );
+  const entries = styles.map(([name, { color, symbol, rotate, dash }]) => {
     const [start, middle, end] = [1, 15, 29].map((x) => ({ x, y: 7, name, color, symbol, rotate, dash }));
     return legendEntry(name, [...lineMarks([start, end]), pointMark([middle])]);
   });
