@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +59,6 @@ class Experiment:
         It writes the sample set and the result, but no run folder, no report and nothing to a tracker. progress: a bar,
         if it takes long. Raises ValueError if the disk has no room, and whatever ends the sampling.
         """
-        if multiprocessing.parent_process():
-            raise RuntimeError("a worker has imported this script: call run() below `if __name__ == '__main__':`")
         with TURNS:
             settle_temporary_folder()
             disk_needed([self.cell])

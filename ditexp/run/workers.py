@@ -9,10 +9,12 @@ by themselves (worker_process.py).
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -50,7 +52,8 @@ class Worker:
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, device), daemon=True)
         try:
-            self.process.start()
+            with without_main():
+                self.process.start()
         except (EOFError, ConnectionError):
             raise RuntimeError(
                 f"no worker can be started on {device}, since the process that they are forked from has ended: most "
@@ -80,6 +83,17 @@ class Worker:
         self.connection.close()
         self.process.kill()
         self.process.join()
+
+
+@contextmanager
+def without_main() -> Generator[None]:
+    """Processes that start here do not import the script that runs, which would run it again in each of them."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 class WorkerPool:
