@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ditexp.cli.command import register_with_hydra
+from ditexp.terminal.console import LOG_FILE
 from ditexp.terminal.notices import NOTICES
 from tests.helpers import commands
 
@@ -54,11 +55,12 @@ def forget_notices() -> Callable[[], None]:
 @pytest.fixture(autouse=True)
 def logging_as_before():
     """A command run in this process leaves a handler on the stream of its own test, which is closed by the next."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    loggers = [logging.getLogger(), LOG_FILE]
+    before = [(logger.handlers[:], logger.level) for logger in loggers]
     yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    for logger, (handlers, level) in zip(loggers, before):
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 @pytest.fixture

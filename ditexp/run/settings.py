@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli.components import instantiate
@@ -57,7 +58,7 @@ def command_of(hydra_cfg: DictConfig) -> str:
 
 def sweep_of(hydra_cfg: DictConfig) -> str:
     """The name of the folder in outputs/runs of this run or sweep."""
-    folder = hydra_cfg.runtime.output_dir if hydra_cfg.mode.name == "RUN" else hydra_cfg.sweep.dir
+    folder = hydra_cfg.runtime.output_dir if hydra_cfg.mode == RunMode.RUN else hydra_cfg.sweep.dir
     return Path(folder).name
 
 

@@ -262,10 +262,10 @@ def test_what_was_checked_is_what_runs(run, own, monkeypatch):
     monkeypatch.setenv("COUNT", "64")
     expect = sweep.expect
 
-    def change(cells) -> None:
+    def change(cells, built) -> None:
         (own / "preset" / "helper.yaml").write_text("# @package _global_\nsteps: 3\nprecision: nonsense\n")
         monkeypatch.setenv("COUNT", "1000")
-        expect(cells)
+        expect(cells, built)
 
     monkeypatch.setattr(sweep, "expect", change)
     ended = run(f"--config-dir={own}", "-m", "preset=helper", "solver=euler,heun", "num_samples=${oc.env:COUNT}")

@@ -331,7 +331,7 @@ def test_the_example_of_the_docs_loads(tmp_path):
 def commands_of(sweep: Path) -> list[list[str]]:
     """The arguments of the commands at the top of a sweep."""
     lines = [line for line in sweep.read_text().splitlines() if line.startswith("# ditexp run -m ")]
-    return [shlex.split(line)[5:] for line in lines]
+    return [shlex.split(line)[4:] for line in lines]
 
 
 def cells_of(sweep: Path, arguments: list[str]) -> list:
