@@ -28,7 +28,12 @@ FOLDER = ("hydra.sweep.dir", "hydra.sweep.subdir")  # the keys of a cell's folde
 
 
 class LocalLauncher(Launcher):
-    """Runs one cell after another in this process, with the configurations that were checked."""
+    """Runs one cell after another in this process, with the configurations that were checked.
+
+    forecasts: whether it shows the time left of the sweep, for which the evaluations of all cells are counted first.
+    """
+
+    forecasts: ClassVar[bool] = True
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """What Hydra calls before `launch`. config: the sweep's."""
@@ -57,7 +62,7 @@ class LocalLauncher(Launcher):
         cells = self.compose(job_overrides, first)
         built = check(cells)
         notice_departures((cfg, cfg.hydra) for cfg in cells.values())
-        sweep.expect(cells.values(), built)
+        sweep.expect(cells.values(), built if self.forecasts else [])
         return list(cells.values())
 
     def compose(self, job_overrides: Sequence[Sequence[str]], first: int) -> dict[str, DictConfig]:
@@ -126,6 +131,7 @@ class ClusterLauncher(LocalLauncher):
     packages: what it needs. extra: the extra of ditexp that installs them.
     """
 
+    forecasts = False
     extra: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
 
