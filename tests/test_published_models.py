@@ -50,12 +50,12 @@ def walk(ditexp, folder):
     """walk(line) runs a command of the page."""
 
     def run(line: str, **options) -> Command:
-        module, *arguments = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID", "1"))[2:]
-        if module == "ditexp.run":
+        name, *arguments = shlex.split(line)[1:]
+        if name == "run":
             given = {argument.partition("=")[0] for argument in arguments}
             small = [one for one in SMALL if one.partition("=")[0] not in given - {"num_samples"}]
             arguments = [one for one in arguments if not one.startswith("num_samples=")] + small + ["devices=cpu:1"]
-        ended = ditexp(*arguments, module=module, folder=folder, **options)
+        ended = ditexp(*arguments, module=f"ditexp.{name}", folder=folder, **options)
         assert ended.code == 0, f"{line}\n{ended.output}"
         return ended
 
@@ -70,16 +70,17 @@ def verdicts(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_the_walk_from_weights_to_verdict(walk, folder):
-    """Each command works, and what is compared at the end are numbers of random weights."""
-    inspect, look, plan, rate, run, array, report = WALK
+    """Each command works, and what is compared at the end are numbers of random weights.
+
+    Not tried: a look at some samples, and the array of jobs, which are the same commands with other settings.
+    """
+    inspect, _, plan, rate, run, _, report = WALK
     assert "SiT or DiT" in walk(inspect).output
-    assert "done " in walk(look).output
     planned = walk(plan).output
     assert "missing" not in planned and "(rate=100)" in planned
     walk(rate)
     assert "(measured in " in walk(plan.replace(" rate=100", "")).output
     assert walk(run).output.count("done ") == 2
-    assert "nothing was sampled" in walk(array).output
     walk(report)
     assert verdicts(folder).count(f"not comparable: num_samples {IMAGES}, not 50000") == 2
     walk(report, patches={"ditexp.cli.packaged.PACKAGE": studies_with(folder / "package", IMAGES)})

@@ -99,7 +99,7 @@ def results(outputs: Path) -> dict[str, dict]:
     found = {}
     for path in sorted((outputs / "results").glob("*.json")):
         result = json.loads(path.read_text())
-        for name in ("provenance", "command", "cell_command", "grid", "trajectory_picture"):
+        for name in ("provenance", "sweep", "command", "cell_command", "grid", "trajectory_picture"):
             result.pop(name, None)
         for name in ("seconds_per_image", "images_per_second", "preparation_seconds", "peak_memory_mb"):
             del result["cost"][name]
