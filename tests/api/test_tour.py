@@ -46,7 +46,7 @@ def test_the_tour_shows_what_the_code_does(monkeypatch):
 def test_the_code_on_the_page_is_a_script(tmp_path):
     """One block after another, in one file that starts workers without a guard; `# = ...` says what a line gives."""
     blocks = "\n".join(BLOCKS)
-    script = re.sub(r"^([^#\n]+?)  # = (.+)$", r'assert str(\1) == """\2""", str(\1)', blocks, flags=re.MULTILINE)
+    script = re.sub(r"^([^#\n]+?)  # = (.+)$", r'assert str((\1)) == """\2""", (\1)', blocks, flags=re.MULTILINE)
     (tmp_path / "page.py").write_text(script)
     command, environment = [sys.executable, "page.py"], {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -50,7 +50,7 @@ def test_batch_size_changes_nothing_but_last_bits(model, guidance):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "solver",
-    [("solver=heun", "steps=3"), ("solver=dopri5", "solver.rtol=0.01", "solver.atol=0.01")],
+    [("solver=heun", "steps=3"), ("solver=dopri5", "solver.rtol=0.1", "solver.atol=0.1")],
     ids=lambda solver: solver[0],
 )
 def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_path):
