@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli.components import instantiate
@@ -58,7 +57,8 @@ def command_of(hydra_cfg: DictConfig) -> str:
 
 def sweep_of(hydra_cfg: DictConfig) -> str:
     """The name of the folder in outputs/runs of this run or sweep."""
-    folder = hydra_cfg.runtime.output_dir if hydra_cfg.mode == RunMode.RUN else hydra_cfg.sweep.dir
+    is_run = hydra_cfg.mode is not None and hydra_cfg.mode.name == "RUN"
+    folder = hydra_cfg.runtime.output_dir if is_run else hydra_cfg.sweep.dir
     return Path(folder).name
 
 

@@ -41,6 +41,7 @@ def assert_same(samples, store: SampleStore) -> None:
     assert np.array_equal(samples.labels, store.labels())
 
 
+@pytest.mark.slow
 def test_pixels_and_ids_are_the_commands(digits, ditexp, tmp_path):
     """Also in a last batch that holds more than was asked for, and with Hydra's state of somebody else around."""
     command = ditexp(*GUIDED, *SMALL)

@@ -277,7 +277,7 @@ def shards() -> Cases:
         "an index of brackets": refused(folder("[" * 100_000)),
         "an index that is no JSON": refused(folder("{")),
         "two indexes": refused(two, "2 files"),
-        "no index": refused(folder({}, name="x.json"), "0 files"),
+        "no index": refused(folder({}, name="x.json"), "without weights in it"),
     }
 
 

@@ -99,7 +99,7 @@ def test_a_set_whose_task_is_gone_has_no_deviations(ditexp):
     store = sample_set({"_target_": "ditexp.task.inpaint.Inpaint", "data": gone})
     code, _, err = ditexp(evaluate, f"images={store.id}")
     assert code == 0 and scores()["deviations"] == {} and "fid" in scores()["metrics"]
-    assert "which samples belong together is unknown (gone is not a folder" in err
+    assert "which samples belong together is unknown (data.path=gone is not a folder" in err
 
 
 WRITE = {"_target_": "pathlib.Path.write_text", "_args_": [{"_target_": "pathlib.Path", "_args_": ["ran"]}, "x"]}

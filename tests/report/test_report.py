@@ -271,6 +271,7 @@ def report(ditexp):
     return run
 
 
+@pytest.mark.slow
 def test_command_remakes_the_report_of_a_sweep(report, tmp_path):
     results = [cell(id="a"), cell(id="b", steps=50, fid=0.5), failed(id="c", solver="rk4")]
     leave(results, tmp_path)

@@ -391,6 +391,7 @@ def files_of_recipes(tmp_path_factory) -> Path:
 RECIPES = [path for path in SWEEPS if "digits" not in path.parent.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sweep", RECIPES, ids=lambda path: path.parent.name)
 def test_a_recipe_is_ready_but_for_its_files(sweep, cells_of_study, files_of_recipes, tmp_path):
     """With a small model of the family in the family's own format, a small VAE, and random images as the reference."""
@@ -420,6 +421,7 @@ def with_files(cfg: DictConfig, folder: Path) -> int:
     return 4 if channels == 32 else 8
 
 
+@pytest.mark.slow
 def test_a_recipe_without_its_files_says_what_is_missing(cells_of_study):
     cfg = copy.deepcopy(cells_of_study["sit_ode_sde"][0])
     cfg.model.checkpoint = cfg.reference.path = "???"

@@ -84,7 +84,7 @@ def made(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
 
 def planned(*cells: Cell) -> dict[str, Planned]:
     done: set[tuple[Path, int]] = set()
-    return {f"cell{number}": plan_cell(OmegaConf.create(one.config), done) for number, one in enumerate(cells)}
+    return {f"cell{number}": plan_cell(OmegaConf.create(one.config), done, {}) for number, one in enumerate(cells)}
 
 
 def rows_of(work: Callable[[], object]) -> int:
@@ -175,7 +175,7 @@ def test_another_vae_or_rounding_evaluates_no_network(cell, capsys):
     assert len({one.store.id for one in (first, *others)}) == 4 and len({one.latents.id for one in others}) == 1
     for other in others:
         print_plan(planned(other))
-        assert "0, 24 to decode" in (said := capsys.readouterr().out) and "need 0 network evaluations" in said
+        assert "0, 24 to decode" in (said := capsys.readouterr().out) and "1 cell needs 0 network evaluations" in said
         assert rows_of(lambda other=other: made(other)) == 0
     sampled, decoded = first.store.cost(steps=2), others[0].store.cost(steps=2)
     assert decoded.forwards == sampled.forwards == 2 and decoded.nfe == 2

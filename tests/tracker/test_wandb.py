@@ -161,6 +161,7 @@ def test_odd_results_are_logged_too(tmp_path, cells, caplog):
     assert "samples.path" in runs["3f2a0"].summary and "samples.path" not in runs["3f2a1"].summary
 
 
+@pytest.mark.slow
 def test_unreachable_server_costs_one_warning_and_bounded_time(tmp_path, cells, monkeypatch, caplog, capfd):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setattr(service, "limits", service.Limits(init=2))
@@ -280,6 +281,7 @@ def test_the_first_report_online_saves_a_workspace(tmp_path, cells, server, capf
     assert not warnings(caplog) and capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_workspace_that_cannot_be_saved_costs_one_warning(tmp_path, cells, server, monkeypatch, caplog):
     def refuse(*arguments):
         raise RuntimeError("not allowed")
@@ -299,6 +301,7 @@ def test_online_without_an_account_warns_and_goes_offline(tmp_path, cells, caplo
     assert list(read_runs(tmp_path / "wandb")) == ["3f2a0"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="finds the service by /proc")
 def test_cells_after_the_service_was_killed_are_still_logged(tmp_path, cells, caplog, capfd):
     tracker = WandbRuns(Options(folder=tmp_path / "wandb"))

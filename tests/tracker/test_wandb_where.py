@@ -196,6 +196,7 @@ def test_a_key_that_the_server_does_not_know_is_of_the_server(log, server):
     assert warning.startswith("W&B: continuing offline") and how.startswith("W&B runs are offline")
 
 
+@pytest.mark.slow
 def test_a_server_that_refuses_every_run_is_asked_no_more(log, server, monkeypatch):
     monkeypatch.setattr(service, "MAX_REFUSALS", 2)
     server.refused = dict.fromkeys("abc", 403)

@@ -109,6 +109,7 @@ def test_a_server_that_is_gone_is_said(hub):
         place()
 
 
+@pytest.mark.slow
 def test_the_environment_decides_and_a_bar_shows_the_megabytes(repository, tmp_path):
     folder = tmp_path / "large"
     shutil.copytree(repository, folder)
