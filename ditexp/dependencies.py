@@ -25,6 +25,7 @@ MODULES = {
     "scipy": "scipy",
     "torch": "torch",
     "torchdiffeq": "torchdiffeq",
+    "tqdm": "tqdm",
 }
 
 

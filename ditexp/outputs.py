@@ -72,6 +72,10 @@ class Outputs:
     def result(self, id: str) -> Path:
         return self.results / f"{id}.json"
 
+    def cell_results(self) -> list[Path]:
+        """The files of all results of cells, by name; not those of `ditexp evaluate`."""
+        return sorted(path for path in self.results.glob("*.json") if not path.name.startswith("evaluate-"))
+
     def evaluation(self, id: str) -> Path:
         return self.results / f"evaluate-{id}.json"
 

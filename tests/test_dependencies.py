@@ -14,7 +14,7 @@ from ditexp import dependencies
 from tests.helpers.paths import ROOT
 
 NEEDED = re.compile(
-    r"ditexp: diffusers, huggingface-hub, hydra-core, .*torchdiffeq are not installed in this Python \(.+\): "
+    r"ditexp: diffusers, huggingface-hub, hydra-core, .*torchdiffeq, tqdm are not installed in this Python \(.+\): "
     r"activate ditexp's environment, `\. \.venv/bin/activate` \(`make test` sets it up\), or pip install .*\n"
 )
 

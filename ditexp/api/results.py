@@ -28,5 +28,4 @@ def results(folder: str | Path = "outputs", *, study: str | None = None) -> pand
         return frame(study_results(outputs, study))
     if not outputs.results.is_dir():
         return frame(read_results(path))
-    files = sorted(file for file in outputs.results.glob("*.json") if not file.name.startswith("evaluate-"))
-    return frame(read_undamaged(files))
+    return frame(read_undamaged(outputs.cell_results()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from ditexp.report.titles import DEFAULT_STUDY, swept
 from ditexp.report.writing import from_here
 from ditexp.result import Result
 from ditexp.terminal.console import Terminal
+from ditexp.terminal.units import date, plural
 
 MAX_LISTED = 20
 
@@ -29,9 +29,7 @@ class Reportable:
 
     @property
     def text(self) -> str:
-        date = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.changed))
-        cells = f"{len(self.results)} cell{'s' * (len(self.results) != 1)}"
-        return f"{date}  {cells:>9}  {swept(self.results)}"
+        return f"{date(self.changed)}  {plural(len(self.results), 'cell'):>9}  {swept(self.results)}"
 
 
 def reportable(outputs: Outputs) -> tuple[list[Reportable], list[Reportable]]:

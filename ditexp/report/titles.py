@@ -61,7 +61,7 @@ def in_words(names: Sequence[str], settings: Sequence[Mapping[str, Any]], cells:
     ranges = ["" if name == "steps" else range_of(name, values) for name in names[:MAX_NAMES]]
     text = " × ".join(f"{name}{shown}" for name, shown in zip(names, ranges))
     if more := len(names[MAX_NAMES:]):
-        return f"{text} and {more} more setting{'s' * (more > 1)}, {cells} cells"
+        return f"{text} and {plural(more, 'more setting')}, {cells} cells"
     if math.prod(map(len, values.values())) > cells:
         return f"{text}, {cells} cells"
     return text if any(ranges) else f"{text} ({' × '.join(str(len(each)) for each in values.values())})"

@@ -76,8 +76,7 @@ def is_alike(result: Result, cell: Cell) -> bool:
 @functools.lru_cache(maxsize=1)
 def known_results(outputs: Outputs, changed: int) -> list[Result]:
     """All results of an outputs folder, newest last. changed: when a result was last added; part of the cache's key."""
-    files = [file for file in outputs.results.glob("*.json") if not file.stem.startswith("evaluate-")]
-    files.sort(key=lambda file: file.stat().st_mtime if file.exists() else 0)
+    files = sorted(outputs.cell_results(), key=lambda file: file.stat().st_mtime if file.exists() else 0)
     return read_undamaged(files)
 
 
@@ -114,16 +113,15 @@ def measure(cell: Cell) -> Rate:
     latents = torch.zeros(len(batch), *sampler.model.sample_shape, device=device)
 
     def decode() -> int:
-        pixels.append(sampler.decode(latents).cpu())
-        return len(batch)
+        return len(sampler.decode(latents).cpu())
 
-    pixels: list[torch.Tensor] = []
     seconds = 1 / per_second(decode, device)
     said = f"{forwards:.3g} evaluations a second in batches of {len(batch)}"
     feature = cell.evaluator.feature
     if feature is not None and cell.evaluator.metrics and is_here(feature):
         feature.to(device)
-        images = per_second(lambda: len(next(iter(feature(pixels[-1]).values()))), device)
+        pixels = sampler.decode(latents).cpu()
+        images = per_second(lambda: len(next(iter(feature(pixels).values()))), device)
         seconds += 1 / images
         said += f", features of {images:.3g} images a second"
     return Rate(forwards, f"measured now on {device_name(device)}: {said}", seconds)

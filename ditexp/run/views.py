@@ -75,7 +75,7 @@ class LogLines:
         self._phase, self._next = "", 0.0
 
     def begin_cell(self, cell: Result) -> None:
-        facts = {name: value for name, value in cell.provenance.items() if name not in ("time",)}
+        facts = {name: value for name, value in cell.provenance.items() if name != "time"}
         for line in (
             f"command: {cell.command}",
             f"this cell alone: {cell.cell_command}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from ditexp.samples.folders import Set
 from ditexp.samples.manifest import Manifest
 from ditexp.samples.store import SampleStore, find_set
 from ditexp.terminal.escape import for_markdown, printable
-from ditexp.terminal.units import amount
+from ditexp.terminal.units import amount, date
 
 
 def write_card(folder: Path) -> None:
@@ -103,7 +102,7 @@ def makers(made: Sequence[Manifest]) -> list[str]:
         lines.append(f"- {count} block(s) on {for_markdown(f'{host}, {device}: {rest}')}")
     if made:
         seconds = sum(manifest.cost.seconds for manifest in made)
-        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(manifest.written for manifest in made)))
+        day = date(max(manifest.written for manifest in made))
         lines += [
             "",
             f"{seconds:,.1f} s of sampling by one device, {wall_time(made):,.1f} s by the clock, until {day}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 TIMES = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))  # units and their seconds
@@ -24,6 +25,11 @@ def duration(seconds: float) -> str:
             rest = whole % size // part
             return f"{whole // size} {name}" + (f" {rest} {smaller}" if rest else "")
     return f"{whole} s"
+
+
+def date(seconds: float) -> str:
+    """A time in seconds since 1970, as a local date: 2026-01-31 12:00."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def plural(count: float, one: str, many: str = "") -> str:

@@ -9,13 +9,13 @@ from contextlib import suppress
 from typing import Any
 
 from ditexp.files.content import digest
+from ditexp.report.titles import DEFAULT_STUDY
 from ditexp.result import Result
 
 TAGS = ("model", "solver", "schedule", "guidance", "task")
 FACTS = ("study", "sweep", "sample_id", "num_samples", "command", "cell_command", "provenance", "departures")
 IN_NAME = ("solver", "steps", "guidance")
 MAX_TAG, MAX_NAME = 64, 128  # characters that W&B accepts
-DEFAULT_STUDY = "default"
 
 
 def of_cell(cell: Result, start: str | None) -> dict[str, Any]:

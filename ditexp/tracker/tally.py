@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from ditexp.terminal.units import plural
+
 
 class Tally:
     """Counts cells and reports. offline: the folder of offline runs."""
@@ -38,5 +40,5 @@ class Tally:
 def in_words(counts: Counter[str]) -> str:
     """For example "4 cells and the report"."""
     cells, reports = counts["cell"], counts["report"]
-    words = [f"{cells} cell{'s' if cells > 1 else ''}"] if cells else []
+    words = [plural(cells, "cell")] if cells else []
     return " and ".join([*words, *(["the report"] if reports == 1 else [f"{reports} reports"] if reports else [])])

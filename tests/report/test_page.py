@@ -113,7 +113,7 @@ def luminance(color: str) -> float:
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_texts_have_contrast(theme):
-    css = (PARTS / "page.css").read_text()
+    css = (PARTS / "theme.css").read_text()
     colors = {name: both[theme] for name, *both in re.findall(r"--([\w-]+): light-dark\((#\w+), (#\w+)\)", css)}
     for text in ("ink", "grey", "alarm", "accent"):
         for ground in ("page", "surface", "faint", "tint"):
@@ -220,7 +220,7 @@ def test_pictures_share_a_budget(tmp_path, monkeypatch):
 
 
 def test_colours_are_those_of_the_other_pictures():
-    css = (PARTS / "page.css").read_text()
+    css = (PARTS / "theme.css").read_text()
     assert re.findall(r"--hue-\d: light-dark\((#\w+),", css) == PALETTE
 
 

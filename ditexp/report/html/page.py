@@ -15,9 +15,10 @@ from ditexp.report.tables.comparability import comparable_facts
 from ditexp.report.tables.footnotes import warnings
 from ditexp.report.tables.table import Table
 from ditexp.terminal.escape import for_html
+from ditexp.terminal.units import plural
 
 PARTS = Path(__file__).parent
-STYLES = ("page.css", "charts.css", "cells.css", "pictures.css")
+STYLES = ("theme.css", "page.css", "charts.css", "cells.css", "pictures.css")
 LIBRARY = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 SCRIPTS = (
     "page.js",
@@ -97,9 +98,9 @@ def facts(table: Table) -> list[str]:
     seeds = max((len(row.members) for row in table.rows), default=1)
     found = [
         f"sweep {sweeps.pop()}" if len(sweeps) == 1 else "",
-        count_of(len(results), "cell") if results else "",
+        plural(len(results), "cell") if results else "",
         f"{samples} samples each" if samples else "",
-        count_of(seeds, "seed") if seeds > 1 else "",
+        plural(seeds, "seed") if seeds > 1 else "",
         " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
         various(origin.get("device") for origin in origins),
         various(map(versions, origins)),
@@ -117,16 +118,12 @@ def measured(table: Table) -> dict[str, str]:
 def failures(table: Table) -> list[str]:
     """A sentence for each way in which cells are not done."""
     counts = Counter(row.first.status for row in table.rows if not row.is_done)
-    total = count_of(len(table.rows), "cell")
+    total = plural(len(table.rows), "cell")
     return [f"{count} of {total}: {status}." for status, count in counts.items()]
 
 
 def warnings_of(table: Table) -> list[str]:
     return warnings([row for row in table.rows if row.is_done], table.columns)
-
-
-def count_of(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def section(heading: str, content: str) -> str:

@@ -13,6 +13,7 @@ from ditexp.files.records import read_record
 from ditexp.report.html.embedding import encode_webp, uri
 from ditexp.report.picture_files import flaw_of, read_picture
 from ditexp.report.tables.table import Table
+from ditexp.terminal.units import date
 
 FILE = "report.json"
 SIZE = (288, 192)  # of the small picture, in pixels
@@ -34,10 +35,6 @@ class Entry:
     best: str = ""
     best_cell: str = ""
     picture: str = ""
-
-    @property
-    def date(self) -> str:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(self.written))
 
 
 def entry_of(table: Table, *, title: str, figure: Path | None) -> Entry:
@@ -79,7 +76,7 @@ def read_entry(folder: Path) -> Entry:
         raise ValueError(f"{FILE} cannot be read ({error})") from None
     try:
         entry: Entry = decode(Entry, found)
-        _ = entry.date
+        date(entry.written)
     except (ValueError, OSError, OverflowError) as error:
         raise ValueError(f"{FILE} is damaged ({error}): write the report again") from None
     return entry

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
 from ditexp.files.atomic import atomic
-from ditexp.report.html.page import policy_hash
+from ditexp.report.html.page import part, policy_hash
 from ditexp.report.index.entry import read_entry
 from ditexp.terminal.escape import for_html
+from ditexp.terminal.units import date, plural
 
 PARTS = Path(__file__).parent
 
@@ -19,15 +19,15 @@ def write_index(reports: Path) -> Path:
     """Write index.html on all reports in a folder, and return its path. A damaged report is listed as such."""
     folders = [path for path in reports.iterdir() if path.is_dir() and not path.name.startswith(".")]
     cards = sorted((card_of(folder) for folder in folders), reverse=True)
-    css = (PARTS / "index.css").read_text(encoding="utf-8")
+    css = part("theme.css") + (PARTS / "index.css").read_text(encoding="utf-8")
     template = Template((PARTS / "index.html").read_text(encoding="utf-8"))
-    count = f"{len(cards)} report{'s' * (len(cards) != 1)} in {reports}"
+    count = f"{plural(len(cards), 'report')} in {reports}"
     text = template.substitute(
         css=css, css_hash=policy_hash(css), count=for_html(count), cards="\n".join(card for _, card in cards)
     )
     path = reports / "index.html"
-    with atomic(path) as part:
-        part.write_text(text, encoding="utf-8")
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 
@@ -37,13 +37,11 @@ def card_of(folder: Path) -> tuple[float, str]:
         entry = read_entry(folder)
     except ValueError as error:
         written = modified(folder)
-        date = time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
-        return written, card(
-            folder, title=folder.name, facts=[date, str(error).replace(f"{folder}/", "")], picture="", kind="damaged"
-        )
-    cells = f"{entry.cells} cell{'s' * (entry.cells != 1)}"
+        facts = [date(written), str(error).replace(f"{folder}/", "")]
+        return written, card(folder, title=folder.name, facts=facts, picture="", kind="damaged")
+    cells = plural(entry.cells, "cell")
     cells += f", {entry.done} done" if entry.done < entry.cells else ""
-    facts = [f"{entry.date} · {cells}"]
+    facts = [f"{date(entry.written)} · {cells}"]
     if entry.best:
         facts.append(f"{entry.metric} {entry.best}: {entry.best_cell}")
     return entry.written, card(folder, title=entry.title, facts=facts, picture=entry.picture, kind="whole")
