@@ -128,10 +128,9 @@ class Result:
     settings: the choices that tell cells apart, {"solver": "heun", "guidance.weight": 2.0, "steps": 50, ...}.
     departures: the settings that are not the preset's of settings["compat"], each with the preset's in brackets.
     error: one line, unless running or done. sweep: the name of the folder in outputs/runs that the cell ran in.
-    published: where the published numbers of a study of one's own were.
-    command: what the user typed. cell_command: what makes this cell alone. grid, film, trajectory_picture: pictures of
-    samples. details: what a comparison gives beside its scores, by its name. cached: whether the result was there
-    before this run; None in a file that belongs to no run.
+    published: where the published numbers of a study of one's own were. command: what the user typed. cell_command:
+    what makes this cell alone. grid, film, trajectory_picture: pictures of samples. details: what a comparison gives
+    beside its scores, by its name. cached: whether the result was there before this run; None in a file of no run.
 
     A cell that is not done has no cost, metrics, deviations and measurement.
     """

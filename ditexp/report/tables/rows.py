@@ -111,4 +111,4 @@ def spread_of_one(members: Sequence[Result], name: str) -> float | None:
     known = [member.deviations[name] for member in members if name in member.deviations]
     if len(known) < len(members):
         return None
-    return fmean(stdev(each.halves) ** 2 for each in known) ** 0.5 or None
+    return fmean(each.sd**2 for each in known) ** 0.5 or None
