@@ -150,8 +150,16 @@ def in_time(function: Callable[[], None], limit: float) -> None:
 
 def service_processes() -> list[int]:
     """The wandb-core processes that this process started, on systems with /proc."""
-    children = [pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]
-    return [int(pid) for pid in children if "wandb-core" in Path(f"/proc/{pid}/comm").read_text()]
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if is_service_of(path, os.getpid())]
+
+
+def is_service_of(process: Path, parent: int) -> bool:
+    """Asks each process for its parent: the parent's own list of children misses those whose thread is just ending."""
+    try:
+        name, _, rest = (process / "stat").read_text().rpartition(")")  # 123 (wandb-core) S 45 ...
+    except OSError:  # it has ended
+        return False
+    return "wandb-core" in name and int(rest.split()[1]) == parent
 
 
 def kill_service() -> None:
