@@ -12,7 +12,7 @@ PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 ACTIVATE := @echo; echo 'To use ditexp in this shell: . .venv/bin/activate'
 
 # Other evaluators and solvers, with which ours are compared, and what they import beyond requirements.lock.
-PEERS := clean-fid torch-fidelity torchmetrics lightning-utilities prdc
+PEERS := clean-fid flow-matching torch-fidelity torchmetrics lightning-utilities prdc
 
 # What builds the site of the documentation, in an environment of its own.
 SITE := mkdocs-material
@@ -69,7 +69,7 @@ bench: .venv/.peers  ## measure overhead, metrics, extraction, the page and hash
 
 lock: .venv/.ready  ## resolve pyproject.toml into requirements.lock: every version, every hash, no index
 	$(COMPILE) --extra dev --extra optuna --extra slurm --extra ray --extra tensorboard --extra text \
-	  --extra workspace pyproject.toml -o requirements.lock
+	  --extra torchao --extra workspace pyproject.toml -o requirements.lock
 	echo $(PEERS) | tr ' ' '\n' | $(COMPILE) --no-deps - -o requirements-peers.lock
 	echo $(SITE) | $(COMPILE) - -o requirements-site.lock
 
