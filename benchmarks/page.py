@@ -23,8 +23,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from playwright.sync_api import sync_playwright
 
-import ditexp.cli.command  # noqa: F401  (configurations name bundled files, which it resolves)
-from benchmarks.overhead import configuration
+from benchmarks.cells import configuration
 from ditexp.provenance import provenance
 from ditexp.report.grids import image_grid
 from ditexp.report.html.page import html_page
@@ -38,7 +37,7 @@ STEPS, WEIGHTS = (5, 10, 20, 50, 100), (0.0, 0.25, 0.5, 1.0, 2.0)
 
 def results(folder: Path) -> list[Result]:
     """200 cells, each with a grid of 100 samples and a picture of four samples over time."""
-    config: Any = OmegaConf.to_container(configuration(str(folder)), resolve=True)
+    config: Any = OmegaConf.to_container(configuration([f"outputs={folder}"]), resolve=True)
     cells = itertools.product(SOLVERS, STEPS, WEIGHTS)
     return [result(folder, config, number, *cell) for number, cell in enumerate(cells)]
 
