@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ditexp.core import VAE, Codec, Conditioner, FlowModel, Guidance, Schedule, Solver, VarianceModel
+from ditexp.core import VAE, Cache, Codec, Conditioner, FlowModel, Guidance, Schedule, Solver, VarianceModel
 from ditexp.meter import Meter
 from ditexp.network import Network
 from ditexp.pixels import Pixels
@@ -26,6 +26,7 @@ def bind(
     seed: int,
     device: torch.device,
     vae: VAE | None = None,
+    cache: Cache | None = None,
     rounding: str = "half_up",
     precision: str = "fp32",
     compile: bool = False,
@@ -35,7 +36,7 @@ def bind(
     Prints a notice for each setting without effect. Raises ValueError if the guidance does not fit the grid, or the VAE
     or the solver the model.
 
-    vae: for a model of latents. rounding: of images to pixels, see ditexp/pixels.py.
+    vae: for a model of latents. cache: of the outputs of its blocks. rounding: of images to pixels, ditexp/pixels.py.
 
     precision: fp32, tf32 (float32 with TF32 matrix products, CUDA only), bf16 or fp16 (autocast of the network).
     compile: run the network through torch.compile.
@@ -55,6 +56,7 @@ def bind(
         schedule=schedule,
         grid=since(start, grid) if start else grid,
         guidance=guidance,
+        cache=cache,
         conditioner=conditioner,
         task=task,
         codec=codec_of(model, vae),
