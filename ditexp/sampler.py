@@ -54,7 +54,7 @@ class Sampler:
     seed: int
     device: torch.device
     precision: str
-    compile: bool
+    compile: bool | str
     network: Network | Rehearsal
     meter: Meter
 
