@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ditexp.checkpoint.container import read_checkpoint
 from ditexp.checkpoint.weights import weights_of
+from ditexp.core import Walk
 from ditexp.model.architecture import NoDiT, infer_architecture
-from ditexp.model.loading import Misfit, load_network
+from ditexp.model.loading import Misfit, load_network, without_values
 from ditexp.model.pretrained import nearer_labels, training_of
 from ditexp.model.text_dit import TextDiT
 from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
@@ -88,8 +90,20 @@ class PretrainedTextDiT:
         """Print a notice for each prompt that has more tokens than the model reads."""
         self.encoder.notice_truncation(prompts)
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        return self.network.velocity(x, t, required(condition.states), required(condition.mask))
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.network.blocks
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
+        return self.network.velocity(x, t, required(condition.states), required(condition.mask), walk)
+
+    def network_time(self, t: float) -> float:
+        return t
+
+    def without_values(self) -> PretrainedTextDiT:
+        twin = copy.copy(self)
+        twin.network = without_values(self.network)
+        return twin
 
     def null(self, condition: Condition) -> Condition:
         states = required(condition.states)
