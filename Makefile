@@ -52,15 +52,17 @@ format: .venv/.ready  ## fix style, as far as ruff can
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-docs: .venv/.ready  ## write docs/reference.md from conf, and the lines of links to code
+docs: .venv/.ready  ## write docs/reference.md from conf, tables of docs/performance.md, and the lines of links to code
 	$(PY) -m docs.make_reference
+	$(PY) -m docs.make_performance
 	$(PY) -m docs.code_links
 
 site: .venv/.site  ## build the site of the documentation into site/
 	NO_MKDOCS_2_WARNING=1 .venv/site/bin/mkdocs build --quiet --strict
 
-bench: .venv/.peers  ## measure overhead, metrics, extraction, the page and hashes; write benchmarks/results
-	$(PY) -m benchmarks.overhead
+bench: .venv/.peers  ## measure sampling, a cell's profile, metrics, extraction, the page and hashes; write benchmarks/results
+	PYTHONPATH=.:.venv/peers $(PY) -m benchmarks.sampling
+	$(PY) -m benchmarks.profile_cell
 	PYTHONPATH=.venv/peers $(PY) -m benchmarks.metrics
 	PYTHONPATH=.venv/peers $(PY) -m benchmarks.extraction
 	$(PY) -m benchmarks.page

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks import loops
 from benchmarks.cells import configuration, run_cell
-from benchmarks.random_models import SIZES, FirstChannels, random_model
+from benchmarks.random_models import SIZES, TINY, FirstChannels, random_model
 from benchmarks.side_by_side import in_turn, table
 from ditexp import bundled
 from ditexp.binding import bind
@@ -189,7 +189,7 @@ def digits() -> PretrainedDiT:
 
 def cases(folder: Path, *, quick: bool) -> list[tuple[str, Callable[[int], dict[str, Any]]]]:
     """What is measured: names, and functions of the number of rounds. quick: as little work as possible."""
-    small, large = digits(), random_model(folder, SIZES["S"].at(16)).to(DEVICE)
+    small, large = digits(), random_model(folder, TINY if quick else SIZES["S"].at(16)).to(DEVICE)
     shrink = 8 if quick else 1
     found: list[tuple[str, Callable[[int], dict[str, Any]]]] = []
     for method, steps in (("euler", 8), ("midpoint", 4), ("rk4", 2)):

@@ -128,6 +128,8 @@ class Part:
             found = work()
         except torch.OutOfMemoryError as error:
             found = {"skipped": f"out of memory: {one_line(error)}"}
+        except ValueError as error:  # a setting that this device or network can't have
+            found = {"skipped": one_line(error)}
         except Exception as error:
             found = {"failed": f"{type(error).__name__}: {one_line(error)}"}
         self.rows.append({**facts, **found, "row_seconds": time.monotonic() - begin})

@@ -46,7 +46,8 @@ def cache(part: Part) -> None:
     settings = {"precision": "bf16", "compile": not part.dry_run}
     exact: list[Tensor] = []
     for name in sorted(options_of("cache"), key=lambda name: name != "none"):
-        chosen = instantiate(OmegaConf.load(packaged("conf") / "cache" / f"{name}.yaml"))
+        file = OmegaConf.load(packaged("conf") / "cache" / f"{name}.yaml")
+        chosen = None if name == "none" else instantiate(file)
         drawn(part, {"size": size, "batch": batch, **settings, "cache": name}, exact=exact, cache=chosen)
 
 
