@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import re
 import subprocess
 import sys
@@ -250,13 +251,19 @@ def test_every_piece_has_a_config(group):
     assert pieces == {node["_target_"].rpartition(".")[0] for _, node in nodes(group)}
 
 
-def choices(config: str) -> list[str]:
-    """Every choice that a command offers, one group at a time."""
+def choices(config: str) -> list[list[str]]:
+    """Overrides that make every choice that a command offers: of different groups together, to compose less often.
+
+    An option that chooses those of other groups, such as compat=sit, is alone.
+    """
     defaults = OmegaConf.load(CONF / f"{config}.yaml").defaults
     groups = [group for entry in defaults if OmegaConf.is_dict(entry) for group in entry]
-    options = [f"{group}={file.stem}" for group in groups for file in sorted((CONF / group).glob("*.yaml"))]
-    studies = [f"experiment={file.parent.name}" for file in sorted(ROOT.glob("experiments/*/sweep.yaml"))]
-    return options + (studies if "experiment" in groups else [])
+    options = {group: [f"{group}={file.stem}" for file in sorted((CONF / group).glob("*.yaml"))] for group in groups}
+    if "experiment" in groups:
+        options["experiment"] = [f"experiment={file.parent.name}" for file in ROOT.glob("experiments/*/sweep.yaml")]
+    alone = [[option] for group in ("compat", "preset", "experiment") for option in options.pop(group, [])]
+    together = itertools.zip_longest(*options.values())
+    return alone + [[option for option in some if option] for some in together]
 
 
 @pytest.fixture(scope="module")
@@ -274,9 +281,10 @@ def test_every_choice_composes(config, hydra_of_the_checkout, monkeypatch):
     mandatory = [
         group for entry in defaults if OmegaConf.is_dict(entry) for group in entry if OmegaConf.is_missing(entry, group)
     ]
-    for override in choices(config):
-        given = [f"{group}=none" for group in mandatory if not override.startswith(f"{group}=")]
-        cfg = compose(config, overrides=[*given, override], return_hydra_config=True)
+    for overrides in choices(config):
+        chosen_groups = {override.partition("=")[0] for override in overrides}
+        given = [f"{group}=none" for group in mandatory if group not in chosen_groups]
+        cfg = compose(config, overrides=[*given, *overrides], return_hydra_config=True)
         monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)
         chosen = cfg.copy()
         OmegaConf.set_struct(chosen, False)

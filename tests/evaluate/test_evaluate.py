@@ -24,12 +24,14 @@ DIGITS = np.concatenate(list(DigitsImages().blocks()))
 
 @pytest.fixture
 def ditexp(tmp_path, monkeypatch, capsys):
-    """Run a command in an empty folder, on digits by default: its exit code, stdout and stderr."""
+    """Run a command in an empty folder: its exit code, stdout and stderr. By default on digits, without deviations."""
     monkeypatch.chdir(tmp_path)
 
     def run(command, *arguments):
         given = {argument.partition("=")[0] for argument in arguments}
         usual = [f"{group}=digits" for group in ("feature", "reference") if group not in given]
+        if command is evaluate and "resamples" not in given:
+            usual.append("resamples=0")
         monkeypatch.setattr(sys, "argv", ["ditexp", *usual, *arguments])
         try:
             command.main()
@@ -90,14 +92,14 @@ def units_of_scores() -> set[int]:
 def test_samples_of_a_set_that_belong_together_are_drawn_together(ditexp):
     """The task that made the set knows which."""
     paths = sample_set({"_target_": "ditexp.task.interpolate.Interpolate", "frames": 11})
-    assert ditexp(evaluate, f"images={paths.id}")[0] == 0
+    assert ditexp(evaluate, f"images={paths.id}", "resamples=4")[0] == 0
     assert units_of_scores() == {24} and "fid" in scores()["deviations"]
 
 
 def test_a_set_whose_task_is_gone_has_no_deviations(ditexp):
     gone = {"_target_": "ditexp.data.ImageFolder", "path": "gone", "size": 8}
     store = sample_set({"_target_": "ditexp.task.inpaint.Inpaint", "data": gone})
-    code, _, err = ditexp(evaluate, f"images={store.id}")
+    code, _, err = ditexp(evaluate, f"images={store.id}", "resamples=4")
     assert code == 0 and scores()["deviations"] == {} and "fid" in scores()["metrics"]
     assert "which samples belong together is unknown (data.path=gone is not a folder" in err
 

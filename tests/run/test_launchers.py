@@ -17,7 +17,7 @@ import pytest
 from tests.helpers import commands
 from tests.helpers.sample_sets import files_of
 
-SWEEP = ("-m", "solver=euler,heun", "steps=2,4", "num_samples=64", "batch_size=32", "metric=[]", "devices=cpu:1")
+SWEEP = ("-m", "solver=euler,heun", "steps=2", "num_samples=64", "batch_size=32", "metric=[]", "devices=cpu:1")
 SUBMITIT = "hydra/launcher=submitit_local"
 RAY = ("hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=0")
 
@@ -119,7 +119,7 @@ def expected(tmp_path_factory) -> tuple[dict, dict]:
     command = commands.start(outputs / "log", "ditexp.run", *SWEEP, "tracker=none", f"outputs={outputs}").wait()
     assert command.code == 0, command.output
     found = results(outputs), files_of(outputs / "samples")
-    assert [len(each) for each in found] == [4, 4]
+    assert [len(each) for each in found] == [2, 2]
     return found
 
 
@@ -130,7 +130,7 @@ def test_submitit_gives_what_the_local_launcher_gives(ditexp, tmp_path, expected
     assert command.code == 0, command.output
     outputs = tmp_path / "outputs"
     assert (results(outputs), files_of(outputs / "samples")) == expected
-    assert command.output.count("done ") == 4 and "table.md" in command.output
+    assert command.output.count("done ") == 2 and "table.md" in command.output
     for result in rows(outputs):
         assert SUBMITIT in result["command"]  # not the line that submitit starts a job with
 
@@ -143,13 +143,13 @@ def test_ray_gives_it_too_when_some_jobs_die(ditexp, tmp_path, expected, acciden
     command = ditexp(
         f"--config-dir={accidents / 'conf'}", *arguments, *RAY, "hydra.launcher.ray.remote.max_retries=0", **options
     )
-    assert command.code == 1 and command.complaints == ["2 of 6 cells failed; the same command tries them again"], (
+    assert command.code == 1 and command.complaints == ["1 of 3 cells failed; the same command tries it again"], (
         command.output
     )
     outputs = tmp_path / "outputs"
     assert (results(outputs), files_of(outputs / "samples")) == expected
-    failed = [result for result in rows(outputs) if result["status"] == "failed"]
-    assert len(failed) == 2 and all("its task left no result: " in result["error"] for result in failed)
+    (failed,) = [result for result in rows(outputs) if result["status"] == "failed"]
+    assert "its task left no result: " in failed["error"]
     assert not (Path(ray_folder) / ".ray").exists()  # nothing in the home directory
 
 
@@ -186,7 +186,8 @@ def test_what_slurm_is_asked_for(ditexp, tmp_path):
         (tmp_path / "bin" / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
     slurm = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu", "hydra.launcher.array_parallelism=2")
-    command = ditexp(*SWEEP, *slurm, environment=environment)
+    sweep = [argument.replace("steps=2", "steps=2,4") for argument in SWEEP]
+    command = ditexp(*sweep, *slurm, environment=environment)
     assert command.code == 2 and "no such partition" in command.complaints[0], command.output
     script = (tmp_path / "script").read_text()
     for line in ("array=0-3%2", "partition=gpu", "gpus-per-node=1", "cpus-per-task=8", "mem=32GB", "time=240"):

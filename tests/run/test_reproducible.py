@@ -48,14 +48,9 @@ def test_batch_size_changes_nothing_but_last_bits(model, guidance):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "solver",
-    [("solver=heun", "steps=3"), ("solver=dopri5", "solver.rtol=0.1", "solver.atol=0.1")],
-    ids=lambda solver: solver[0],
-)
-def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_path):
-    """With fixed and adaptive steps, interrupted and resumed."""
-    cell = (*solver, "num_samples=520", "batch_size=130", "metric=[]")
+def test_the_same_bytes_however_many_workers_and_processes(ditexp, tmp_path):
+    """Also in two slices, and killed and continued."""
+    cell = ("solver=heun", "steps=3", "num_samples=520", "batch_size=130", "metric=[]")
 
     def made(*names: str, devices: str) -> dict[str, bytes]:
         outputs = tmp_path / names[0]
@@ -65,7 +60,6 @@ def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_p
 
     one = made("one", devices="cpu:1")
     assert len(one) == 4
-    assert made("two", devices="cpu:2") == one
     assert made("four", devices="cpu:4") == one
     assert made("two processes", "at once", devices="cpu:1") == one
     half = ditexp(*cell, "slice=1/2", f"outputs={tmp_path / 'half'}")
@@ -77,6 +71,17 @@ def test_the_same_bytes_however_many_workers_and_processes(solver, ditexp, tmp_p
     killed.process.kill()
     assert killed.wait().code == -signal.SIGKILL
     assert made("killed", devices="cpu:2") == one
+
+
+@pytest.mark.slow
+def test_the_same_bytes_of_an_adaptive_solver(ditexp, tmp_path):
+    """Whose samples leave the batch at steps of their own: by one worker, and by several in two commands."""
+    cell = ("solver=dopri5", "solver.rtol=0.1", "solver.atol=0.1", "num_samples=390", "batch_size=130", "metric=[]")
+    assert ditexp(*cell, "devices=cpu:1", f"outputs={tmp_path / 'one'}").code == 0
+    assert ditexp(*cell, "devices=cpu:1", "slice=1/2", f"outputs={tmp_path / 'others'}").code == 0
+    assert ditexp(*cell, "devices=cpu:2", f"outputs={tmp_path / 'others'}").code == 0
+    one = files_of(tmp_path / "one" / "samples")
+    assert len(one) == 3 and files_of(tmp_path / "others" / "samples") == one
 
 
 @pytest.mark.slow
