@@ -248,9 +248,6 @@ class TransformerModel(FlowModel, Protocol):
     def network_time(self, t: float) -> float:
         """The time that the network is given at t."""
 
-    def without_values(self) -> TransformerModel:
-        """The same model on torch's device "meta", where operations can be counted without computing them."""
-
 
 class CacheState(Protocol):
     """What one integration of one batch remembers of its evaluations."""
