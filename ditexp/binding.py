@@ -23,6 +23,7 @@ from ditexp.precision import PRECISIONS, check_precision
 from ditexp.sampler import Sampler, since
 from ditexp.task.base import Task
 from ditexp.terminal.notices import notice
+from ditexp.transfer import DrawnAhead
 
 
 def bind(
@@ -80,6 +81,7 @@ def bind(
             model, meter, PRECISIONS[precision].dtype, bool(compile), solver.adaptive, solver.uses_variance
         ),
         meter=meter,
+        draws=DrawnAhead(device),
     )
 
 

@@ -304,7 +304,8 @@ class Solver(Protocol):
         """From x (B, ...) at grid[0] to grid[-1].
 
         project: applied after every step. noise: the source for solvers of the SDE; others ignore it.
-        Raises FloatingPointError with the first step whose state is not finite. Adaptive solvers raise ValueError for
+        Raises FloatingPointError with the first step whose state is not finite; on CUDA it may leave that to the
+        solution's `check`, so that the host does not wait. Adaptive solvers raise ValueError for
         a projection, and ArithmeticError if a sample does not reach the end.
         """
 
@@ -370,7 +371,7 @@ class Feature(Protocol):
     def identity(self) -> dict: ...
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, C, H, W) uint8 -> each of `outputs`, (B, ...) float32 on the CPU."""
+        """(B, C, H, W) uint8 -> each of `outputs`, (B, ...) float32 on any device; on CUDA they may not be done yet."""
 
     def load(self) -> None:
         """Make the network ready; downloads weights if needed. Raises ValueError if they cannot be had."""

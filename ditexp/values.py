@@ -87,11 +87,13 @@ class Solution:
     """The result of an integration. x: (B, ...) at t = 1.
 
     accepted, rejected: the number of accepted and of rejected steps of each sample, B each; empty on a fixed grid.
+    check: waits for the device, and raises FloatingPointError with the first step whose state is not finite.
     """
 
     x: Tensor
     accepted: Sequence[int] = ()
     rejected: Sequence[int] = ()
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,7 @@ def test_leaves_know_the_core_and_their_own_group():
                     "noise",
                     "pixels",
                     "precision",
+                    "transfer",
                     "files",
                     "checkpoint",
                     "terminal.notices",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ditexp.core import GuidedVelocity, Projection, StepNoise, VelocityField
+from ditexp.transfer import Pending, to_host
 from ditexp.values import Solution
 
 # x (B, ...) at t0, t0, t1 -> x at t1.
@@ -67,15 +68,22 @@ class FixedStep(ABC):
             if project is not None:
                 x = project(x, t1)
             finite.append(torch.isfinite(x).all())
-        # Read once, at the end: reading after every step would make a GPU wait for the CPU.
-        bad = torch.stack(finite).logical_not().nonzero()
-        if len(bad):
-            number = int(bad[0]) + 1
-            raise FloatingPointError(
-                f"the state became NaN or Inf in step {number} of {len(grid) - 1} (t = {grid[number - 1]:.4g} to "
-                f"{grid[number]:.4g}); try precision=fp32, more steps or weaker guidance, or check the checkpoint"
-            )
-        return Solution(x)
+        # Read once: reading after every step would make a GPU wait for the CPU. And on CUDA later, when it is done.
+        solution = Solution(x, check=partial(check_finite, to_host(torch.stack(finite)), grid))
+        if x.device.type != "cuda":
+            solution.check()
+        return solution
+
+
+def check_finite(finite: Pending[Tensor], grid: Sequence[float]) -> None:
+    """Raise FloatingPointError with the first step whose state is not finite. finite: (steps,) bool."""
+    bad = finite().logical_not().nonzero()
+    if len(bad):
+        number = int(bad[0]) + 1
+        raise FloatingPointError(
+            f"the state became NaN or Inf in step {number} of {len(grid) - 1} (t = {grid[number - 1]:.4g} to "
+            f"{grid[number]:.4g}); try precision=fp32, more steps or weaker guidance, or check the checkpoint"
+        )
 
 
 class CurrentStep:
