@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -133,9 +133,22 @@ class Features:
 
     def take(self, rows: Tensor) -> Features:
         """The features of some of the images, int64 rows. Known statistics describe all images and are left out."""
-        parts = (None if part is None else part[rows] for part in (self.pool, self.logits, self.spatial, self.labels))
+        parts = (
+            None if part is None else part[rows.to(part.device)]
+            for part in (self.pool, self.logits, self.spatial, self.labels)
+        )
         pool, logits, spatial, labels = parts
         return Features(len(rows), pool, logits, spatial, labels=labels)
+
+    def to(self, device: torch.device) -> Features:
+        """The same on a device, where metrics compute."""
+        parts = (None if part is None else part.to(device) for part in (self.pool, self.logits, self.spatial))
+        labels = None if self.labels is None else self.labels.to(device)
+        gaussians = {
+            name: replace(known, mean=known.mean.to(device), covariance=known.covariance.to(device))
+            for name, known in self.gaussians.items()
+        }
+        return Features(self.count, *parts, gaussians, labels)
 
 
 def mean(values: Tensor) -> Tensor:

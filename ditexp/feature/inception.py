@@ -63,7 +63,7 @@ class Inception:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) uint8 -> pool (B, 2048), logits (B, 1008) and spatial (B, 2023), float32 on the network's device."""
+        """(B, 3, H, W) uint8 -> pool (B, 2048), logits (B, 1008) and spatial (B, 2023), float32, on its device."""
         network, last_layer = self._network
         # A CPU is 1.5 times as fast with channels last. A GPU keeps pytorch-fid's layout.
         on_cpu = self.device.type == "cpu"

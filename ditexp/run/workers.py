@@ -38,7 +38,8 @@ class Worker:
     """The parent's end of a worker process.
 
     busy_with: the block that it makes or extracts features of, or None. held: the blocks that it makes or still writes,
-    with how far each is. extracting: the blocks whose features it may still have to keep. settings: of the last set, see `of_sampling`.
+    with how far each is. extracting: the blocks whose features it may still have to keep. settings: of the last set,
+    see `of_sampling`.
     """
 
     def __init__(self, device: torch.device) -> None:
