@@ -12,9 +12,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 def encode(value: Any) -> Any:
     """A dataclass as JSON has it, without the fields that are None by default."""
     if dataclasses.is_dataclass(value):
-        fields = vars(value)
-        omitted = [field.name for field in dataclasses.fields(value) if field.default is None]
-        return {name: encode(inner) for name, inner in fields.items() if inner is not None or name not in omitted}
+        fields = {field.name: (vars(value)[field.name], field.default) for field in dataclasses.fields(value)}
+        return {
+            name: encode(inner) for name, (inner, default) in fields.items() if not (inner is None and default is None)
+        }
     return str(value) if isinstance(value, Path) else value
 
 
