@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from ditexp.core import VAE, Codec, Conditioner, FlowModel, Guidance, Schedule, Solver, VarianceModel
+from ditexp.core import VAE, Cache, Codec, Conditioner, FlowModel, Guidance, Schedule, Solver, VarianceModel
 from ditexp.meter import Meter
 from ditexp.network import Network
 from ditexp.pixels import Pixels
+from ditexp.precision import PRECISIONS, check_precision
 from ditexp.sampler import Sampler, since
 from ditexp.task.base import Task
 from ditexp.terminal.notices import notice
-
-PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def bind(
@@ -26,24 +25,25 @@ def bind(
     seed: int,
     device: torch.device,
     vae: VAE | None = None,
+    cache: Cache | None = None,
     rounding: str = "half_up",
     precision: str = "fp32",
-    compile: bool = False,
+    compile: bool | str = False,
 ) -> Sampler:
     """Make a sampler: take the grid from the schedule, and cut it where model and guidance let samples begin to move.
 
     Prints a notice for each setting without effect. Raises ValueError if the guidance does not fit the grid, or the VAE
     or the solver the model.
 
-    vae: for a model of latents. rounding: of images to pixels, see ditexp/pixels.py.
+    vae: for a model of latents. cache: of the outputs of its blocks. rounding: of images to pixels, ditexp/pixels.py.
 
-    precision: fp32, tf32 (float32 with TF32 matrix products, CUDA only), bf16 or fp16 (autocast of the network).
-    compile: run the network through torch.compile.
+    precision, compile: names of PRECISIONS and values of COMPILE in ditexp/precision.py.
     """
     if precision == "tf32" and device.type != "cuda":
         notice(f"precision=tf32 acts on CUDA only; on {device.type} this is fp32")
     if solver.adaptive:
         notice(f"{type(solver).__name__} chooses its own steps: steps and schedule don't act on it")
+    check_precision(precision, device)
     check_variance(model, solver)
     grid = schedule.grid().tolist()
     guidance = guidance.on(None if solver.adaptive else grid)
@@ -55,6 +55,7 @@ def bind(
         schedule=schedule,
         grid=since(start, grid) if start else grid,
         guidance=guidance,
+        cache=cache,
         conditioner=conditioner,
         task=task,
         codec=codec_of(model, vae),
@@ -63,7 +64,9 @@ def bind(
         device=device,
         precision=precision,
         compile=compile,
-        network=Network(model, meter, PRECISIONS[precision], compile, solver.adaptive, solver.uses_variance),
+        network=Network(
+            model, meter, PRECISIONS[precision].dtype, bool(compile), solver.adaptive, solver.uses_variance
+        ),
         meter=meter,
     )
 

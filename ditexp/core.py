@@ -7,10 +7,10 @@ velocity is v = x_1 - x_0 and whose samples solve dx/dt = v(x, t) (Liu et al. 20
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ditexp.values import Condition, LabelMeaning, Solution
 
@@ -204,6 +204,67 @@ class Guidance(Protocol):
 
     def bind(self, model: EvaluatedModel, condition: Condition) -> VelocityField:
         """The field of a batch with this condition."""
+
+
+@runtime_checkable
+class TransformerBlock(Protocol):
+    """A block of a transformer: a sum of its input and of the gated outputs of its branches."""
+
+    def __call__(self, tokens: Tensor, c: Tensor, *inputs: Any, **given: Any) -> Tensor:
+        """The tokens (B, N, D) after the block. c: (B, D), what modulates it."""
+
+    def computed(self, tokens: Tensor, c: Tensor, *inputs: Any, **given: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same, and the output of each branch before its gate (B, N, D)."""
+
+    def completed(self, tokens: Tensor, c: Tensor, branches: Sequence[Tensor]) -> Tensor:
+        """The tokens after the block if these are the outputs of its branches before their gates."""
+
+
+class Walk(Protocol):
+    """One evaluation of a transformer: how each of its blocks is computed.
+
+    kind: evaluations of one kind do the same work.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    def __call__(
+        self, number: int, block: TransformerBlock, tokens: Tensor, c: Tensor, *inputs: Any, **given: Any
+    ) -> Tensor:
+        """The tokens after block `number`, from the tokens before it and the block's other inputs."""
+
+
+@runtime_checkable
+class TransformerModel(FlowModel, Protocol):
+    """A model whose network is a sequence of blocks, which can be evaluated by a walk through them."""
+
+    @property
+    def network(self) -> nn.Module: ...
+    @property
+    def blocks(self) -> Sequence[nn.Module]: ...
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor: ...
+
+    def network_time(self, t: float) -> float:
+        """The time that the network is given at t."""
+
+
+class CacheState(Protocol):
+    """What one integration of one batch remembers of its evaluations."""
+
+    def evaluation(self, time: float, rows: int) -> Walk:
+        """The walk of the next evaluation. time: as the network is given it. rows: the samples in its batch."""
+
+
+class Cache(Protocol):
+    """Reuses outputs of a transformer's blocks over the evaluations of an integration, in their order in time."""
+
+    def check(self, model: TransformerModel) -> None:
+        """Raise ValueError if the model's blocks cannot be cached in this way."""
+
+    def begin(self, model: TransformerModel) -> CacheState:
+        """The state of an integration that begins: nothing is remembered."""
 
 
 class Solver(Protocol):

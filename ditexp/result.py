@@ -16,7 +16,7 @@ Status = Literal["running", "done", "failed", "incomplete"]
 
 # The names in Result.settings: the chosen option of each group, whose own settings are <group>.<setting>, and values.
 SETTING_GROUPS = (
-    *("model", "vae", "solver", "schedule", "guidance", "condition", "task", "data"),
+    *("model", "vae", "solver", "schedule", "guidance", "cache", "condition", "task", "data"),
     *("feature", "reference", "protocol"),
 )
 SETTING_VALUES = ("steps", "num_samples", "batch_size", "seed", "precision", "rounding", "compile")

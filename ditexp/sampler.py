@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ditexp.core import Codec, Conditioner, FlowModel, Guidance, Projection, Schedule, Solver, VelocityField
+from ditexp.core import Cache, Codec, Conditioner, FlowModel, Guidance, Projection, Schedule, Solver, VelocityField
 from ditexp.field import CountedField, ReversedField
 from ditexp.guidance.none import NoGuidance
 from ditexp.meter import Meter, synchronize
@@ -45,6 +45,7 @@ class Sampler:
     schedule: Schedule
     grid: Sequence[float]
     guidance: Guidance
+    cache: Cache | None
     conditioner: Conditioner
     task: Task
     codec: Codec
@@ -52,7 +53,7 @@ class Sampler:
     seed: int
     device: torch.device
     precision: str
-    compile: bool
+    compile: bool | str
     network: Network | Rehearsal
     meter: Meter
 
@@ -147,10 +148,10 @@ class Sampler:
         return replace(self, guidance=NoGuidance(), grid=since(self.model.start, grid) if self.model.start else grid)
 
     def in_full_precision(self) -> Sampler:
-        """The same in fp32 and not compiled, with a meter of its own; `load` this sampler before."""
+        """The same in fp32, without a cache and not compiled, with a meter of its own; `load` this sampler before."""
         meter = Meter(self.device)
         network = Network(self.model, meter, adaptive=self.solver.adaptive)
-        return replace(self, precision="fp32", compile=False, network=network, meter=meter)
+        return replace(self, precision="fp32", compile=False, cache=None, network=network, meter=meter)
 
     @torch.inference_mode()
     def prepare(self, batch_size: int) -> None:

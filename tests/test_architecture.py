@@ -139,7 +139,7 @@ def test_imports_run_in_one_direction():
 @pytest.mark.parametrize(
     ("package", "places", "lazily"),
     [
-        ("hydra", ("cli", "run.sweep", "run.__main__", "_plugins"), False),
+        ("hydra", ("cli", "run.current", "run.__main__", "_plugins"), False),
         (
             "omegaconf",
             (
