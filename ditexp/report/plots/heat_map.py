@@ -99,4 +99,5 @@ def draw_cells(ax: Axes, quality: Column, grid: Grid) -> None:
             fontsize=9,
             color="white" if is_dark else INK,
             weight="bold" if row in quality.best else "normal",
+            in_layout=False,  # it is within the axes
         )

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from PIL import Image
+
 from ditexp.report.tables.table import Table
 from ditexp.report.titles import swept
 from ditexp.terminal.escape import for_picture
@@ -70,10 +73,18 @@ def house_style() -> Generator[None]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG. Characters that the font lacks become boxes; the page and the tables have the text itself."""
+    """Write a PNG. Characters that the font lacks become boxes; the page and the tables have the text itself.
+
+    `Figure.savefig` draws twice, the first time for the layout alone.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.patch.set_facecolor("white")
+    canvas = FigureCanvasAgg(figure)
     with house_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
-        figure.savefig(path, format="png", facecolor="white")
+        canvas.draw()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(path, "png", dpi=(figure.dpi, figure.dpi))
 
 
 def line_styles(table: Table, rows: Sequence[int]) -> dict[str, LineStyle]:
