@@ -109,7 +109,7 @@ class Sampler:
 
         With a cache, it is for one integration: its evaluations reuse outputs of each other.
         """
-        network = self.network if self.cache is None else with_cache(self.network, self.model, self.cache)
+        network = self.network if self.cache is None else with_cache(self.network, self.meter, self.model, self.cache)
         return CountedField(self.guidance.bind(network, condition), self.meter)
 
     def integrate(
