@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import torch
 
-from ditexp.core import VAE, Codec, Conditioner, FlowModel, Guidance, Schedule, Solver, VarianceModel
+from ditexp.core import (
+    VAE,
+    Cache,
+    Codec,
+    Conditioner,
+    FlowModel,
+    Guidance,
+    Schedule,
+    Solver,
+    TransformerModel,
+    VarianceModel,
+)
 from ditexp.meter import Meter
 from ditexp.network import Network
 from ditexp.pixels import Pixels
+from ditexp.precision import PRECISIONS, check_precision
 from ditexp.sampler import Sampler, since
 from ditexp.task.base import Task
 from ditexp.terminal.notices import notice
-
-PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def bind(
@@ -26,25 +36,27 @@ def bind(
     seed: int,
     device: torch.device,
     vae: VAE | None = None,
+    cache: Cache | None = None,
     rounding: str = "half_up",
     precision: str = "fp32",
-    compile: bool = False,
+    compile: bool | str = False,
 ) -> Sampler:
     """Make a sampler: take the grid from the schedule, and cut it where model and guidance let samples begin to move.
 
     Prints a notice for each setting without effect. Raises ValueError if the guidance does not fit the grid, or the VAE
     or the solver the model.
 
-    vae: for a model of latents. rounding: of images to pixels, see ditexp/pixels.py.
+    vae: for a model of latents. cache: of the outputs of its blocks. rounding: of images to pixels, ditexp/pixels.py.
 
-    precision: fp32, tf32 (float32 with TF32 matrix products, CUDA only), bf16 or fp16 (autocast of the network).
-    compile: run the network through torch.compile.
+    precision, compile: names of PRECISIONS and values of COMPILE in ditexp/precision.py.
     """
     if precision == "tf32" and device.type != "cuda":
         notice(f"precision=tf32 acts on CUDA only; on {device.type} this is fp32")
     if solver.adaptive:
         notice(f"{type(solver).__name__} chooses its own steps: steps and schedule don't act on it")
+    check_precision(precision, device)
     check_variance(model, solver)
+    check_cache(cache, model, solver, compile)
     grid = schedule.grid().tolist()
     guidance = guidance.on(None if solver.adaptive else grid)
     start = max(model.start, guidance.start)
@@ -55,6 +67,7 @@ def bind(
         schedule=schedule,
         grid=since(start, grid) if start else grid,
         guidance=guidance,
+        cache=cache,
         conditioner=conditioner,
         task=task,
         codec=codec_of(model, vae),
@@ -63,7 +76,9 @@ def bind(
         device=device,
         precision=precision,
         compile=compile,
-        network=Network(model, meter, PRECISIONS[precision], compile, solver.adaptive, solver.uses_variance),
+        network=Network(
+            model, meter, PRECISIONS[precision].dtype, bool(compile), solver.adaptive, solver.uses_variance
+        ),
         meter=meter,
     )
 
@@ -75,6 +90,27 @@ def check_variance(model: FlowModel, solver: Solver) -> None:
             "solver.variance=learned needs a model that predicts the variance of its steps, as DiT does, and this one "
             "doesn't: choose solver.variance=fixed_small"
         )
+
+
+def check_cache(cache: Cache | None, model: FlowModel, solver: Solver, compile: bool | str) -> None:
+    """Raise ValueError if the cache cannot reuse anything of the model, or of the solver's evaluations."""
+    if cache is None:
+        return
+    name = type(cache).__name__
+    if not isinstance(model, TransformerModel):
+        raise ValueError(
+            f"cache: {name} reuses blocks of a DiT, which {type(model).__name__} has not: choose cache=none"
+        )
+    if solver.adaptive:
+        raise ValueError(
+            f"cache: {name} needs evaluations in the order of time, but {type(solver).__name__} repeats steps: choose "
+            "cache=none, or fixed steps such as solver=heun"
+        )
+    if compile == "max":
+        raise ValueError(
+            f"cache: {name} reuses outputs within the network, which compile=max makes one: choose compile=true"
+        )
+    cache.check(model)
 
 
 def codec_of(model: FlowModel, vae: VAE | None) -> Codec:

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ditexp.core import Codec, Conditioner, FlowModel, Guidance, Projection, Schedule, Solver, VelocityField
+from ditexp.cached import with_cache
+from ditexp.core import Cache, Codec, Conditioner, FlowModel, Guidance, Projection, Schedule, Solver, VelocityField
 from ditexp.field import CountedField, ReversedField
 from ditexp.guidance.none import NoGuidance
 from ditexp.meter import Meter, synchronize
@@ -45,6 +46,7 @@ class Sampler:
     schedule: Schedule
     grid: Sequence[float]
     guidance: Guidance
+    cache: Cache | None
     conditioner: Conditioner
     task: Task
     codec: Codec
@@ -52,7 +54,7 @@ class Sampler:
     seed: int
     device: torch.device
     precision: str
-    compile: bool
+    compile: bool | str
     network: Network | Rehearsal
     meter: Meter
 
@@ -103,8 +105,12 @@ class Sampler:
             return (conditioner or self.conditioner)(self.model, self.seed, indices).to(self.device)
 
     def field(self, condition: Condition) -> VelocityField:
-        """The guided velocity of a batch with this condition; every evaluation is counted."""
-        return CountedField(self.guidance.bind(self.network, condition), self.meter)
+        """The guided velocity of a batch with this condition; every evaluation is counted.
+
+        With a cache, it is for one integration: its evaluations reuse outputs of each other.
+        """
+        network = self.network if self.cache is None else with_cache(self.network, self.meter, self.model, self.cache)
+        return CountedField(self.guidance.bind(network, condition), self.meter)
 
     def integrate(
         self,
@@ -147,10 +153,10 @@ class Sampler:
         return replace(self, guidance=NoGuidance(), grid=since(self.model.start, grid) if self.model.start else grid)
 
     def in_full_precision(self) -> Sampler:
-        """The same in fp32 and not compiled, with a meter of its own; `load` this sampler before."""
+        """The same in fp32, without a cache and not compiled, with a meter of its own; `load` this sampler before."""
         meter = Meter(self.device)
         network = Network(self.model, meter, adaptive=self.solver.adaptive)
-        return replace(self, precision="fp32", compile=False, network=network, meter=meter)
+        return replace(self, precision="fp32", compile=False, cache=None, network=network, meter=meter)
 
     @torch.inference_mode()
     def prepare(self, batch_size: int) -> None:
@@ -162,7 +168,7 @@ class Sampler:
         assert isinstance(self.network, Network), "a rehearsal is not rehearsed"
         with self.meter.warmup():
             self.load(batch_size)
-            rehearsal = replace(self, network=Rehearsal(self.network))
+            rehearsal = replace(self, network=Rehearsal(self.network, self.cache))
             rehearsal.evaluate_guidance(range(batch_size))
             self.task.prepare(self)
             rehearsal.images(range(batch_size))

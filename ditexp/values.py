@@ -1,4 +1,4 @@
-"""Value types that every part of ditexp passes around. Imports torch only."""
+"""Value types that every part of ditexp passes around. Imports torch only, and that only where tensors are."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 ADDED = "added"  # in the metadata of a dataclass's field
 
@@ -53,6 +54,8 @@ class Condition:
     @staticmethod
     def cat(first: Condition, second: Condition) -> Condition:
         """Stack two conditions of one model along the batch: (B1, ...) and (B2, ...) give (B1 + B2, ...)."""
+        import torch
+
         pairs = zip(first.parts, second.parts)
         return Condition(*(None if one is None or two is None else torch.cat([one, two]) for one, two in pairs))
 
@@ -133,6 +136,10 @@ class Features:
         return Features(len(rows), pool, logits, spatial, labels=labels)
 
 
+def mean(values: Tensor) -> Tensor:
+    return values.mean()
+
+
 @dataclass(frozen=True)
 class PerSample:
     """A score together with the value of each sample, so that its noise can be estimated.
@@ -142,7 +149,7 @@ class PerSample:
     """
 
     values: Tensor
-    reduce: Callable[[Tensor], Tensor] = torch.mean
+    reduce: Callable[[Tensor], Tensor] = mean
 
     @property
     def score(self) -> float:
@@ -164,7 +171,8 @@ def root_mean(squares: Tensor) -> Tensor:
 class Cost:
     """What it cost to make some images.
 
-    velocity_rows, network_rows: evaluations of the velocity field and of the network, summed over images.
+    velocity_rows, network_rows: evaluations of the velocity field and of the network, summed over images. With a cache,
+    an evaluation of the network counts as the share of its work that is done, so that they are fractional.
     seconds: sampling and decoding. preparation_seconds: everything else, most of it once per process: compilation and
     other first uses, encoding prompts, reading and encoding images.
     peak_memory_mb: in 10^6 bytes; on CUDA what torch allocated, on a CPU the resident memory of the process.
@@ -173,7 +181,7 @@ class Cost:
 
     images: int = 0
     velocity_rows: int = 0
-    network_rows: int = 0
+    network_rows: float = 0
     seconds: float = 0.0
     preparation_seconds: float = 0.0
     peak_memory_mb: float = 0.0

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from ditexp.cli.components import instantiate
 from ditexp.cli.nodes import resolve
-from ditexp.core import VAE, Conditioner, Feature, FlowModel, Guidance, Schedule, Solver
+from ditexp.core import VAE, Cache, Conditioner, Feature, FlowModel, Guidance, Schedule, Solver
 from ditexp.evaluate import uncertainty
 from ditexp.evaluate.evaluator import Evaluator
 from ditexp.evaluate.protocol import protocol_of
@@ -38,6 +38,7 @@ KINDS: dict[str, tuple[type, str]] = {
     "solver": (Solver, "inherit it from ditexp.solver.base.OneStep"),
     "schedule": (Schedule, "inherit it from ditexp.schedule.base.AnySchedule"),
     "guidance": (Guidance, "inherit it from ditexp.guidance.base.Guided"),
+    "cache": (Cache, "see Cache in ditexp/core.py"),
     "condition": (Conditioner, "inherit it from ditexp.condition.base.Conditioner"),
     "feature": (Feature, "see Feature in ditexp/core.py"),
 }

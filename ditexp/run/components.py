@@ -23,7 +23,7 @@ from ditexp.samples.latents import LatentStore
 from ditexp.samples.store import SampleStore
 from ditexp.values import LabelMeaning
 
-COMPONENTS = ("model", "vae", "solver", "schedule", "guidance", "condition", "task")
+COMPONENTS = ("model", "vae", "solver", "schedule", "guidance", "cache", "condition", "task")
 
 
 def build_for_sampling(cfg: DictConfig, device: torch.device) -> tuple[Sampler, SampleStore]:
@@ -41,6 +41,7 @@ def bind_components(cfg: DictConfig, parts: Mapping[str, Any], device: torch.dev
         solver=solver,
         schedule=schedule,
         guidance=guidance,
+        cache=parts["cache"],
         conditioner=parts["condition"],
         task=parts["task"],
         seed=cfg.seed,

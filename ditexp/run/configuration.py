@@ -12,16 +12,17 @@ from typing import ParamSpec, TypeVar
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp.binding import PRECISIONS
-from ditexp.checks import ConfigError, choice, flag, is_name, number
+from ditexp.checks import ConfigError, choice, is_name, number
 from ditexp.cli.errors import describe
 from ditexp.cli.numbers import not_whole_numbers
 from ditexp.pixels import ROUNDINGS
+from ditexp.precision import COMPILE, PRECISIONS
 from ditexp.run.components import COMPONENTS, bind_components, build_component
 from ditexp.samples.store import KEEP
 from ditexp.terminal.notices import notice
 
 MEASURE = "measure"  # the value of the setting `rate` that has the device measured
+AUTO = "auto"  # the value of the setting `batch_size` that has it measured
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,7 +86,8 @@ class Slice:
 def check_numbers(cfg: DictConfig) -> list[str]:
     """The mistakes in the plain values of a configuration."""
     mistakes = Mistakes()
-    mistakes.add(not_whole_numbers(cfg, num_samples=1, batch_size=1, seed=0, resamples=0))
+    mistakes.add(not_whole_numbers(cfg, num_samples=1, seed=0, resamples=0))
+    mistakes.add(f"{line}, or {AUTO}" for line in not_whole_numbers(cfg, batch_size=1) if cfg.batch_size != AUTO)
     if cfg.forwards is not None:
         mistakes.add(not_whole_numbers(cfg, forwards=1))
     if cfg.rate is not None:
@@ -95,9 +97,15 @@ def check_numbers(cfg: DictConfig) -> list[str]:
     mistakes.attempt(choice, "store", cfg.store, KEEP)
     if not is_name(str(cfg.study)):
         mistakes.add([f"study={cfg.study}: give a name, without /"])
-    mistakes.attempt(flag, "compile", cfg.compile)
+    mistakes.attempt(choice_of_compile, cfg.compile)
     mistakes.attempt(Slice.parse, cfg.slice)
     return mistakes.lines
+
+
+def choice_of_compile(value: object) -> None:
+    """Raise ValueError unless the setting `compile` is false, true or max. 0 and 1, which equal these, are refused."""
+    if value not in COMPILE or not isinstance(value, bool | str):
+        raise ValueError(f"compile={value}: choose from {', '.join(str(one).lower() for one in COMPILE)}")
 
 
 def check_rate(rate: object) -> None:
@@ -134,7 +142,8 @@ def with_steps(cfg: DictConfig) -> DictConfig:
         evaluations = sampler.evaluations()
         return math.inf if evaluations is None else evaluations[1]
 
-    steps = bisect.bisect_right(range(1, cfg.forwards + 1), cfg.forwards, key=forwards)
+    largest = cfg.forwards * (parts["cache"].period if parts["cache"] else 1)  # a step may cost less than 1
+    steps = bisect.bisect_right(range(1, largest + 1), cfg.forwards, key=forwards)
     if not steps:
         raise ValueError(f"forwards={cfg.forwards} is not enough for one step, which needs {forwards(1):g}: give more")
     if (used := forwards(steps)) < cfg.forwards:

@@ -95,6 +95,7 @@ def sampling_identity(sampler: Sampler, *, batch_size: int, num_samples: int) ->
         "numerics": NUMERICS_VERSION,
         **({} if isinstance(sampler.codec, Pixels) else {"codec": identify(sampler.codec)}),
         **({} if sampler.rounding == "half_up" else {"rounding": sampler.rounding}),
+        **({} if sampler.cache is None else {"cache": identify(sampler.cache)}),
         **({"network_batches": "padded"} if sampler.compile and is_adaptive else {}),
     }
 

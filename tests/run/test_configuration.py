@@ -47,10 +47,10 @@ def test_all_mistakes_are_raised_at_once_each_one_once():
 
 
 def test_a_wrong_configuration_gives_every_mistake_of_its_stage():
-    mistakes = check_numbers(composed("precision=fp8", "seed=-1", "compile=maybe", "slice=9/8"))
+    mistakes = check_numbers(composed("precision=fp33", "seed=-1", "compile=maybe", "slice=9/8"))
     assert [line.partition("=")[0] for line in mistakes] == ["seed", "precision", "compile", "slice"]
     with pytest.raises(ConfigError) as error:
-        build(composed("steps=0", "precision=fp8", "devices=gpu", "condition.classes=[12]"))
+        build(composed("steps=0", "precision=fp33", "devices=gpu", "condition.classes=[12]"))
     assert len(str(error.value).splitlines()) == 4
 
 

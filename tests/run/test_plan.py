@@ -34,7 +34,7 @@ def test_missing_files_are_listed_and_the_rest_is_planned(in_process):
 
 def test_other_mistakes_still_fail_the_plan(in_process):
     wrong = in_process(*STUDY, "model.checkpoint=my.pt", "precision=fp33")
-    assert wrong.code == 2 and wrong.complaints == ["precision=fp33: choose from fp32, tf32, bf16, fp16"]
+    assert wrong.code == 2 and wrong.complaints == ["precision=fp33: choose from fp32, tf32, bf16, fp16, fp8, int8"]
 
 
 def test_without_a_reference_the_samples_are_planned(in_process):

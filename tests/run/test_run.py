@@ -198,7 +198,7 @@ def test_help_lists_the_groups(in_process):
         (["num_samples=0"], "num_samples=0: give a whole number of at least 1"),
         (["batch_size=many"], "batch_size=many: give a whole number of at least 1"),
         (["seed=-1"], "seed=-1: give a whole number of at least 0"),
-        (["precision=fp8"], "precision=fp8: choose from fp32, tf32, bf16, fp16"),
+        (["precision=fp33"], "precision=fp33: choose from fp32, tf32, bf16, fp16, fp8, int8"),
         (["devices=tpu0"], "devices=tpu0: choose auto, a number of GPUs, a list of them as [0,2], cpu or cpu:N"),
         (["guidance=cfg"], "neither is given"),
         (["guidance=cfg", "guidance.weight=2", "guidance.scale=3"], "both are given"),
@@ -221,7 +221,7 @@ def test_a_wrong_configuration_is_one_line_before_any_work(flags, arguments, com
 
 
 def test_all_mistakes_of_a_sweep_are_shown_at_once(in_process):
-    ended = in_process("-m", "tracker=none", "solver=euler,heun", "steps=0,4", "precision=fp8")
+    ended = in_process("-m", "tracker=none", "solver=euler,heun", "steps=0,4", "precision=fp33")
     assert ended.code == 2 and len(ended.complaints) == 2
     assert "in solver=euler steps=0" in ended.err and "and 1 more cell" in ended.err
 
