@@ -26,14 +26,14 @@ class Meter:
     them, and a wait of the device for the host within a block counts. What the host does while the device is busy costs
     no time, and none is counted. On a CPU the seconds are the block's own.
 
-    cost: since the last `take`, without its seconds; whoever evaluates a velocity or a network adds to it. times: t of
-    each sample (B,) that the velocity was last evaluated at. checks: wait for work that was launched since the last
-    `take`, and raise if it went wrong.
+    cost: since the last `take`, without its seconds; whoever evaluates a velocity or a network adds to it. times: t
+    that the velocity was last evaluated at, of all samples or of each (B,). checks: wait for work that was launched
+    since the last `take`, and raise if it went wrong.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.cost = device, Cost()
-        self.times: Tensor | None = None
+        self.times: float | Tensor | None = None
         self.checks: list[Callable[[], None]] = []
         self._spans = Spans()
         self._is_sampling = False

@@ -119,7 +119,7 @@ class Sampler:
 
         With a cache, it is for one integration: its evaluations reuse outputs of each other.
         """
-        network = self.network if self.cache is None else with_cache(self.network, self.model, self.cache)
+        network = self.network if self.cache is None else with_cache(self.network, self.meter, self.model, self.cache)
         return CountedField(self.guidance.bind(network, condition), self.meter)
 
     def integrate(
@@ -216,7 +216,7 @@ class Sampler:
         x, velocity = self.noise(indices), self.field(self.condition(indices))
         low, high = self.guidance.interval or (0, 1)
         for t in (0, (low + high) / 2, 1):
-            velocity(x, x.new_full((len(x),), t))
+            velocity(x, t)
 
     def evaluations(self) -> tuple[float, float] | None:
         """Velocity and network evaluations per sample, counted on one sample that stands still.

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from ditexp.condition.original import Original
 from ditexp.core import FlowModel, Guidance, Solver
 from ditexp.data import Digits
+from ditexp.evaluate.uncertainty import deviations
 from ditexp.feature.digits import DigitsFeature
 from ditexp.guidance.apg import AdaptiveProjected
 from ditexp.guidance.autoguidance import Autoguidance
@@ -23,6 +24,14 @@ from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
+from ditexp.metric import fid
+from ditexp.metric.density_coverage import DensityCoverage
+from ditexp.metric.fid import FrechetDistance
+from ditexp.metric.fid_infinity import FrechetInfinity
+from ditexp.metric.inception_score import InceptionScore
+from ditexp.metric.kid import KernelDistance
+from ditexp.metric.label_accuracy import LabelAccuracy
+from ditexp.metric.precision_recall import PrecisionRecall
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.paths import Discrete, Exponential, Linear, Trigonometric
 from ditexp.model.prediction import DataOnPath, Noise, Score, VelocityOnPath
@@ -38,6 +47,7 @@ from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
+from ditexp.values import Features
 from tests.helpers.codecs import Blocks
 from tests.helpers.components import options, solver_for_any_model
 from tests.helpers.paths import WEIGHTS
@@ -214,6 +224,33 @@ def test_a_block_is_launched_without_waiting_for_the_device(tmp_path, request, m
     assert Event.waits == 0 and block.pixels.device.type == "cuda"
     assert block.cost.images == 6 and Event.waits > 0
     assert block.pixels_at_host().device.type == "cpu" and block.pixels_at_host().shape == (6, 1, 8, 8)
+
+
+METRICS = {
+    "fid": FrechetDistance(),
+    "fid_infinity": FrechetInfinity(),
+    "inception_score": InceptionScore(splits=2),
+    "kid": KernelDistance(),
+    "kid of subsets": KernelDistance(subsets=2, subset_size=20),
+    "precision_recall": PrecisionRecall(),
+    "density_coverage": DensityCoverage(),
+    "label_accuracy": LabelAccuracy(),
+}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metric_and_its_deviations_stay_on_the_device(metric, monkeypatch, request):
+    labels = torch.arange(40) % 10
+    fake, real = (Features(n, torch.randn(n, 4), torch.randn(n, 10), labels=labels) for n in (40, 60))
+    request.getfixturevalue("pretended_gpu")
+    monkeypatch.setattr(FakeTensor, "__bool__", lambda tensor: tensor.numel() == 1, raising=False)  # all are finite
+    monkeypatch.setattr(FakeTensor, "item", lambda tensor: 0.5, raising=False)
+    monkeypatch.setattr(fid, "trace_of_root", eigenvalues := Mock(return_value=0.5))
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: labels)  # of the labels alone
+    x, y = (features.to(torch.device("cuda")) for features in (fake, real))
+    found = METRICS[metric](x, y)
+    assert set(deviations([METRICS[metric]], x, y, resamples=2, advance=lambda: None)) == set(found)
+    assert all(gaussian.device.type == "cuda" for call in eigenvalues.call_args_list for gaussian in call.args)
 
 
 class Forgetful(GaussianMixture):

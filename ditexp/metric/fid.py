@@ -87,7 +87,8 @@ def mean_and_covariance(x: Tensor) -> Gaussian:
 def gaussians(x: Tensor, rows: Tensor | None, counts: Sequence[int]) -> Iterator[Gaussian]:
     """The Gaussian fitted to x[rows[:count]] for each count, all in one pass.
 
-    x: (N, D) float32. rows: int64, on the same device, in any order; None: all in their order. counts: increasing, at least 2.
+    x: (N, D) float32. rows: int64 on the same device, in any order; None: all in their order. counts: increasing, at
+    least 2.
 
     Sums are float64, of features minus the mean of the first block, so that large means cost few digits: the block is
     part of the data, so its mean is at most sqrt(count / block) standard deviations from theirs.
