@@ -23,6 +23,7 @@ from ditexp.precision import PRECISIONS, check_precision
 from ditexp.sampler import Sampler, since
 from ditexp.task.base import Task
 from ditexp.terminal.notices import notice
+from ditexp.transfer import DrawnAhead
 
 
 def bind(
@@ -56,7 +57,7 @@ def bind(
         notice(f"{type(solver).__name__} chooses its own steps: steps and schedule don't act on it")
     check_precision(precision, device)
     check_variance(model, solver)
-    check_cache(cache, model, solver)
+    check_cache(cache, model, solver, compile)
     grid = schedule.grid().tolist()
     guidance = guidance.on(None if solver.adaptive else grid)
     start = max(model.start, guidance.start)
@@ -80,6 +81,7 @@ def bind(
             model, meter, PRECISIONS[precision].dtype, bool(compile), solver.adaptive, solver.uses_variance
         ),
         meter=meter,
+        draws=DrawnAhead(device),
     )
 
 
@@ -92,7 +94,7 @@ def check_variance(model: FlowModel, solver: Solver) -> None:
         )
 
 
-def check_cache(cache: Cache | None, model: FlowModel, solver: Solver) -> None:
+def check_cache(cache: Cache | None, model: FlowModel, solver: Solver, compile: bool | str) -> None:
     """Raise ValueError if the cache cannot reuse anything of the model, or of the solver's evaluations."""
     if cache is None:
         return
@@ -105,6 +107,10 @@ def check_cache(cache: Cache | None, model: FlowModel, solver: Solver) -> None:
         raise ValueError(
             f"cache: {name} needs evaluations in the order of time, but {type(solver).__name__} repeats steps: choose "
             "cache=none, or fixed steps such as solver=heun"
+        )
+    if compile == "max":
+        raise ValueError(
+            f"cache: {name} reuses outputs within the network, which compile=max makes one: choose compile=true"
         )
     cache.check(model)
 

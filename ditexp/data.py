@@ -13,11 +13,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from ditexp.files.content import digest
+from ditexp.images.digits import load_digits
 from ditexp.images.folder import FolderImages
 from ditexp.terminal.notices import notice
 
@@ -30,9 +30,9 @@ class Digits(Dataset[tuple[Tensor, Tensor]]):
     identity: ClassVar[dict] = {"data": "scikit-learn digits"}
 
     def __init__(self) -> None:
-        digits = load_digits()
-        self.images = torch.from_numpy(digits.images).float()[:, None] / 8 - 1
-        self.labels = torch.from_numpy(digits.target).long()
+        images, labels = load_digits()
+        self.images = torch.from_numpy(images).float()[:, None] / 8 - 1
+        self.labels = torch.from_numpy(labels.copy())
 
     def __len__(self) -> int:
         return len(self.labels)

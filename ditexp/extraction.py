@@ -7,9 +7,9 @@ import math
 import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from ditexp.files.tensors import load_tensors, save_tensors
 from ditexp.images.source import ImageSource
 from ditexp.terminal.notices import notice
 from ditexp.terminal.progress import Bar
+from ditexp.transfer import Pending, to_host
 from ditexp.values import Features
 
 
@@ -70,14 +71,22 @@ def are_kept(source: ImageSource, feature: Feature, cache: Path | str) -> bool:
     return all(_block_path(folder, number).exists() for number in range(math.ceil(len(source) / BLOCK_SIZE)))
 
 
-def extract_block(images: np.ndarray, feature: Feature, folder: Path, number: int) -> dict[str, Tensor]:
-    """All outputs for one block of images (b, H, W, C) uint8. They are cached where `extract` looks for them."""
-    part = feature(torch.tensor(images).permute(0, 3, 1, 2).contiguous())
-    try:
-        save_tensors(_block_path(folder, number), part)
-    except OSError as error:
-        notice(f"features cannot be cached in {folder} ({error.strerror}): the next run extracts them again")
-    return part
+def extract_block(images: Tensor, feature: Feature, folder: Path, number: int) -> Pending[dict[str, Tensor]]:
+    """Run the network on one block of images (b, C, H, W) uint8, on any device.
+
+    The result waits for all outputs, and caches them where `extract` looks for them.
+    """
+    outputs = {name: to_host(output) for name, output in feature(images.contiguous()).items()}
+
+    def kept() -> dict[str, Tensor]:
+        part = {name: wait() for name, wait in outputs.items()}
+        try:
+            save_tensors(_block_path(folder, number), part)
+        except OSError as error:
+            notice(f"features cannot be cached in {folder} ({error.strerror}): the next run extracts them again")
+        return part
+
+    return kept
 
 
 def folder_of(fingerprint: str, feature: Feature, cache: Path | str) -> Path:
@@ -102,12 +111,25 @@ def _cached(folder: Path, names: Collection[str], feature: Feature) -> Iterator[
 def _completed(
     folder: Path, names: Collection[str], source: ImageSource, feature: Feature
 ) -> Iterator[dict[str, Tensor]]:
-    """All blocks. A block is extracted if it is missing, or shorter than the block of a set that has grown."""
+    """All blocks. A block is extracted if it is missing, or shorter than the block of a set that has grown.
+
+    While a GPU runs the network on a block, the next images are read.
+    """
+    last: Pending[dict[str, Tensor]] | None = None
     for number, images in enumerate(source.blocks()):
+        if last is not None:
+            yield _named(names, last())
         part = _load_block(folder, number, names, feature)
         if part is None or any(len(tensor) < len(images) for tensor in part.values()):
-            part = extract_block(images, feature, folder, number)
-        yield {name: part[name] for name in names}
+            last = extract_block(torch.tensor(images).permute(0, 3, 1, 2), feature, folder, number)
+        else:
+            last = partial(dict, part)
+    if last is not None:
+        yield _named(names, last())
+
+
+def _named(names: Collection[str], part: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: part[name] for name in names}
 
 
 def _load_block(folder: Path, number: int, names: Collection[str], feature: Feature) -> dict[str, Tensor] | None:

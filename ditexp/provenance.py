@@ -11,15 +11,18 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 import ditexp
+
+if TYPE_CHECKING:
+    import torch
 
 
 def provenance() -> dict[str, Any]:
     """{"command": str, "provenance": facts}, JSON-able."""
+    import torch
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     facts = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **code_version(), **machine(device)}
     return {"command": command(), "provenance": facts}
@@ -41,6 +44,8 @@ def program() -> list[str]:
 
 def machine(device: torch.device) -> dict[str, Any]:
     """Host, device, and the versions that decide the last bits of a float."""
+    import torch
+
     facts: dict[str, Any] = {
         "host": platform.node(),
         "device": device_name(device),
@@ -54,6 +59,8 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     with suppress(OSError, StopIteration), open("/proc/cpuinfo") as file:
         model = next(line for line in file if line.startswith("model name"))

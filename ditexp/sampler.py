@@ -24,11 +24,12 @@ from ditexp.cached import with_cache
 from ditexp.core import Cache, Codec, Conditioner, FlowModel, Guidance, Projection, Schedule, Solver, VelocityField
 from ditexp.field import CountedField, ReversedField
 from ditexp.guidance.none import NoGuidance
-from ditexp.meter import Meter, synchronize
+from ditexp.meter import Meter
 from ditexp.network import Network, Rehearsal, Still
 from ditexp.noise import noise, step_noise, task_noise
 from ditexp.pixels import Unencoded, to_pixels
 from ditexp.task.base import Task
+from ditexp.transfer import DrawnAhead, Pending, to_host
 from ditexp.values import Condition, Cost
 
 
@@ -38,7 +39,7 @@ class Sampler:
 
     grid: the times of the steps, from noise to data; for an adaptive solver, only the ends matter. schedule: gives the
     grid before model and guidance cut it. codec, rounding: lead from samples to pixels. network: the model as it is
-    evaluated. meter: counts what the samples cost.
+    evaluated. meter: counts what the samples cost. draws: gives the noise on the device.
     """
 
     model: FlowModel
@@ -57,27 +58,32 @@ class Sampler:
     compile: bool | str
     network: Network | Rehearsal
     meter: Meter
+    draws: DrawnAhead
 
     @torch.inference_mode()
     def images(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """Pixels (B, C, H, W) uint8 and labels (B,) int64, on the CPU; timed, including the transfer."""
+        """Pixels (B, C, H, W) uint8 and labels (B,) int64, on the CPU."""
         x, labels = self.samples(indices)
-        return self.pixels(x, indices), labels
+        pixels = to_host(self.pixels(x, indices))
+        self.meter.check()
+        return pixels(), None if labels is None else labels()
 
     @torch.inference_mode()
-    def samples(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """x (B, *sample_shape) at t = 1, on the device, and labels (B,) int64, on the CPU; timed and counted."""
+    def samples(self, indices: Sequence[int]) -> tuple[Tensor, Pending[Tensor] | None]:
+        """x (B, *sample_shape) at t = 1, on the device, and labels (B,) int64; timed and counted.
+
+        On CUDA the work is launched, and it may not be done yet.
+        """
         with self.meter.sampling():
             x, labels = self.task(self, indices)
-            synchronize(self.device)
         self.meter.cost.images += len(indices)
-        return x, None if labels is None else labels.cpu()
+        return x, None if labels is None else to_host(labels)
 
     @torch.inference_mode()
     def pixels(self, x: Tensor, indices: Sequence[int]) -> Tensor:
-        """Pixels (B, C, H, W) uint8 of samples x at t = 1 with these indices, on the CPU; timed with the transfer."""
+        """Pixels (B, C, H, W) uint8 of samples x at t = 1 with these indices, on the device; timed."""
         with self.meter.sampling():
-            return self.task.finish(self, indices, self.decode(x.contiguous())).cpu()
+            return self.task.finish(self, indices, self.decode(x.contiguous()))
 
     def decode(self, x: Tensor) -> Tensor:
         """Pixels (B, C, H, W) uint8 of samples x (B, *sample_shape) at t = 1, on the device."""
@@ -89,7 +95,11 @@ class Sampler:
 
     def noise(self, indices: Sequence[int]) -> Tensor:
         """Standard normal noise, x at t = 0: (B, *sample_shape) float32 on the device."""
-        return noise(self.seed, indices, self.model.sample_shape).to(self.device)
+        return self.draws.take(noise, self.seed, indices, self.model.sample_shape)
+
+    def expect(self, indices: Sequence[int]) -> None:
+        """The next batch has these indices: a thread draws its noise while a GPU computes."""
+        self.draws.expect(noise, self.seed, indices, self.model.sample_shape)
 
     def begin(self, noise: Tensor) -> Tensor:
         """x (B, ...) at the first time of the grid: the noise itself, unless the model's samples begin after t = 0."""
@@ -109,7 +119,7 @@ class Sampler:
 
         With a cache, it is for one integration: its evaluations reuse outputs of each other.
         """
-        network = self.network if self.cache is None else with_cache(self.network, self.model, self.cache)
+        network = self.network if self.cache is None else with_cache(self.network, self.meter, self.model, self.cache)
         return CountedField(self.guidance.bind(network, condition), self.meter)
 
     def integrate(
@@ -129,13 +139,17 @@ class Sampler:
         """
 
         def noise_of(step: int) -> Tensor:
-            return step_noise(self.seed, indices, x.shape[1:], first_step + step).to(x)
+            drawn = (self.seed, indices, x.shape[1:])
+            found = self.draws.take(step_noise, *drawn, first_step + step)
+            self.draws.expect(step_noise, *drawn, first_step + step + 1)
+            return found.to(x)
 
         if grid is None:
             x, grid = self.begin(x), self.grid
         solution = self.solver.integrate(self.field(condition), x, grid, project, noise_of)
         self.meter.cost.accepted.update(solution.accepted)
         self.meter.cost.rejected.update(solution.rejected)
+        self.meter.checks.append(solution.check)
         return solution.x
 
     def invert(self, x: Tensor, condition: Condition) -> Tensor:
@@ -202,7 +216,7 @@ class Sampler:
         x, velocity = self.noise(indices), self.field(self.condition(indices))
         low, high = self.guidance.interval or (0, 1)
         for t in (0, (low + high) / 2, 1):
-            velocity(x, x.new_full((len(x),), t))
+            velocity(x, t)
 
     def evaluations(self) -> tuple[float, float] | None:
         """Velocity and network evaluations per sample, counted on one sample that stands still.
@@ -219,7 +233,7 @@ class Sampler:
         return float(meter.cost.velocity_rows), float(meter.cost.network_rows)
 
     def take_cost(self) -> Cost:
-        """The cost since the last call."""
+        """The cost since the last call; waits for the device."""
         return self.meter.take()
 
     def preparation(self) -> AbstractContextManager[None]:

@@ -1,15 +1,16 @@
-"""Value types that every part of ditexp passes around. Imports torch only."""
+"""Value types that every part of ditexp passes around. Imports torch only, and that only where tensors are."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 ADDED = "added"  # in the metadata of a dataclass's field
 
@@ -53,6 +54,8 @@ class Condition:
     @staticmethod
     def cat(first: Condition, second: Condition) -> Condition:
         """Stack two conditions of one model along the batch: (B1, ...) and (B2, ...) give (B1 + B2, ...)."""
+        import torch
+
         pairs = zip(first.parts, second.parts)
         return Condition(*(None if one is None or two is None else torch.cat([one, two]) for one, two in pairs))
 
@@ -84,11 +87,13 @@ class Solution:
     """The result of an integration. x: (B, ...) at t = 1.
 
     accepted, rejected: the number of accepted and of rejected steps of each sample, B each; empty on a fixed grid.
+    check: waits for the device, and raises FloatingPointError with the first step whose state is not finite.
     """
 
     x: Tensor
     accepted: Sequence[int] = ()
     rejected: Sequence[int] = ()
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -128,9 +133,26 @@ class Features:
 
     def take(self, rows: Tensor) -> Features:
         """The features of some of the images, int64 rows. Known statistics describe all images and are left out."""
-        parts = (None if part is None else part[rows] for part in (self.pool, self.logits, self.spatial, self.labels))
+        parts = (
+            None if part is None else part[rows.to(part.device)]
+            for part in (self.pool, self.logits, self.spatial, self.labels)
+        )
         pool, logits, spatial, labels = parts
         return Features(len(rows), pool, logits, spatial, labels=labels)
+
+    def to(self, device: torch.device) -> Features:
+        """The same on a device, where metrics compute."""
+        parts = (None if part is None else part.to(device) for part in (self.pool, self.logits, self.spatial))
+        labels = None if self.labels is None else self.labels.to(device)
+        gaussians = {
+            name: replace(known, mean=known.mean.to(device), covariance=known.covariance.to(device))
+            for name, known in self.gaussians.items()
+        }
+        return Features(self.count, *parts, gaussians, labels)
+
+
+def mean(values: Tensor) -> Tensor:
+    return values.mean()
 
 
 @dataclass(frozen=True)
@@ -142,7 +164,7 @@ class PerSample:
     """
 
     values: Tensor
-    reduce: Callable[[Tensor], Tensor] = torch.mean
+    reduce: Callable[[Tensor], Tensor] = mean
 
     @property
     def score(self) -> float:
@@ -207,6 +229,18 @@ class Sheet:
     columns: Sequence[str] = ()
     rows: Sequence[str] = ()
     moving: bool = False
+
+
+def times_of(x: Tensor, t: float | Tensor) -> Tensor:
+    """The time of each sample of x (B, ...): (B,), on its device. t: one time of all samples, or (B,)."""
+    return x.new_full((len(x),), t) if isinstance(t, float | int) else t
+
+
+def number_like(x: Tensor, value: float) -> Tensor:
+    """The number, rounded to the precision of x: () on the CPU, where arithmetic waits for no GPU."""
+    import torch
+
+    return torch.tensor(value, dtype=x.dtype)
 
 
 def append_dims(values: Tensor, x: Tensor) -> Tensor:

@@ -109,6 +109,7 @@ def test_leaves_know_the_core_and_their_own_group():
                     "noise",
                     "pixels",
                     "precision",
+                    "transfer",
                     "files",
                     "checkpoint",
                     "terminal.notices",
@@ -140,7 +141,7 @@ def test_imports_run_in_one_direction():
 @pytest.mark.parametrize(
     ("package", "places", "lazily"),
     [
-        ("hydra", ("cli", "run.sweep", "run.__main__", "_plugins"), False),
+        ("hydra", ("cli", "run.current", "run.__main__", "_plugins"), False),
         (
             "omegaconf",
             (

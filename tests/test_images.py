@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from ditexp.files import stamps
+from ditexp.images import digits
 from ditexp.images.digits import DigitsImages
 from ditexp.images.folder import FolderImages
 from ditexp.images.npz import NpzImages
@@ -34,6 +35,11 @@ def test_digits_are_what_a_model_decodes():
     assert max(map(len, blocks)) <= 256
     for p, level in {0: 0, 1: 16, 8: 128, 12: 191, 16: 255}.items():
         assert set(images[..., 0][load_digits().images == p]) == {level}
+
+
+def test_digits_are_those_of_scikit_learn():
+    for ours, theirs in zip(digits.load_digits(), load_digits(return_X_y=True)):
+        assert np.array_equal(ours.reshape(theirs.shape), theirs)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

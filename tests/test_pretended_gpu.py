@@ -7,6 +7,7 @@ to mix devices as CUDA would. Values that are read are replaced: every number is
 from __future__ import annotations
 
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,16 +16,28 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from ditexp.condition.original import Original
 from ditexp.core import FlowModel, Guidance, Solver
 from ditexp.data import Digits
+from ditexp.evaluate.uncertainty import deviations
+from ditexp.feature.digits import DigitsFeature
 from ditexp.guidance.apg import AdaptiveProjected
 from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.rescaled import Rescaled
+from ditexp.metric import fid
+from ditexp.metric.density_coverage import DensityCoverage
+from ditexp.metric.fid import FrechetDistance
+from ditexp.metric.fid_infinity import FrechetInfinity
+from ditexp.metric.inception_score import InceptionScore
+from ditexp.metric.kid import KernelDistance
+from ditexp.metric.label_accuracy import LabelAccuracy
+from ditexp.metric.precision_recall import PrecisionRecall
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.paths import Discrete, Exponential, Linear, Trigonometric
 from ditexp.model.prediction import DataOnPath, Noise, Score, VelocityOnPath
 from ditexp.model.pretrained import PretrainedDiT
+from ditexp.run.blocks import BlockMaker
+from ditexp.run.underway import Underway
 from ditexp.sampler import Sampler
 from ditexp.schedule.shift import Shift
 from ditexp.solver.bosh3 import Bosh3
@@ -34,6 +47,7 @@ from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
+from ditexp.values import Features
 from tests.helpers.codecs import Blocks
 from tests.helpers.components import options, solver_for_any_model
 from tests.helpers.paths import WEIGHTS
@@ -72,13 +86,33 @@ def sampler(solver: Solver, guidance: Guidance, *, model: FlowModel | None = Non
     return sampler_of(model or GaussianMixture(), solver, guidance=guidance, **fixed, **parts)
 
 
+class Event:
+    """A moment on the pretended device, and how often anything has waited for one, or read a tensor."""
+
+    waits = 0
+
+    def __init__(self, enable_timing: bool = False) -> None:
+        pass
+
+    def record(self, stream: object) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        Event.waits += 1
+
+    def elapsed_time(self, end: Event) -> float:
+        return 1.0
+
+
 @pytest.fixture
 def pretended_gpu(monkeypatch) -> Iterator[None]:
     def read(tensor: torch.Tensor) -> list:
+        Event.waits += tensor.device.type == "cuda"
         with unset_fake_temporarily():
             return torch.full(tensor.shape, 0.001).tolist()
 
     def none_of(tensor: torch.Tensor) -> torch.Tensor:
+        Event.waits += tensor.device.type == "cuda"
         with unset_fake_temporarily():
             return torch.empty(0, tensor.dim(), dtype=torch.int64)
 
@@ -87,6 +121,12 @@ def pretended_gpu(monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(FakeTensor, "__bool__", lambda tensor: False, raising=False)
     monkeypatch.setattr(torch, "equal", lambda first, second: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: None)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
 
@@ -156,6 +196,61 @@ def test_a_prediction_stays_on_the_device(prediction, pretended_gpu):
     assert (z.shape, time.shape, velocity.shape) == (x.shape, t.shape, x.shape)
     assert {part.device.type for part in (z, time, velocity)} == {"cuda"}
     assert {part.dtype for part in (z, time, velocity)} == {torch.float32}
+
+
+def test_a_block_is_launched_without_waiting_for_the_device(tmp_path, request, monkeypatch):
+    """Samples, pixels and features: the host waits for none before it needs them."""
+    made = sampler(Heun(), ClassifierFree(weight=1.5))
+    feature = DigitsFeature()
+    maker = BlockMaker(
+        sampler=made,
+        store=Mock(indices=lambda number: range(6), keeps_latents=False),
+        latents=Mock(manifest=lambda number: None),
+        batch_size=3,
+        feature=feature,
+        features=tmp_path,
+        maker={},
+        underway=Underway(made),
+    )
+    request.getfixturevalue("pretended_gpu")
+    for owner, name in ((Sampler, "samples"), (Sampler, "pixels"), (DigitsFeature, "__call__")):
+        monkeypatch.setattr(owner, name, vars(owner)[name].__wrapped__)  # inference mode knows no pretended device
+    made.load(3)
+    feature.to("cuda")
+    maker.prepared.update({"sampling", "decoding"})
+    Event.waits = 0
+    block = maker.make(0)
+    maker.extract(block)
+    assert Event.waits == 0 and block.pixels.device.type == "cuda"
+    assert block.cost.images == 6 and Event.waits > 0
+    assert block.pixels_at_host().device.type == "cpu" and block.pixels_at_host().shape == (6, 1, 8, 8)
+
+
+METRICS = {
+    "fid": FrechetDistance(),
+    "fid_infinity": FrechetInfinity(),
+    "inception_score": InceptionScore(splits=2),
+    "kid": KernelDistance(),
+    "kid of subsets": KernelDistance(subsets=2, subset_size=20),
+    "precision_recall": PrecisionRecall(),
+    "density_coverage": DensityCoverage(),
+    "label_accuracy": LabelAccuracy(),
+}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metric_and_its_deviations_stay_on_the_device(metric, monkeypatch, request):
+    labels = torch.arange(40) % 10
+    fake, real = (Features(n, torch.randn(n, 4), torch.randn(n, 10), labels=labels) for n in (40, 60))
+    request.getfixturevalue("pretended_gpu")
+    monkeypatch.setattr(FakeTensor, "__bool__", lambda tensor: tensor.numel() == 1, raising=False)  # all are finite
+    monkeypatch.setattr(FakeTensor, "item", lambda tensor: 0.5, raising=False)
+    monkeypatch.setattr(fid, "trace_of_root", eigenvalues := Mock(return_value=0.5))
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: labels)  # of the labels alone
+    x, y = (features.to(torch.device("cuda")) for features in (fake, real))
+    found = METRICS[metric](x, y)
+    assert set(deviations([METRICS[metric]], x, y, resamples=2, advance=lambda: None)) == set(found)
+    assert all(gaussian.device.type == "cuda" for call in eigenvalues.call_args_list for gaussian in call.args)
 
 
 class Forgetful(GaussianMixture):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from ditexp.reference import Reference, StatisticsFile, images_of, reference_fea
 from ditexp.result import Deviations, Measurement, ReferenceRecord
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
+from ditexp.terminal.notices import notice
 from ditexp.terminal.progress import Bar, progress_bar
 from ditexp.values import Features
 
@@ -90,6 +92,7 @@ class Evaluator:
     ) -> tuple[dict[str, float], dict[str, Deviations]]:
         """The scores of the first `count` images, and how they differ between random halves of the images.
 
+        Network and metrics compute on the device. On CUDA scores differ from a CPU's by less than 1e-6 of their value.
         Features are extracted once and cached block by block. resamples: the number of halves, see
         `uncertainty.deviations`. units: the unit of each image; images of one unit are not independent.
         """
@@ -98,14 +101,23 @@ class Evaluator:
         fake, real = self._features(images, count, cache=cache, device=device)
         if resamples or any(metric.needs_labels for metric in self.metrics.values()):
             fake = dataclasses.replace(fake, labels=self._labels(images, count))
-        scores: dict[str, float] = {}
-        for metric in self.metrics.values():
-            scores |= metric(fake, real)
-        with progress_bar("uncertainty", total=resamples, unit="resamples") as bar:
-            found = deviations(
-                self.metrics.values(), fake, real, resamples=resamples, units=units, advance=lambda: bar.advance(1)
-            )
-        return scores, found
+
+        def on(device: torch.device) -> tuple[dict[str, float], dict[str, Deviations]]:
+            x, y = fake.to(device), None if real is None else real.to(device)
+            scores: dict[str, float] = {}
+            for metric in self.metrics.values():
+                scores |= metric(x, y)
+            with progress_bar("uncertainty", total=resamples, unit="resamples") as bar:
+                advance = partial(bar.advance, 1)
+                return scores, deviations(
+                    self.metrics.values(), x, y, resamples=resamples, units=units, advance=advance
+                )
+
+        try:
+            return on(device)
+        except torch.OutOfMemoryError:
+            notice(f"{device} has not enough memory for the metrics: the CPU computes them")
+        return on(torch.device("cpu"))
 
     def _features(
         self, images: ImageSource, count: int, *, cache: Path, device: torch.device

@@ -34,7 +34,8 @@ def deviations(
     samples of one unit are not independent; None: each sample is a unit. Metrics that need more than half of the
     samples are left out.
     """
-    design = Design.of(fake.count, labels=fake.labels, units=units)
+    labels = None if fake.labels is None else fake.labels.cpu()
+    design = Design.of(fake.count, labels=labels, units=units)
     smallest = min(map(len, design.halves(resamples)), default=0)
     scores = [metric.against(real) for metric in metrics if accepts(metric, smallest, real)]
 

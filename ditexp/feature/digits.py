@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ditexp.checkpoint.container import read_checkpoint
 from ditexp.checkpoint.weights import misfit, weights_of
 from ditexp.files.reading import unfit
+from ditexp.transfer import to_device
 
 BUNDLED = Path(__file__).parents[1] / "weights" / "digits_classifier.safetensors"
 
@@ -75,9 +76,9 @@ class DigitsFeature:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 1, 8, 8) uint8 -> pool (B, 64) and logits (B, 10), float32 on the CPU."""
+        """(B, 1, 8, 8) uint8 -> pool (B, 64) and logits (B, 10), float32 on the network's device."""
         if images.shape[1:] != (1, 8, 8):
             size = " x ".join(map(str, images.shape[1:]))
             raise ValueError(f"feature=digits judges images of 1 x 8 x 8, not {size}: choose feature=inception")
-        pool, logits = self.network((images.to(self.device).float() - 127.5) / 127.5)
-        return {"pool": pool.cpu(), "logits": logits.cpu()}
+        pool, logits = self.network((to_device(images, self.device).float() - 127.5) / 127.5)
+        return {"pool": pool, "logits": logits}

@@ -17,6 +17,7 @@ from ditexp.feature.weights import Weights
 from ditexp.files.content import changed, digest, hashes
 from ditexp.files.stamps import files_below
 from ditexp.precision import full_float32
+from ditexp.transfer import to_device
 
 URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"
 SHA256 = "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428"
@@ -63,11 +64,11 @@ class DINOv2:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) uint8 -> pool (B, 1024) float32 on the CPU."""
+        """(B, 3, H, W) uint8 -> pool (B, 1024) float32 on the network's device."""
         network = self._network.to(self.device)
         with full_float32():
             batches = images.split(self.batch_size)
-            return {"pool": torch.cat([network(preprocess(x.to(self.device))).cpu() for x in batches])}
+            return {"pool": torch.cat([network(preprocess(to_device(x, self.device))) for x in batches])}
 
     @cached_property
     def _network(self) -> nn.Module:

@@ -13,6 +13,7 @@ from ditexp.feature.fusion import fuse
 from ditexp.feature.resize import resize_named
 from ditexp.feature.weights import Weights
 from ditexp.precision import full_float32
+from ditexp.transfer import to_device
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -62,16 +63,18 @@ class Inception:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) uint8 -> pool (B, 2048), logits (B, 1008) and spatial (B, 2023), float32 on the CPU."""
+        """(B, 3, H, W) uint8 -> pool (B, 2048), logits (B, 1008) and spatial (B, 2023), float32, on its device."""
         network, last_layer = self._network
         # A CPU is 1.5 times as fast with channels last. A GPU keeps pytorch-fid's layout.
         on_cpu = self.device.type == "cpu"
         layout = torch.channels_last if on_cpu else torch.contiguous_format
         network.to(self.device).to(memory_format=layout)
+        last_layer.to(self.device)
         batches = images.split(min(self.batch_size, CPU_BATCH) if on_cpu else self.batch_size)
         with full_float32():
-            outputs = [network(self._resized(x.to(self.device)).contiguous(memory_format=layout)) for x in batches]
-            pool, spatial = (torch.cat(parts).cpu() for parts in zip(*outputs))
+            resized = (self._resized(to_device(x, self.device)).contiguous(memory_format=layout) for x in batches)
+            outputs = [network(x) for x in resized]
+            pool, spatial = (torch.cat(parts) for parts in zip(*outputs))
             return {"pool": pool, "logits": last_layer(pool), "spatial": spatial}
 
     @cached_property

@@ -87,7 +87,8 @@ def mean_and_covariance(x: Tensor) -> Gaussian:
 def gaussians(x: Tensor, rows: Tensor | None, counts: Sequence[int]) -> Iterator[Gaussian]:
     """The Gaussian fitted to x[rows[:count]] for each count, all in one pass.
 
-    x: (N, D) float32. rows: int64, in any order; None: all in their order. counts: increasing, at least 2.
+    x: (N, D) float32. rows: int64 on the same device, in any order; None: all in their order. counts: increasing, at
+    least 2.
 
     Sums are float64, of features minus the mean of the first block, so that large means cost few digits: the block is
     part of the data, so its mean is at most sqrt(count / block) standard deviations from theirs.
@@ -95,7 +96,7 @@ def gaussians(x: Tensor, rows: Tensor | None, counts: Sequence[int]) -> Iterator
     size = 2 * BLOCK_SIZE  # products of larger blocks are faster
 
     def block_at(start: int, end: int) -> Tensor:
-        return x[start:end] if rows is None else x[rows[start:end].to(x.device)]
+        return x[start:end] if rows is None else x[rows[start:end]]
 
     buffer = x.new_empty(min(size, counts[-1]), x.shape[1], dtype=torch.float64)
     shift = buffer.copy_(block_at(0, len(buffer))).mean(dim=0)
@@ -140,12 +141,32 @@ def _add_sums(total: Tensor, products: Tensor, block: Tensor, shift: Tensor, buf
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2), at least 0.
 
-    It is computed on the CPU: a GPU is not faster for one eigenproblem of this size.
+    On CUDA by the same algorithm, except where a covariance is singular or nearly so: torch has no pivoted Cholesky
+    factorisation, so a CPU computes that.
     """
+    on_cpu = first.covariance.device.type == "cpu"
+    root = None if on_cpu else trace_of_root(first.covariance, second.covariance)
+    if root is not None:
+        offset = (first.mean - second.mean).square().sum()
+        spread = first.covariance.trace() + second.covariance.trace()
+        return max((offset + spread).item() - 2 * root, 0.0)
     means, covariances = zip(*((g.mean.cpu().numpy(), g.covariance.cpu().numpy()) for g in (first, second)))
     offset = np.square(means[0] - means[1]).sum()
     spread = sum(covariance.trace() for covariance in covariances)
     return max(float(offset + spread - 2 * _trace_of_root(*covariances)), 0.0)
+
+
+def trace_of_root(first: Tensor, second: Tensor) -> float | None:
+    """tr (S1 S2)^1/2 on the device of S1 and S2, by eigenvalues of L^T S2 L with the Cholesky factor L of S1.
+
+    None if one of them is singular or nearly so, as of `_well_conditioned_factor`.
+    """
+    (factor, failed), (other, other_failed) = (torch.linalg.cholesky_ex(covariance) for covariance in (first, second))
+    pivots = torch.stack([each.diagonal().min().square() for each in (factor, other)])
+    variances = torch.stack([each.diagonal().max() for each in (first, second)])
+    if (failed + other_failed).logical_or((pivots < MIN_PIVOT * variances).any()):
+        return None
+    return torch.linalg.eigvalsh(factor.T @ second @ factor).clamp(min=0).sqrt().sum().item()
 
 
 def _trace_of_root(first: np.ndarray, second: np.ndarray) -> float:

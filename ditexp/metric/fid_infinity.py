@@ -49,7 +49,7 @@ class FrechetInfinity(Metric):
             )
         sizes = np.linspace(len(x) // 10, len(x), SIZES).astype(int)
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed))
-        values = [frechet_distance(ours, theirs) for ours in gaussians(x, order, sizes.tolist())]
+        values = [frechet_distance(ours, theirs) for ours in gaussians(x, order.to(x.device), sizes.tolist())]
         _, intercept = np.polyfit(1 / sizes, values, deg=1)
         return {"fid_infinity": float(intercept)}
 

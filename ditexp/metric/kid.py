@@ -68,19 +68,22 @@ def squared_discrepancy(x: Tensor, y: Tensor) -> float:
 
 def _mean_within(x: Tensor) -> float:
     """The mean kernel over pairs of different images of one set."""
-    total = 0.0
+    total = x.new_zeros((), dtype=torch.float64)  # read once, at the end
     for rows in blocks(len(x)):
         kernel = _kernel(x[rows], x[rows])
-        total += (kernel.sum() - kernel.trace()).item()
+        total += kernel.sum() - kernel.trace()
     for rows, columns in combinations(blocks(len(x)), 2):
-        total += 2 * _kernel(x[rows], x[columns]).sum().item()
-    return total / (len(x) * (len(x) - 1))
+        total += 2 * _kernel(x[rows], x[columns]).sum()
+    return total.item() / (len(x) * (len(x) - 1))
 
 
 def _mean_between(x: Tensor, y: Tensor) -> float:
     """The mean kernel over all pairs of an image of each set."""
     pairs = product(blocks(len(x)), blocks(len(y)))
-    return sum(_kernel(x[rows], y[columns]).sum().item() for rows, columns in pairs) / (len(x) * len(y))
+    total = x.new_zeros((), dtype=torch.float64)
+    for rows, columns in pairs:
+        total += _kernel(x[rows], y[columns]).sum()
+    return total.item() / (len(x) * len(y))
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:

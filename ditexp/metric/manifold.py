@@ -20,6 +20,7 @@ from ditexp.precision import full_float32
 
 SPARE = 5  # neighbours kept beyond the k-th, since rounding errors may change their order
 PAIRS = 64  # rows computed at a time in float64: few enough to stay in a cache
+PAIRS_ON_GPU = 2**13  # few enough for its memory
 Pairs = tuple[Tensor, Tensor]  # (M,) int64 indices of points, and (M,) of centres
 
 
@@ -124,8 +125,13 @@ def pairs_in_balls(
             unsure = ((upper >= needed) & ~inside).any(dim=0).nonzero().squeeze(1)
             exact = -_squared_distances(points, centres, row[unsure], column[unsure]) / 2
             inside[:, unsure] = exact >= needed[:, unsure] if closed else exact > needed[:, unsure]
-            in_centres, in_points = ((row[mask], column[mask]) for mask in inside)
+            in_centres, in_points = ((row[pairs], column[pairs]) for pairs in map(chosen, inside))
             yield in_centres, in_points
+
+
+def chosen(mask: Tensor) -> Tensor:
+    """The int64 indices of a mask (N,)."""
+    return mask.nonzero().squeeze(1)
 
 
 def are_copies(points: Tensor, originals: Tensor) -> Tensor:
@@ -221,10 +227,10 @@ def _squared_distances(first: Points, second: Points, row: Tensor, column: Tenso
     """The squared distance of each pair, (M,) float64. Equal pairs are equal to the last bit, so ties stay ties."""
     x, y = first.features, second.features
     squared = torch.empty(len(row), dtype=torch.float64, device=x.device)
-    last = len(row) - 1
-    for start in range(0, len(row), PAIRS):
-        # Always PAIRS of them: sums over tensors of another shape may use another order.
-        pairs = torch.arange(start, start + PAIRS, device=x.device).clamp_(max=last)
+    last, size = len(row) - 1, PAIRS if x.device.type == "cpu" else PAIRS_ON_GPU
+    for start in range(0, len(row), size):
+        # Always as many of them: sums over tensors of another shape may use another order.
+        pairs = torch.arange(start, start + size, device=x.device).clamp_(max=last)
         difference = x.index_select(0, row[pairs]).double().sub_(y.index_select(0, column[pairs]))
-        squared[start : start + PAIRS] = difference.square_().sum(dim=1)[: len(row) - start]
+        squared[start : start + size] = difference.square_().sum(dim=1)[: len(row) - start]
     return squared

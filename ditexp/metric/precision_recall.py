@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ditexp.metric.base import Metric, check_neighbours, output, outputs
-from ditexp.metric.manifold import Balls, are_copies, pairs_in_balls, squared_radii
+from ditexp.metric.manifold import Balls, are_copies, chosen, pairs_in_balls, squared_radii
 from ditexp.values import Features
 
 
@@ -44,7 +44,7 @@ class PrecisionRecall(Metric):
     def _score(self, x: Tensor, real: Balls) -> dict[str, float]:
         fakes, y = real.comparable(x), real.points.features
         radii = squared_radii(fakes, self.k)
-        precise, recalled = are_copies(x, y[real.radii == 0]), are_copies(y, x[radii == 0])
+        precise, recalled = are_copies(x, y[chosen(real.radii == 0)]), are_copies(y, x[chosen(radii == 0)])
         found = pairs_in_balls(fakes, real.points, centre_radii=real.radii, point_radii=radii, closed=True)
         for (inside, _), (_, covered) in found:
             precise[inside], recalled[covered] = True, True

@@ -183,7 +183,7 @@ def exact_paths(reference: AdaptiveSolver, field: VelocityField, x: Tensor, time
     states = [x]
     for t0, t1 in pairwise(times):
         states.append(reference.integrate(field, states[-1], [t0, t1]).x)
-    velocities = [field(state, state.new_full((len(x),), t)) for t, state in zip(times, states)]
+    velocities = [field(state, t) for t, state in zip(times, states)]
     tighter = replace(reference, rtol=reference.rtol / 2, atol=reference.atol / 2)
     half = tighter.integrate(field, x, [times[0], times[-1]]).x
     return Paths(torch.tensor(times, dtype=torch.float64), torch.stack(states), torch.stack(velocities), half)
@@ -229,11 +229,11 @@ def curvature(paths: Sequence[Paths]) -> float:
 
     It is 0 for straight paths, where one step of Euler's method is exact.
     """
-    off, size = 0.0, 0.0
+    off, size = (paths[0].x.new_zeros((), dtype=torch.float64) for _ in range(2))  # read once, at the end
     for times, x, *_ in paths:
         whole, lengths = (x[-1] - x[0]).double(), times.diff().tolist()
         # Mean velocities of the intervals: v itself may jump at t = 1, and a quadrature would overestimate the jump.
         for h, move in zip(lengths, x.double().diff(dim=0)):
-            off += (move / h - whole).square().sum().item() * h
-        size += whole.square().sum().item()
-    return off / size
+            off += (move / h - whole).square().sum() * h
+        size += whole.square().sum()
+    return off.item() / size.item()

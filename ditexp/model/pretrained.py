@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from ditexp.model.claim import contradiction
 from ditexp.model.dit import DiT
 from ditexp.model.families import SIT, STATISTICS, Family, chosen_family, fitting, renamed
 from ditexp.model.layers import BlockOptions
-from ditexp.model.loading import Misfit, load_network, without_values
+from ditexp.model.loading import Misfit, load_network
 from ditexp.model.prediction import Data, Prediction, Velocity
 from ditexp.pixels import Pixels
 from ditexp.terminal.notices import in_line, notice
@@ -134,11 +133,6 @@ class PretrainedDiT:
         """The time that the network is given at t."""
         x, time = torch.zeros(1, *self.sample_shape, dtype=torch.float64), torch.tensor([t], dtype=torch.float64)
         return self.prediction.inputs(x, time)[1].item()
-
-    def without_values(self) -> PretrainedDiT:
-        twin = copy.copy(self)
-        twin.network = without_values(self.network)
-        return twin
 
     def velocity_and_variance(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from ditexp.checkpoint.container import read_checkpoint
 from ditexp.checkpoint.weights import weights_of
 from ditexp.core import Walk
 from ditexp.model.architecture import NoDiT, infer_architecture
-from ditexp.model.loading import Misfit, load_network, without_values
+from ditexp.model.loading import Misfit, load_network
 from ditexp.model.pretrained import nearer_labels, training_of
 from ditexp.model.text_dit import TextDiT
 from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
@@ -99,11 +98,6 @@ class PretrainedTextDiT:
 
     def network_time(self, t: float) -> float:
         return t
-
-    def without_values(self) -> PretrainedTextDiT:
-        twin = copy.copy(self)
-        twin.network = without_values(self.network)
-        return twin
 
     def null(self, condition: Condition) -> Condition:
         states = required(condition.states)

@@ -6,14 +6,16 @@ import textwrap
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from ditexp.terminal.escape import one_line
 from ditexp.values import Sheet
+
+if TYPE_CHECKING:  # a report draws results, and needs no torch
+    from torch import Tensor
 
 GUTTER = 2  # pixels between images
 GRID_COLUMNS = 10  # of a cell's picture: balanced labels align
@@ -57,6 +59,8 @@ def by_caption(images: Tensor, captions: Sequence[str]) -> Sheet:
 
     images: (N, C, H, W) uint8. captions: of each image.
     """
+    import torch
+
     rows: dict[str, list[int]] = {}
     for i, caption in enumerate(captions):
         rows.setdefault(caption, []).append(i)

@@ -10,17 +10,26 @@ from omegaconf import DictConfig
 from ditexp.checks import ConfigError
 from ditexp.cli.command import command
 from ditexp.cli.packaged import options_of
-from ditexp.run import sweep
-from ditexp.run.checking import check, refuse_sweep
-from ditexp.run.departures import notice_departures
-from ditexp.run.settings import overrides_of
+from ditexp.run.stopping import stopped
 
 # Launchers that inherit from it check all cells before the first one runs. Hydra's plugin path leads to it.
 LOCAL = "hydra_plugins.ditexp_launchers.LocalLauncher"
 
 
-@command("config", finish=sweep.finish, stopped=sweep.stopped)
+def finish() -> None:
+    from ditexp.run import sweep
+
+    sweep.finish()
+
+
+@command("config", finish=finish, stopped=stopped)
 def main(cfg: DictConfig) -> None:
+    # Here, and not above, since they import torch: mistakes that Hydra finds are answered before.
+    from ditexp.run import sweep
+    from ditexp.run.checking import check, refuse_sweep
+    from ditexp.run.departures import notice_departures
+    from ditexp.run.settings import overrides_of
+
     hydra_cfg = DictConfig(HydraConfig.get())
     launcher = hydra_cfg.runtime.choices["hydra/launcher"]
     if hydra_cfg.mode == RunMode.RUN:  # a sweep's launcher has done this for all cells

@@ -18,7 +18,7 @@ import torch
 from ditexp.run.blocks import SetSpec
 from ditexp.run.pictures import draw_first
 from ditexp.run.watch import Watch
-from ditexp.run.worker_process import Advanced, Failed, Idle, Said, Written
+from ditexp.run.worker_process import Advanced, Extracted, Failed, Idle, Said, Written
 from ditexp.run.workers import Died, WorkerPool
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
@@ -130,6 +130,8 @@ class BlockQueue:
                 self.claims.release(claim_name(block))
                 if not self.watch.has_preview:
                     self.watch.preview(lambda path: draw_first(self.store, block, path))
+            case Extracted(block):
+                worker.extracting.discard(block)
             case Said(name, text):
                 show_said(name, text, worker.device)
             case Failed(block, error, is_final, trace):

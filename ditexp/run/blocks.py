@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from ditexp.core import Feature
 from ditexp.extraction import extract_block, folder_of
 from ditexp.outputs import Outputs
 from ditexp.provenance import code_version, machine
 from ditexp.run.components import build_component, build_for_sampling
-from ditexp.run.decoding import Decoder, batches_of
+from ditexp.run.decoding import Decoder, as_images, batches_of
 from ditexp.run.underway import Underway
 from ditexp.sampler import Sampler
 from ditexp.samples.latents import LatentStore
 from ditexp.samples.store import SampleStore
+from ditexp.transfer import Pending, to_host
 from ditexp.values import Cost
 
 
@@ -65,25 +70,45 @@ class SetSpec:
 
 @dataclass(frozen=True)
 class Latents:
-    """x: (b, C, H, W) float32, whole batches. labels: (b,) int64, or None. cost: of sampling them."""
+    """The samples of a block at t = 1, which the device may still be making.
 
-    x: np.ndarray
-    labels: np.ndarray | None
-    cost: Cost
+    batches: (B, C, H, W) float32 each, whole batches. labels: (b,) int64, or None. cost: of sampling them.
+    """
+
+    batches: Sequence[Tensor]
+    labels: Pending[np.ndarray | None]
+    cost: Pending[Cost]
 
 
 @dataclass(frozen=True)
 class Block:
-    """images: (b, H, W, C) uint8, whole batches. labels: (b,) int64, or None.
+    """A block that the device may still be making: `images`, `labels` and `cost` wait for it.
 
-    cost: of sampling and decoding. latents: the id of the set that has the block's latents; empty if none has.
+    pixels: (b, C, H, W) uint8, whole batches, on the device. latents: the id of the set that has the block's latents;
+    empty if none has.
     """
 
     number: int
-    images: np.ndarray
-    labels: np.ndarray | None
-    cost: Cost
+    pixels: Tensor
+    pixels_at_host: Pending[Tensor]
+    labels_at_host: Pending[np.ndarray | None]
+    measured: Pending[Cost]
     latents: str = ""
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """(b, H, W, C) uint8."""
+        return as_images(self.pixels_at_host())
+
+    @cached_property
+    def labels(self) -> np.ndarray | None:
+        """(b,) int64, or None."""
+        return self.labels_at_host()
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Of sampling and decoding."""
+        return self.measured()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +132,18 @@ class BlockMaker:
     prepared: set[str] = field(default_factory=set)
 
     def make(self, number: int) -> Block:
-        """Make a block: decode its latents if they are stored; if not, sample them, and store them if wanted."""
+        """Make a block: decode its latents if they are stored; if not, sample them, and store them if wanted.
+
+        On CUDA this launches the work and waits only where latents are stored.
+        """
         self.underway.reset()
-        made = self.stored(number)
-        are_stored = made is not None
-        self.prepare(sampling=not are_stored)
-        if made is None:
-            made = self.sample(number)
-        images = Decoder(self.sampler, self.batch_size)(made.x, self.store.indices(number))
-        source = self.latents.id if are_stored or self.store.keeps_latents else ""
-        return Block(number, images, made.labels, made.cost + self.sampler.take_cost(), source)
+        stored = self.stored(number)
+        self.prepare(sampling=stored is None)
+        made = stored or self.sample(number)
+        pixels = Decoder(self.sampler, self.batch_size).pixels(made.batches, self.store.indices(number))
+        decoding = self.sampler.meter.take_later()
+        source = self.latents.id if stored or self.store.keeps_latents else ""
+        return Block(number, pixels, to_host(pixels), made.labels, lambda: made.cost() + decoding(), source)
 
     def prepare(self, *, sampling: bool) -> None:
         """Do what is done once a process. A worker that only decodes loads no network."""
@@ -134,23 +161,27 @@ class BlockMaker:
         if (manifest := self.latents.manifest(number)) is None:
             return None
         try:
-            return Latents(*self.latents.read(number), manifest.cost)
+            x, labels = self.latents.read(number)
         except ValueError:  # they have changed under an unchanged date
             return None
+        return Latents(torch.tensor(x).split(self.batch_size), lambda: labels, lambda: manifest.cost)
 
     def sample(self, number: int) -> Latents:
         """Sample a block, batch after batch, and store its latents if wanted."""
+        batches = batches_of(self.store.indices(number), self.batch_size)
         every_x, every_label = [], []
-        for indices in batches_of(self.store.indices(number), self.batch_size):
-            self.underway.begin(len(indices), images=sum(map(len, every_x)))
-            x, labels = self.sampler.samples(indices)
-            every_x.append(x.float().cpu())
+        for batch, following in itertools.zip_longest(batches, batches[1:]):
+            self.underway.begin(len(batch), images=sum(map(len, every_x)))
+            if following:
+                self.sampler.expect(following)
+            x, labels = self.sampler.samples(batch)
+            every_x.append(x.float())
             every_label.append(labels)
-        labels = None if every_label[0] is None else torch.cat(every_label).numpy()
-        made = Latents(torch.cat(every_x).numpy(), labels, self.sampler.take_cost())
-        self.underway.end(len(made.x), made.cost.network_rows)
+        self.underway.end(sum(map(len, every_x)), self.sampler.meter.cost.network_rows)
+        made = Latents(every_x, lambda: joined(every_label), self.sampler.meter.take_later())
         if self.store.keeps_latents:  # before they are decoded, so that a fault from here on costs no sampling
-            self.latents.write(number, made.x, made.labels, cost=made.cost, maker=self.maker)
+            x = torch.cat([wait() for wait in map(to_host, every_x)]).numpy()
+            self.latents.write(number, x, made.labels(), cost=made.cost(), maker=self.maker)
         return made
 
     def write(self, block: Block) -> None:
@@ -158,9 +189,19 @@ class BlockMaker:
             block.number, block.images, block.labels, cost=block.cost, maker=self.maker, latents=block.latents
         )
 
-    def extract(self, block: Block) -> None:
-        """Compute and keep the block's features. A failure is ignored: scoring tries again and reports it."""
+    def extract(self, block: Block) -> Pending[object]:
+        """Run the feature network on the block. The result waits for the features, and keeps them in their cache.
+
+        A failure is ignored: scoring tries again and reports it.
+        """
         if self.feature is not None:
             with suppress(Exception):
                 folder = folder_of(self.store.id, self.feature, self.features)
-                extract_block(block.images, self.feature, folder, block.number)
+                return extract_block(block.pixels, self.feature, folder, block.number)
+        return lambda: None
+
+
+def joined(labels: Sequence[Pending[Tensor] | None]) -> np.ndarray | None:
+    """The labels of all batches; None if they have none."""
+    every = [wait() for wait in labels if wait is not None]
+    return torch.cat(every).numpy() if every else None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ditexp.sampler import Sampler
+from ditexp.transfer import to_host
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,19 @@ class Decoder:
 
     def __call__(self, x: np.ndarray, indices: range) -> np.ndarray:
         """Images (b, H, W, C) uint8 of latents x (b, C, H, W) float32."""
+        return as_images(to_host(self.pixels(torch.tensor(x).split(self.batch_size), indices))())
+
+    def pixels(self, batches: Iterable[Tensor], indices: range) -> Tensor:
+        """Pixels (b, C, H, W) uint8, on the device, of latents in batches (B, C, H, W) float32."""
         self.sampler.load_codec()
-        parts = zip(torch.tensor(x).split(self.batch_size), batches_of(indices, self.batch_size))
         with one_thread(self.sampler.device):
-            images = [self.sampler.pixels(part, batch) for part, batch in parts]
-        return torch.cat(images).permute(0, 2, 3, 1).numpy()
+            parts = zip(batches, batches_of(indices, self.batch_size))
+            return torch.cat([self.sampler.pixels(part, batch) for part, batch in parts])
+
+
+def as_images(pixels: Tensor) -> np.ndarray:
+    """(b, C, H, W) on the host -> (b, H, W, C)."""
+    return pixels.permute(0, 2, 3, 1).numpy()
 
 
 def batches_of(indices: range, size: int) -> list[range]:

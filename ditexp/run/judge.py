@@ -105,7 +105,7 @@ def predicted_classes(cell: Cell) -> tuple[Tensor | None, Callable[[Tensor], Ten
     if task.class_scores and knows_classes(cell, feature):
         logits = extract(store, feature, cell.outputs.features, outputs={"logits"}, limit=store.num_samples).logits
         classes = None if logits is None else logits.argmax(1)
-    return classes, lambda images: network(images)["logits"].argmax(1)
+    return classes, lambda images: network(images)["logits"].argmax(1).cpu()
 
 
 def knows_classes(cell: Cell, feature: Feature) -> bool:

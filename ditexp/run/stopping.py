@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ditexp.provenance import command
 from ditexp.report.listing import command_for
 from ditexp.report.writing import from_here
 from ditexp.result import read_result
-from ditexp.run.cell import Cell
+from ditexp.run.current import current
 from ditexp.terminal.console import print_command, print_line
 from ditexp.terminal.units import plural
+
+if TYPE_CHECKING:
+    from ditexp.run.cell import Cell
+
+
+def stopped(how: str) -> None:
+    """Say what is kept of a run that is stopped. how: in a word."""
+    print_kept(how, running=current.running, folders=list(current.cells), sweep=current.folder)
 
 
 def print_kept(how: str, *, running: Cell | None, folders: Sequence[Path], sweep: Path) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from ditexp.checks import ConfigError
@@ -19,50 +17,19 @@ from ditexp.result import read_result
 from ditexp.run import job
 from ditexp.run.cell import Cell, build, resolved
 from ditexp.run.checking import raise_mistakes
+from ditexp.run.current import current
 from ditexp.run.departures import departures_of
-from ditexp.run.forecast import Forecast, works_of
 from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result, tracker_of
 from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
 from ditexp.run.rate import Rate
 from ditexp.run.settings import command_of, folder_of, overrides_of, settings_of, sweep_of, title_of, without_hydra
-from ditexp.run.stopping import print_kept
 from ditexp.run.summary import report_on
 from ditexp.run.views import Display, LogLines, Place
 from ditexp.run.watch import Viewer, Watch
+from ditexp.run.workload import works_of
 from ditexp.terminal.console import LOG_FILE, wide_terminal
 
-
-@dataclass
-class Sweep:
-    """cells: each cell's configuration, with Hydra's own part, by the folder of its cell.json. cfg: the sweep's own.
-
-    forecast: of the time that the cells need. running: the cell that is being made.
-    """
-
-    cfg: DictConfig = field(default_factory=lambda: DictConfig({}))
-    folder: Path = Path()
-    cells: dict[Path, DictConfig] = field(default_factory=dict)
-    forecast: Forecast = field(default_factory=Forecast)
-    running: Cell | None = None
-
-
 MAX_TITLE = 50  # characters
-
-current = Sweep()  # the one of this process: Hydra returns nothing to the caller, but calls the methods below
-
-
-class Cells(Callback):
-    """Fills in `current`."""
-
-    def on_run_end(self, config: DictConfig, **_: Any) -> None:
-        current.cfg, current.folder = config, Path(config.hydra.run.dir)
-        current.cells = {current.folder: config}
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        current.cells, current.folder, current.forecast = {}, Path(config.hydra.sweep.dir), Forecast()
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        current.cfg, current.folder = config, Path(config.hydra.sweep.dir)
 
 
 def expect(cells: Iterable[DictConfig], built: Sequence[Cell]) -> None:
@@ -153,11 +120,6 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
     complete = [each.cell for each in planned.values() if isinstance(each, Planned) and not each.missing]
     if message := disk_needed(complete):
         wide_terminal().print(message, soft_wrap=True)
-
-
-def stopped(how: str) -> None:
-    """Say what is kept of a run that is stopped. how: in a word."""
-    print_kept(how, running=current.running, folders=list(current.cells), sweep=current.folder)
 
 
 def finish() -> None:

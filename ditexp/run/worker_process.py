@@ -26,6 +26,7 @@ from ditexp.cli.shortage import ENDINGS, NO_THREADS, less_memory, shortage
 from ditexp.run.blocks import Block, BlockMaker, SetSpec
 from ditexp.run.memory import of_sampling
 from ditexp.run.underway import Underway
+from ditexp.transfer import Pending
 
 PULSE = 0.4  # seconds between two reports of how far a block is
 
@@ -52,7 +53,7 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Idle:
-    """From a worker: it can make another block; it may still be writing the last one."""
+    """From a worker: it can make another block; it may still be writing the last one, and keeping its features."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,13 @@ class Written:
 
     block: int
     forwards: float
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """From a worker: the features of a block are kept, or cannot be. A failed block may have none."""
+
+    block: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Said:
     text: str
 
 
-Message = Advanced | Idle | Written | Failed | Said
+Message = Advanced | Idle | Written | Extracted | Failed | Said
 
 
 class ParentLink:
@@ -143,9 +151,13 @@ class Pulse(threading.Thread):
 
 
 def serve(connection: Connection, device: torch.device) -> None:
-    """The main loop of a worker: make the blocks that the parent sends, and write each while making the next."""
+    """The main loop of a worker: make the blocks that the parent sends, and write each while making the next.
+
+    On CUDA this thread launches a block, then its features, then the next block; another one waits for the device,
+    compresses, hashes and writes.
+    """
     settle_process(device)
-    link, writer = ParentLink(connection), ThreadPoolExecutor(1)
+    link, writer = ParentLink(connection), ThreadPoolExecutor(1, initializer=settle_thread, initargs=(device,))
     pulse = Pulse(link)
     logging.getLogger().addHandler(ToParent(link))
     logging.captureWarnings(True)
@@ -173,8 +185,8 @@ def serve(connection: Connection, device: torch.device) -> None:
             link.send(failure(order.block, error, of_sampling(spec.config, device.type)))
             continue
         writing.result()  # at most two blocks are in memory
-        writing = writer.submit(write, maker, block, link)
-        maker.extract(block)
+        writer.submit(write, maker, block, link)
+        writing = writer.submit(keep_features, maker.extract(block), block.number, link)
         link.send(Idle())
 
 
@@ -183,10 +195,15 @@ def settle_process(device: torch.device) -> None:
     sys.excepthook = sys.__excepthook__
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C and batch systems signal every process: the parent decides
+    settle_thread(device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+
+
+def settle_thread(device: torch.device) -> None:
+    """A thread's own first device would be GPU 0."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    else:
-        torch.set_num_threads(1)
 
 
 def write(maker: BlockMaker, block: Block, link: ParentLink) -> None:
@@ -196,6 +213,12 @@ def write(maker: BlockMaker, block: Block, link: ParentLink) -> None:
         link.send(failure(block.number, error))
     else:
         link.send(Written(block.number, block.cost.network_rows))
+
+
+def keep_features(features: Pending[object], block: int, link: ParentLink) -> None:
+    with suppress(Exception):  # scoring tries again and reports it
+        features()
+    link.send(Extracted(block))
 
 
 def failure(block: int, error: Exception, settings: Mapping[str, Any] | None = None) -> Failed:

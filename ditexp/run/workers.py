@@ -38,7 +38,8 @@ class Worker:
     """The parent's end of a worker process.
 
     busy_with: the block that it makes or extracts features of, or None. held: the blocks that it makes or still writes,
-    with how far each is. settings: of the last set, see `of_sampling`.
+    with how far each is. extracting: the blocks whose features it may still have to keep. settings: of the last set,
+    see `of_sampling`.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -48,6 +49,7 @@ class Worker:
         self.device = device
         self.busy_with: int | None = None
         self.held: dict[int, Advanced] = {}
+        self.extracting: set[int] = set()
         self.settings: dict[str, Any] = {}
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, device), daemon=True)
@@ -64,10 +66,11 @@ class Worker:
     @property
     def is_active(self) -> bool:
         """Whether it has something to report."""
-        return bool(self.held) or self.busy_with is not None
+        return bool(self.held or self.extracting) or self.busy_with is not None
 
     def make(self, spec: SetSpec, block: int) -> None:
         self.busy_with, self.held[block] = block, Advanced(block, 0, 0)
+        self.extracting.add(block)
         self.settings = of_sampling(spec.config, self.device.type)
         with suppress(OSError):  # the process has died, which `receive` reports
             self.connection.send(MakeBlock(spec, block))

@@ -23,6 +23,7 @@ from ditexp.report.picture_files import is_picture, read_picture
 from ditexp.report.tables.table import Table
 from ditexp.report.writing import write_report
 from ditexp.run import summary, sweep
+from ditexp.run.current import Sweep
 from tests.helpers.pages import data_of
 from tests.helpers.results import leave, results_of, six_cells
 
@@ -143,7 +144,7 @@ def ended(tmp_path, monkeypatch, quick):
     hydra = {"runtime": {"choices": {"hydra/launcher": "local"}}, "overrides": {"task": []}}
     cfg = OmegaConf.create({"hydra": hydra, "outputs": str(tmp_path), "study": "$a_$b^", "tracker": node})
     cells_of_sweep = dict.fromkeys(sorted(runs.iterdir()), cfg)
-    monkeypatch.setattr(sweep, "current", sweep.Sweep(cfg=cfg, folder=runs, cells=cells_of_sweep))
+    monkeypatch.setattr(sweep, "current", Sweep(cfg=cfg, folder=runs, cells=cells_of_sweep))
     return runs
 
 

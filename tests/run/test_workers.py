@@ -18,7 +18,7 @@ from ditexp.run import block_queue, workers
 from ditexp.run.block_queue import BlockFailed, BlockQueue
 from ditexp.run.blocks import SetSpec
 from ditexp.run.cell import Cell, build
-from ditexp.run.worker_process import Advanced, Failed, Idle, MakeBlock, ToParent, Written
+from ditexp.run.worker_process import Advanced, Extracted, Failed, Idle, MakeBlock, ToParent, Written
 from ditexp.run.workers import Died, WorkerPool
 from ditexp.samples.claims import Claims
 from ditexp.terminal.notices import notice
@@ -55,6 +55,7 @@ class Script:
         self.device = device
         self.busy_with: int | None = None
         self.held: dict[int, Advanced] = {}
+        self.extracting: set[int] = set()
         self.messages: list = []
         self.is_closed = False
         self.connection = self
@@ -63,6 +64,7 @@ class Script:
 
     def make(self, spec: SetSpec, block: int) -> None:
         self.busy_with, self.held[block] = block, Advanced(block, 0, 0)
+        self.extracting.add(block)
         self.messages += Script.of[block].pop(0)
 
     def receive(self):
@@ -94,7 +96,7 @@ def queue(cell, monkeypatch):
 
 
 def done(block: int) -> list:
-    return [Advanced(block, 2, 4), Advanced(block, 4, 8), Idle(), Written(block, 8)]
+    return [Advanced(block, 2, 4), Advanced(block, 4, 8), Idle(), Written(block, 8), Extracted(block)]
 
 
 def reports(queue: BlockQueue) -> list[dict]:
@@ -146,7 +148,7 @@ def test_a_spec_that_was_sent_makes_the_blocks_of_its_set(cell, tmp_path):
     assert block.cost.images == 16 and block.labels is not None and block.labels.tolist() == [*range(10), *range(6)]
     maker.write(block)
     assert np.array_equal(maker.store.read(0)[0], block.images)
-    maker.extract(block)
+    maker.extract(block)()
     assert [path.name for path in Path(tmp_path).rglob("*.safetensors")] == ["000000.safetensors"]
     with pytest.raises(ValueError, match="has become"):
         SetSpec(spec.config, "another", spec.folder).block_maker(torch.device("cpu"))

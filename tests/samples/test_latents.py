@@ -76,7 +76,7 @@ def made(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     for number in cell.store.missing():
         block = maker.make(number)
         maker.write(block)
-        maker.extract(block)
+        maker.extract(block)()
     assert not cell.store.missing()
     describe_sets(cell, COMMAND, is_new=True)
     return np.concatenate(list(cell.store.blocks())), cell.store.labels()
@@ -221,7 +221,7 @@ def test_stored_latents_of_inpainting_get_their_known_pixels(cell):
 def test_what_stops_a_worker_between_latents_and_pixels_costs_no_sampling(cell, monkeypatch):
     one = cell("store=both")
     describe_sets(one, COMMAND, is_new=True)
-    monkeypatch.setattr(decoding.Decoder, "__call__", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(decoding.Decoder, "pixels", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         maker_of(one).make(1)
     monkeypatch.undo()

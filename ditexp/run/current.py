@@ -1,0 +1,49 @@
+"""The run or sweep of this process: Hydra returns nothing to the caller, but calls `Cells`.
+
+Hydra does so before it composes the cells, so this module does not import torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from ditexp.run.forecast import Forecast
+
+if TYPE_CHECKING:
+    from ditexp.run.cell import Cell
+
+
+@dataclass
+class Sweep:
+    """cells: each cell's configuration, with Hydra's own part, by the folder of its cell.json. cfg: the sweep's own.
+
+    forecast: of the time that the cells need. running: the cell that is being made.
+    """
+
+    cfg: DictConfig = field(default_factory=lambda: DictConfig({}))
+    folder: Path = Path()
+    cells: dict[Path, DictConfig] = field(default_factory=dict)
+    forecast: Forecast = field(default_factory=Forecast)
+    running: Cell | None = None
+
+
+current = Sweep()
+
+
+class Cells(Callback):
+    """Fills in `current`."""
+
+    def on_run_end(self, config: DictConfig, **_: Any) -> None:
+        current.cfg, current.folder = config, Path(config.hydra.run.dir)
+        current.cells = {current.folder: config}
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        current.cells, current.folder, current.forecast = {}, Path(config.hydra.sweep.dir), Forecast()
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        current.cfg, current.folder = config, Path(config.hydra.sweep.dir)
