@@ -202,7 +202,7 @@ class Sampler:
         x, velocity = self.noise(indices), self.field(self.condition(indices))
         low, high = self.guidance.interval or (0, 1)
         for t in (0, (low + high) / 2, 1):
-            velocity(x, x.new_full((len(x),), t))
+            velocity(x, t)
 
     def evaluations(self) -> tuple[float, float] | None:
         """Velocity and network evaluations per sample, counted on one sample that stands still.

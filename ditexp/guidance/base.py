@@ -16,7 +16,7 @@ from ditexp.core import EvaluatedModel, FlowModel, VelocityField
 from ditexp.guidance.interval import CLOSED, UNITS, ends, is_inside, rounded, start_of_step
 from ditexp.guidance.none import ModelField
 from ditexp.terminal.notices import notice
-from ditexp.values import Condition, added, append_dims
+from ditexp.values import Condition, added, append_dims, number_like, times_of
 
 # w(t) / w of each profile, t in [0, 1].
 PROFILES: dict[str, Callable[[float], float]] = {
@@ -154,47 +154,60 @@ class Guided(ABC):
         return GuidedField(self, model, condition)
 
     def velocity(
-        self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor, *, decided_at: float | None = None
+        self,
+        model: EvaluatedModel,
+        condition: Condition,
+        x: Tensor,
+        t: float | Tensor,
+        *,
+        decided_at: float | None = None,
     ) -> Tensor:
-        """The guided velocity at x (B, ...) and t (B,); what the model returns beyond the channels of x is c's.
+        """The guided velocity at x (B, ...) and t; what the model returns beyond the channels of x is c's.
 
-        decided_at: the time that decides on w. None: t does.
+        t: one time of all samples, or (B,). decided_at: the time that decides on w. None: t does.
         """
-        rows, w = self.guided(t if decided_at is None else torch.full_like(t, decided_at), x)
+        rows, w = self.guided(t if decided_at is None else decided_at, x)
+        times = times_of(x, t)
         if rows is None:
-            return model(x, t, condition)
-        c, u = self.velocities(model, condition, x, t, rows)
+            return model(x, times, condition)
+        c, u = self.velocities(model, condition, x, times, rows)
         channels = slice(self.guided_channels or x.shape[1])
         part, velocity = (rows, channels), c.clone()
-        times = append_dims(t[rows], x).to(x.dtype)
+        times = append_dims(times[rows], x).to(x.dtype)
         velocity[part] = self.combine(c[part], u[:, channels], w, x=x[part], t=times)
         return velocity
 
-    def doubled(self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor) -> Tensor:
+    def doubled(self, model: EvaluatedModel, condition: Condition, x: Tensor, t: float) -> Tensor:
         """The velocity (2 B, ...) of a doubled batch, see `GuidedVelocity`.
 
         If not all channels are guided, the null half needs u also where w = 0.
         """
         if self.guided_channels is None:
             return torch.cat([self.velocity(model, condition, x, t)] * 2)
-        c, u = self.velocities(model, condition, x, t, slice(None))
+        times = times_of(x, t)
+        c, u = self.velocities(model, condition, x, times, slice(None))
         channels = slice(self.guided_channels)
-        w = append_dims(x.new_tensor([self.weight_at(time) for time in t.tolist()]), x)
-        times = append_dims(t, x).to(x.dtype)
+        w = number_like(x, self.weight_at(number_like(x, t).item()))
+        times = append_dims(times, x).to(x.dtype)
         guided, null = c.clone(), u.clone()
         guided[:, channels] = self.combine(c[:, channels], u[:, channels], w, x=x[:, channels], t=times)
         null[:, channels] = guided[:, channels]
         return torch.cat([guided, null])
 
-    def guided(self, t: Tensor, x: Tensor) -> tuple[Tensor | slice | None, Tensor | float]:
-        """Which rows of x (B, ...) at times t (B,) have a w other than 0 (None: not one), and that w.
+    def guided(self, t: float | Tensor, x: Tensor) -> tuple[Tensor | slice | None, Tensor | float]:
+        """Which rows of x (B, ...) have a w other than 0 (None: not one), and that w. t: one time of all, or (B,).
 
-        Computed on the CPU if it depends on t. A GPU must be waited for in any case, since the size of the network's
-        batch depends on it; and the rounding of torch's functions depends on an element's position in the tensor, so a
-        sample would depend on its batch.
+        Computed on the CPU if it depends on t. Where each sample has its own time, a GPU must be waited for, since the
+        size of the network's batch depends on it; and the rounding of torch's functions depends on an element's
+        position in the tensor, so a sample would depend on its batch.
         """
         if self.interval is None and self.profile == "constant":
             return slice(None), self.w
+        if not isinstance(t, Tensor):
+            w = self.weight_at(number_like(x, t).item())
+            if not w:
+                return None, 0.0
+            return slice(None), self.w if self.profile == "constant" else number_like(x, w)
         weights = [self.weight_at(time) for time in t.tolist()]
         rows = [row for row, w in enumerate(weights) if w]
         if not rows:
@@ -214,7 +227,10 @@ class Guided(ABC):
         """c of all samples (B, ...), and u of the samples in `rows` (R, ...)."""
 
     def combine(self, c: Tensor, u: Tensor, w: Tensor | float, *, x: Tensor, t: Tensor) -> Tensor:
-        """The guided velocity. c, u and x: (R, ...), the guided channels of guided samples; w and t: (R, 1, ...)."""
+        """The guided velocity. c, u and x: (R, ...), the guided channels of guided samples.
+
+        t: (R, 1, ...). w: one for all, a number or (), or like t.
+        """
         return (1 + w) * c - w * u
 
 
@@ -227,13 +243,13 @@ class GuidedField:
     condition: Condition
     decided_at: float | None = None
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         return self.guidance.velocity(self.model, self.condition, x, t, decided_at=self.decided_at)
 
     def of_step(self, start: float) -> GuidedField:
         return replace(self, decided_at=start) if self.guidance.decided_per == "step" else self
 
-    def doubled(self, x: Tensor, t: Tensor) -> Tensor:
+    def doubled(self, x: Tensor, t: float) -> Tensor:
         return self.guidance.doubled(self.model, self.condition, x, t)
 
     def take(self, rows: Tensor) -> GuidedField:

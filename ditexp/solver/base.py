@@ -90,7 +90,7 @@ class CurrentStep:
         if self.guided is not None:
             self.of_step = self.guided.of_step(t)
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         return self.of_step(x, t)
 
     def take(self, rows: Tensor) -> VelocityField:
@@ -115,6 +115,6 @@ def required_noise(solver: FixedStep, noise: StepNoise | None) -> StepNoise:
     return noise
 
 
-def at(x: Tensor, t: float | Tensor) -> Tensor:
-    """The time of each sample of x, (B,): t for all of them, or the times in t (B, 1, ...)."""
-    return t.flatten() if isinstance(t, Tensor) else x.new_full((len(x),), t)
+def at(x: Tensor, t: float | Tensor) -> float | Tensor:
+    """The time of the samples x as a field takes it: a number for all of them, or (B,) of the times t (B, 1, ...)."""
+    return t.view(len(x)) if isinstance(t, Tensor) else t
