@@ -55,11 +55,13 @@ class LocalLauncher(Launcher):
 
     def checked(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[DictConfig]:
         """The configuration of every cell, checked and ready to run. first: the number of the first cell."""
-        from ditexp.run import sweep
-        from ditexp.run.checking import check
-        from ditexp.run.departures import notice_departures
+        from ditexp.run.checking import check, refuse_missing_weights
 
         cells = self.compose(job_overrides, first)
+        refuse_missing_weights(cells)
+        from ditexp.run import sweep  # imports torch: what is wrong above is said before
+        from ditexp.run.departures import notice_departures
+
         built = check(cells)
         notice_departures((cfg, cfg.hydra) for cfg in cells.values())
         sweep.expect(cells.values(), built if self.forecasts else [])
@@ -96,10 +98,10 @@ class PlanLauncher(LocalLauncher):
     """Prints what every cell would cost, what is cached and what is wrong; runs nothing."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from ditexp.run import sweep
+        cells = self.compose(job_overrides, initial_job_idx)
+        from ditexp.run import sweep  # imports torch: what is wrong above is said before
         from ditexp.run.departures import notice_departures
 
-        cells = self.compose(job_overrides, initial_job_idx)
         sweep.plan(cells)
         notice_departures((cfg, cfg.hydra) for cfg in cells.values())
         return []
@@ -138,7 +140,6 @@ class ClusterLauncher(LocalLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from ditexp.checks import ConfigError
         from ditexp.provenance import command
-        from ditexp.run import sweep
         from ditexp.run.settings import folder_of
 
         if not all(map(importlib.util.find_spec, self.packages)):
@@ -151,6 +152,8 @@ class ClusterLauncher(LocalLauncher):
         os.environ.update(self.environment)
         logging.basicConfig(format="%(message)s")  # Hydra sets this up only where a job runs
         logging.getLogger("ditexp").setLevel(logging.INFO)
+        from ditexp.run import sweep
+
         for cfg, reason in self.run(cells):
             sweep.collect(cfg, reason)
         return [JobReturn(working_dir=str(folder_of(cfg)), status=JobStatus.COMPLETED) for cfg in cells]
