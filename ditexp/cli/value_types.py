@@ -18,9 +18,10 @@ from ditexp.cli.signatures import arguments_of
 
 TEXTS = (str, Path, str | Path)
 NUMBERS = (int, float, int | None, float | None, int | float)
-# As they are written in source.
-WRITTEN = {"Path": Path, "str | Path": str | Path, "Path | str": str | Path, "int | float": int | float}
-WRITTEN |= {"str": str, "int": int, "float": float, "int | None": int | None, "float | None": float | None}
+WRITTEN: dict[str, object] = {  # as they are written in source
+    **{"str": str, "Path": Path, "str | Path": str | Path, "Path | str": str | Path},
+    **{"int": int, "float": float, "int | None": int | None, "float | None": float | None, "int | float": int | float},
+}
 NAMES_AND_PATHS = ("outputs", "study", "images", "out", "folder")  # settings of commands themselves
 
 
