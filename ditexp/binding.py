@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from ditexp.core import VAE, Cache, Codec, Conditioner, FlowModel, Guidance, Schedule, Solver, VarianceModel
+from ditexp.core import (
+    VAE,
+    Cache,
+    Codec,
+    Conditioner,
+    FlowModel,
+    Guidance,
+    Schedule,
+    Solver,
+    TransformerModel,
+    VarianceModel,
+)
 from ditexp.meter import Meter
 from ditexp.network import Network
 from ditexp.pixels import Pixels
@@ -45,6 +56,7 @@ def bind(
         notice(f"{type(solver).__name__} chooses its own steps: steps and schedule don't act on it")
     check_precision(precision, device)
     check_variance(model, solver)
+    check_cache(cache, model, solver)
     grid = schedule.grid().tolist()
     guidance = guidance.on(None if solver.adaptive else grid)
     start = max(model.start, guidance.start)
@@ -78,6 +90,23 @@ def check_variance(model: FlowModel, solver: Solver) -> None:
             "solver.variance=learned needs a model that predicts the variance of its steps, as DiT does, and this one "
             "doesn't: choose solver.variance=fixed_small"
         )
+
+
+def check_cache(cache: Cache | None, model: FlowModel, solver: Solver) -> None:
+    """Raise ValueError if the cache cannot reuse anything of the model, or of the solver's evaluations."""
+    if cache is None:
+        return
+    name = type(cache).__name__
+    if not isinstance(model, TransformerModel):
+        raise ValueError(
+            f"cache: {name} reuses blocks of a DiT, which {type(model).__name__} has not: choose cache=none"
+        )
+    if solver.adaptive:
+        raise ValueError(
+            f"cache: {name} needs evaluations in the order of time, but {type(solver).__name__} repeats steps: choose "
+            "cache=none, or fixed steps such as solver=heun"
+        )
+    cache.check(model)
 
 
 def codec_of(model: FlowModel, vae: VAE | None) -> Codec:

@@ -210,24 +210,24 @@ class Guidance(Protocol):
 class TransformerBlock(Protocol):
     """A block of a transformer: a sum of its input and of the gated outputs of its branches."""
 
-    def __call__(self, tokens: Tensor, c: Tensor, *inputs: Any, **given: Any) -> Tensor:
-        """The tokens (B, N, D) after the block. c: (B, D), what modulates it."""
+    def __call__(self, x: Tensor, c: Tensor, *inputs: Any, **given: Any) -> Tensor:
+        """The tokens after the block, from those before it, x (B, N, D). c: (B, D), what modulates them."""
 
-    def computed(self, tokens: Tensor, c: Tensor, *inputs: Any, **given: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def computed(self, x: Tensor, c: Tensor, *inputs: Any, **given: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The same, and the output of each branch before its gate (B, N, D)."""
 
-    def completed(self, tokens: Tensor, c: Tensor, branches: Sequence[Tensor]) -> Tensor:
+    def completed(self, x: Tensor, c: Tensor, branches: Sequence[Tensor]) -> Tensor:
         """The tokens after the block if these are the outputs of its branches before their gates."""
 
 
 class Walk(Protocol):
     """One evaluation of a transformer: how each of its blocks is computed.
 
-    kind: evaluations of one kind do the same work.
+    is_full: whether it computes all of them; an evaluation that is not full reuses outputs of the last one that is.
     """
 
     @property
-    def kind(self) -> str: ...
+    def is_full(self) -> bool: ...
 
     def __call__(
         self, number: int, block: TransformerBlock, tokens: Tensor, c: Tensor, *inputs: Any, **given: Any
@@ -240,11 +240,10 @@ class TransformerModel(FlowModel, Protocol):
     """A model whose network is a sequence of blocks, which can be evaluated by a walk through them."""
 
     @property
-    def network(self) -> nn.Module: ...
-    @property
-    def blocks(self) -> Sequence[nn.Module]: ...
+    def blocks(self) -> nn.ModuleList: ...
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor: ...
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
+        """The velocity, as of FlowModel. walk: computes the blocks in place of themselves."""
 
     def network_time(self, t: float) -> float:
         """The time that the network is given at t."""
@@ -253,12 +252,21 @@ class TransformerModel(FlowModel, Protocol):
 class CacheState(Protocol):
     """What one integration of one batch remembers of its evaluations."""
 
-    def evaluation(self, time: float, rows: int) -> Walk:
-        """The walk of the next evaluation. time: as the network is given it. rows: the samples in its batch."""
+    def evaluation(self, t: float, rows: int) -> Walk:
+        """The walk of the next evaluation, at time t. rows: the samples in its batch."""
 
 
 class Cache(Protocol):
-    """Reuses outputs of a transformer's blocks over the evaluations of an integration, in their order in time."""
+    """Reuses outputs of a transformer's blocks over the evaluations of an integration, in their order in time.
+
+    period: after so many evaluations one has reused outputs, if any does. work: what decides how much such an
+    evaluation computes.
+    """
+
+    @property
+    def period(self) -> int: ...
+    @property
+    def work(self) -> tuple[Any, ...]: ...
 
     def check(self, model: TransformerModel) -> None:
         """Raise ValueError if the model's blocks cannot be cached in this way."""

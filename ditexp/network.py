@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ditexp.core import EvaluatedModel, FlowModel, VarianceModel
+from ditexp.cache.work import walks
+from ditexp.core import Cache, EvaluatedModel, FlowModel, TransformerModel, VarianceModel, Walk
 from ditexp.meter import Meter
 from ditexp.values import Condition
 
-Forward = Callable[[Tensor, Tensor, Condition], Tensor]
+Forward = Callable[..., Tensor]  # of x, t and a condition, and of a walk through the blocks if there is one
 
 
 @dataclass(eq=False)
@@ -49,11 +50,15 @@ class Network:
             compiled = torch.compile(evaluation_of(self.model, with_variance=self.with_variance))
             self.forward = Padded(compiled, batch_size) if self.adaptive else compiled
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        self.meter.cost.network_rows += len(x)
+    def __call__(
+        self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
+    ) -> Tensor:
+        """walk: computes the blocks of a transformer in place of themselves. share: of an evaluation that it does."""
+        self.meter.cost.network_rows += share * len(x)
+        given = () if walk is None else (walk,)
         # Only the network runs in low precision: the state x stays float32, or small steps would be lost.
         with torch.autocast(self.meter.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            return self.forward(x, t, condition).to(x.dtype)
+            return self.forward(x, t, condition, *given).to(x.dtype)
 
     def null(self, condition: Condition) -> Condition:
         return self.model.null(condition)
@@ -88,8 +93,10 @@ class Network:
 class Still(Network):
     """Counts evaluations without making them: the velocity is zero, and samples stay where they are."""
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        self.meter.cost.network_rows += len(x)
+    def __call__(
+        self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
+    ) -> Tensor:
+        self.meter.cost.network_rows += share * len(x)
         return self.zeros(x)
 
 
@@ -128,11 +135,12 @@ class Padded:
 class Rehearsal:
     """Samples stand still, and the network is evaluated once at each new shape of its inputs.
 
-    A task that runs to its end with it meets every shape, at the cost of a few evaluations.
+    A task that runs to its end with it meets every shape, at the cost of a few evaluations. With a cache, it meets full
+    evaluations and such that reuse.
     """
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
+    def __init__(self, network: Network, cache: Cache | None = None) -> None:
+        self.network, self.cache = network, cache
         self.met: set[tuple] = set()
         self.largest = 0  # batch so far
         self.others: dict[int, Rehearsal] = {}
@@ -140,7 +148,9 @@ class Rehearsal:
     def load(self, batch_size: int) -> None:
         self.network.load(batch_size)
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def __call__(
+        self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
+    ) -> Tensor:
         self.largest = max(self.largest, len(x))
         self.meet(x, t, condition)
         for size in self.network.slow_sizes(self.largest):
@@ -156,7 +166,14 @@ class Rehearsal:
         kind = tuple(None if part is None else (part.dtype, part.shape, part.stride()) for part in inputs)
         if kind not in self.met:
             self.met.add(kind)
-            self.network(x, t, condition)
+            for walk in self.walks():
+                self.network(x, t, condition, walk)
+
+    def walks(self) -> Iterable[Walk | None]:
+        if self.cache is None:
+            return [None]
+        assert isinstance(self.network.model, TransformerModel), "bind checks it"
+        return walks(self.cache, self.network.model)
 
     def beside(self, model: FlowModel) -> EvaluatedModel:
         if id(model) not in self.others:

@@ -35,7 +35,8 @@ class StepCounts:
 class CostPerImage:
     """The mean cost of an image in a sample set; None where an earlier version did not record it.
 
-    steps: None for an adaptive solver. nfe: evaluations of the velocity. forwards: evaluations of the network.
+    steps: None for an adaptive solver. nfe: evaluations of the velocity. forwards: evaluations of the network,
+    fractional with a cache: one that reuses outputs counts as the share of its floating-point operations.
     seconds_per_image: on one device. preparation_seconds: of all workers together, not per image. peak_memory_mb:
     10^6 bytes, the largest of all blocks. accepted_steps, rejected_steps: of an adaptive solver.
     """
@@ -199,6 +200,7 @@ class Result:
         if isinstance(deviations := found.get("deviations"), dict):  # earlier versions had a number or a list
             renamed["deviations"] = {name: each for name, each in deviations.items() if isinstance(each, dict)}
         result: Result = decode(cls, renamed)
+        result.settings.setdefault("cache", "none")  # earlier versions had none
         if not isinstance(result.settings.get("solver"), str) or "steps" not in result.settings:
             raise ValueError("settings lack solver or steps")
         if result.is_done and not (result.cost and result.num_samples is not None and "metrics" in found):

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ditexp.cached import with_cache
 from ditexp.core import Cache, Codec, Conditioner, FlowModel, Guidance, Projection, Schedule, Solver, VelocityField
 from ditexp.field import CountedField, ReversedField
 from ditexp.guidance.none import NoGuidance
@@ -104,8 +105,12 @@ class Sampler:
             return (conditioner or self.conditioner)(self.model, self.seed, indices).to(self.device)
 
     def field(self, condition: Condition) -> VelocityField:
-        """The guided velocity of a batch with this condition; every evaluation is counted."""
-        return CountedField(self.guidance.bind(self.network, condition), self.meter)
+        """The guided velocity of a batch with this condition; every evaluation is counted.
+
+        With a cache, it is for one integration: its evaluations reuse outputs of each other.
+        """
+        network = self.network if self.cache is None else with_cache(self.network, self.model, self.cache)
+        return CountedField(self.guidance.bind(network, condition), self.meter)
 
     def integrate(
         self,
@@ -163,7 +168,7 @@ class Sampler:
         assert isinstance(self.network, Network), "a rehearsal is not rehearsed"
         with self.meter.warmup():
             self.load(batch_size)
-            rehearsal = replace(self, network=Rehearsal(self.network))
+            rehearsal = replace(self, network=Rehearsal(self.network, self.cache))
             rehearsal.evaluate_guidance(range(batch_size))
             self.task.prepare(self)
             rehearsal.images(range(batch_size))

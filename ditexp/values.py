@@ -171,7 +171,8 @@ def root_mean(squares: Tensor) -> Tensor:
 class Cost:
     """What it cost to make some images.
 
-    velocity_rows, network_rows: evaluations of the velocity field and of the network, summed over images.
+    velocity_rows, network_rows: evaluations of the velocity field and of the network, summed over images. With a cache,
+    an evaluation of the network counts as the share of its work that is done, so that they are fractional.
     seconds: sampling and decoding. preparation_seconds: everything else, most of it once per process: compilation and
     other first uses, encoding prompts, reading and encoding images.
     peak_memory_mb: in 10^6 bytes; on CUDA what torch allocated, on a CPU the resident memory of the process.
@@ -180,7 +181,7 @@ class Cost:
 
     images: int = 0
     velocity_rows: int = 0
-    network_rows: int = 0
+    network_rows: float = 0
     seconds: float = 0.0
     preparation_seconds: float = 0.0
     peak_memory_mb: float = 0.0

@@ -23,7 +23,7 @@ from ditexp.cli.command import register_with_hydra
 from ditexp.cli.signatures import arguments_of
 from tests.helpers.paths import CONF, ROOT
 
-LEAVES = ("model", "vae", "solver", "schedule", "guidance", "condition", "task", "feature", "metric")
+LEAVES = ("model", "vae", "solver", "schedule", "guidance", "cache", "condition", "task", "feature", "metric")
 COMPONENTS = (*LEAVES, "tracker")
 DIFFUSION = ("variance_preserving",)  # what models, schedules and solvers of diffusions share
 COMMANDS = tuple(
@@ -230,7 +230,7 @@ def test_a_group_of_configs_mirrors_a_folder_of_code(group):
         assert within(node["_target_"], group), f"{file} -> {node['_target_']}"
 
 
-@pytest.mark.parametrize("group", ["solver", "schedule", "guidance", "condition", "task", "metric"])
+@pytest.mark.parametrize("group", ["solver", "schedule", "guidance", "cache", "condition", "task", "metric"])
 def test_every_piece_has_a_config(group):
     bases = (
         "base",
@@ -246,6 +246,8 @@ def test_every_piece_has_a_config(group):
         "direction",
         "originals",
         "tensor_file",
+        "branches",
+        "work",
     )
     shared = {f"ditexp.{group}", *(f"ditexp.{group}.{base}" for base in bases)}
     pieces = {module for module in FILES if within(module, group)} - shared

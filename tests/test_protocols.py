@@ -13,6 +13,11 @@ import pytest
 import yaml
 from hydra.utils import get_object
 
+from ditexp.cache.branches import Branches, Extrapolating, Remembering
+from ditexp.cache.delta import Delta, Difference, Measuring, Skipping
+from ditexp.cache.fora import FORA
+from ditexp.cache.taylorseer import TaylorSeer
+from ditexp.cached import CachedNetwork
 from ditexp.condition.base import Conditioner as ConditionerBase
 from ditexp.condition.labels import Balanced, InOrder, Random
 from ditexp.condition.original import Original
@@ -21,6 +26,8 @@ from ditexp.condition.unconditional import Unconditional
 from ditexp.core import (
     VAE,
     BetweenModel,
+    Cache,
+    CacheState,
     Codec,
     Conditioner,
     Data,
@@ -33,8 +40,11 @@ from ditexp.core import (
     Schedule,
     Solver,
     TextModel,
+    TransformerBlock,
+    TransformerModel,
     VarianceModel,
     VelocityField,
+    Walk,
 )
 from ditexp.data import CaptionedDigits, Digits, ImageFolder
 from ditexp.feature.digits import DigitsFeature
@@ -58,9 +68,11 @@ from ditexp.metric.label_accuracy import LabelAccuracy
 from ditexp.metric.precision_recall import PrecisionRecall
 from ditexp.metric.trajectory import Trajectory
 from ditexp.model.analytic import GaussianMixture
+from ditexp.model.dit import Block
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.model.pretrained_text import PretrainedTextDiT
 from ditexp.model.sd3 import PipelineVAE, StableDiffusion3
+from ditexp.model.text_dit import TextBlock
 from ditexp.network import Network, Rehearsal
 from ditexp.pixels import Pixels
 from ditexp.schedule.beta import Beta
@@ -133,11 +145,17 @@ FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
 GUIDED_FIELDS: tuple[type[GuidedVelocity], ...] = (GuidedField, CountedField)
 
 MODELS: tuple[type[FlowModel], ...] = (GaussianMixture, PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
+TRANSFORMER_MODELS: tuple[type[TransformerModel], ...] = (PretrainedDiT, PretrainedTextDiT)
+TRANSFORMER_BLOCKS: tuple[type[TransformerBlock], ...] = (Block, TextBlock)
 VARIANCE_MODELS: tuple[type[VarianceModel], ...] = (PretrainedDiT,)
 TEXT_MODELS: tuple[type[TextModel], ...] = (PretrainedTextDiT, StableDiffusion3)
 BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
 RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
-EVALUATED_MODELS: tuple[type[EvaluatedModel], ...] = (Network, Rehearsal)
+EVALUATED_MODELS: tuple[type[EvaluatedModel], ...] = (Network, Rehearsal, CachedNetwork)
+
+CACHES: tuple[type[Cache], ...] = (FORA, TaylorSeer, Delta)
+CACHE_STATES: tuple[type[CacheState], ...] = (Branches, Difference)
+WALKS: tuple[type[Walk], ...] = (Remembering, Extrapolating, Measuring, Skipping)
 
 VAES: tuple[type[VAE], ...] = (Autoencoder,)
 CODECS: tuple[type[Codec], ...] = (LatentCodec, Pixels, PipelineVAE)
@@ -159,6 +177,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "solver": SOLVERS,
     "schedule": SCHEDULES,
     "guidance": GUIDANCE,
+    "cache": CACHES,
     "model": MODELS,
     "vae": VAES,
     "condition": CONDITIONERS,
@@ -191,6 +210,7 @@ def construct(settings: dict[str, Any]) -> tuple[object, ...]:
         *(SiTPoints(**settings), SiTLastStep(**settings), RespacedDDPM(**settings), DDPM(), DDIM()),
         *(ClassifierFree(**settings), CFGZero(**settings), Rescaled(**settings), AdaptiveProjected(**settings)),
         Autoguidance(**settings),
+        *(FORA(**settings), TaylorSeer(**settings), Delta(**settings)),
         *(AdamsBashforth(), AdamsBashforthMoulton(), IPNDM(), DPMSolverMultistep(), DPMSolverSinglestep(), UniPC()),
         *(Euler(), Heun(), Heun3(), Kutta3(), Midpoint(), Ralston(), RK4(), RK4ThreeEighths(), Bosh3Fixed()),
         *(

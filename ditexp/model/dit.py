@@ -6,6 +6,7 @@ One network serves DiT, SiT, REPA, LightningDiT (Yao et al. 2025, arXiv 2501.014
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ditexp.core import TransformerBlock, Walk
 from ditexp.model.layers import (
     MLPS,
     Attention,
@@ -60,9 +62,21 @@ class Block(BlockLayers):
     """The block of DiT: self-attention and MLP on tokens x (B, N, D), modulated by c (B, D)."""
 
     def forward(self, x: Tensor, c: Tensor, rope: Rope | None = None) -> Tensor:
+        return self.computed(x, c, rope)[0]
+
+    def computed(self, x: Tensor, c: Tensor, rope: Rope | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The tokens after the block, and the outputs (B, N, D) of attention and MLP before their gates."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)
-        x = x + gate1.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift1, scale1), rope)
-        return x + gate2.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift2, scale2))
+        attended = self.attn(modulate(self.norm1(x), shift1, scale1), rope)
+        x = x + gate1.unsqueeze(1) * attended
+        transformed = self.mlp(modulate(self.norm2(x), shift2, scale2))
+        return x + gate2.unsqueeze(1) * transformed, (attended, transformed)
+
+    def completed(self, x: Tensor, c: Tensor, branches: Sequence[Tensor]) -> Tensor:
+        """The tokens after the block if these are the outputs of attention and MLP before their gates."""
+        attended, transformed = branches
+        _, _, gate1, _, _, gate2 = self.modulation(c)
+        return x + gate1.unsqueeze(1) * attended + gate2.unsqueeze(1) * transformed
 
 
 class Transformer(nn.Module):
@@ -144,11 +158,13 @@ class Transformer(nn.Module):
                     nn.init.zeros_(layer.weight)
         nn.init.zeros_(self.final_layer.linear.weight)
 
-    def transform(self, x: Tensor, c: Tensor, in_context: Tensor | None = None, **given: Tensor) -> Tensor:
+    def transform(
+        self, x: Tensor, c: Tensor, in_context: Tensor | None = None, walk: Walk | None = None, **given: Tensor
+    ) -> Tensor:
         """x (B, C, H, W) through all blocks, modulated by c (B, D): all output channels.
 
         in_context: tokens (B, M, D) that are among the others, without rotations, from block `in_context_start` to the
-        last. given: further inputs of each block.
+        last. walk: computes the blocks in place of themselves. given: further inputs of each block.
         """
         height, width = (side // self.patch_size for side in x.shape[2:])
         tokens = self.x_embedder(x) + self.positions(height, width)
@@ -157,7 +173,11 @@ class Transformer(nn.Module):
             if in_context is not None and number == self.in_context_start:
                 tokens = torch.cat([in_context, tokens], dim=1)
                 rope = rope and unrotated(in_context.shape[1], rope)
-            tokens = block(tokens, c, rope, **given)
+            if walk is None:
+                tokens = block(tokens, c, rope, **given)
+            else:
+                assert isinstance(block, TransformerBlock)
+                tokens = walk(number, block, tokens, c, rope, **given)
         return self.unpatchify(self.final_layer(tokens[:, -height * width :], c), height, width)
 
     def rotations(self, height: int, width: int, device: torch.device) -> Rope:
@@ -188,23 +208,23 @@ class DiT(Transformer):
         """The labels (B,) of a training batch, replaced by the null class where dropped (B,) is true."""
         return torch.where(dropped, self.num_classes, labels)
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, walk: Walk | None = None) -> Tensor:
         """x (B, C, H, W), t (B,) in [0, 1] with 1 = data, labels (B,) int64 -> velocity (B, C, H, W).
 
         H and W are input_size, or other multiples of patch_size: then the position embedding is interpolated.
-        labels may also be embeddings (B, D), rows of the table or between them.
+        labels may also be embeddings (B, D), rows of the table or between them. walk: see `transform`.
         """
-        return self.outputs(x, t, labels)[:, : self.in_channels]
+        return self.outputs(x, t, labels, walk)[:, : self.in_channels]
 
-    def outputs(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def outputs(self, x: Tensor, t: Tensor, labels: Tensor | None = None, walk: Walk | None = None) -> Tensor:
         """As `forward`, with the channels of the variance head, if there is one: (B, C or 2 C, H, W)."""
         c = self.t_embedder(t)
         if not self.num_classes:
-            return self.transform(x, c)
+            return self.transform(x, c, walk=walk)
         labels = required(labels)
         y = labels if labels.is_floating_point() else self.y_embedder(labels)
         in_context = y.unsqueeze(1) + self.in_context_posemb if self.in_context_tokens else None
-        return self.transform(x, c + y, in_context)
+        return self.transform(x, c + y, in_context, walk)
 
 
 def unrotated(count: int, rope: Rope) -> Rope:

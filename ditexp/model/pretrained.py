@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ditexp.checkpoint.container import Container, read_checkpoint
 from ditexp.checkpoint.weights import Weights, weights_of
+from ditexp.core import Walk
 from ditexp.files.content import found_once
 from ditexp.files.reading import LINE, parse_json, unfit
 from ditexp.model.architecture import NoDiT, infer_architecture
@@ -114,9 +115,13 @@ class PretrainedDiT:
         self.network.to(device)
         return self
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.network.blocks
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)
-        output = self.network(x_given, time, given(condition))
+        output = self.network(x_given, time, given(condition), walk)
         return self.prediction.velocity(output, x, t)
 
     @property
@@ -124,9 +129,14 @@ class PretrainedDiT:
         """Only DiT's. SiT's files may have the channels, but nothing trained them."""
         return self.family.variance is True
 
-    def velocity_and_variance(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def network_time(self, t: float) -> float:
+        """The time that the network is given at t."""
+        x, time = torch.zeros(1, *self.sample_shape, dtype=torch.float64), torch.tensor([t], dtype=torch.float64)
+        return self.prediction.inputs(x, time)[1].item()
+
+    def velocity_and_variance(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)
-        output = self.network.outputs(x_given, time, given(condition))
+        output = self.network.outputs(x_given, time, given(condition), walk)
         predicted, variance = output.chunk(2, dim=1)
         return torch.cat([self.prediction.velocity(predicted, x, t), variance], dim=1)
 

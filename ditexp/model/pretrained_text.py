@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ditexp.checkpoint.container import read_checkpoint
 from ditexp.checkpoint.weights import weights_of
+from ditexp.core import Walk
 from ditexp.model.architecture import NoDiT, infer_architecture
 from ditexp.model.loading import Misfit, load_network
 from ditexp.model.pretrained import nearer_labels, training_of
@@ -88,8 +89,15 @@ class PretrainedTextDiT:
         """Print a notice for each prompt that has more tokens than the model reads."""
         self.encoder.notice_truncation(prompts)
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        return self.network.velocity(x, t, required(condition.states), required(condition.mask))
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.network.blocks
+
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
+        return self.network.velocity(x, t, required(condition.states), required(condition.mask), walk)
+
+    def network_time(self, t: float) -> float:
+        return t
 
     def null(self, condition: Condition) -> Condition:
         states = required(condition.states)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ditexp.core import Walk
 from ditexp.model.dit import BlockLayers, Transformer
 from ditexp.model.layers import BlockOptions, Rope, modulate
 from ditexp.model.text_encoder import TextEncoder
@@ -39,10 +40,25 @@ class TextBlock(BlockLayers):
         self.cross_attn = CrossAttention(hidden_size, num_heads)
 
     def forward(self, x: Tensor, c: Tensor, rope: Rope | None, text: Tensor, mask: Tensor) -> Tensor:
+        return self.computed(x, c, rope, text, mask)[0]
+
+    def computed(
+        self, x: Tensor, c: Tensor, rope: Rope | None, text: Tensor, mask: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The tokens after the block, and the outputs (B, N, D) of its three branches before their gates."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)
-        x = x + gate1.unsqueeze(1) * self.attn(modulate(self.norm1(x), shift1, scale1), rope)
-        x = x + self.cross_attn(x, text, mask)
-        return x + gate2.unsqueeze(1) * self.mlp(modulate(self.norm2(x), shift2, scale2))
+        attended = self.attn(modulate(self.norm1(x), shift1, scale1), rope)
+        x = x + gate1.unsqueeze(1) * attended
+        read = self.cross_attn(x, text, mask)
+        x = x + read
+        transformed = self.mlp(modulate(self.norm2(x), shift2, scale2))
+        return x + gate2.unsqueeze(1) * transformed, (attended, read, transformed)
+
+    def completed(self, x: Tensor, c: Tensor, branches: Sequence[Tensor]) -> Tensor:
+        """The tokens after the block if these are the outputs of its branches before their gates."""
+        attended, read, transformed = branches
+        _, _, gate1, _, _, gate2 = self.modulation(c)
+        return x + gate1.unsqueeze(1) * attended + read + gate2.unsqueeze(1) * transformed
 
 
 class TextDiT(Transformer):
@@ -101,9 +117,9 @@ class TextDiT(Transformer):
             raise ValueError("this TextDiT has no text encoder: give `velocity` the states of one")
         return self.velocity(x, t, *self.text_encoder(captions))
 
-    def velocity(self, x: Tensor, t: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+    def velocity(self, x: Tensor, t: Tensor, states: Tensor, mask: Tensor, walk: Walk | None = None) -> Tensor:
         """As `forward`, for captions that are encoded: states (B, L, text_width) and mask (B, L) bool."""
-        outputs = self.transform(x, self.t_embedder(t), text=self.text_embedder(states), mask=mask)
+        outputs = self.transform(x, self.t_embedder(t), walk=walk, text=self.text_embedder(states), mask=mask)
         return outputs[:, : self.in_channels]
 
     def weights(self) -> dict[str, Tensor]:

@@ -144,7 +144,8 @@ def with_steps(cfg: DictConfig) -> DictConfig:
         evaluations = sampler.evaluations()
         return math.inf if evaluations is None else evaluations[1]
 
-    steps = bisect.bisect_right(range(1, cfg.forwards + 1), cfg.forwards, key=forwards)
+    largest = cfg.forwards * (parts["cache"].period if parts["cache"] else 1)  # a step may cost less than 1
+    steps = bisect.bisect_right(range(1, largest + 1), cfg.forwards, key=forwards)
     if not steps:
         raise ValueError(f"forwards={cfg.forwards} is not enough for one step, which needs {forwards(1):g}: give more")
     if (used := forwards(steps)) < cfg.forwards:

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -100,11 +100,11 @@ def measured_rate(cell: Cell, known: dict[str, Rate]) -> Rate:
 
 @torch.inference_mode()
 def measure(cell: Cell) -> Rate:
-    sampler, batch = cell.sampler, range(cell.batch_size)
+    sampler, batch = replace(cell.sampler, cache=None), range(cell.batch_size)  # full evaluations
     device = cell.devices[0]
     sampler.load(len(batch))
 
-    def evaluate() -> int:
+    def evaluate() -> float:
         sampler.take_cost()
         sampler.evaluate_guidance(batch)
         return sampler.take_cost().network_rows
@@ -127,11 +127,11 @@ def measure(cell: Cell) -> Rate:
     return Rate(forwards, f"measured now on {device_name(device)}: {said}", seconds)
 
 
-def per_second(work: Callable[[], int], device: torch.device) -> float:
+def per_second(work: Callable[[], float], device: torch.device) -> float:
     """How much is done in a second. work: does a part, and returns how much this is; its first call is not counted."""
     work()
     synchronize(device)
-    start, done = time.perf_counter(), 0
+    start, done = time.perf_counter(), 0.0
     while (elapsed := time.perf_counter() - start) < SECONDS or not done:
         done += work()
         synchronize(device)

@@ -19,7 +19,7 @@ class Underway:
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
-        self._images, self._batch, self._forwards = 0, 0, 0
+        self._images, self._batch, self._forwards = 0, 0, 0.0
         self._part, self._began, self._is_long = 0.0, 0.0, False
 
     def reset(self) -> None:
@@ -32,11 +32,11 @@ class Underway:
         self._images, self._batch, self._forwards = images, batch, self._sampler.meter.cost.network_rows
         self._part, self._began = 0.0, time.monotonic()
 
-    def end(self, images: int, forwards: int) -> None:
+    def end(self, images: int, forwards: float) -> None:
         """The block is sampled, which took this many evaluations."""
         self._images, self._batch, self._forwards = images, 0, forwards
 
-    def how_far(self) -> tuple[float, int]:
+    def how_far(self) -> tuple[float, float]:
         """The images of the block that are sampled, of which a batch counts as far as it is, and the evaluations."""
         if not self._batch:
             return self._images, self._forwards

@@ -25,7 +25,7 @@ def works_of(cells: Sequence[Cell]) -> list[Work]:
         is_done = cell.result() is not None and not cell.has_gaps
         blocks = [] if is_done or cell.store.id in sets else cell.slice.of(cell.store.missing())
         sets.add(cell.store.id)
-        kind = digest([cell.config["model"], *(cell.config[name]["_target_"] for name in LINEAR)])
+        kind = digest([cell.config["model"], cell.config["cache"], *(cell.config[name]["_target_"] for name in LINEAR)])
         forwards = None
         if blocks and kind in per_step and cell.steps and time.monotonic() > until:
             forwards = per_step[kind] * cell.steps
@@ -37,7 +37,7 @@ def works_of(cells: Sequence[Cell]) -> list[Work]:
                 images=len(blocks) * cell.store.block_size,
                 forwards=forwards,
                 speed=digest([cell.config[name] for name in ALIKE]),
-                solver=digest([cell.config[name] for name in ("solver", "guidance", "steps")]),
+                solver=digest([cell.config[name] for name in ("solver", "guidance", "cache", "steps")]),
                 is_done=is_done,
             )
         )

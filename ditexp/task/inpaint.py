@@ -88,6 +88,11 @@ class Inpaint(Task):
                 f"task.passes={self.passes} goes back after every step, so that {name} has no past to look back on: "
                 "choose a one-step solver, such as solver=heun, or task.passes=1"
             )
+        if self.passes > 1 and sampler.cache is not None:
+            raise ValueError(
+                f"task.passes={self.passes} integrates every step on its own, so that a cache has nothing to reuse: "
+                "choose cache=none or task.passes=1"
+            )
         check_images(self.data, sampler, task="inpaint")
         self.check_mask(sampler)
 

@@ -34,9 +34,9 @@ FLOAT32 = "precision=fp32"  # the golden files are; jit's preset has bf16
 class Golden:
     """The golden samples of a family."""
 
-    def __init__(self, family: str) -> None:
+    def __init__(self, family: str, file: str = "samples.npz") -> None:
         self.family = family
-        self.facts, self.arrays = read_golden(FOLDER / family / "samples.npz")
+        self.facts, self.arrays = read_golden(FOLDER / family / file)
 
     def checkpoint(self, folder: Path) -> str:
         """A file as the family's script writes it."""
@@ -72,7 +72,7 @@ def sampler_of(golden: Golden, checkpoint: str, *overrides: str) -> Sampler:
     codec = None if model.codec else Latents()
     parts["condition"].check(model)
     return bind(
-        **{name: parts[name] for name in ("model", "solver", "schedule", "guidance", "task")},
+        **{name: parts[name] for name in ("model", "solver", "schedule", "guidance", "cache", "task")},
         conditioner=Given(tuple(golden.facts["labels"])),
         seed=0,
         device=torch.device("cpu"),
@@ -231,3 +231,22 @@ def test_dit(case, overrides, tmp_path, monkeypatch):
     off = float((levels > 0).float().mean())
     print(f"dit {case}: largest error {error:.1e}, pixels {100 * off:.3f} % off by {int(levels.max())}")
     assert error < 1e-4 and int(levels.max()) <= 1 and off <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("taylorseer_4_4", ("solver=ddim", "cache=taylorseer", "cache.interval=4", "cache.order=4")),
+        ("taylorseer_3_1", ("solver=ddim", "cache=taylorseer")),
+        ("fora_3", ("cache=fora",)),
+    ],
+)
+def test_caches(case, overrides, tmp_path, monkeypatch):
+    """TaylorSeer's and FORA's own code. Without the cache, the samples are others."""
+    golden = Golden("dit", f"{case.partition('_')[0]}.npz")
+    x, _ = drawn_by_ditexp(golden, case, tmp_path, monkeypatch, HEADS, "steps=28", *overrides)
+    without, _ = drawn_by_ditexp(golden, case, tmp_path, monkeypatch, HEADS, "steps=28", *overrides, "cache.interval=1")
+    size = golden.arrays[case].abs().max()
+    errors = [float((each - golden.arrays[case]).abs().max() / size) for each in (x, without)]
+    print(f"{case}: largest error {errors[0]:.1e}, without the cache {errors[1]:.1e}")
+    assert errors[0] < 1e-5 and errors[1] > 1e-3

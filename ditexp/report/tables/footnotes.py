@@ -26,6 +26,7 @@ def caption(done: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     return [
         *lines,
         *notes_on_conventions(done),
+        *notes_on_caches(done),
         *notes_on_marks(done, facts),
         *notes_on_spread(done, columns),
         *notes_on_ties(columns),
@@ -53,6 +54,15 @@ def notes_on_conventions(done: Sequence[Row]) -> list[str]:
             ]
             lines.append(f"Conventions of compat={preset}; departures: {'; '.join(found) or 'none'}.")
     return lines
+
+
+def notes_on_caches(done: Sequence[Row]) -> list[str]:
+    if all(row.settings.get("cache") in (None, "none") for row in done):
+        return []
+    return [
+        "Forwards are fractional: the work of evaluations that reuse outputs of a cache is counted by floating-point "
+        "operations."
+    ]
 
 
 def notes_on_marks(done: Sequence[Row], facts: Sequence[dict[str, str]]) -> list[str]:
