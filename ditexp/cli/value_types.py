@@ -19,8 +19,15 @@ from ditexp.cli.signatures import arguments_of
 TEXTS = (str, Path, str | Path)
 NUMBERS = (int, float, int | None, float | None, int | float)
 WRITTEN: dict[str, object] = {  # as they are written in source
-    **{"str": str, "Path": Path, "str | Path": str | Path, "Path | str": str | Path},
-    **{"int": int, "float": float, "int | None": int | None, "float | None": float | None, "int | float": int | float},
+    "str": str,
+    "Path": Path,
+    "str | Path": str | Path,
+    "Path | str": str | Path,
+    "int": int,
+    "float": float,
+    "int | None": int | None,
+    "float | None": float | None,
+    "int | float": int | float,
 }
 NAMES_AND_PATHS = ("outputs", "study", "images", "out", "folder")  # settings of commands themselves
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from ditexp.checks import ConfigError
 from ditexp.cli.command import command
 from ditexp.cli.packaged import options_of
+from ditexp.run import fork_server
 from ditexp.run.checking import check, refuse_missing_weights, refuse_sweep, refuse_wrong_values
 from ditexp.run.settings import overrides_of
 from ditexp.run.stopping import stopped
@@ -37,6 +38,7 @@ def main(cfg: DictConfig) -> None:
         cell = {" ".join(overrides_of(hydra_cfg)) or "defaults": cfg}
         if launcher == "local":
             refuse_missing_weights(cell)
+            fork_server.start()
     elif not issubclass(get_class(hydra_cfg.launcher._target_), get_class(LOCAL)):
         choices = ", ".join(options_of("hydra/launcher"))
         raise ConfigError(f"hydra/launcher={launcher} does not check cells before it runs them: choose {choices}")

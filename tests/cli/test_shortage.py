@@ -180,7 +180,7 @@ def test_a_worker_that_cannot_be_forked(error, monkeypatch):
 
 def test_the_end_of_the_fork_server_prints_no_traceback():
     for error, printed in (("BlockingIOError(11, 'no')", 0), ("KeyError('a')", 1)):
-        code = f"import sys; sys.path[:0] = ['']; import ditexp.run.fork_server; raise {error}"
+        code = f"import sys; sys.path[:0] = ['']; import ditexp.run.fork_server_process; raise {error}"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 1 and done.stderr.count("Traceback") == printed, done.stderr
 

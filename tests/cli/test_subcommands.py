@@ -82,9 +82,10 @@ print([name for name in ("torch", "hydra", "omegaconf", "numpy", "rich") if name
 
 
 def test_mistakes_of_composition_are_said_without_torch(tmp_path):
-    """In one process, and there also a list of sample sets."""
+    """In one process, and there also a list of sample sets, and how a run begins to start its workers."""
     code = """
-import sys; from ditexp.__main__ import main
+import sys; from multiprocessing import forkserver; from ditexp.__main__ import main
+forkserver.ensure_running = lambda: sys.exit("workers")
 for line in sys.stdin.read().splitlines():
     sys.argv = ["ditexp", *line.split()]
     try:
@@ -92,10 +93,10 @@ for line in sys.stdin.read().splitlines():
     except SystemExit as ended:
         print(ended.code, [name for name in ("torch", "scipy", "pandas", "matplotlib", "wandb") if name in sys.modules])
 """
-    given = {"input": "\n".join([*MISTAKES, "samples ls"]), "cwd": tmp_path}
+    given = {"input": "\n".join([*MISTAKES, "samples ls", "run -m steps=2,3"]), "cwd": tmp_path}
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **given)
     answers = [line for line in ended.stdout.splitlines() if not line.startswith("no sample sets")]
-    assert answers == ["2 []"] * len(MISTAKES) + ["0 []"], ended.stdout + ended.stderr
+    assert answers == ["2 []"] * len(MISTAKES) + ["0 []", "workers []"], ended.stdout + ended.stderr
     for complaint, line in zip(MISTAKES.values(), ended.stderr.splitlines(), strict=True):
         assert complaint in line
 

@@ -30,10 +30,11 @@ FOLDER = ("hydra.sweep.dir", "hydra.sweep.subdir")  # the keys of a cell's folde
 class LocalLauncher(Launcher):
     """Runs one cell after another in this process, with the configurations that were checked.
 
-    forecasts: whether it shows the time left of the sweep, for which the evaluations of all cells are counted first.
+    runs_here: whether cells run in this process. Then the process of its workers starts early, and the time left of the
+    sweep is shown, for which the evaluations of all cells are counted first.
     """
 
-    forecasts: ClassVar[bool] = True
+    runs_here: ClassVar[bool] = True
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """What Hydra calls before `launch`. config: the sweep's."""
@@ -55,16 +56,19 @@ class LocalLauncher(Launcher):
 
     def checked(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[DictConfig]:
         """The configuration of every cell, checked and ready to run. first: the number of the first cell."""
+        from ditexp.run import fork_server
         from ditexp.run.checking import check, refuse_missing_weights
 
         cells = self.compose(job_overrides, first)
         refuse_missing_weights(cells)
+        if self.runs_here:
+            fork_server.start()
         from ditexp.run import sweep  # imports torch: what is wrong above is said before
         from ditexp.run.departures import notice_departures
 
         built = check(cells)
         notice_departures((cfg, cfg.hydra) for cfg in cells.values())
-        sweep.expect(cells.values(), built if self.forecasts else [])
+        sweep.expect(cells.values(), built if self.runs_here else [])
         return list(cells.values())
 
     def compose(self, job_overrides: Sequence[Sequence[str]], first: int) -> dict[str, DictConfig]:
@@ -133,7 +137,7 @@ class ClusterLauncher(LocalLauncher):
     packages: what it needs. extra: the extra of ditexp that installs them.
     """
 
-    forecasts = False
+    runs_here = False
     extra: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
 
