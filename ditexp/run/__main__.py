@@ -10,6 +10,9 @@ from omegaconf import DictConfig
 from ditexp.checks import ConfigError
 from ditexp.cli.command import command
 from ditexp.cli.packaged import options_of
+from ditexp.run import fork_server
+from ditexp.run.checking import check, refuse_missing_weights, refuse_sweep, refuse_wrong_values
+from ditexp.run.settings import overrides_of
 from ditexp.run.stopping import stopped
 
 # Launchers that inherit from it check all cells before the first one runs. Hydra's plugin path leads to it.
@@ -24,27 +27,31 @@ def finish() -> None:
 
 @command("config", finish=finish, stopped=stopped)
 def main(cfg: DictConfig) -> None:
-    # Here, and not above, since they import torch: mistakes that Hydra finds are answered before.
-    from ditexp.run import sweep
-    from ditexp.run.checking import check, refuse_sweep
-    from ditexp.run.departures import notice_departures
-    from ditexp.run.settings import overrides_of
-
     hydra_cfg = DictConfig(HydraConfig.get())
     launcher = hydra_cfg.runtime.choices["hydra/launcher"]
-    if hydra_cfg.mode == RunMode.RUN:  # a sweep's launcher has done this for all cells
+    is_sweep = hydra_cfg.mode != RunMode.RUN  # then the launcher has checked all cells
+    if not is_sweep:
         refuse_sweep(hydra_cfg)
-        cell = {" ".join(overrides_of(hydra_cfg)) or "defaults": cfg}
-        if launcher == "plan":
-            sweep.plan(cell)
-            return notice_departures([(cfg, hydra_cfg)])
-        if launcher != "local":
+        refuse_wrong_values(cfg)
+        if launcher not in ("local", "plan"):
             raise ConfigError(f"hydra/launcher={launcher} needs a sweep: add -m")
-        check(cell)
-        notice_departures([(cfg, hydra_cfg)])
+        cell = {" ".join(overrides_of(hydra_cfg)) or "defaults": cfg}
+        if launcher == "local":
+            refuse_missing_weights(cell)
+            fork_server.start()
     elif not issubclass(get_class(hydra_cfg.launcher._target_), get_class(LOCAL)):
         choices = ", ".join(options_of("hydra/launcher"))
         raise ConfigError(f"hydra/launcher={launcher} does not check cells before it runs them: choose {choices}")
+    # These import torch: what is wrong above is said before.
+    from ditexp.run import sweep
+    from ditexp.run.departures import notice_departures
+
+    if not is_sweep:
+        if launcher == "plan":
+            sweep.plan(cell)
+            return notice_departures([(cfg, hydra_cfg)])
+        check(cell)
+        notice_departures([(cfg, hydra_cfg)])
     sweep.run_cell(cfg, hydra_cfg)
 
 

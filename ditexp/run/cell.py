@@ -18,7 +18,7 @@ from ditexp.evaluate.protocol import protocol_of
 from ditexp.files.content import digest
 from ditexp.metric.base import Comparison, Metric, by_kind
 from ditexp.outputs import Outputs
-from ditexp.reference import contents_of
+from ditexp.reference.kinds import contents_of
 from ditexp.result import Result, read_result
 from ditexp.run.components import COMPONENTS, bind_components, build_component
 from ditexp.run.configuration import Mistakes, Slice, check_numbers, with_steps

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from ditexp.checkpoint import REMEDY
 from ditexp.checks import ConfigError
 from ditexp.cli.errors import describe
+from ditexp.cli.numbers import not_whole_numbers
 from ditexp.cli.packaged import published_file
 from ditexp.cli.settings import settle
 from ditexp.report.studies.published import load
-from ditexp.run.cell import Cell, build
-from ditexp.run.outcome import tracker_of
-from ditexp.run.plan import disk_needed
+from ditexp.run.configuration import check_numbers
 from ditexp.run.settings import folder_of, overrides_of
 from ditexp.terminal.console import print_line
 from ditexp.terminal.units import plural
+
+if TYPE_CHECKING:
+    from ditexp.run.cell import Cell
 
 
 def refuse_sweep(hydra_cfg: DictConfig) -> None:
@@ -32,6 +37,7 @@ def settle_all(cells: Mapping[str, DictConfig]) -> None:
     for name, cfg in cells.items():
         try:
             settle(cfg, cfg.hydra, "config")
+            refuse_wrong_values(cfg)
         except ConfigError as error:
             wrong[name] = error
     raise_mistakes(wrong)
@@ -40,11 +46,34 @@ def settle_all(cells: Mapping[str, DictConfig]) -> None:
         raise ConfigError(f"hydra.sweep.subdir={subdir}: cells would share this folder: use ${{hydra.job.num}} in it")
 
 
+def refuse_wrong_values(cfg: DictConfig) -> None:
+    """Raise ConfigError for plain values that are wrong, without torch; building the cell checks the rest."""
+    mistakes = check_numbers(cfg)
+    if cfg.forwards is None and "steps" in cfg.schedule and cfg.schedule.steps == cfg.steps:
+        mistakes += not_whole_numbers(cfg, steps=1)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+
+
+def refuse_missing_weights(cells: Mapping[str, DictConfig]) -> None:
+    """Raise ConfigError for a model's file that does not exist, without torch; the loader checks the rest."""
+    wrong: dict[str, ConfigError | None] = dict.fromkeys(cells)
+    for name, cfg in cells.items():
+        path = cfg.model.get("checkpoint")
+        if isinstance(path, str) and path and not os.path.lexists(path):
+            wrong[name] = ConfigError(f"model.checkpoint={path} does not exist: {REMEDY}")
+    raise_mistakes(wrong)
+
+
 def check(cells: Mapping[str, DictConfig]) -> list[Cell]:
     """Check trackers and published numbers, build every cell, by name, and compare the disk space with what they need.
 
     Returns the cells. Raises ConfigError with all mistakes and their cells, or ValueError.
     """
+    from ditexp.run.cell import Cell
+    from ditexp.run.outcome import tracker_of
+    from ditexp.run.plan import disk_needed
+
     for tracker in {tracker_of(cfg) for cfg in cells.values()}:
         tracker.check()
     for file in filter(None, {published_file(cfg.study) for cfg in cells.values()}):
@@ -59,6 +88,8 @@ def check(cells: Mapping[str, DictConfig]) -> list[Cell]:
 
 def build_all(cells: Mapping[str, DictConfig]) -> dict[str, Cell | ConfigError]:
     """Every cell, by name, or what is wrong with it."""
+    from ditexp.run.cell import build
+
     built: dict[str, Cell | ConfigError] = {}
     for name, cfg in cells.items():
         try:

@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from ditexp.cli.components import instantiate
 from ditexp.cli.nodes import plain
 from ditexp.result import SETTING_GROUPS, SETTING_VALUES
-from ditexp.run.components import COMPONENTS
 
 
 def settings_of(config: Mapping[str, Any], hydra_cfg: DictConfig) -> dict[str, Any]:
@@ -20,6 +19,8 @@ def settings_of(config: Mapping[str, Any], hydra_cfg: DictConfig) -> dict[str, A
 
     config: resolved, see `ditexp.run.cell.resolved`.
     """
+    from ditexp.run.components import COMPONENTS  # imports torch
+
     settings = {group: hydra_cfg.runtime.choices[group] for group in SETTING_GROUPS}
     if (preset := hydra_cfg.runtime.choices.get("compat")) not in (None, "none"):
         settings["compat"] = preset

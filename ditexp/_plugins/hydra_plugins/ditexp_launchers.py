@@ -30,10 +30,11 @@ FOLDER = ("hydra.sweep.dir", "hydra.sweep.subdir")  # the keys of a cell's folde
 class LocalLauncher(Launcher):
     """Runs one cell after another in this process, with the configurations that were checked.
 
-    forecasts: whether it shows the time left of the sweep, for which the evaluations of all cells are counted first.
+    runs_here: whether cells run in this process. Then the process of its workers starts early, and the time left of the
+    sweep is shown, for which the evaluations of all cells are counted first.
     """
 
-    forecasts: ClassVar[bool] = True
+    runs_here: ClassVar[bool] = True
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """What Hydra calls before `launch`. config: the sweep's."""
@@ -58,14 +59,19 @@ class LocalLauncher(Launcher):
 
     def checked(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[DictConfig]:
         """The configuration of every cell, checked and ready to run. first: the number of the first cell."""
-        from ditexp.run import sweep
-        from ditexp.run.checking import check
-        from ditexp.run.departures import notice_departures
+        from ditexp.run import fork_server
+        from ditexp.run.checking import check, refuse_missing_weights
 
         cells = self.compose(job_overrides, first)
+        refuse_missing_weights(cells)
+        if self.runs_here:
+            fork_server.start()
+        from ditexp.run import sweep  # imports torch: what is wrong above is said before
+        from ditexp.run.departures import notice_departures
+
         built = check(cells)
         notice_departures((cfg, cfg.hydra) for cfg in cells.values())
-        sweep.expect(cells.values(), built if self.forecasts else [])
+        sweep.expect(cells.values(), built if self.runs_here else [])
         return list(cells.values())
 
     def compose(self, job_overrides: Sequence[Sequence[str]], first: int) -> dict[str, DictConfig]:
@@ -99,10 +105,10 @@ class PlanLauncher(LocalLauncher):
     """Prints what every cell would cost, what is cached and what is wrong; runs nothing."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from ditexp.run import sweep
+        cells = self.compose(job_overrides, initial_job_idx)
+        from ditexp.run import sweep  # imports torch: what is wrong above is said before
         from ditexp.run.departures import notice_departures
 
-        cells = self.compose(job_overrides, initial_job_idx)
         sweep.plan(cells)
         notice_departures((cfg, cfg.hydra) for cfg in cells.values())
         return []
@@ -134,14 +140,13 @@ class ClusterLauncher(LocalLauncher):
     packages: what it needs. extra: the extra of ditexp that installs them.
     """
 
-    forecasts = False
+    runs_here = False
     extra: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from ditexp.checks import ConfigError
         from ditexp.provenance import command
-        from ditexp.run import sweep
         from ditexp.run.settings import folder_of
 
         if not all(map(importlib.util.find_spec, self.packages)):
@@ -154,6 +159,8 @@ class ClusterLauncher(LocalLauncher):
         os.environ.update(self.environment)
         logging.basicConfig(format="%(message)s")  # Hydra sets this up only where a job runs
         logging.getLogger("ditexp").setLevel(logging.INFO)
+        from ditexp.run import sweep
+
         for cfg, reason in self.run(cells):
             sweep.collect(cfg, reason)
         return [JobReturn(working_dir=str(folder_of(cfg)), status=JobStatus.COMPLETED) for cfg in cells]
