@@ -51,7 +51,7 @@ def inception(part: Part, weights: Path) -> Row:
 
 def scored(part: Part, metric: Metric, count: int, width: int) -> Row:
     draw = torch.Generator().manual_seed(0)
-    fake, real = (Features(count, torch.randn(count, width, generator=draw)) for _ in range(2))
+    fake, real = (Features(count, torch.randn(count, width, generator=draw)).to(part.device) for _ in range(2))
     reset_peak_memory(part.device)
     begin = time.perf_counter()
     scores = metric(fake, real)

@@ -8,6 +8,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.parts import Part, Row
+from ditexp.meter import synchronize
 
 CUDA = DeviceType.CUDA
 
@@ -29,6 +30,7 @@ def traced(part: Part, size: str, batch: int, mode: bool | str) -> Row:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if part.device.type == "cuda" else [])]
     with profile(activities=activities) as trace:
         sampler.samples(range(batch))
+        synchronize(part.device)
     events = trace.events() or []
     kernels = [(event.time_range.start, event.time_range.end) for event in events if event.device_type == CUDA]
     if not kernels:
