@@ -116,7 +116,7 @@ def test_found_by_one_command_and_taken_by_the_next(ditexp, tmp_path):
         ("trajectories=0", ("trajectories=0", "at least 1")),
     ],
 )
-def test_what_has_no_best_grid(wrong, words, ditexp, tmp_path):
-    command = ditexp(*QUICK, wrong, f"outputs={tmp_path / 'outputs'}", module="ditexp.optimize")
+def test_what_has_no_best_grid(wrong, words, in_process, tmp_path):
+    command = in_process(*QUICK, wrong, f"outputs={tmp_path / 'outputs'}", command="optimize")
     assert command.code == 2
-    assert all(word in command.output for word in words), command.output
+    assert all(word in command.err for word in words), command.err

@@ -27,15 +27,15 @@ def results(outputs: Path) -> list[dict]:
 
 
 def test_a_sweep_from_nothing_to_its_report(ditexp, tmp_path):
-    arguments = ("-m", "solver=euler,heun,rk4", "num_samples=64", "batch_size=32", "steps=2,4")
+    arguments = ("-m", "solver=euler,rk4", "num_samples=64", "batch_size=32", "steps=2,4")
     first = ditexp(*arguments)
     assert first.code == 0, first.output
     outputs = tmp_path / "outputs"
     found = results(outputs)
-    assert len(found) == 6
+    assert len(found) == 4
     for result in found:
         steps, solver = result["settings"]["steps"], result["settings"]["solver"]
-        stages = {"euler": 1, "heun": 2, "rk4": 4}[solver]
+        stages = {"euler": 1, "rk4": 4}[solver]
         assert result["cost"]["nfe"] == result["cost"]["forwards"] == stages * steps
         assert result["cost"]["seconds_per_image"] > 0 and result["cost"]["peak_memory_mb"] > 0
         assert result["protocol"]["feature"]["name"] == "digits" and result["protocol"]["reference"]["count"] == 1797
@@ -43,10 +43,13 @@ def test_a_sweep_from_nothing_to_its_report(ditexp, tmp_path):
         assert result["protocol"]["protocol"] == "adm" and not result["protocol"]["changed"]
         assert Path(result["grid"]).is_file()
         assert result["provenance"]["torch"] == torch.__version__
+        images, labels = SampleStore.open(outputs / "samples" / result["sample_id"]).read(0)
+        assert images.shape == (64, 8, 8, 1) and images.dtype == np.uint8
+        assert labels.tolist() == [index % 10 for index in range(64)]
     (report,) = filter(Path.is_dir, (outputs / "reports").iterdir())
     logs = [path.read_text() for path in outputs.glob("runs/*/*/ditexp.log")]
-    assert len(logs) == 6 and all("INFO command: " in log and "INFO done " in log for log in logs)
-    assert len(list(outputs.glob("runs/*/*/preview.png"))) == 6 and first.output.count(": scoring") == 6
+    assert len(logs) == 4 and all("INFO command: " in log and "INFO done " in log for log in logs)
+    assert len(list(outputs.glob("runs/*/*/preview.png"))) == 4 and first.output.count(": scoring") == 4
     assert {file.name for file in report.iterdir()} == {
         "table.md",
         "table.csv",
@@ -60,11 +63,11 @@ def test_a_sweep_from_nothing_to_its_report(ditexp, tmp_path):
         "samples.png",
     }
     rows = list(csv.DictReader((report / "table.csv").open()))
-    assert len(rows) == 6
+    assert len(rows) == 4
     assert str(report / "quality_vs_cost.png") in first.output
 
     again = ditexp(*arguments)
-    assert again.code == 0 and again.output.count("cached") == 6
+    assert again.code == 0 and again.output.count("cached") == 4
     assert results(outputs) == found  # all files are unchanged
 
 
@@ -85,14 +88,6 @@ def test_the_same_samples_whatever_is_done_with_them(ditexp, tmp_path):
     assert ditexp("num_samples=700", "batch_size=32", "steps=2", f"outputs={elsewhere}").code == 0
     assert files_of(elsewhere / "samples") == grown
     assert {r["num_samples"] for r in results(tmp_path / "outputs")} == {256, 700}
-
-
-def test_blocks_hold_images_and_balanced_labels(ditexp, tmp_path):
-    assert ditexp(*SMALL).code == 0
-    (block,) = (tmp_path / "outputs" / "samples").rglob("*.npy.gz")
-    images, labels = SampleStore.open(block.parent).read(0)
-    assert images.shape == (64, 8, 8, 1) and images.dtype == np.uint8
-    assert labels.tolist() == [index % 10 for index in range(64)]
 
 
 @pytest.mark.slow
@@ -121,10 +116,10 @@ def test_relative_outputs_begin_at_the_working_directory(ditexp, tmp_path):
     assert len(list((tmp_path / "out" / "samples").glob("*/*.npy.gz"))) == len(list(tmp_path.rglob("*.npy.gz"))) == 2
 
 
-def test_presets_are_what_they_say(ditexp):
-    plan = ditexp("-m", "preset=fast,balanced,best", "hydra/launcher=plan", "num_samples=32", "batch_size=32")
-    assert plan.code == 0, plan.output
-    cells = [line.split() for line in plan.output.splitlines() if "preset=" in line]
+def test_presets_are_what_they_say(in_process):
+    plan = in_process("-m", "preset=fast,balanced,best", "hydra/launcher=plan", "num_samples=32", "batch_size=32")
+    assert plan.code is None, plan.err
+    cells = [line.split() for line in plan.out.splitlines() if "preset=" in line]
     assert [(cell[0], *cell[-7:-3]) for cell in cells] == [
         ("preset=fast", "20", "20", "20", "32"),
         ("preset=balanced", "50", "100", "200", "32"),
@@ -226,8 +221,8 @@ def test_all_mistakes_of_a_sweep_are_shown_at_once(in_process):
     assert "in solver=euler steps=0" in ended.err and "and 1 more cell" in ended.err
 
 
-def test_a_wandb_that_cannot_be_used_is_no_mistake_of_a_plan(ditexp):
-    assert ditexp("hydra/launcher=plan", "tracker=wandb", *SMALL).code == 0
+def test_a_wandb_that_cannot_be_used_is_no_mistake_of_a_plan(in_process):
+    assert in_process("hydra/launcher=plan", "tracker=wandb", *SMALL).code is None
 
 
 def test_workers_extract_features_while_they_sample(ditexp, tmp_path):
@@ -320,7 +315,7 @@ def test_checkpoints_that_cannot_be_used(ditexp, tmp_path, monkeypatch):
     assert "is not a SiT: blocks.0.attn.proj.weight is (7, 7), not (" in complaint(shape, "model.num_heads=2")
 
 
-def test_an_unconditional_model_cannot_be_guided(ditexp, tmp_path):
+def test_an_unconditional_model_cannot_be_guided(ditexp, in_process, tmp_path):
     state = save_dit(tmp_path / "labelled.pt")
     torch.save({key: value for key, value in state.items() if not key.startswith("y_")}, tmp_path / "plain.pt")
     arguments = (
@@ -331,7 +326,7 @@ def test_an_unconditional_model_cannot_be_guided(ditexp, tmp_path):
         "metric=[]",
     )
     assert ditexp(*arguments).code == 0
-    guided = ditexp(*arguments, "guidance=cfg", "guidance.weight=2")
+    guided = in_process(*arguments, "guidance=cfg", "guidance.weight=2")
     assert guided.code == 2 and "is unconditional: use guidance=none" in guided.complaints[0]
 
 
@@ -351,22 +346,8 @@ def test_a_failed_cell_is_reported_and_the_others_continue(ditexp, tmp_path):
     assert "NaN or Inf" in table.read_text()
 
 
-def test_outputs_that_cannot_be_written(ditexp, tmp_path):
+def test_outputs_that_cannot_be_written(in_process, tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    command = ditexp(*SMALL, f"outputs={tmp_path / 'file' / 'outputs'}")
+    command = in_process(*SMALL, f"outputs={tmp_path / 'file' / 'outputs'}", "tracker=none")
     assert command.code == 2 and len(command.complaints) == 1
     assert str(tmp_path / "file") in command.complaints[0]
-
-
-def test_a_damaged_block_is_made_again(ditexp, tmp_path):
-    samples = tmp_path / "outputs" / "samples"
-    arguments = ("num_samples=512", "batch_size=64", "steps=2")
-    assert ditexp(*arguments, "metric=[]").code == 0
-    whole = files_of(samples)
-    first, second = sorted(samples.rglob("*.npy.gz"))
-    first.write_bytes(first.read_bytes()[:-100])
-    flipped = bytearray(second.read_bytes())
-    flipped[5000] ^= 1
-    second.write_bytes(flipped)
-    assert ditexp(*arguments).code == 0
-    assert files_of(samples) == whole

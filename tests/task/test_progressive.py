@@ -373,12 +373,12 @@ def test_sizes_to_train_at_must_be_whole_pixels(sizes):
 
 
 @pytest.mark.parametrize("sizes", ["[8,5]", "[4,16]"])
-def test_sizes_that_the_network_does_not_take_are_refused_before_training(sizes, ditexp, tmp_path):
-    command = ditexp(
+def test_sizes_that_the_network_does_not_take_are_refused_before_training(sizes, in_process, tmp_path):
+    command = in_process(
         f"folder={tmp_path / 'trained'}",
         f"hydra.run.dir={tmp_path / 'runs'}",
         f"objective.sizes={sizes}",
-        module="ditexp.train",
+        command="train",
     )
     assert command.code == 2 and not (tmp_path / "trained").exists()
     (complaint,) = command.complaints
