@@ -18,9 +18,9 @@ from torch import Tensor
 from ditexp.metric.base import BLOCK_SIZE, blocks
 from ditexp.precision import full_float32
 
+PARTS = 64  # rows whose lengths are computed at a time
 SPARE = 5  # neighbours kept beyond the k-th, since rounding errors may change their order
-PAIRS = 64  # rows computed at a time in float64: few enough to stay in a cache
-PAIRS_ON_GPU = 2**13  # few enough for its memory
+VALUES, VALUES_ON_GPU = 2**17, 2**24  # computed at a time in float64: few enough for a cache, and for a GPU's memory
 Pairs = tuple[Tensor, Tensor]  # (M,) int64 indices of points, and (M,) of centres
 
 
@@ -41,7 +41,7 @@ class Points:
         self.margins = features.new_empty(len(features), dtype=torch.float64)
         for rows in blocks(len(features)):
             centred = torch.sub(features[rows], centre, out=self.operands[rows, :size])
-            parts = centred.split(PAIRS)
+            parts = centred.split(PARTS)
             squares = torch.cat([torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in parts]).square()
             self.margins[rows] = (size + 16) * (limits.eps / 2 * squares + limits.tiny)
             self.operands[rows, size], self.operands[rows, size + 1] = self.margins[rows] - squares / 2, 1.0
@@ -93,8 +93,9 @@ def squared_radii(points: Points, k: int) -> Tensor:
     radii = squared.kthvalue(k, dim=1).values
     # So many neighbours are as near as the k-th that some may have been dropped. Distances of 0 stay right.
     crowded = (upper[:, -1] >= kth_lower[:, 0]) & (radii > 0)
-    for rows in crowded.nonzero().squeeze(1).split(BLOCK_SIZE):
-        radii[rows] = _crowded_radii(points, rows, radii[rows], k)
+    if len(left := chosen(crowded)):
+        for rows in left.split(BLOCK_SIZE):
+            radii[rows] = _crowded_radii(points, rows, radii[rows], k)
     return radii
 
 
@@ -174,11 +175,11 @@ class _Largest:
         self.columns = torch.zeros_like(self.values, dtype=torch.int64)
 
     def add(self, row: Tensor, column: Tensor, value: Tensor) -> None:
-        new = (value > self.values[row, -1]).nonzero().squeeze(1)
+        new = chosen(value > self.values[row, -1])
+        if not len(new):
+            return
         new = new[row[new].argsort(stable=True)]
         touched, counts = row[new].unique_consecutive(return_counts=True)
-        if not len(touched):
-            return
         line = torch.arange(len(touched), device=row.device).repeat_interleave(counts)
         place = torch.arange(len(new), device=row.device) - (counts.cumsum(0) - counts)[line]
         keep, widest = self.values.shape[1], int(counts.max())
@@ -227,9 +228,10 @@ def _squared_distances(first: Points, second: Points, row: Tensor, column: Tenso
     """The squared distance of each pair, (M,) float64. Equal pairs are equal to the last bit, so ties stay ties."""
     x, y = first.features, second.features
     squared = torch.empty(len(row), dtype=torch.float64, device=x.device)
-    last, size = len(row) - 1, PAIRS if x.device.type == "cpu" else PAIRS_ON_GPU
+    values = VALUES if x.device.type == "cpu" else VALUES_ON_GPU
+    last, size = len(row) - 1, max(1, values // x.shape[1])
     for start in range(0, len(row), size):
-        # Always as many of them: sums over tensors of another shape may use another order.
+        # Always as many: sums over tensors of another shape may use another order.
         pairs = torch.arange(start, start + size, device=x.device).clamp_(max=last)
         difference = x.index_select(0, row[pairs]).double().sub_(y.index_select(0, column[pairs]))
         squared[start : start + size] = difference.square_().sum(dim=1)[: len(row) - start]
