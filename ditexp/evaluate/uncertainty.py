@@ -37,11 +37,11 @@ def deviations(
     labels = None if fake.labels is None else fake.labels.cpu()
     design = Design.of(fake.count, labels=labels, units=units)
     smallest = min(map(len, design.halves(resamples)), default=0)
-    scores = [metric.against(real) for metric in metrics if accepts(metric, smallest, real)]
+    scores = [metric.of_parts(fake, real) for metric in metrics if accepts(metric, smallest, real)]
 
     def score(rows: Tensor) -> dict[str, float]:
         part = fake.take(rows)
-        return {name: value for score_of in scores for name, value in score_of(part).items()}
+        return {name: value for score_of in scores for name, value in score_of(rows, part).items()}
 
     with without_notices():
         return resampled(score, design, resamples, advance=advance)

@@ -62,6 +62,14 @@ class Metric(ABC):
         """
         return lambda fake: self(fake, real)
 
+    def of_parts(self, fake: Features, real: Features | None) -> Callable[[Tensor, Features], dict[str, float]]:
+        """The metric as a function of parts of the samples, each given by its rows, int64, and its features.
+
+        A subclass may compute once what all samples decide; the scores are the same to the last bit.
+        """
+        score = self.against(real)
+        return lambda rows, part: score(part)
+
 
 @dataclass(frozen=True)
 class Comparison(ABC):

@@ -18,9 +18,9 @@ from torch import Tensor
 from ditexp.metric.base import BLOCK_SIZE, blocks
 from ditexp.precision import full_float32
 
+PARTS = 64  # rows whose lengths are computed at a time
 SPARE = 5  # neighbours kept beyond the k-th, since rounding errors may change their order
-PAIRS = 64  # rows computed at a time in float64: few enough to stay in a cache
-PAIRS_ON_GPU = 2**13  # few enough for its memory
+VALUES, VALUES_ON_GPU = 2**17, 2**24  # computed at a time in float64: few enough for a cache, and for a GPU's memory
 Pairs = tuple[Tensor, Tensor]  # (M,) int64 indices of points, and (M,) of centres
 
 
@@ -41,7 +41,7 @@ class Points:
         self.margins = features.new_empty(len(features), dtype=torch.float64)
         for rows in blocks(len(features)):
             centred = torch.sub(features[rows], centre, out=self.operands[rows, :size])
-            parts = centred.split(PAIRS)
+            parts = centred.split(PARTS)
             squares = torch.cat([torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in parts]).square()
             self.margins[rows] = (size + 16) * (limits.eps / 2 * squares + limits.tiny)
             self.operands[rows, size], self.operands[rows, size + 1] = self.margins[rows] - squares / 2, 1.0
@@ -82,19 +82,20 @@ class Balls:
 
 def squared_radii(points: Points, k: int) -> Tensor:
     """(N,) float64 squared distance of each point to its k-th nearest other point; N > k."""
-    nearest = _nearest(points, k + SPARE)
+    nearest = nearest_others(points, k + SPARE)
     upper = nearest.values.double()
     lower = upper - 2 * (points.margins[:, None] + points.margins[nearest.columns])
     kth_lower, kth_upper = lower.topk(k).values[:, -1:], upper[:, k - 1 : k]
     closer = lower > kth_upper
     row, place = ((upper >= kth_lower) & ~closer).nonzero().unbind(dim=1)
     squared = upper.new_full(upper.shape, inf).masked_fill_(closer, -inf)
-    squared[row, place] = _squared_distances(points, points, row, nearest.columns[row, place])
+    squared[row, place] = squared_distances(points, points, row, nearest.columns[row, place])
     radii = squared.kthvalue(k, dim=1).values
     # So many neighbours are as near as the k-th that some may have been dropped. Distances of 0 stay right.
     crowded = (upper[:, -1] >= kth_lower[:, 0]) & (radii > 0)
-    for rows in crowded.nonzero().squeeze(1).split(BLOCK_SIZE):
-        radii[rows] = _crowded_radii(points, rows, radii[rows], k)
+    if len(left := chosen(crowded)):
+        for rows in left.split(BLOCK_SIZE):
+            radii[rows] = _crowded_radii(points, rows, radii[rows], k)
     return radii
 
 
@@ -115,15 +116,15 @@ def pairs_in_balls(
     for rows in blocks(len(points)):
         left = points.left(rows)
         for columns in blocks(len(centres)):
-            tile = _upper_bounds(left, centres.operands[columns], buffer)
-            row, column = _reaching(tile, by_point[rows], by_centre[columns])
+            tile = upper_bounds(left, centres.operands[columns], buffer)
+            row, column = reaching(tile, by_point[rows], by_centre[columns])
             upper = tile[row, column].double()
             row, column = row + rows.start, column + columns.start
             lower = upper - 2 * (points.margins[row] + centres.margins[column])
             needed = torch.stack([by_centre[column], by_point[row]])
             inside = lower > needed
             unsure = ((upper >= needed) & ~inside).any(dim=0).nonzero().squeeze(1)
-            exact = -_squared_distances(points, centres, row[unsure], column[unsure]) / 2
+            exact = -squared_distances(points, centres, row[unsure], column[unsure]) / 2
             inside[:, unsure] = exact >= needed[:, unsure] if closed else exact > needed[:, unsure]
             in_centres, in_points = ((row[pairs], column[pairs]) for pairs in map(chosen, inside))
             yield in_centres, in_points
@@ -146,13 +147,13 @@ def _rows_as_bytes(x: Tensor) -> Iterator[bytes]:
     return ((row + 0.0).tobytes() for row in x.cpu().numpy())  # + 0.0 turns -0.0 into 0.0
 
 
-def _upper_bounds(left: Tensor, right: Tensor, buffer: Tensor) -> Tensor:
+def upper_bounds(left: Tensor, right: Tensor, buffer: Tensor) -> Tensor:
     """Upper bounds of p, (n, m) float32, in the memory of `buffer`."""
     with full_float32():  # TF32 and bfloat16 would err by more than the margins
         return torch.mm(left, right.T, out=buffer[: len(left) * len(right)].view(len(left), len(right)))
 
 
-def _reaching(tile: Tensor, row_needs: Tensor, column_needs: Tensor) -> tuple[Tensor, Tensor]:
+def reaching(tile: Tensor, row_needs: Tensor, column_needs: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns of a tile's values above what the row or the column needs. Bounds of equal values are above it.
 
     row_needs: (n,). column_needs: (m,).
@@ -174,11 +175,11 @@ class _Largest:
         self.columns = torch.zeros_like(self.values, dtype=torch.int64)
 
     def add(self, row: Tensor, column: Tensor, value: Tensor) -> None:
-        new = (value > self.values[row, -1]).nonzero().squeeze(1)
+        new = chosen(value > self.values[row, -1])
+        if not len(new):
+            return
         new = new[row[new].argsort(stable=True)]
         touched, counts = row[new].unique_consecutive(return_counts=True)
-        if not len(touched):
-            return
         line = torch.arange(len(touched), device=row.device).repeat_interleave(counts)
         place = torch.arange(len(new), device=row.device) - (counts.cumsum(0) - counts)[line]
         keep, widest = self.values.shape[1], int(counts.max())
@@ -189,20 +190,20 @@ class _Largest:
         self.columns[touched] = columns.gather(1, order)
 
 
-def _nearest(points: Points, keep: int) -> _Largest:
+def nearest_others(points: Points, keep: int) -> _Largest:
     """The largest bounds of p of every point with other points. Each pair of blocks is multiplied once."""
     nearest, parts = _Largest(len(points), keep, points.operands), blocks(len(points))
     buffer = points.buffer()
     for rows in parts:  # first, since then the other blocks add little
-        tile = _upper_bounds(points.left(rows), points.operands[rows], buffer).fill_diagonal_(-inf)
+        tile = upper_bounds(points.left(rows), points.operands[rows], buffer).fill_diagonal_(-inf)
         some = min(keep, len(tile))
         nearest.values[rows, :some], columns = tile.topk(some)
         nearest.columns[rows, :some] = columns + rows.start
     for number, rows in enumerate(parts):
         left = points.left(rows)
         for columns in parts[number + 1 :]:
-            tile = _upper_bounds(left, points.operands[columns], buffer)
-            row, column = _reaching(tile, nearest.values[rows, -1], nearest.values[columns, -1])
+            tile = upper_bounds(left, points.operands[columns], buffer)
+            row, column = reaching(tile, nearest.values[rows, -1], nearest.values[columns, -1])
             value = tile[row, column]
             row, column = row + rows.start, column + columns.start
             nearest.add(row, column, value)
@@ -214,22 +215,23 @@ def _crowded_radii(points: Points, rows: Tensor, limits: Tensor, k: int) -> Tens
     """Squared radii of some points, (n,), by distances in float64 to all points that may be within the limits."""
     nearest, left, buffer = _Largest(len(rows), k, limits), points.left(rows), points.buffer()
     for columns in blocks(len(points)):
-        tile = _upper_bounds(left, points.operands[columns], buffer)
-        row, column = _reaching(tile, -limits / 2, limits.new_full((tile.shape[1],), inf))
+        tile = upper_bounds(left, points.operands[columns], buffer)
+        row, column = reaching(tile, -limits / 2, limits.new_full((tile.shape[1],), inf))
         column = column + columns.start
         others = rows[row] != column
         row, column = row[others], column[others]
-        nearest.add(row, column, -_squared_distances(points, points, rows[row], column))
+        nearest.add(row, column, -squared_distances(points, points, rows[row], column))
     return -nearest.values[:, -1]
 
 
-def _squared_distances(first: Points, second: Points, row: Tensor, column: Tensor) -> Tensor:
+def squared_distances(first: Points, second: Points, row: Tensor, column: Tensor) -> Tensor:
     """The squared distance of each pair, (M,) float64. Equal pairs are equal to the last bit, so ties stay ties."""
     x, y = first.features, second.features
     squared = torch.empty(len(row), dtype=torch.float64, device=x.device)
-    last, size = len(row) - 1, PAIRS if x.device.type == "cpu" else PAIRS_ON_GPU
+    values = VALUES if x.device.type == "cpu" else VALUES_ON_GPU
+    last, size = len(row) - 1, max(1, values // x.shape[1])
     for start in range(0, len(row), size):
-        # Always as many of them: sums over tensors of another shape may use another order.
+        # Always as many: sums over tensors of another shape may use another order.
         pairs = torch.arange(start, start + size, device=x.device).clamp_(max=last)
         difference = x.index_select(0, row[pairs]).double().sub_(y.index_select(0, column[pairs]))
         squared[start : start + size] = difference.square_().sum(dim=1)[: len(row) - start]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ditexp.metric.base import Metric, check_neighbours, output, outputs
-from ditexp.metric.manifold import Balls, are_copies, chosen, pairs_in_balls, squared_radii
+from ditexp.metric.manifold import Balls, Points, are_copies, chosen, pairs_in_balls, squared_radii
+from ditexp.metric.parts import Parts
 from ditexp.values import Features
 
 
@@ -41,6 +42,20 @@ class PrecisionRecall(Metric):
         balls = Balls(output(real, self.uses, metric="precision_recall"), self.k)
         return lambda fake: self._score(output(fake, self.uses, metric="precision_recall"), balls)
 
+    def of_parts(self, fake: Features, real: Features | None) -> Callable[[Tensor, Features], dict[str, float]]:
+        """Whether a sample lies on the reference's manifold does not depend on the part that it is in."""
+        x, y = outputs(fake, real, self.uses, metric="precision_recall")
+        balls = Balls(y, self.k)
+        fakes = balls.comparable(x)
+        parts, precise = Parts.of(fakes, balls.points, self.k), self._precise(x, fakes, balls)
+
+        def score(rows: Tensor, part: Features) -> dict[str, float]:
+            rows = rows.to(x.device)
+            recalled = None if parts is None else parts.covered(rows)
+            return self._score(x[rows], balls) if recalled is None else self._means(precise[rows], recalled)
+
+        return score
+
     def _score(self, x: Tensor, real: Balls) -> dict[str, float]:
         fakes, y = real.comparable(x), real.points.features
         radii = squared_radii(fakes, self.k)
@@ -48,4 +63,14 @@ class PrecisionRecall(Metric):
         found = pairs_in_balls(fakes, real.points, centre_radii=real.radii, point_radii=radii, closed=True)
         for (inside, _), (_, covered) in found:
             precise[inside], recalled[covered] = True, True
+        return self._means(precise, recalled)
+
+    def _precise(self, x: Tensor, fakes: Points, real: Balls) -> Tensor:
+        """Which samples lie on the reference's manifold, (N,) bool."""
+        precise = are_copies(x, real.points.features[chosen(real.radii == 0)])
+        for (inside, _), _ in pairs_in_balls(fakes, real.points, centre_radii=real.radii, closed=True):
+            precise[inside] = True
+        return precise
+
+    def _means(self, precise: Tensor, recalled: Tensor) -> dict[str, float]:
         return {"precision": precise.double().mean().item(), "recall": recalled.double().mean().item()}

@@ -10,7 +10,7 @@ from pytorch_fid.fid_score import calculate_frechet_distance
 from scipy.linalg import svdvals
 from sklearn.datasets import load_digits
 
-from ditexp.metric import base, manifold
+from ditexp.metric import base, manifold, parts
 from ditexp.metric import fid as fid_module
 from ditexp.metric.density_coverage import DensityCoverage
 from ditexp.metric.fid import FrechetDistance, gaussians, mean_and_covariance
@@ -465,7 +465,7 @@ def test_bounds_hold(dimensions, scale):
     x = rounded(scale * x)
     tensor = torch.from_numpy(x).float()
     points = manifold.Balls(tensor, 3).points
-    upper = manifold._upper_bounds(points.left(slice(None)), points.operands, points.buffer()).double().numpy()
+    upper = manifold.upper_bounds(points.left(slice(None)), points.operands, points.buffer()).double().numpy()
     exact = -squared_distances(x, x) / 2
     assert (exact <= upper).all()
     assert (exact >= upper - 2 * (points.margins[:, None] + points.margins).numpy()).all()
@@ -482,6 +482,34 @@ def test_many_sets_share_what_the_reference_decides(metric, monkeypatch):
     monkeypatch.setattr(fid_module, "mean_and_covariance", lambda x: counts.append(len(x)) or gaussian(x))
     monkeypatch.setattr(manifold, "squared_radii", lambda x, k: counts.append(len(x)) or radii(x, k))
     assert [score(fake) for fake in fakes] == expected and 90 not in counts
+
+
+@pytest.mark.parametrize("listed", [1, 8])
+@pytest.mark.parametrize("count", [8, 80])
+@pytest.mark.parametrize("kind", ["apart", "copies", "equal"])
+def test_parts_of_a_set_score_as_sets_of_their_own(kind, count, listed, monkeypatch):
+    """Also where too few neighbours are listed, and where so many are equally near that none are."""
+    monkeypatch.setattr(parts, "LISTED", listed)
+    draw = torch.Generator().manual_seed(count)
+    x, y = (torch.randn(number, 4, generator=draw) for number in (count, 90))
+    if kind == "copies":
+        x[::3], y[::5] = y[0], x[1]
+    elif kind == "equal":
+        x[:], y[:] = 1, 1
+        monkeypatch.setattr(parts, "CROWDED", 1)
+    fake, real = Features(count, x), Features(90, y)
+    score = PrecisionRecall().of_parts(fake, real)
+    for _ in range(5):
+        rows = torch.randperm(count, generator=draw)[: count // 2].sort().values
+        assert score(rows, fake.take(rows)) == PrecisionRecall()(fake.take(rows), real)
+
+
+def test_a_gpu_finds_the_same_eigenvalues():
+    draw = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(200, 30, generator=draw, dtype=torch.float64).T.cov() for _ in range(2))
+    expected = fid_module._trace_of_root(first.numpy(), second.numpy())
+    assert fid_module.trace_of_root(first, second) == pytest.approx(expected, rel=1e-12)
+    assert fid_module.trace_of_root(first, torch.ones(30, 30, dtype=torch.float64)) is None
 
 
 @pytest.mark.slow
