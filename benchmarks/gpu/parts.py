@@ -95,7 +95,7 @@ class Part:
             found.append(time.perf_counter() - begin)
         return found
 
-    def speed(self, size: str, batch: int, work: Callable[[], object], *, evaluations: int | None = None) -> Row:
+    def speed(self, size: str, batch: int, work: Callable[[], object], *, evaluations: float | None = None) -> Row:
         """How fast a batch is drawn. evaluations: of the network, for each sample; None: two in each step."""
         reset_peak_memory(self.device)
         seconds = self.seconds_of(work)
@@ -115,7 +115,9 @@ class Part:
         """How fast a sampler draws a batch, with the seconds that it prepares, mostly by compiling."""
         sampler.prepare(batch)
         preparation = sampler.take_cost().preparation_seconds
-        row = self.speed(size, batch, lambda: sampler.images(range(batch)))
+        sampler.images(range(batch))
+        evaluations = sampler.take_cost().network_rows / batch  # fewer, and fractional, with a cache
+        row = self.speed(size, batch, lambda: sampler.images(range(batch)), evaluations=evaluations)
         return {**row, "preparation_seconds": preparation}
 
     def row(self, facts: Row, work: Callable[[], Row]) -> None:
