@@ -30,11 +30,9 @@ from ditexp.provenance import provenance
 from ditexp.report.grids import image_grid
 from ditexp.samples import block_format, latents
 
-SIZES = (1, 500, 1000, 2000)
-SET_COUNTS = (1, 50, 100, 200)
-SOLVERS = ("euler", "heun", "midpoint", "rk4", "ab2", "ab3", "dpmpp_2m", "unipc")
-STEPS = (5, 10, 20, 50, 100)
-CONFIGURED = "model vae solver schedule guidance condition task data feature reference protocol metric".split()
+SIZES, SET_COUNTS = (1, 500, 1000, 2000), (1, 50, 100, 200)
+SOLVERS, STEPS = ("euler", "heun", "midpoint", "rk4", "ab2", "ab3", "dpmpp_2m", "unipc"), (5, 10, 20, 50, 100)
+CONFIGURED = ("model", "vae", "solver", "schedule", "guidance", "condition", "task", "data", "feature", "reference")
 PICTURES = 20  # different ones; cells have copies
 REPORTS = {
     "report": ["report", "results=runs/sweep"],
@@ -88,7 +86,9 @@ def result_of(number: int, seeds: int) -> Facts:
         "guidance.weight": weight,
     }
     settings |= {"steps": steps, "num_samples": 50_000, "batch_size": 250, "seed": seed, "precision": "fp32"}
-    config = {name: {"_target_": f"ditexp.{name}.a_module.AClass", "setting": None} for name in CONFIGURED}
+    config = {
+        name: {"_target_": f"ditexp.{name}.a_module.AClass", "a_setting": None, "another": 0.5} for name in CONFIGURED
+    }
     command = f"ditexp run solver={solver} steps={steps} guidance.weight={weight} seed={seed}"
     return {
         "id": digest([number, seeds]),
