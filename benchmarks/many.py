@@ -2,8 +2,9 @@
 
 Each command runs in a new process on made-up results and sets of realistic size: at SIZES results, each a row of its
 own, and at SET_COUNTS sets of as many blocks. Noted are its processor time, time on the clock, peak memory, and the
-growth exponent of the processor time above that of the smallest outputs (1: linear, 2: quadratic). BEFORE: the folder
-of another version of ditexp, whose commands are measured too. Results go to benchmarks/results/many.json.
+growth exponent of the processor time above that of the smallest outputs: 1 is linear in the results; 2 is linear in the
+blocks. BEFORE: the folder of another version of ditexp, whose commands are measured too. The results go to
+benchmarks/results/many.json.
 """
 
 from __future__ import annotations
@@ -29,10 +30,9 @@ from ditexp.provenance import provenance
 from ditexp.report.grids import image_grid
 from ditexp.samples import block_format, latents
 
-SIZES = (1, 500, 1000, 2000)
-SET_COUNTS = (1, 50, 100, 200)
-SOLVERS = ("euler", "heun", "midpoint", "rk4", "ab2", "ab3", "dpmpp_2m", "unipc")
-STEPS = (5, 10, 20, 50, 100)
+SIZES, SET_COUNTS = (1, 500, 1000, 2000), (1, 50, 100, 200)
+SOLVERS, STEPS = ("euler", "heun", "midpoint", "rk4", "ab2", "ab3", "dpmpp_2m", "unipc"), (5, 10, 20, 50, 100)
+CONFIGURED = ("model", "vae", "solver", "schedule", "guidance", "condition", "task", "data", "feature", "reference")
 PICTURES = 20  # different ones; cells have copies
 REPORTS = {
     "report": ["report", "results=runs/sweep"],
@@ -52,6 +52,7 @@ Facts = dict[str, Any]  # JSON-able
 def write_results(outputs: Path, count: int) -> None:
     """A sweep whose results are a row each, and one of five seeds a row; a report for each 10 results."""
     pictures = picture_files(outputs / "pictures")
+    (outputs / "results").mkdir()
     for sweep, seeds in (("sweep", 1), ("seeds", 5)):
         for number in range(count):
             result = result_of(number, seeds)
@@ -59,7 +60,7 @@ def write_results(outputs: Path, count: int) -> None:
             for kind, ending in (("grid", ".png"), ("trajectory_picture", ".trajectory.png")):
                 result[kind] = str(outputs / "results" / f"{result['id']}{ending}")
                 if sweep == "sweep":
-                    copy(pictures[f"{number % PICTURES}{ending}"], Path(result[kind]))
+                    shutil.copyfile(pictures[f"{number % PICTURES}{ending}"], result[kind])
             write_json(outputs / "runs" / sweep / str(number) / "cell.json", result)
             if sweep == "sweep":
                 write_json(outputs / "results" / f"{result['id']}.json", result)
@@ -85,7 +86,9 @@ def result_of(number: int, seeds: int) -> Facts:
         "guidance.weight": weight,
     }
     settings |= {"steps": steps, "num_samples": 50_000, "batch_size": 250, "seed": seed, "precision": "fp32"}
-    config = {name: {"_target_": f"ditexp.{name}.a_module.AClass", "setting": None} for name in CONFIGURED}
+    config = {
+        name: {"_target_": f"ditexp.{name}.a_module.AClass", "a_setting": None, "another": 0.5} for name in CONFIGURED
+    }
     command = f"ditexp run solver={solver} steps={steps} guidance.weight={weight} seed={seed}"
     return {
         "id": digest([number, seeds]),
@@ -119,12 +122,6 @@ def result_of(number: int, seeds: int) -> Facts:
         "cell_command": command,
         "provenance": {"time": "2026-11-28T13:27:22+0000", "ditexp": "0.1.0", "commit": "2" * 40, "torch": "2.15.0"},
     }
-
-
-CONFIGURED = (
-    *("model", "vae", "solver", "schedule", "guidance", "condition", "task", "data", "feature", "reference"),
-    *("protocol", "metric", "tracker"),
-)
 
 
 def picture_files(folder: Path) -> dict[str, Path]:
@@ -193,11 +190,6 @@ def write_json(path: Path, facts: Facts) -> None:
     path.write_text(json.dumps(facts))
 
 
-def copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-
-
 def measured(arguments: list[str], outputs: Path, version: Path) -> Facts:
     """The cost of a command in a new process. version: the folder of the package that runs it."""
     command = [sys.executable, "-m", "ditexp", *arguments, "outputs=."]
@@ -238,7 +230,8 @@ def at_sizes(
             least, *others = by_size.values()
             for (small, before), (large, after) in itertools.pairwise(zip(sizes[1:], others)):
                 growth = [each["processor_seconds"] - least["processor_seconds"] for each in (before, after)]
-                after["growth_exponent"] = round(math.log(growth[1] / growth[0]) / math.log(large / small), 2)
+                if min(growth) > 0:
+                    after["growth_exponent"] = round(math.log(growth[1] / growth[0]) / math.log(large / small), 2)
     return found
 
 

@@ -46,7 +46,7 @@ def run(
     store = cell.store
     clean_up(cell)
     missing, known = store.missing(), cell.result()
-    if known and not cell.has_gaps:
+    if known and not (missing and store.folder.exists()):
         mend(cell, known, command, is_complete=not missing)
         return replace(known, **facts, cached=True)
     begun = running(cell, facts)
