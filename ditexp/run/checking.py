@@ -16,9 +16,11 @@ from ditexp.cli.packaged import published_file
 from ditexp.cli.settings import settle
 from ditexp.report.studies.published import load
 from ditexp.run.configuration import check_numbers
+from ditexp.run.outcome import tracker_of
 from ditexp.run.settings import folder_of, overrides_of
 from ditexp.terminal.console import print_line
 from ditexp.terminal.units import plural
+from ditexp.tracker import SlowTracker
 
 if TYPE_CHECKING:
     from ditexp.run.cell import Cell
@@ -70,11 +72,14 @@ def check(cells: Mapping[str, DictConfig]) -> list[Cell]:
 
     Returns the cells. Raises ConfigError with all mistakes and their cells, or ValueError.
     """
-    from ditexp.run.cell import Cell
-    from ditexp.run.outcome import tracker_of
+    trackers = {tracker_of(cfg) for cfg in cells.values()}
+    for tracker in trackers:
+        if isinstance(tracker, SlowTracker):
+            tracker.begin()
+    from ditexp.run.cell import Cell  # imports torch, while the process of a tracker starts
     from ditexp.run.plan import disk_needed
 
-    for tracker in {tracker_of(cfg) for cfg in cells.values()}:
+    for tracker in trackers:
         tracker.check()
     for file in filter(None, {published_file(cfg.study) for cfg in cells.values()}):
         load(file)

@@ -10,9 +10,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ditexp.cli.composing import composed
-from ditexp.run.cell import resolved
 from ditexp.run.components import COMPONENTS
-from ditexp.run.settings import flat, settings_of
+from ditexp.run.settings import flat, resolved, settings_of
 from ditexp.terminal.notices import notice
 
 # Groups whose option alone is compared: what they measure with does not change samples.

@@ -19,10 +19,9 @@ from ditexp.cli.packaged import own_published_file
 from ditexp.cli.shortage import shortage
 from ditexp.files.records import write_record
 from ditexp.result import Result, read_result
-from ditexp.run.cell import build, resolved
 from ditexp.run.configuration import with_steps
 from ditexp.run.memory import of_scoring
-from ditexp.run.settings import settings_of, sweep_of, without_hydra
+from ditexp.run.settings import resolved, settings_of, sweep_of, without_hydra
 from ditexp.terminal.console import print_line
 from ditexp.terminal.notices import in_line, notice
 from ditexp.tracker import Tracker
@@ -82,6 +81,8 @@ def failed_result(cfg: DictConfig, settings: Mapping[str, Any], folder: Path, er
     """The result of a cell that failed. cfg: without Hydra's own part. folder: the cell's. sweep: see `Result`."""
     id = f"failed-{folder.parent.name}-{folder.name}"
     with suppress(Exception):  # it may be the failure itself
+        from ditexp.run.cell import build  # imports torch
+
         id = build(cfg).id
     config: Any = OmegaConf.to_container(cfg)
     short = None

@@ -15,14 +15,23 @@ from ditexp.cli.errors import CellsFailed
 from ditexp.files.atomic import make_way
 from ditexp.result import read_result
 from ditexp.run import job
-from ditexp.run.cell import Cell, build, resolved
+from ditexp.run.cell import Cell, build
 from ditexp.run.checking import raise_mistakes
 from ditexp.run.current import current
 from ditexp.run.departures import departures_of
 from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result, tracker_of
 from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
 from ditexp.run.rate import Rate
-from ditexp.run.settings import command_of, folder_of, overrides_of, settings_of, sweep_of, title_of, without_hydra
+from ditexp.run.settings import (
+    command_of,
+    folder_of,
+    overrides_of,
+    resolved,
+    settings_of,
+    sweep_of,
+    title_of,
+    without_hydra,
+)
 from ditexp.run.summary import report_on
 from ditexp.run.views import Display, LogLines, Place
 from ditexp.run.watch import Viewer, Watch

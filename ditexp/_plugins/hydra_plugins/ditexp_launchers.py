@@ -66,10 +66,10 @@ class LocalLauncher(Launcher):
         refuse_missing_weights(cells)
         if self.runs_here:
             fork_server.start()
+        built = check(cells)
         from ditexp.run import sweep  # imports torch: what is wrong above is said before
         from ditexp.run.departures import notice_departures
 
-        built = check(cells)
         notice_departures((cfg, cfg.hydra) for cfg in cells.values())
         sweep.expect(cells.values(), built if self.runs_here else [])
         return list(cells.values())
