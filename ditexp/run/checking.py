@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from omegaconf import DictConfig
 
 from ditexp.checks import ConfigError
 from ditexp.cli.errors import describe
 from ditexp.cli.packaged import published_file
+from ditexp.cli.packed import Packed
 from ditexp.cli.settings import settle
 from ditexp.report.studies.published import load
 from ditexp.run.cell import Cell, build
@@ -26,18 +28,26 @@ def refuse_sweep(hydra_cfg: DictConfig) -> None:
         raise ConfigError(f"this is a sweep over {', '.join(swept)}: add -m, or give each a value")
 
 
-def settle_all(cells: Mapping[str, DictConfig]) -> None:
-    """Settle every cell's configuration, by name. Raises ConfigError with all mistakes and their cells."""
-    wrong: dict[str, ConfigError | None] = dict.fromkeys(cells)
-    for name, cfg in cells.items():
+def settle_all(cells: Iterable[tuple[str, DictConfig]]) -> tuple[Packed[str], list[Path]]:
+    """(Every cell's configuration, settled, by its name; their folders). cells: as Hydra composes them.
+
+    Raises ConfigError with all mistakes and their cells.
+    """
+    settled, folders, wrong = Packed[str](), list[Path](), dict[str, ConfigError | None]()
+    for name, cfg in cells:
+        wrong[name] = None
         try:
             settle(cfg, cfg.hydra, "config")
         except ConfigError as error:
             wrong[name] = error
+        else:
+            settled.add(name, cfg)
+            folders.append(folder_of(cfg))
     raise_mistakes(wrong)
-    if len({folder_of(cfg) for cfg in cells.values()}) < len(cells):
-        subdir = next(iter(cells.values())).hydra.sweep.subdir
+    if len(set(folders)) < len(folders):
+        subdir = next(iter(settled.values())).hydra.sweep.subdir
         raise ConfigError(f"hydra.sweep.subdir={subdir}: cells would share this folder: use ${{hydra.job.num}} in it")
+    return settled, folders
 
 
 def check(cells: Mapping[str, DictConfig]) -> list[Cell]:
@@ -45,9 +55,10 @@ def check(cells: Mapping[str, DictConfig]) -> list[Cell]:
 
     Returns the cells. Raises ConfigError with all mistakes and their cells, or ValueError.
     """
-    for tracker in {tracker_of(cfg) for cfg in cells.values()}:
+    trackers, files = zip(*((tracker_of(cfg), published_file(cfg.study)) for cfg in cells.values()))
+    for tracker in dict.fromkeys(trackers):
         tracker.check()
-    for file in filter(None, {published_file(cfg.study) for cfg in cells.values()}):
+    for file in filter(None, set(files)):
         load(file)
     built = build_all(cells)
     raise_mistakes(built)
