@@ -27,7 +27,7 @@ from ditexp.run.settings import command_of, overrides_of, settings_of, sweep_of,
 from ditexp.run.summary import report_on
 from ditexp.run.views import Display, LogLines, Place
 from ditexp.run.watch import Viewer, Watch
-from ditexp.run.workload import works_of
+from ditexp.run.workload import Evaluations, works_of
 from ditexp.terminal.console import LOG_FILE, wide_terminal
 
 MAX_TITLE = 50  # characters
@@ -48,7 +48,7 @@ def expect(cells: Packed[Path], overrides: Sequence[Sequence[str]], built: Seque
 
 def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     """Run a cell, and save its result, or its error, as cell.json in its folder. Raises for neither."""
-    folder, settings = Path(hydra_cfg.runtime.output_dir), settings_of(resolved(cfg), hydra_cfg)
+    folder, settings = Path(hydra_cfg.runtime.output_dir), dict[str, Any]()
     logging.captureWarnings(True)  # else they would be neither in the log nor above the live display
     try:
         cell = build(cfg)
@@ -65,6 +65,7 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
             )
     except Exception as error:
         LOG_FILE.error("".join(traceback.format_exception(error)))
+        settings = settings or settings_of(resolved(cfg), hydra_cfg)
         result = failed_result(cfg, settings, folder, error, sweep_of(hydra_cfg))
     print_result(result, own_title(settings, hydra_cfg))
     save_result(result, cfg, folder)
@@ -111,9 +112,10 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
     planned: dict[str, Planned | ConfigError] = {}
     blocks: set[tuple[Path, int]] = set()
     rates: dict[str, Rate] = {}
+    evaluations = Evaluations()
     for name, cfg in cells.items():
         try:
-            planned[name] = plan_cell(cfg, blocks, rates)
+            planned[name] = plan_cell(cfg, blocks, rates, evaluations)
         except ConfigError as error:
             planned[name] = error
     print_plan(planned)
