@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> None:
         cell = {" ".join(overrides_of(hydra_cfg)) or "defaults": cfg}
         if launcher == "plan":
             return plan(cell, hydra_cfg)
-        refuse_missing_weights(cell)
+        refuse_missing_weights(cfg)
         fork_server.start()
         check(cell)
     from ditexp.run import sweep  # imports torch: what is wrong above is said before

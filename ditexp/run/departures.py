@@ -79,6 +79,8 @@ def notice_departures(cells: Iterable[tuple[DictConfig, DictConfig]]) -> None:
     """Print one notice of all cells' departures. cells: the configuration of each, and Hydra's own part."""
     presets, counts = Counter[str](), {}
     for cfg, hydra_cfg in cells:
+        if hydra_cfg.runtime.choices.get("compat") in (None, "none"):
+            continue
         config = resolved(cfg)
         settings = settings_of(config, hydra_cfg)
         if preset := settings.get("compat"):

@@ -59,14 +59,17 @@ def save_result(result: Result, cfg: DictConfig, folder: Path) -> None:
             notice(f"a tracker failed ({type(error).__name__}: {in_line(str(error), 100)})")
 
 
-def saved_result(cfg: DictConfig, folder: Path) -> Result:
-    """The result in a cell's folder; a failure if it is missing or damaged. cfg: with Hydra's own part."""
+def saved_result(cells: Mapping[Path, DictConfig], folder: Path) -> Result:
+    """The result in a cell's folder; a failure if it is missing or damaged.
+
+    cells: configurations by their folders, with Hydra's own part.
+    """
     try:
         return read_result(folder / "cell.json")
     except FileNotFoundError:
-        return lost_result(cfg, folder)
+        return lost_result(cells[folder], folder)
     except ValueError as error:
-        return lost_result(cfg, folder, str(error))
+        return lost_result(cells[folder], folder, str(error))
 
 
 def lost_result(cfg: DictConfig, folder: Path, reason: str = "") -> Result:

@@ -17,6 +17,7 @@ from ditexp.run.cell import Cell, build
 from ditexp.run.configuration import MEASURE
 from ditexp.run.missing import MissingFile, missing_files, need_of, with_stand_ins
 from ditexp.run.rate import Rate, measured_rate, rate_of
+from ditexp.run.workload import Evaluations
 from ditexp.terminal.console import wide_terminal
 from ditexp.terminal.units import amount, plural
 
@@ -58,15 +59,17 @@ def is_done(cell: Cell) -> bool:
     return cell.result() is not None and not cell.has_gaps
 
 
-def plan_cell(cfg: DictConfig, planned: set[tuple[Path, int]], rates: dict[str, Rate]) -> Planned:
-    """planned: see `to_make`. rates: see `measured_rate`.
+def plan_cell(
+    cfg: DictConfig, planned: set[tuple[Path, int]], rates: dict[str, Rate], evaluations: Evaluations
+) -> Planned:
+    """planned: see `to_make`. rates: see `measured_rate`. evaluations: counted so far.
 
     Raises ConfigError with all mistakes; a missing file is none.
     """
     missing = missing_files(cfg)
     cell = build(with_stand_ins(cfg, missing) if missing else cfg)
     blocks, decoded = (0, 0) if not missing and is_done(cell) else to_make(cell, planned)
-    nfe, forwards = cell.sampler.evaluations() or (None, None)
+    nfe, forwards = evaluations.of(cell) or (None, None)
     measures = cell.config["rate"] == MEASURE and (blocks or decoded) and not missing
     return Planned(
         cell=cell,
