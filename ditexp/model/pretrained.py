@@ -135,10 +135,14 @@ class PretrainedDiT:
         x, time = torch.zeros(1, *self.sample_shape, dtype=torch.float64), torch.tensor([t], dtype=torch.float64)
         return self.prediction.inputs(x, time)[1].item()
 
+    def with_network(self, network: nn.Module) -> PretrainedDiT:
+        assert isinstance(network, DiT)
+        made = copy.copy(self)
+        made.network = network
+        return made
+
     def without_values(self) -> PretrainedDiT:
-        twin = copy.copy(self)
-        twin.network = without_values(self.network)
-        return twin
+        return self.with_network(without_values(self.network))
 
     def velocity_and_variance(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)

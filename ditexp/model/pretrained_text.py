@@ -100,10 +100,14 @@ class PretrainedTextDiT:
     def network_time(self, t: float) -> float:
         return t
 
+    def with_network(self, network: nn.Module) -> PretrainedTextDiT:
+        assert isinstance(network, TextDiT)
+        made = copy.copy(self)
+        made.network = network
+        return made
+
     def without_values(self) -> PretrainedTextDiT:
-        twin = copy.copy(self)
-        twin.network = without_values(self.network)
-        return twin
+        return self.with_network(without_values(self.network))
 
     def null(self, condition: Condition) -> Condition:
         states = required(condition.states)
