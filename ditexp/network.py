@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ditexp.cache.work import walks
 from ditexp.core import Cache, EvaluatedModel, FlowModel, TransformerModel, VarianceModel, Walk
-from ditexp.evaluated import begin_compiling, compiled_whole, evaluated
+from ditexp.evaluated import compiled_whole, evaluated
 from ditexp.meter import Meter
 from ditexp.precision import PRECISIONS, Precision
 from ditexp.values import Condition
