@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,6 +15,7 @@ from ditexp.checks import is_name
 from ditexp.cli.nodes import plain
 
 PACKAGE = Path(__file__).resolve().parents[1]
+LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 
 def packaged(name: str) -> Path:
@@ -64,9 +66,16 @@ def known_keys(command: str) -> dict[str, Any]:
 
 def keys_of_group(group: str) -> dict[str, Any]:
     """The keys of all options of a group together; `_target_` is among them if the options are components."""
-    options = [OmegaConf.load(file) for file in sorted((packaged("conf") / group).glob("*.yaml"))]
-    merged = OmegaConf.unsafe_merge(*options)
-    assert isinstance(merged, DictConfig)
-    keys = plain(merged)
-    keys.pop("defaults", None)
-    return keys
+    merged: dict[str, Any] = {}
+    for file in sorted((packaged("conf") / group).glob("*.yaml")):
+        merge(merged, yaml.load(file.read_text(encoding="utf-8"), LOADER) or {})
+    merged.pop("defaults", None)
+    return merged
+
+
+def merge(into: dict[str, Any], other: dict[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value

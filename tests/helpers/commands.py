@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
 
+from ditexp.run import fork_server
+
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(
-    # What commands import late is slow too: an optimizer takes torch._dynamo, a report matplotlib.
-    ["ditexp.run.__main__", "ditexp.train.__main__", "torch._dynamo", "matplotlib.figure", "sklearn.datasets", "wandb"]
-)
+# What commands import late is slow too: an optimizer takes torch._dynamo, a report matplotlib. The list is also that of
+# runs in the tests' own process, since whichever starts the server first decides what it has imported.
+fork_server.PRELOAD[:] = [
+    *("ditexp.run.sweep", "ditexp.run.worker_process", "ditexp.train.training", "ditexp.evaluate.scoring"),
+    *("ditexp.optimize.finding", "torch._dynamo", "matplotlib.figure", "pandas", "scipy.stats", "wandb"),
+]
+context.set_forkserver_preload(fork_server.PRELOAD)
 
 
 @dataclass
