@@ -78,7 +78,7 @@ def write_down(overrides: Sequence[Override], cfg: DictConfig) -> None:
         typed.pop()
     for override in overrides:
         typed.append(override.input_line)
-    job.override_dirname = get_overrides_dirname(overrides, **job.config.override_dirname)
+    job.override_dirname = get_overrides_dirname(list(overrides), **job.config.override_dirname)
 
 
 def for_sweeps(context: HydraContext) -> HydraContext:
