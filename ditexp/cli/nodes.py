@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, base
+
+# OmegaConf parses the text of a ${...} whenever its value is asked for: half of the work of checking a cell.
+base.parse = functools.lru_cache(maxsize=1024)(base.parse)  # ty: ignore[invalid-assignment]
 
 Key = str | int
 Keys = tuple[Key, ...]  # the path to a value, from the root

@@ -276,8 +276,8 @@ def test_what_was_checked_is_what_runs(run, own, monkeypatch):
 def test_a_job_runs_the_config_that_it_was_given(run, own, monkeypatch, tmp_path):
     """As submitit and Ray have it: pickled, and run when the files have changed, from another folder."""
     register_with_hydra()
-    from hydra_plugins.ditexp_clusters import Job
     from hydra_plugins.ditexp_launchers import LocalLauncher
+    from hydra_plugins.ditexp_submission import Job
 
     def launch(self, job_overrides, initial_job_idx):
         sent = pickle.dumps(self.checked(job_overrides, initial_job_idx))

@@ -9,6 +9,7 @@ from typing import Any
 import omegaconf.omegaconf
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import base
 
 from ditexp.cli import settings
 from ditexp.cli.packed import Packed
@@ -57,11 +58,12 @@ def test_work_for_a_cell_does_not_grow_with_their_number(counts, monkeypatch, ca
     monkeypatch.setattr(sweep.job, "run", fails)
     monkeypatch.setattr(sweep, "report_on", lambda *args: None)
     of_two = run("hydra/launcher=plan", "solver=euler,heun", "seed=0")
+    parsed = base.parse.cache_info().misses
     for launcher, per_cell in (
         ("plan", {"settled": 1, "unpacked": 2, "built": 1, "results": 2}),
         ("local", {"settled": 1, "unpacked": 4, "built": 2, "results": 2}),
     ):
         found = run(f"hydra/launcher={launcher}", "solver=euler,heun", "seed=range(4)")
         assert found["composed"] == of_two["composed"] == 4  # the sweep twice, and each solver
-        assert found["files"] <= of_two["files"]
+        assert found["files"] <= of_two["files"] and base.parse.cache_info().misses == parsed
         assert {what: found[what] / 8 for what in per_cell} == per_cell

@@ -1,7 +1,7 @@
 """Hydra launchers, which run the cells of a sweep.
 
 local: in this process, one after another. plan: none of them; it prints what they would cost. Those of
-`ditexp_clusters` inherit from the local one. All check every cell before the first one starts.
+`ditexp_submission` inherit from the local one. All check every cell before the first one starts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Hydra launchers that run each cell of a sweep in its own job: submitit_slurm, submitit_local and ray."""
+"""Hydra launchers that run each cell of a sweep in its own job: submitit_slurm, submitit_local and ray.
+
+Hydra imports the modules of plugins by their names, again if they were imported: this one comes after ditexp_launchers.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
-from hydra_plugins import ditexp_launchers  # as a module: Hydra looks for launchers among a module's names
+from hydra_plugins.ditexp_launchers import FOLDER, LocalLauncher
 from omegaconf import DictConfig
 from rich.text import Text
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 class Job:
     """What a job on a cluster does: run a cell with the configuration that was checked, even if files changed since."""
 
-    def __init__(self, launcher: ditexp_launchers.LocalLauncher) -> None:
+    def __init__(self, launcher: LocalLauncher) -> None:
         self.hydra_context, self.task_function = launcher.hydra_context, launcher.task_function
         self.singletons = Singleton.get_state()
 
@@ -34,7 +37,7 @@ class Job:
         setup_globals()
         Singleton.set_state(self.singletons)
         os.chdir(cfg.hydra.runtime.cwd)
-        run_job(self.task_function, cfg, *ditexp_launchers.FOLDER, self.hydra_context).return_value  # noqa: B018 raises the job's error
+        run_job(self.task_function, cfg, *FOLDER, self.hydra_context).return_value  # noqa: B018 raises the job's error
 
     def checkpoint(self, cfg: DictConfig) -> object:
         """What submitit queues when the job's time is up."""
@@ -43,7 +46,7 @@ class Job:
         return DelayedSubmission(self, cfg)
 
 
-class ClusterLauncher(ditexp_launchers.LocalLauncher):
+class ClusterLauncher(LocalLauncher):
     """Runs each cell in its own job. A job that dies loses only its own cell.
 
     packages: what it needs. extra: the extra of ditexp that installs them.
