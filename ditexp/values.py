@@ -218,11 +218,13 @@ class Sheet:
 
 def times_of(x: Tensor, t: float | Tensor) -> Tensor:
     """The time of each sample of x (B, ...): (B,), on its device. t: one time of all samples, or (B,)."""
-    return t if isinstance(t, Tensor) else x.new_full((len(x),), t)
+    return x.new_full((len(x),), t) if isinstance(t, float | int) else t
 
 
 def number_like(x: Tensor, value: float) -> Tensor:
     """The number, rounded to the precision of x: () on the CPU, where arithmetic waits for no GPU."""
+    import torch
+
     return torch.tensor(value, dtype=x.dtype)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -59,18 +60,18 @@ class FixedStep(ABC):
         project: Projection | None = None,
         noise: StepNoise | None = None,
     ) -> Solution:
-        current, finite = CurrentStep(field), []
+        current, largest = CurrentStep(field), []
         step = self.begin(current, noise)
         for t0, t1 in pairwise(grid):
             current.start(t0)
             x = step(x, t0, t1)
             if project is not None:
                 x = project(x, t1)
-            finite.append(torch.isfinite(x).all())
-        # Read once, at the end: reading after every step would make a GPU wait for the CPU.
-        bad = torch.stack(finite).logical_not().nonzero()
-        if len(bad):
-            number = int(bad[0]) + 1
+            largest.append(torch.linalg.vector_norm(x, math.inf))  # NaN if any element is
+        # Read once, at the end: reading after every step would make a CPU wait for the GPU.
+        finite = torch.stack(largest).isfinite().tolist()
+        if not all(finite):
+            number = finite.index(False) + 1
             raise FloatingPointError(
                 f"the state became NaN or Inf in step {number} of {len(grid) - 1} (t = {grid[number - 1]:.4g} to "
                 f"{grid[number]:.4g}); try precision=fp32, more steps or weaker guidance, or check the checkpoint"
