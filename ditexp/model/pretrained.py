@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -132,7 +133,14 @@ class PretrainedDiT:
     def network_time(self, t: float) -> float:
         """The time that the network is given at t."""
         x, time = torch.zeros(1, *self.sample_shape, dtype=torch.float64), torch.tensor([t], dtype=torch.float64)
-        return self.prediction.inputs(x, time)[1].item()
+        (found,) = self.prediction.inputs(x, time)[1].tolist()
+        return found
+
+    def with_network(self, network: nn.Module) -> PretrainedDiT:
+        assert isinstance(network, DiT)
+        made = copy.copy(self)
+        made.network = network
+        return made
 
     def velocity_and_variance(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)

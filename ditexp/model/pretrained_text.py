@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,12 @@ class PretrainedTextDiT:
 
     def network_time(self, t: float) -> float:
         return t
+
+    def with_network(self, network: nn.Module) -> PretrainedTextDiT:
+        assert isinstance(network, TextDiT)
+        made = copy.copy(self)
+        made.network = network
+        return made
 
     def null(self, condition: Condition) -> Condition:
         states = required(condition.states)
