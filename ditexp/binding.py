@@ -55,6 +55,10 @@ def bind(
     if solver.adaptive:
         notice(f"{type(solver).__name__} chooses its own steps: steps and schedule don't act on it")
     check_precision(precision, device)
+    if cache is not None and compile == "max":
+        raise ValueError(
+            "compile=max compiles the network as a whole, and a cache goes through its blocks: choose true"
+        )
     check_variance(model, solver)
     check_cache(cache, model, solver, compile)
     grid = schedule.grid().tolist()
@@ -76,9 +80,7 @@ def bind(
         device=device,
         precision=precision,
         compile=compile,
-        network=Network(
-            model, meter, PRECISIONS[precision].dtype, bool(compile), solver.adaptive, solver.uses_variance
-        ),
+        network=Network(model, meter, PRECISIONS[precision], compile, solver.adaptive, solver.uses_variance),
         meter=meter,
     )
 

@@ -160,10 +160,27 @@ class ResizableModel(FlowModel, Protocol):
     def size_multiple(self) -> int: ...
 
 
+@runtime_checkable
+class ModuleModel(FlowModel, Protocol):
+    """A model whose weights are those of one torch module, most of them of transformer blocks.
+
+    blocks: of the network; they can be replaced one by one.
+    """
+
+    @property
+    def network(self) -> nn.Module: ...
+    @property
+    def blocks(self) -> nn.ModuleList: ...
+
+    def with_network(self, network: nn.Module) -> ModuleModel:
+        """The same model with another module of the same kind; it shares all else."""
+
+
 class EvaluatedModel(Protocol):
     """A FlowModel as the sampler evaluates it: on its device, at its precision, every evaluation counted."""
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor: ...
+    def __call__(self, x: Tensor, t: float | Tensor, condition: Condition) -> Tensor:
+        """t: one time of all samples, or (B,)."""
 
     def null(self, condition: Condition) -> Condition: ...
 

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ditexp.allocation import keep_freed_memory
 from ditexp.cache.work import walks
 from ditexp.core import Cache, EvaluatedModel, FlowModel, TransformerModel, VarianceModel, Walk
+from ditexp.evaluated import compiled_whole, evaluated
 from ditexp.meter import Meter
-from ditexp.values import Condition
+from ditexp.precision import PRECISIONS, Precision
+from ditexp.values import Condition, times_of
 
 Forward = Callable[..., Tensor]  # of x, t and a condition, and of a walk through the blocks if there is one
 
@@ -24,15 +27,15 @@ Forward = Callable[..., Tensor]  # of x, t and a condition, and of a walk throug
 class Network:
     """A FlowModel as guidance evaluates it: the meter counts each evaluation, which runs at the chosen precision.
 
-    compile: `load` has the network compiled. adaptive: whether batches shrink, because the solver is adaptive; a
-    compiled network is then evaluated at few batch sizes. with_variance: it returns the output of the model's variance
+    compile: one of COMPILE in ditexp/precision.py; a compiled network is evaluated at few batch sizes. adaptive:
+    whether batches shrink, because the solver is adaptive. with_variance: it returns the output of the model's variance
     head, too, (B, 2 C, H, W).
     """
 
     model: FlowModel
     meter: Meter
-    dtype: torch.dtype = torch.float32
-    compile: bool = False
+    precision: Precision = PRECISIONS["fp32"]
+    compile: bool | str = False
     adaptive: bool = False
     with_variance: bool = False
     forward: Forward = field(init=False)
@@ -45,20 +48,27 @@ class Network:
     def load(self, batch_size: int) -> None:
         """Move the model to the device; if asked for, compile it at its first use. batch_size: of a whole batch."""
         self.batch_size, self.others = batch_size, {}
-        self.model.to(self.meter.device)
+        if self.meter.device.type == "cpu":
+            keep_freed_memory()
+        self.place(self.compile)
         if self.compile:
-            compiled = torch.compile(evaluation_of(self.model, with_variance=self.with_variance))
-            self.forward = Padded(compiled, batch_size) if self.adaptive else compiled
+            self.forward = Padded(compiled_whole(self.forward) if self.compile == "max" else self.forward, batch_size)
+
+    def place(self, compile: bool | str = False) -> None:
+        """Move the model to the device, with its matrices at the precision."""
+        ready = evaluated(self.model, precision=self.precision, compile=compile, device=self.meter.device)
+        self.forward = evaluation_of(ready, with_variance=self.with_variance)
 
     def __call__(
-        self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
+        self, x: Tensor, t: float | Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
     ) -> Tensor:
         """walk: computes the blocks of a transformer in place of themselves. share: of an evaluation that it does."""
         self.meter.cost.network_rows += share * len(x)
         given = () if walk is None else (walk,)
         # Only the network runs in low precision: the state x stays float32, or small steps would be lost.
-        with torch.autocast(self.meter.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            return self.forward(x, t, condition, *given).to(x.dtype)
+        dtype = self.precision.dtype
+        with torch.autocast(self.meter.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            return self.forward(x, times_of(x, t), condition, *given).to(x.dtype)
 
     def null(self, condition: Condition) -> Condition:
         return self.model.null(condition)
@@ -83,10 +93,12 @@ class Network:
         for `digits`, as long as an evaluation. In float32 a new size takes 0.4 ms there, in all less than 1 % of a
         batch's seconds.
         """
+        if not self.adaptive:
+            return ()
         if isinstance(self.forward, Padded):
             return self.forward.sizes(largest)
-        low_precision = self.meter.device.type == "cpu" and self.dtype != torch.float32
-        return range(1, largest + 1) if self.adaptive and low_precision else ()
+        low_precision = self.meter.device.type == "cpu" and self.precision.dtype != torch.float32
+        return range(1, largest + 1) if low_precision else ()
 
 
 @dataclass(eq=False)
@@ -94,7 +106,7 @@ class Still(Network):
     """Counts evaluations without making them: the velocity is zero, and samples stay where they are."""
 
     def __call__(
-        self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
+        self, x: Tensor, t: float | Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
     ) -> Tensor:
         self.meter.cost.network_rows += share * len(x)
         return self.zeros(x)
@@ -118,9 +130,11 @@ class Padded:
     network: Forward
     full: int
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        rows = torch.arange(self.size(len(x)), device=x.device).clamp(max=len(x) - 1)
-        return self.network(x[rows], t[rows], condition.take(rows))[: len(x)]
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition, *walk: Walk) -> Tensor:
+        if (size := self.size(len(x))) == len(x):
+            return self.network(x, t, condition, *walk)
+        rows = torch.arange(size, device=x.device).clamp(max=len(x) - 1)
+        return self.network(x[rows], t[rows], condition.take(rows), *walk)[: len(x)]
 
     def size(self, count: int) -> int:
         """The smallest size that holds `count` samples. Size 1 is avoided, since torch compiles it separately."""
@@ -149,9 +163,9 @@ class Rehearsal:
         self.network.load(batch_size)
 
     def __call__(
-        self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
+        self, x: Tensor, t: float | Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
     ) -> Tensor:
-        self.largest = max(self.largest, len(x))
+        self.largest, t = max(self.largest, len(x)), times_of(x, t)
         self.meet(x, t, condition)
         for size in self.network.slow_sizes(self.largest):
             rows = torch.arange(size, device=x.device) % len(x)

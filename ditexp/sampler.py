@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ditexp.cached import with_cache
 from ditexp.core import Cache, Codec, Conditioner, FlowModel, Guidance, Projection, Schedule, Solver, VelocityField
+from ditexp.evaluated import begin_compiling
 from ditexp.field import CountedField, ReversedField
 from ditexp.guidance.none import NoGuidance
 from ditexp.meter import Meter, synchronize
@@ -153,9 +154,10 @@ class Sampler:
         return replace(self, guidance=NoGuidance(), grid=since(self.model.start, grid) if self.model.start else grid)
 
     def in_full_precision(self) -> Sampler:
-        """The same in fp32, without a cache and not compiled, with a meter of its own; `load` this sampler before."""
+        """The same in fp32, without a cache and not compiled, with a meter of its own; its model is on the device."""
         meter = Meter(self.device)
         network = Network(self.model, meter, adaptive=self.solver.adaptive)
+        network.place()
         return replace(self, precision="fp32", compile=False, cache=None, network=network, meter=meter)
 
     @torch.inference_mode()
@@ -177,8 +179,7 @@ class Sampler:
         """Move the model to the device, and have it compiled at its first use; batch_size: of most batches to come."""
         self.load_codec()
         if self.compile:
-            # Otherwise kernels depend on the cells before this one, and after 8 of them torch compiles no more.
-            torch._dynamo.reset()
+            begin_compiling()
         self.network.load(batch_size)
 
     def load_codec(self) -> None:
@@ -193,8 +194,9 @@ class Sampler:
             self.decode(torch.zeros(batch_size, *self.model.sample_shape, device=self.device))
 
     def move(self) -> None:
-        """Move model and codec to the device."""
-        self.model.to(self.device)
+        """Move model and codec to the device, and compile nothing."""
+        assert isinstance(self.network, Network), "a rehearsal is not moved"
+        self.network.place()
         self.codec.to(self.device)
 
     def evaluate_guidance(self, indices: Sequence[int]) -> None:

@@ -72,8 +72,13 @@ class HashCache:
 
 def database_path() -> Path:
     """Raises RuntimeError where the user has no home."""
+    return cache_folder() / "hashes.sqlite"
+
+
+def cache_folder() -> Path:
+    """What all of the user's processes share. Raises RuntimeError where the user has no home."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "ditexp"
-    return Path(os.environ.get("DITEXP_CACHE") or cache).expanduser() / "hashes.sqlite"
+    return Path(os.environ.get("DITEXP_CACHE") or cache).expanduser()
 
 
 def select(database: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, str]:

@@ -134,6 +134,12 @@ class PretrainedDiT:
         x, time = torch.zeros(1, *self.sample_shape, dtype=torch.float64), torch.tensor([t], dtype=torch.float64)
         return self.prediction.inputs(x, time)[1].item()
 
+    def with_network(self, network: nn.Module) -> PretrainedDiT:
+        assert isinstance(network, DiT)
+        made = copy.copy(self)
+        made.network = network
+        return made
+
     def velocity_and_variance(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)
         output = self.network.outputs(x_given, time, given(condition), walk)

@@ -99,6 +99,12 @@ class PretrainedTextDiT:
     def network_time(self, t: float) -> float:
         return t
 
+    def with_network(self, network: nn.Module) -> PretrainedTextDiT:
+        assert isinstance(network, TextDiT)
+        made = copy.copy(self)
+        made.network = network
+        return made
+
     def null(self, condition: Condition) -> Condition:
         states = required(condition.states)
         return replace(self.encode([""] * len(states)).to(states.device), labels=condition.labels)

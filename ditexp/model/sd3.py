@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from ditexp.checks import choice, whole
 from ditexp.files.content import changed
@@ -57,10 +58,11 @@ class StableDiffusion3:
         choice("model.dtype", dtype, DTYPES)
         whole("model.max_length", max_length, minimum=1, maximum=MAX_TOKENS)
         self.pipeline, loaded = load(path, DTYPES[dtype], t5)
-        self.transformer, self.max_length = self.pipeline.transformer, max_length
+        self.network, self.max_length = self.pipeline.transformer, max_length
+        self.input_dtype: torch.dtype | None = None  # that of the weights
         self.sample_shape, image_shape = self.shapes(size)
         self.codec = PipelineVAE(self.pipeline.vae, image_shape)
-        self.size_multiple = self.transformer.config.patch_size
+        self.size_multiple = self.network.config.patch_size
         self.device = torch.device("cpu")
         self.encoded: dict[str, tuple[Tensor, Tensor]] = {}
         self.identity = {
@@ -74,7 +76,7 @@ class StableDiffusion3:
 
     def shapes(self, size: int | None) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
         """(C, H, W) of the latents and (H, W, C) of the images."""
-        config, scale = self.transformer.config, self.pipeline.vae_scale_factor
+        config, scale = self.network.config, self.pipeline.vae_scale_factor
         unit, own = scale * config.patch_size, scale * config.sample_size
         side, maximum = own if size is None else size, unit * config.pos_embed_max_size
         if not isinstance(side, int) or isinstance(side, bool) or not 0 < side <= maximum or side % unit:
@@ -89,6 +91,15 @@ class StableDiffusion3:
             self.device = torch.device(device)
             self.encoded.clear()  # a sample must not depend on where its prompt was first encoded
         return self
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.network.transformer_blocks
+
+    def with_network(self, network: nn.Module) -> StableDiffusion3:
+        made = copy.copy(self)
+        made.network, made.input_dtype = network, self.network.dtype
+        return made
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """States (B, L, D) and vectors (B, P) of B prompts, on the model's device."""
@@ -119,8 +130,8 @@ class StableDiffusion3:
                     notice(f"a prompt of {count} tokens is cut off at {name}'s {limit}: {prompt!r}")
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        dtype = self.transformer.dtype
-        velocity = self.transformer(
+        dtype = self.input_dtype or self.network.dtype
+        velocity = self.network(
             hidden_states=x.to(dtype),
             timestep=1000 * (1 - t),
             encoder_hidden_states=required(condition.states).to(dtype),

@@ -87,7 +87,7 @@ def sampling_identity(sampler: Sampler, *, batch_size: int, num_samples: int) ->
         **({} if is_adaptive else {"schedule": identify(sampler.schedule)}),
         "seed": sampler.seed,
         "precision": sampler.precision,
-        "compile": sampler.compile,
+        "compile": "blocks" if sampler.compile is True else sampler.compile,
         "device": sampler.device.type,
         "batch_size": batch_size,
         "block_size": images_per_block(batch_size=batch_size, num_samples=num_samples),

@@ -146,7 +146,7 @@ def test_samples_are_those_of_diffusers(steps, scale, both):
     """In float32 on our schedule; in float64 on its sigmas, which are of float32, as its states are after each step."""
     ours, theirs = both
     sampler = sampler_of(ours, steps=steps, scale=scale)
-    noise, condition = sampler.noise(INDICES).to(ours.transformer.dtype), sampler.condition(INDICES)
+    noise, condition = sampler.noise(INDICES).to(ours.network.dtype), sampler.condition(INDICES)
 
     def of_diffusers(kind: str) -> torch.Tensor:
         return theirs(
@@ -197,7 +197,7 @@ def test_pixels_round_as_those_of_diffusers():
 def test_velocity_is_minus_that_of_diffusers_at_sigma_1_minus_t(model):
     """At times that float32 has exactly: 1000 (1 - 0.9) is 99.99998, and the network makes 1e-5 of the difference."""
     x, t, condition = torch.randn(2, *model.sample_shape), torch.tensor([0.25, 0.875]), model.encode(PROMPTS[:2])
-    theirs = model.transformer(
+    theirs = model.network(
         x, condition.states, condition.vector, timestep=torch.tensor([750.0, 125.0]), return_dict=False
     )[0]
     torch.testing.assert_close(model(x, t, condition), -theirs, rtol=0, atol=1e-5)

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
+import ditexp.evaluated
 import ditexp.meter
 from ditexp.condition.labels import Balanced
 from ditexp.condition.unconditional import Unconditional
@@ -73,15 +75,15 @@ def name(component) -> str:
 
 
 def recording(met: set, function: Callable) -> Callable:
-    """A network that remembers the kinds of inputs it was given, as torch.compile's guards tell them apart."""
+    """A block or network that remembers the kinds of inputs it was given, as torch.compile's guards tell them apart."""
 
-    def network(x, t, condition):
-        parts = (x, t, *condition.parts)
-        shapes = [part is not None and (part.dtype, *part.shape, *part.stride()) for part in parts]
-        met.add((id(function.__self__), torch.is_inference_mode_enabled(), *shapes))
-        return function(x, t, condition)
+    def recorded(*inputs):
+        leaves = tree_leaves([part.parts if isinstance(part, Condition) else part for part in inputs])
+        shapes = [(part.dtype, *part.shape, *part.stride()) for part in leaves if isinstance(part, torch.Tensor)]
+        met.add((torch.is_inference_mode_enabled(), *shapes))
+        return function(*inputs)
 
-    return network
+    return recorded
 
 
 def first_met_in_time(made: Sampler, met: set) -> set:
@@ -95,7 +97,7 @@ def first_met_in_time(made: Sampler, met: set) -> set:
 
 def check_compiled(monkeypatch, solver, guidance, task, **settings) -> set:
     met = set()
-    monkeypatch.setattr(torch, "compile", lambda function: recording(met, function))
+    monkeypatch.setattr(ditexp.evaluated, "compiled", lambda function: recording(met, function))
     assert not first_met_in_time(sampler(solver, guidance, task, compile=True, **settings), met)
     return met
 
@@ -123,19 +125,19 @@ def test_no_task_and_no_guidance_meets_a_shape_in_time(task, guidance, monkeypat
 
 @pytest.mark.parametrize("solver", ADAPTIVE, ids=name)
 def test_a_compiled_network_sees_few_batch_sizes(solver, monkeypatch):
-    sizes = {kind[3][1] for kind in check_compiled(monkeypatch, solver, NoGuidance(), Generate())}
+    sizes = {kind[1][1] for kind in check_compiled(monkeypatch, solver, NoGuidance(), Generate())}
     assert sizes == {2, 4, BATCH}
-    sizes = {kind[3][1] for kind in check_compiled(monkeypatch, solver, GUIDANCES["interval"], Generate())}
+    sizes = {kind[1][1] for kind in check_compiled(monkeypatch, solver, GUIDANCES["interval"], Generate())}
     assert sizes == {2, 4, 8, BATCH, 2 * BATCH}
 
 
 def test_fixed_steps_are_not_padded(monkeypatch):
-    sizes = {kind[3][1] for kind in check_compiled(monkeypatch, Heun(), GUIDANCES["interval"], Generate())}
+    sizes = {kind[1][1] for kind in check_compiled(monkeypatch, Heun(), GUIDANCES["interval"], Generate())}
     assert sizes <= {BATCH, 2 * BATCH}
 
 
 def test_padding_changes_no_sample_and_no_cost(monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda function: function)
+    monkeypatch.setattr(ditexp.evaluated, "compiled", lambda function: function)
     images, costs = [], []
     for compiled in (False, True):
         made = sampler(ADAPTIVE[0], GUIDANCES["profile"], Generate(), compile=compiled)
