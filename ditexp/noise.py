@@ -47,6 +47,13 @@ def _standard_normal(generators: Sequence[np.random.Generator], shape: Sequence[
     return torch.from_numpy(np.stack(draws))
 
 
+def on_device(drawn: Tensor, device: torch.device) -> Tensor:
+    """The draws on the device. No GPU is waited for: they are copied from pinned memory while the CPU goes on."""
+    if device.type == "cuda" and torch.cuda.is_available():
+        drawn = drawn.pin_memory()
+    return drawn.to(device, non_blocking=True)
+
+
 def slerp(a: Tensor, b: Tensor, fraction: Tensor) -> Tensor:
     """Spherical interpolation between noises a and b (B, ...), each one whole vector, at fraction (B,) in [0, 1].
 

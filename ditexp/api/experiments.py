@@ -15,6 +15,7 @@ from ditexp.result import Result
 from ditexp.run import job
 from ditexp.run.cell import Cell, build
 from ditexp.run.checking import refuse_sweep
+from ditexp.run.configuration import AUTO
 from ditexp.run.departures import departures_of
 from ditexp.run.plan import disk_needed
 from ditexp.run.settings import command_of, settings_of
@@ -86,7 +87,12 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = No
     folder = None if config_dir is None else Path(config_dir)
     with TURNS, settled("config", overrides, config_dir=folder) as (cfg, hydra_cfg):
         refuse_sweep(hydra_cfg)
-        cell = build(cfg)
+        cell = build(cfg, measure=True)
         settings = settings_of(cell.config, hydra_cfg)  # with the steps that a budget of evaluations allows
         departures = departures_of(cell.config, settings, hydra_cfg.runtime.choices)
-        return Experiment(cell, settings, command_of(hydra_cfg), departures)
+        return Experiment(
+            cell,
+            settings,
+            command_of(hydra_cfg, batch_size=cell.batch_size if cfg.batch_size == AUTO else None),
+            departures,
+        )

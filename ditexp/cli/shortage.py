@@ -30,6 +30,9 @@ REMEDIES = {
     errno.ENOMEM: FREE_MEMORY,
 }
 
+ON_GPU = re.compile("CUDA.* out of memory|CUBLAS_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = re.compile(f"{ON_GPU.pattern}|can't allocate memory")
+
 # What the end of a sampling worker most likely means, by its exit code.
 NO_THREADS = os.EX_OSERR
 ENDINGS = {
@@ -61,7 +64,7 @@ def shortage(error: BaseException, settings: Mapping[str, Any] | None = None) ->
         limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
         allowed = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit})"
         return f"no further process or thread may be started{allowed}: {MORE_PROCESSES}"
-    if re.search("CUDA.* out of memory|CUBLAS_STATUS_ALLOC_FAILED", text):
+    if ON_GPU.search(text):
         return f"the GPU is out of memory{in_brackets(text)}: {less_memory(settings, on_gpu=True) or FREE_GPU_MEMORY}"
     if isinstance(error, MemoryError) or "can't allocate memory" in text:
         return f"out of memory{in_brackets(text)}: {less_memory(settings) or FREE_MEMORY}"
@@ -81,12 +84,22 @@ def less_memory(settings: Mapping[str, Any] | None, *, on_gpu: bool = False) -> 
 def smaller_value(name: str, value: Any, *, on_gpu: bool) -> str | None:
     """A value of a setting that needs less memory; None if there is none."""
     if name.endswith("batch_size"):
-        return "1" if value is None else str(value // 2) if value > 1 else None
+        return "1" if value is None else str(power_of_two_below(value)) if value > 1 else None
     if name == "precision":
         return "bf16" if on_gpu and value in ("fp32", "tf32") else None
     if name == "devices":
         return None if on_gpu or value in ("cpu", "cpu:1") else "cpu:1"
     return "false" if value is True else None  # compile
+
+
+def power_of_two_below(size: int) -> int:
+    """The largest power of two below a batch size of at least 2: what most likely fits if the size did not."""
+    return 1 << ((size - 1).bit_length() - 1)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device lacks the memory for a batch, so that a smaller one may fit."""
+    return any(isinstance(cause, MemoryError) or OUT_OF_MEMORY.search(str(cause)) for cause in chain(error))
 
 
 def in_brackets(text: str) -> str:

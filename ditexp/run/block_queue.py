@@ -33,6 +33,10 @@ class BlockFailed(RuntimeError):
     """A worker's own error, in one line."""
 
 
+class LacksMemory(BlockFailed):
+    """A device has too little memory for a batch."""
+
+
 @dataclass
 class BlockQueue:
     """The blocks of one set that a pool is to make; other processes may make some of them meanwhile.
@@ -132,17 +136,26 @@ class BlockQueue:
                     self.watch.preview(lambda path: draw_first(self.store, block, path))
             case Said(name, text):
                 show_said(name, text, worker.device)
-            case Failed(block, error, is_final, trace):
+            case Failed(block, error, is_final, trace, lacks_memory):
                 LOG_FILE.error(trace)
-                return self.replace(number, blamed=[block], error=error, is_final=is_final)
+                kind = LacksMemory if lacks_memory else BlockFailed
+                return self.replace(number, blamed=[block], error=error, is_final=is_final, kind=kind)
             case Died(error):
                 return self.replace(number, blamed=sorted(worker.held), error=error, is_final=False)
         return None
 
-    def replace(self, number: int, *, blamed: Iterable[int], error: str, is_final: bool) -> BlockFailed | None:
+    def replace(
+        self,
+        number: int,
+        *,
+        blamed: Iterable[int],
+        error: str,
+        is_final: bool,
+        kind: type[BlockFailed] = BlockFailed,
+    ) -> BlockFailed | None:
         """Close a worker that died or failed, so that others make its blocks; CUDA does not recover from most errors.
 
-        blamed: the blocks that may have caused it. Returns an error if one of them is given up.
+        blamed: the blocks that may have caused it. Returns an error of this kind if one of them is given up.
         """
         worker = self.pool.workers.pop(number)
         worker.close()
@@ -153,7 +166,7 @@ class BlockQueue:
             self.failures[block] += 1
             if is_final or self.failures[block] > 1:
                 samples = self.store.indices(block)
-                return BlockFailed(f"block {block} (samples {samples[0]} to {samples[-1]}): {error}")
+                return kind(f"block {block} (samples {samples[0]} to {samples[-1]}): {error}")
         return None
 
 

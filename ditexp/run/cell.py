@@ -20,6 +20,7 @@ from ditexp.metric.base import Comparison, Metric, by_kind
 from ditexp.outputs import Outputs
 from ditexp.reference.kinds import contents_of
 from ditexp.result import Result, read_result
+from ditexp.run.batch_size import with_batch_size
 from ditexp.run.components import COMPONENTS, bind_components, build_component
 from ditexp.run.configuration import Mistakes, Slice, check_numbers, with_steps
 from ditexp.run.devices import choose_devices
@@ -108,10 +109,11 @@ class Cell:
         return None
 
 
-def build(cfg: DictConfig, *, loaded: Mapping[str, Any] | None = None) -> Cell:
+def build(cfg: DictConfig, *, loaded: Mapping[str, Any] | None = None, measure: bool = False) -> Cell:
     """Build and check a cell. Raises ConfigError with every mistake, a line each, before any work.
 
-    loaded: components that the caller has built from this configuration already, by their groups.
+    loaded: components that the caller has built from this configuration already, by their groups. measure: whether
+    batch_size=auto is measured where it is not known.
     """
     with Mistakes() as mistakes:
         mistakes.add(check_numbers(cfg))
@@ -120,7 +122,7 @@ def build(cfg: DictConfig, *, loaded: Mapping[str, Any] | None = None) -> Cell:
         metrics, comparisons = build_metrics(cfg, mistakes)
         check_parts(parts, comparisons, mistakes)
     with Mistakes():
-        cfg = with_steps(cfg)
+        cfg = with_steps(with_batch_size(cfg, parts, devices[0], measure=measure))
         parts["schedule"] = build_component(cfg, "schedule")  # with these steps
         sampler, store = bind_components(cfg, parts, devices[0])
     with Mistakes() as mistakes:

@@ -49,11 +49,14 @@ def title_of(settings: Mapping[str, Any]) -> str:
     return f"{settings['solver']} {settings['steps'] or ''}".strip()
 
 
-def command_of(hydra_cfg: DictConfig) -> str:
-    """The command that makes this cell alone."""
+def command_of(hydra_cfg: DictConfig, *, batch_size: int | None = None) -> str:
+    """The command that makes this cell alone. batch_size: the number of batch_size=auto, which differs by machine."""
     sources = [source.path for source in hydra_cfg.runtime.config_sources if source.provider == "command-line"]
     folders = [word for path in sources for word in ("--config-dir", path)]
-    return shlex.join(["ditexp", "run", *folders, *overrides_of(hydra_cfg)])
+    overrides = overrides_of(hydra_cfg)
+    if batch_size is not None:
+        overrides = [*(one for one in overrides if not one.startswith("batch_size=")), f"batch_size={batch_size}"]
+    return shlex.join(["ditexp", "run", *folders, *overrides])
 
 
 def sweep_of(hydra_cfg: DictConfig) -> str:

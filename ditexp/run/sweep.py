@@ -15,8 +15,11 @@ from ditexp.cli.errors import CellsFailed
 from ditexp.files.atomic import make_way
 from ditexp.result import read_result
 from ditexp.run import job
+from ditexp.run.batch_size import lower
+from ditexp.run.block_queue import LacksMemory
 from ditexp.run.cell import Cell, build, resolved
 from ditexp.run.checking import raise_mistakes
+from ditexp.run.configuration import AUTO
 from ditexp.run.current import current
 from ditexp.run.departures import departures_of
 from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result, tracker_of
@@ -28,6 +31,7 @@ from ditexp.run.views import Display, LogLines, Place
 from ditexp.run.watch import Viewer, Watch
 from ditexp.run.workload import works_of
 from ditexp.terminal.console import LOG_FILE, wide_terminal
+from ditexp.terminal.notices import notice
 
 MAX_TITLE = 50  # characters
 
@@ -47,10 +51,10 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     folder, settings = Path(hydra_cfg.runtime.output_dir), settings_of(resolved(cfg), hydra_cfg)
     logging.captureWarnings(True)  # else they would be neither in the log nor above the live display
     try:
-        cell = build(cfg)
+        cell = build(cfg, measure=True)
         settings = settings_of(cell.config, hydra_cfg)  # with the steps that a budget of evaluations allows
         departures = departures_of(cell.config, settings, hydra_cfg.runtime.choices)
-        command = command_of(hydra_cfg)
+        command = command_of(hydra_cfg, batch_size=cell.batch_size if cfg.batch_size == AUTO else None)
         place = place_of(folder, settings, hydra_cfg)
         display = Display(place)
         viewers = [current.forecast, display, LogLines(place), *trackers_of(cfg, cell)]
@@ -61,11 +65,25 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
             )
     except Exception as error:
         LOG_FILE.error("".join(traceback.format_exception(error)))
+        if isinstance(error, LacksMemory) and cfg.batch_size == AUTO and takes_less_memory(cfg, current.running):
+            return run_cell(cfg, hydra_cfg)
         result = failed_result(cfg, settings, folder, error, sweep_of(hydra_cfg))
     print_result(result, title_among(current.cells.values(), settings, hydra_cfg))
     save_result(result, cfg, folder)
     current.running = None
     logging.captureWarnings(False)
+
+
+def takes_less_memory(cfg: DictConfig, cell: Cell | None) -> bool:
+    """Whether batch_size=auto is a smaller number from now on, since a batch of a cell did not fit in memory.
+
+    It stays if a block is complete: the set that has it can only be continued with the same batches.
+    """
+    if cell is None or cell.batch_size == 1 or len(cell.store.missing()) < cell.store.num_blocks:
+        return False
+    size = lower(cfg, cell.sampler, size=cell.batch_size)
+    notice(f"a batch of {cell.batch_size} does not fit in memory: batch_size=auto is {size} from now on")
+    return True
 
 
 def place_of(folder: Path, settings: dict[str, Any], hydra_cfg: DictConfig) -> Place:

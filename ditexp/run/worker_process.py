@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from ditexp.cli.shortage import ENDINGS, NO_THREADS, less_memory, shortage
+from ditexp.cli.shortage import ENDINGS, NO_THREADS, is_out_of_memory, less_memory, shortage
 from ditexp.run.blocks import Block, BlockMaker, SetSpec
 from ditexp.run.memory import of_sampling
 from ditexp.run.underway import Underway
@@ -67,13 +67,15 @@ class Written:
 class Failed:
     """From a worker: a block could not be made or written.
 
-    error: one line. is_final: whether another attempt would fail in the same way. trace: the traceback.
+    error: one line. is_final: whether another attempt would fail in the same way. trace: the traceback. lacks_memory:
+    whether a smaller batch may succeed.
     """
 
     block: int
     error: str
     is_final: bool
     trace: str = ""
+    lacks_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,8 @@ def write(maker: BlockMaker, block: Block, link: ParentLink) -> None:
 
 
 def failure(block: int, error: Exception, settings: Mapping[str, Any] | None = None) -> Failed:
-    return Failed(block, *describe_error(error, settings), "".join(traceback.format_exception(error)))
+    trace = "".join(traceback.format_exception(error))
+    return Failed(block, *describe_error(error, settings), trace, is_out_of_memory(error))
 
 
 def describe_error(error: Exception, settings: Mapping[str, Any] | None = None) -> tuple[str, bool]:

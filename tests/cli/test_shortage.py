@@ -87,7 +87,7 @@ LOWEST = {"batch_size": 1, "precision": "fp32", "devices": "cpu:1", "vae.batch_s
         (
             torch.OutOfMemoryError(ON_GPU),
             {"batch_size": 7, "precision": "tf32"},
-            "try batch_size=3, then precision=bf16 (",
+            "try batch_size=4, then precision=bf16 (",
         ),
         (MemoryError(), LOWEST, "use a smaller batch_size"),
     ],
