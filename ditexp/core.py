@@ -179,7 +179,8 @@ class ModuleModel(FlowModel, Protocol):
 class EvaluatedModel(Protocol):
     """A FlowModel as the sampler evaluates it: on its device, at its precision, every evaluation counted."""
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor: ...
+    def __call__(self, x: Tensor, t: float | Tensor, condition: Condition) -> Tensor:
+        """t: one time of all samples, or (B,)."""
 
     def null(self, condition: Condition) -> Condition: ...
 

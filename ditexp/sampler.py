@@ -30,7 +30,7 @@ from ditexp.network import Network, Rehearsal, Still
 from ditexp.noise import noise, step_noise, task_noise
 from ditexp.pixels import Unencoded, to_pixels
 from ditexp.task.base import Task
-from ditexp.transfer import DrawnAhead, Pending, to_host
+from ditexp.transfer import DrawnAhead, Pending, to_device, to_host
 from ditexp.values import Condition, Cost
 
 
@@ -108,12 +108,13 @@ class Sampler:
 
     def extra_noise(self, indices: Sequence[int], number: int, shape: Sequence[int] | None = None) -> Tensor:
         """More standard normal draws of the same samples, for the task: independent for each number from 0 on."""
-        return task_noise(self.seed, indices, shape or self.model.sample_shape, number).to(self.device)
+        return to_device(task_noise(self.seed, indices, shape or self.model.sample_shape, number), self.device)
 
     def condition(self, indices: Sequence[int], conditioner: Conditioner | None = None) -> Condition:
         """The condition of these samples, from the sampler's conditioner or from another one; on the device."""
         with self.meter.preparation():  # a prompt is encoded once, for all the samples that have it
-            return (conditioner or self.conditioner)(self.model, self.seed, indices).to(self.device)
+            condition = (conditioner or self.conditioner)(self.model, self.seed, indices)
+            return condition.map(lambda part: to_device(part, self.device))
 
     def field(self, condition: Condition) -> VelocityField:
         """The guided velocity of a batch with this condition; every evaluation is counted.

@@ -1,4 +1,4 @@
-"""A guard for GPUs on machines that have none: nothing mixes devices.
+"""A guard for GPUs on machines that have none: nothing mixes devices, and fixed steps don't wait for the GPU.
 
 torch's FakeTensorMode computes shapes and devices without values, and so can pretend to have a CUDA device. It refuses
 to mix devices as CUDA would. Values that are read are replaced: every number is 0.001, and nothing is true.
@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ditexp.condition.original import Original
 from ditexp.core import FlowModel, Guidance, Solver
@@ -39,7 +40,9 @@ from ditexp.run.blocks import BlockMaker
 from ditexp.run.underway import Underway
 from ditexp.sampler import Sampler
 from ditexp.schedule.shift import Shift
+from ditexp.solver.base import FixedStep
 from ditexp.solver.bosh3 import Bosh3
+from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.task.edit import Edit
 from ditexp.task.generate import Generate
@@ -47,8 +50,9 @@ from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
 from ditexp.values import Features
+from ditexp.values import Solution
 from tests.helpers.codecs import Blocks
-from tests.helpers.components import options, solver_for_any_model
+from tests.helpers.components import classes, component, options, solver_for_any_model
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.samplers import sampler_of
 
@@ -85,10 +89,30 @@ def sampler(solver: Solver, guidance: Guidance, *, model: FlowModel | None = Non
     return sampler_of(model or GaussianMixture(), solver, guidance=guidance, **fixed, **parts)
 
 
-class Event:
-    """A moment on the pretended device, and how often anything has waited for one, or read a tensor."""
+class Waits(TorchDispatchMode):
+    """Records what makes the CPU wait for the GPU: reads of values, and copies that are not asynchronous."""
 
-    waits = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and not kwargs.get("non_blocking"):
+            ends = {args[0].device.type, torch.device(kwargs.get("device") or args[0].device).type}
+            if ends == {"cpu", "cuda"}:
+                self.found.append("copy")
+        return func(*args, **kwargs)
+
+    def read(self, name: str, tensor: torch.Tensor) -> None:
+        if tensor.device.type == "cuda":
+            self.found.append(name)
+
+
+class Event:
+    """A moment on the pretended device; waiting for it is recorded."""
+
+    waits: Waits
 
     def __init__(self, enable_timing: bool = False) -> None:
         pass
@@ -97,37 +121,69 @@ class Event:
         pass
 
     def synchronize(self) -> None:
-        Event.waits += 1
+        self.waits.found.append("event")
 
     def elapsed_time(self, end: Event) -> float:
         return 1.0
 
 
 @pytest.fixture
-def pretended_gpu(monkeypatch) -> Iterator[None]:
-    def read(tensor: torch.Tensor) -> list:
-        Event.waits += tensor.device.type == "cuda"
+def waits() -> Waits:
+    return Waits()
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch, waits) -> Iterator[None]:
+    def values(tensor: torch.Tensor) -> list:
+        waits.read("tolist", tensor)
         with unset_fake_temporarily():
             return torch.full(tensor.shape, 0.001).tolist()
 
     def none_of(tensor: torch.Tensor) -> torch.Tensor:
-        Event.waits += tensor.device.type == "cuda"
+        waits.read("nonzero", tensor)
         with unset_fake_temporarily():
             return torch.empty(0, tensor.dim(), dtype=torch.int64)
 
-    monkeypatch.setattr(FakeTensor, "tolist", read, raising=False)
+    def is_true(tensor: torch.Tensor) -> bool:
+        waits.read("bool", tensor)
+        return False
+
+    def are_equal(first: torch.Tensor, second: torch.Tensor) -> bool:
+        waits.read("equal", first)
+        return True
+
+    monkeypatch.setattr(FakeTensor, "tolist", values, raising=False)
     monkeypatch.setattr(FakeTensor, "nonzero", none_of, raising=False)
-    monkeypatch.setattr(FakeTensor, "__bool__", lambda tensor: False, raising=False)
-    monkeypatch.setattr(torch, "equal", lambda first, second: True)
+    monkeypatch.setattr(FakeTensor, "__bool__", is_true, raising=False)
+    monkeypatch.setattr(torch, "equal", are_equal)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+    monkeypatch.setattr(Event, "waits", waits, raising=False)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 0)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: None)
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True), waits:
         yield
+
+
+@pytest.fixture
+def waits_of_steps(monkeypatch, waits) -> list[list[str]]:
+    """What each integration with fixed steps waits for; it grows as they are made."""
+    found: list[list[str]] = []
+    integrate = FixedStep.integrate
+
+    def watched(solver: FixedStep, *given) -> Solution:
+        before = len(waits.found)
+        solution = integrate(solver, *given)
+        found.append(waits.found[before:])
+        return solution
+
+    monkeypatch.setattr(FixedStep, "integrate", watched)
+    return found
 
 
 def samples(made: Sampler) -> torch.Tensor:
@@ -145,23 +201,52 @@ PAIRS = {(solver, "cfg") for solver in SOLVERS if solver != "torchdiffeq"} | {
 
 
 @pytest.mark.parametrize(("solver", "guidance"), sorted(PAIRS))
-def test_a_solver_and_a_guidance_stay_on_the_device(solver, guidance, request):
+def test_a_solver_and_a_guidance_stay_on_the_device(solver, guidance, waits_of_steps, request):
     made = sampler(SOLVERS[solver], GUIDANCE[guidance])
     request.getfixturevalue("pretended_gpu")
     x = samples(made)
     assert isinstance(x, FakeTensor) and x.device.type == "cuda" and x.shape == (3, 1, 8, 8)
     assert made.take_cost().velocity_rows >= 3 * 2
+    assert waits_of_steps == ([] if made.solver.adaptive else [[]])
+
+
+@pytest.mark.parametrize("cache", classes("cache"))
+def test_a_cache_stays_on_the_device(cache, request):
+    made = sampler(Heun(), GUIDANCE["cfg"], model=PretrainedDiT(checkpoint=DIGITS), cache=component("cache", cache))
+    request.getfixturevalue("pretended_gpu")
+    assert samples(made).device.type == "cuda"
+    assert made.take_cost().network_rows % 1  # some evaluations reused outputs
 
 
 @pytest.mark.parametrize("solver", [Heun(), Bosh3()], ids=["heun", "bosh3"])
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_stays_on_the_device(task, solver, request):
+def test_a_task_stays_on_the_device(task, solver, waits_of_steps, request):
     task, model = TASKS[task]
     if solver.adaptive and isinstance(task, Inpaint):
         pytest.skip("inpaint needs fixed steps")
-    made = sampler(solver, ClassifierFree(weight=1.5), task=task, model=model())
+    made = sampler(solver, GUIDANCE["cfg"], task=task, model=model())
     request.getfixturevalue("pretended_gpu")
     assert samples(made).device.type == "cuda"
+    assert not any(waits_of_steps) and bool(waits_of_steps) != solver.adaptive
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+def test_a_precision_stays_on_the_device(precision, waits_of_steps, monkeypatch, request):
+    move = torch.nn.Module.to  # pretended weights cannot be moved a second time, back to the CPU
+    monkeypatch.setattr(torch.nn.Module, "to", lambda net, to: net if to == "cpu" else move(net, to))
+    made = sampler(Heun(), GUIDANCE["cfg"], model=PretrainedDiT(checkpoint=DIGITS), precision=precision)
+    request.getfixturevalue("pretended_gpu")
+    x = samples(made)
+    assert x.device.type == "cuda" and x.dtype == torch.float32
+    assert waits_of_steps == [[]]
+
+
+def test_a_read_within_the_steps_is_found(waits_of_steps, request):
+    """The guard itself can fail: a solver that passes times of its own makes guidance read them."""
+    made = sampler(Timid(), GUIDANCE["cfg"])
+    request.getfixturevalue("pretended_gpu")
+    samples(made)
+    assert waits_of_steps[0].count("tolist") == 3
 
 
 @pytest.mark.parametrize("task", ["inpaint", "edit", "interpolate images"])
@@ -197,7 +282,7 @@ def test_a_prediction_stays_on_the_device(prediction, pretended_gpu):
     assert {part.dtype for part in (z, time, velocity)} == {torch.float32}
 
 
-def test_a_block_is_launched_without_waiting_for_the_device(tmp_path, request, monkeypatch):
+def test_a_block_is_launched_without_waiting_for_the_device(tmp_path, waits, request, monkeypatch):
     """Samples, pixels and features: the host waits for none before it needs them."""
     made = sampler(Heun(), ClassifierFree(weight=1.5))
     feature = DigitsFeature()
@@ -217,11 +302,11 @@ def test_a_block_is_launched_without_waiting_for_the_device(tmp_path, request, m
     made.load(3)
     feature.to("cuda")
     maker.prepared.update({"sampling", "decoding"})
-    Event.waits = 0
+    waits.found.clear()
     block = maker.make(0)
     maker.extract(block)
-    assert Event.waits == 0 and block.pixels.device.type == "cuda"
-    assert block.cost.images == 6 and Event.waits > 0
+    assert not waits.found and block.pixels.device.type == "cuda"
+    assert block.cost.images == 6 and waits.found
     assert block.pixels_at_host().device.type == "cpu" and block.pixels_at_host().shape == (6, 1, 8, 8)
 
 
@@ -255,3 +340,8 @@ def test_a_metric_stays_on_the_device(metric, monkeypatch, request):
 class Forgetful(GaussianMixture):
     def to(self, device: torch.device | str) -> Forgetful:
         return self
+
+
+class Timid(Euler):
+    def step(self, field, x, t0, t1):
+        return x + (t1 - t0) * field(x, x.new_full((len(x),), t0))
