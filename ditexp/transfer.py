@@ -1,6 +1,7 @@
 """Tensors between the host and a device, in pieces that do not wait for the device.
 
-On a CPU there is nothing to wait for: tensors are where they are needed.
+On a CPU there is nothing to wait for: tensors are where they are needed. The part for CUDA has run on a pretended
+device only (tests/test_pretended_gpu.py).
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class Evaluator:
     ) -> tuple[dict[str, float], dict[str, Deviations]]:
         """The scores of the first `count` images, and how they differ between random halves of the images.
 
-        Network and metrics compute on the device. On CUDA scores differ from a CPU's by less than 1e-6 of their value.
+        Network and metrics compute on the device; on CUDA metrics by the same algorithms, which no GPU has run yet.
         Features are extracted once and cached block by block. resamples: the number of halves, see
         `uncertainty.deviations`. units: the unit of each image; images of one unit are not independent.
         """
