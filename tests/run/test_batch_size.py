@@ -43,7 +43,7 @@ def auto(tmp_path, *overrides: str) -> DictConfig:
         (lambda size: 1e-3 * max(size, 8), 0.0, 32, 8),  # until two sizes in a row are no faster
         (lambda size: 1e-3, 0.0, LARGEST, LARGEST),
         (lambda size: 1e-3, MEMORY / 16, 16, 16),  # twice as many would need more memory than it may
-        (lambda size: 1e-3 * (1 + size), 0.0, 128, 16),  # within 5 % of the fastest
+        (lambda size: 1e-3 * (1 + size), 0.0, 64, 16),  # within 5 % of the fastest
     ],
 )
 def test_the_smallest_size_that_is_fast_is_chosen(seconds, share, largest, chosen, monkeypatch):
