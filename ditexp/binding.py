@@ -60,7 +60,7 @@ def bind(
             "compile=max compiles the network as a whole, and a cache goes through its blocks: choose true"
         )
     check_variance(model, solver)
-    check_cache(cache, model, solver)
+    check_cache(cache, model, solver, compile)
     grid = schedule.grid().tolist()
     guidance = guidance.on(None if solver.adaptive else grid)
     start = max(model.start, guidance.start)
@@ -94,7 +94,7 @@ def check_variance(model: FlowModel, solver: Solver) -> None:
         )
 
 
-def check_cache(cache: Cache | None, model: FlowModel, solver: Solver) -> None:
+def check_cache(cache: Cache | None, model: FlowModel, solver: Solver, compile: bool | str) -> None:
     """Raise ValueError if the cache cannot reuse anything of the model, or of the solver's evaluations."""
     if cache is None:
         return
@@ -107,6 +107,10 @@ def check_cache(cache: Cache | None, model: FlowModel, solver: Solver) -> None:
         raise ValueError(
             f"cache: {name} needs evaluations in the order of time, but {type(solver).__name__} repeats steps: choose "
             "cache=none, or fixed steps such as solver=heun"
+        )
+    if compile == "max":
+        raise ValueError(
+            f"cache: {name} reuses outputs within the network, which compile=max makes one: choose compile=true"
         )
     cache.check(model)
 

@@ -27,8 +27,11 @@ Projection = Callable[[Tensor, float], Tensor]
 class VelocityField(Protocol):
     """All that a solver sees of the model: the velocity of a batch of samples."""
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """v like x, at x (B, ...) and t (B,) in [0, 1], 0 = noise, 1 = data.
+    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """v like x, at x (B, ...) and t in [0, 1], 0 = noise, 1 = data: one time of all samples, or (B,).
+
+        A time that is a number is known to the CPU: no GPU is waited for to decide on guidance. It counts as rounded to
+        the precision of x.
 
         For a solver that uses the variance, v and the output of the variance head, stacked along the channels.
         """
@@ -44,8 +47,8 @@ class GuidedVelocity(VelocityField, Protocol):
     def of_step(self, start: float) -> VelocityField:
         """The field during the step that starts at this time, for guidance that is decided once a step."""
 
-    def doubled(self, x: Tensor, t: Tensor) -> Tensor:
-        """The velocity (2 B, ...) of a script's doubled batch at x (B, ...) and t (B,): the guided one, and below it
+    def doubled(self, x: Tensor, t: float) -> Tensor:
+        """The velocity (2 B, ...) of a script's doubled batch at x (B, ...) and t: the guided one, and below it
         the null half's, which is the same in the guided channels and unconditional in the others."""
 
 
@@ -176,7 +179,8 @@ class ModuleModel(FlowModel, Protocol):
 class EvaluatedModel(Protocol):
     """A FlowModel as the sampler evaluates it: on its device, at its precision, every evaluation counted."""
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor: ...
+    def __call__(self, x: Tensor, t: float | Tensor, condition: Condition) -> Tensor:
+        """t: one time of all samples, or (B,)."""
 
     def null(self, condition: Condition) -> Condition: ...
 
@@ -263,9 +267,6 @@ class TransformerModel(FlowModel, Protocol):
 
     def network_time(self, t: float) -> float:
         """The time that the network is given at t."""
-
-    def without_values(self) -> TransformerModel:
-        """The same model on torch's device "meta", where operations can be counted without computing them."""
 
 
 class CacheState(Protocol):

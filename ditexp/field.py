@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ditexp.core import GuidedVelocity, VelocityField
 from ditexp.meter import Meter
+from ditexp.values import number_like
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class CountedField:
     velocity: VelocityField
     meter: Meter
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         self.meter.cost.velocity_rows += len(x)
         self.meter.times = t
         return self.velocity(x, t)
@@ -31,7 +32,7 @@ class CountedField:
             return self
         return replace(self, velocity=self.velocity.of_step(start))
 
-    def doubled(self, x: Tensor, t: Tensor) -> Tensor:
+    def doubled(self, x: Tensor, t: float) -> Tensor:
         if not isinstance(self.velocity, GuidedVelocity):
             return torch.cat([self(x, t)] * 2)
         self.meter.cost.velocity_rows += len(x)
@@ -47,8 +48,8 @@ class ReversedField:
 
     velocity: VelocityField
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        return -self.velocity(x, 1 - t)
+    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
+        return -self.velocity(x, 1 - t if isinstance(t, Tensor) else (1 - number_like(x, t)).item())
 
     def take(self, rows: Tensor) -> ReversedField:
         return ReversedField(self.velocity.take(rows))

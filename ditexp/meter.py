@@ -16,13 +16,13 @@ from ditexp.values import Cost
 class Meter:
     """Counts what the samples made on one device cost.
 
-    cost: since the last `take`; whoever evaluates a velocity or a network adds to it. times: t of each sample (B,) that
-    the velocity was last evaluated at.
+    cost: since the last `take`; whoever evaluates a velocity or a network adds to it. times: t that the
+    velocity was last evaluated at, of all samples or of each (B,).
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.cost = device, Cost()
-        self.times: Tensor | None = None
+        self.times: float | Tensor | None = None
 
     def take(self) -> Cost:
         """The cost since the last call."""

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ditexp.allocation import keep_freed_memory
 from ditexp.cache.work import walks
 from ditexp.core import Cache, EvaluatedModel, FlowModel, TransformerModel, VarianceModel, Walk
 from ditexp.evaluated import compiled_whole, evaluated
 from ditexp.meter import Meter
 from ditexp.precision import PRECISIONS, Precision
-from ditexp.values import Condition
+from ditexp.values import Condition, times_of
 
 Forward = Callable[..., Tensor]  # of x, t and a condition, and of a walk through the blocks if there is one
 
@@ -47,6 +48,8 @@ class Network:
     def load(self, batch_size: int) -> None:
         """Move the model to the device; if asked for, compile it at its first use. batch_size: of a whole batch."""
         self.batch_size, self.others = batch_size, {}
+        if self.meter.device.type == "cpu":
+            keep_freed_memory()
         self.place(self.compile)
         if self.compile:
             self.forward = Padded(compiled_whole(self.forward) if self.compile == "max" else self.forward, batch_size)
@@ -57,7 +60,7 @@ class Network:
         self.forward = evaluation_of(ready, with_variance=self.with_variance)
 
     def __call__(
-        self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
+        self, x: Tensor, t: float | Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
     ) -> Tensor:
         """walk: computes the blocks of a transformer in place of themselves. share: of an evaluation that it does."""
         self.meter.cost.network_rows += share * len(x)
@@ -65,7 +68,7 @@ class Network:
         # Only the network runs in low precision: the state x stays float32, or small steps would be lost.
         dtype = self.precision.dtype
         with torch.autocast(self.meter.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            return self.forward(x, t, condition, *given).to(x.dtype)
+            return self.forward(x, times_of(x, t), condition, *given).to(x.dtype)
 
     def null(self, condition: Condition) -> Condition:
         return self.model.null(condition)
@@ -103,7 +106,7 @@ class Still(Network):
     """Counts evaluations without making them: the velocity is zero, and samples stay where they are."""
 
     def __call__(
-        self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
+        self, x: Tensor, t: float | Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
     ) -> Tensor:
         self.meter.cost.network_rows += share * len(x)
         return self.zeros(x)
@@ -160,9 +163,9 @@ class Rehearsal:
         self.network.load(batch_size)
 
     def __call__(
-        self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
+        self, x: Tensor, t: float | Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
     ) -> Tensor:
-        self.largest = max(self.largest, len(x))
+        self.largest, t = max(self.largest, len(x)), times_of(x, t)
         self.meet(x, t, condition)
         for size in self.network.slow_sizes(self.largest):
             rows = torch.arange(size, device=x.device) % len(x)

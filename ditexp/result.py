@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import stdev
 from typing import Any, Literal
@@ -67,7 +68,7 @@ class Deviations:
     mean: float
     halves: list[float]
 
-    @property
+    @cached_property
     def sd(self) -> float:
         """The standard deviation between sample sets; 0 if all halves agree."""
         return stdev(self.halves)

@@ -27,7 +27,7 @@ from ditexp.field import CountedField, ReversedField
 from ditexp.guidance.none import NoGuidance
 from ditexp.meter import Meter, synchronize
 from ditexp.network import Network, Rehearsal, Still
-from ditexp.noise import noise, step_noise, task_noise
+from ditexp.noise import noise, on_device, step_noise, task_noise
 from ditexp.pixels import Unencoded, to_pixels
 from ditexp.task.base import Task
 from ditexp.values import Condition, Cost
@@ -90,7 +90,7 @@ class Sampler:
 
     def noise(self, indices: Sequence[int]) -> Tensor:
         """Standard normal noise, x at t = 0: (B, *sample_shape) float32 on the device."""
-        return noise(self.seed, indices, self.model.sample_shape).to(self.device)
+        return on_device(noise(self.seed, indices, self.model.sample_shape), self.device)
 
     def begin(self, noise: Tensor) -> Tensor:
         """x (B, ...) at the first time of the grid: the noise itself, unless the model's samples begin after t = 0."""
@@ -98,7 +98,7 @@ class Sampler:
 
     def extra_noise(self, indices: Sequence[int], number: int, shape: Sequence[int] | None = None) -> Tensor:
         """More standard normal draws of the same samples, for the task: independent for each number from 0 on."""
-        return task_noise(self.seed, indices, shape or self.model.sample_shape, number).to(self.device)
+        return on_device(task_noise(self.seed, indices, shape or self.model.sample_shape, number), self.device)
 
     def condition(self, indices: Sequence[int], conditioner: Conditioner | None = None) -> Condition:
         """The condition of these samples, from the sampler's conditioner or from another one; on the device."""
@@ -110,7 +110,7 @@ class Sampler:
 
         With a cache, it is for one integration: its evaluations reuse outputs of each other.
         """
-        network = self.network if self.cache is None else with_cache(self.network, self.model, self.cache)
+        network = self.network if self.cache is None else with_cache(self.network, self.meter, self.model, self.cache)
         return CountedField(self.guidance.bind(network, condition), self.meter)
 
     def integrate(
@@ -130,7 +130,7 @@ class Sampler:
         """
 
         def noise_of(step: int) -> Tensor:
-            return step_noise(self.seed, indices, x.shape[1:], first_step + step).to(x)
+            return on_device(step_noise(self.seed, indices, x.shape[1:], first_step + step), x.device).to(x.dtype)
 
         if grid is None:
             x, grid = self.begin(x), self.grid
@@ -204,7 +204,7 @@ class Sampler:
         x, velocity = self.noise(indices), self.field(self.condition(indices))
         low, high = self.guidance.interval or (0, 1)
         for t in (0, (low + high) / 2, 1):
-            velocity(x, x.new_full((len(x),), t))
+            velocity(x, t)
 
     def evaluations(self) -> tuple[float, float] | None:
         """Velocity and network evaluations per sample, counted on one sample that stands still.

@@ -216,6 +216,18 @@ class Sheet:
     moving: bool = False
 
 
+def times_of(x: Tensor, t: float | Tensor) -> Tensor:
+    """The time of each sample of x (B, ...): (B,), on its device. t: one time of all samples, or (B,)."""
+    return x.new_full((len(x),), t) if isinstance(t, float | int) else t
+
+
+def number_like(x: Tensor, value: float) -> Tensor:
+    """The number, rounded to the precision of x: () on the CPU, where arithmetic waits for no GPU."""
+    import torch
+
+    return torch.tensor(value, dtype=x.dtype)
+
+
 def append_dims(values: Tensor, x: Tensor) -> Tensor:
     """(B,) -> (B, 1, ..., 1) with as many dimensions as x, for arithmetic with x (B, ...). The dtype stays."""
     return values.view(-1, *[1] * (x.dim() - 1))

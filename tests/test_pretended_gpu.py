@@ -1,7 +1,8 @@
-"""A guard for GPUs on machines that have none: nothing mixes devices.
+"""A guard for GPUs on machines that have none: nothing mixes devices, and fixed steps don't wait for the GPU.
 
 torch's FakeTensorMode computes shapes and devices without values, and so can pretend to have a CUDA device. It refuses
-to mix devices as CUDA would. Values that are read are replaced: every number is 0.001, and nothing is true.
+to mix devices as CUDA would. Values that are read are replaced: every number is 0.001, and nothing is true. Lower
+precisions are left out: without CUDA, torch switches autocast for it off.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ditexp.condition.original import Original
 from ditexp.core import FlowModel, Guidance, Solver
@@ -27,13 +29,16 @@ from ditexp.model.prediction import DataOnPath, Noise, Score, VelocityOnPath
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.sampler import Sampler
 from ditexp.schedule.shift import Shift
+from ditexp.solver.base import FixedStep
 from ditexp.solver.bosh3 import Bosh3
+from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.task.edit import Edit
 from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
+from ditexp.values import Solution
 from tests.helpers.codecs import Blocks
 from tests.helpers.components import options, solver_for_any_model
 from tests.helpers.paths import WEIGHTS
@@ -42,6 +47,7 @@ from tests.helpers.samplers import sampler_of
 DIGITS = str(WEIGHTS / "digits_dit.safetensors")
 SIZES = str(WEIGHTS / "digits_sizes.safetensors")
 INDICES = [0, 1, 2]
+AT_THE_END = ["tolist"]  # of an integration with fixed steps: whether its states were finite
 
 ON = {"weight": 1.5, "interval": [0.0, 0.8], "profile": "cosine"}
 GUIDANCE: dict[str, Guidance] = {
@@ -72,23 +78,74 @@ def sampler(solver: Solver, guidance: Guidance, *, model: FlowModel | None = Non
     return sampler_of(model or GaussianMixture(), solver, guidance=guidance, **fixed, **parts)
 
 
+class Waits(TorchDispatchMode):
+    """Records what makes the CPU wait for the GPU: reads of values, and copies that are not asynchronous."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and not kwargs.get("non_blocking"):
+            ends = {args[0].device.type, torch.device(kwargs.get("device") or args[0].device).type}
+            if ends == {"cpu", "cuda"}:
+                self.found.append("copy")
+        return func(*args, **kwargs)
+
+    def read(self, name: str, tensor: torch.Tensor) -> None:
+        if tensor.device.type == "cuda":
+            self.found.append(name)
+
+
 @pytest.fixture
-def pretended_gpu(monkeypatch) -> Iterator[None]:
-    def read(tensor: torch.Tensor) -> list:
+def waits() -> Waits:
+    return Waits()
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch, waits) -> Iterator[None]:
+    def values(tensor: torch.Tensor) -> list:
+        waits.read("tolist", tensor)
         with unset_fake_temporarily():
             return torch.full(tensor.shape, 0.001).tolist()
 
     def none_of(tensor: torch.Tensor) -> torch.Tensor:
+        waits.read("nonzero", tensor)
         with unset_fake_temporarily():
             return torch.empty(0, tensor.dim(), dtype=torch.int64)
 
-    monkeypatch.setattr(FakeTensor, "tolist", read, raising=False)
+    def is_true(tensor: torch.Tensor) -> bool:
+        waits.read("bool", tensor)
+        return False
+
+    def are_equal(first: torch.Tensor, second: torch.Tensor) -> bool:
+        waits.read("equal", first)
+        return True
+
+    monkeypatch.setattr(FakeTensor, "tolist", values, raising=False)
     monkeypatch.setattr(FakeTensor, "nonzero", none_of, raising=False)
-    monkeypatch.setattr(FakeTensor, "__bool__", lambda tensor: False, raising=False)
-    monkeypatch.setattr(torch, "equal", lambda first, second: True)
+    monkeypatch.setattr(FakeTensor, "__bool__", is_true, raising=False)
+    monkeypatch.setattr(torch, "equal", are_equal)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True), waits:
         yield
+
+
+@pytest.fixture
+def waits_of_steps(monkeypatch, waits) -> list[list[str]]:
+    """What each integration with fixed steps waits for; it grows as they are made."""
+    found: list[list[str]] = []
+    integrate = FixedStep.integrate
+
+    def watched(solver: FixedStep, *given) -> Solution:
+        before = len(waits.found)
+        solution = integrate(solver, *given)
+        found.append(waits.found[before:])
+        return solution
+
+    monkeypatch.setattr(FixedStep, "integrate", watched)
+    return found
 
 
 def samples(made: Sampler) -> torch.Tensor:
@@ -106,23 +163,33 @@ PAIRS = {(solver, "cfg") for solver in SOLVERS if solver != "torchdiffeq"} | {
 
 
 @pytest.mark.parametrize(("solver", "guidance"), sorted(PAIRS))
-def test_a_solver_and_a_guidance_stay_on_the_device(solver, guidance, request):
+def test_a_solver_and_a_guidance_stay_on_the_device(solver, guidance, waits_of_steps, request):
     made = sampler(SOLVERS[solver], GUIDANCE[guidance])
     request.getfixturevalue("pretended_gpu")
     x = samples(made)
     assert isinstance(x, FakeTensor) and x.device.type == "cuda" and x.shape == (3, 1, 8, 8)
     assert made.take_cost().velocity_rows >= 3 * 2
+    assert waits_of_steps == ([] if made.solver.adaptive else [AT_THE_END])
 
 
 @pytest.mark.parametrize("solver", [Heun(), Bosh3()], ids=["heun", "bosh3"])
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_stays_on_the_device(task, solver, request):
+def test_a_task_stays_on_the_device(task, solver, waits_of_steps, request):
     task, model = TASKS[task]
     if solver.adaptive and isinstance(task, Inpaint):
         pytest.skip("inpaint needs fixed steps")
-    made = sampler(solver, ClassifierFree(weight=1.5), task=task, model=model())
+    made = sampler(solver, GUIDANCE["cfg"], task=task, model=model())
     request.getfixturevalue("pretended_gpu")
     assert samples(made).device.type == "cuda"
+    assert all(waits == AT_THE_END for waits in waits_of_steps) and bool(waits_of_steps) != solver.adaptive
+
+
+def test_a_read_within_the_steps_is_found(waits_of_steps, request):
+    """The guard itself can fail: a solver that passes times of its own makes guidance read them."""
+    made = sampler(Timid(), GUIDANCE["cfg"])
+    request.getfixturevalue("pretended_gpu")
+    samples(made)
+    assert waits_of_steps[0].count("tolist") == 3 + 1
 
 
 @pytest.mark.parametrize("task", ["inpaint", "edit", "interpolate images"])
@@ -161,3 +228,8 @@ def test_a_prediction_stays_on_the_device(prediction, pretended_gpu):
 class Forgetful(GaussianMixture):
     def to(self, device: torch.device | str) -> Forgetful:
         return self
+
+
+class Timid(Euler):
+    def step(self, field, x, t0, t1):
+        return x + (t1 - t0) * field(x, x.new_full((len(x),), t0))

@@ -32,6 +32,7 @@ def sample(
     steps: int = 50,
     guidance: float | Choice | None = None,
     schedule: Choice = "uniform",
+    cache: Choice = "none",
     labels: int | Sequence[int] | np.ndarray | None = None,
     prompts: str | Sequence[str] | Mapping[int, Any] | None = None,
     seed: int = 0,
@@ -43,7 +44,7 @@ def sample(
 ) -> Samples:
     """Sample from a model: the images of `ditexp run` with the same settings, bit for bit.
 
-    solver, guidance, schedule: an option by its name, or a dictionary of its name and settings, such as {"name":
+    solver, guidance, schedule, cache: an option by its name, or a dictionary of its name and settings, such as {"name":
     "dopri5", "rtol": 1e-5}. guidance: or a number, the scale of classifier-free guidance (1: off). steps: of a solver
     with fixed steps. labels: None for all classes in turn, one class, or classes that the samples take in turn.
     prompts: in place of labels for a model of text, taken in turn. batch_size: of calls of the network; None: all
@@ -60,6 +61,7 @@ def sample(
         *model.overrides,
         *option("solver", solver),
         *option("schedule", schedule),
+        *option("cache", cache),
         *guidance_of(guidance),
         *condition_of(labels, prompts),
         *(

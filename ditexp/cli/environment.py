@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError, OmegaConfBaseException
 
-from ditexp.cli.nodes import Setting, settings_of
+from ditexp.cli.nodes import Setting
 
 FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:[^{}]*\}")
 AS_TYPED = (("hydra", "overrides"), ("hydra", "job", "override_dirname"))  # copies of what the user typed
 
 
-def read_environment(cfg: DictConfig) -> Iterator[str]:
+def read_environment(settings: Iterable[Setting]) -> Iterator[str]:
     """Replace each ${oc.env:...} by what the variable holds now; yield a mistake for each that cannot be read.
 
     A setting that is a single variable is read as if its text were typed: 512 is a number.
     """
-    for setting in settings_of(cfg):
+    for setting in settings:
         raw = setting.raw
-        if not isinstance(raw, str) or any(setting.path[: len(path)] == path for path in AS_TYPED):
+        if not isinstance(raw, str) or not (raw.startswith("~/") or "oc.env" in raw):
+            continue
+        if any(setting.path[: len(path)] == path for path in AS_TYPED):
             continue
         if raw.startswith("~/"):  # in a file: in an override, ~ is replaced when the command line is read
             setting.replace(os.path.expanduser(raw))
-        elif "oc.env" in raw:
+        else:
             try:
                 setting.replace(as_typed(setting) if FROM_ENVIRONMENT.fullmatch(raw) else setting.value())
             except InterpolationResolutionError as error:
@@ -45,9 +47,9 @@ def as_typed(setting: Setting) -> object:
         return text
 
 
-def unresolved(cfg: DictConfig) -> Iterator[str]:
+def unresolved(settings: Iterable[Setting]) -> Iterator[str]:
     """Yield a mistake for each ${...} that leads nowhere, but not for those that only refer to such a one."""
-    wrong = dict(errors_of(cfg))
+    wrong = dict(errors_of(settings))
     for name, (value, reason) in wrong.items():
         reference = match[1] if (match := re.fullmatch(r"\$\{([\w.]+)\}", value)) else None
         if reference in wrong and reference != name:
@@ -62,10 +64,10 @@ def dangling(name: str, other: str) -> str:
     return f"{name} refers to {other}, which is not set: give {other}=..., or {name}=..."
 
 
-def errors_of(cfg: DictConfig) -> Iterator[tuple[str, tuple[str, str]]]:
+def errors_of(settings: Iterable[Setting]) -> Iterator[tuple[str, tuple[str, str]]]:
     """The names of values that cannot be resolved, each with its text and the reason; a missing value is no error."""
-    for setting in settings_of(cfg):
-        if isinstance(setting.raw, str) and "${" in setting.raw and setting.path[0] != "hydra":
+    for setting in settings:
+        if setting.path[0] != "hydra" and isinstance(setting.raw, str) and "${" in setting.raw:
             try:
                 setting.value()
             except InterpolationToMissingValueError:

@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli.nodes import Keys, dotted, items, leaves_of, plain, select
 from ditexp.cli.origin import origin, texts_of_files
-from ditexp.cli.packaged import known_keys, options_of
+from ditexp.cli.overrides import choose
+from ditexp.cli.packaged import known_keys
 
 OF_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # keys of any component
 # The key in ${key}, ${key.${other}} and ${oc.select:key,default}.
@@ -42,7 +43,7 @@ def wrong_keys(raw: dict[str, Any], hydra_cfg: DictConfig, command: str) -> Iter
     """
     raw_hydra = plain(hydra_cfg)
     yield from missing(raw, command)
-    for path, known in unknown_in_hydra(hydra_cfg, ("hydra",)):
+    for path, known in unknown_in_hydra(hydra_cfg, raw_hydra, ("hydra",)):
         if "/".join(map(str, path)) not in hydra_cfg.runtime.choices:  # hydra/env is a group without a schema
             yield unknown_key(dotted(path), known, origin(path, hydra_cfg))
     for path, known in wrong_arguments(raw | {"hydra": raw_hydra}):
@@ -54,35 +55,38 @@ def missing(raw: dict[str, Any], command: str) -> Iterator[str]:
     """Yield a mistake for each setting that was removed, and each group that holds no component."""
     for key, known in known_keys(command).items():
         is_group = isinstance(known, dict) and key != "hydra"
-        choices = f"choose {key}={', '.join(options_of(key))}" if is_group else f"leave ~{key} out"
         value = raw.get(key)
         if key not in raw:
             if key not in ("hydra", "metric"):  # without metrics, there is no key of that name
-                yield f"{key} is missing (~{key} removes it): {choices}"
+                remedy = choose(key) if is_group else f"leave ~{key} out"
+                yield f"{key} is missing (~{key} removes it): {remedy}"
         elif key == "metric" and isinstance(value, dict) and "_target_" in value:
             yield "metric: a metric needs a name: write `mine:` and below it, indented, `_target_: ...`"
         elif not is_group or (value is None and key in known and known[key] is None):
             continue
         elif value is None:
-            yield f"{key} is null: {choices}"
+            yield f"{key} is null: {choose(key)}"
         elif not isinstance(value, dict):
             if not str(value).startswith("${"):
                 choice = f"choose {key}={value} on the command line, or in a file "
                 choice += f"`defaults: [override /{key}: {value}]`"
                 yield f"{key}: {value} stands where the settings of an option belong: {choice}"
         elif "_target_" in known and "_target_" not in value:
-            yield f"{key} has no _target_, which names the class of these settings: {choices}"
+            yield f"{key} has no _target_, which names the class of these settings: {choose(key)}"
 
 
-def unknown_in_hydra(node: DictConfig, path: Keys) -> Iterator[tuple[Keys, list[str]]]:
-    """Keys that were added by force where Hydra has a schema, each with the keys of the schema."""
+def unknown_in_hydra(node: DictConfig, raw: dict[str, Any], path: Keys) -> Iterator[tuple[Keys, list[str]]]:
+    """Keys that were added by force where Hydra has a schema, each with the keys of the schema.
+
+    raw: the node as dictionaries and lists.
+    """
     kind = OmegaConf.get_type(node)
     known = [field.name for field in dataclasses.fields(kind)] if kind and dataclasses.is_dataclass(kind) else None
-    for key, value in plain(node).items():
+    for key, value in raw.items():
         if known and key not in known:
             yield (*path, key), known
         elif isinstance(value, dict):
-            yield from unknown_in_hydra(node[key], (*path, key))
+            yield from unknown_in_hydra(node[key], value, (*path, key))
 
 
 def wrong_arguments(raw: dict[str, Any] | list[Any], path: Keys = ()) -> Iterator[tuple[Keys, list[str]]]:

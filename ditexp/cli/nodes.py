@@ -14,12 +14,12 @@ Keys = tuple[Key, ...]  # the path to a value, from the root
 
 @dataclass(frozen=True)
 class Setting:
-    """One entry of a composed configuration."""
+    """One entry of a composed configuration, `root`."""
 
+    root: DictConfig
     path: Keys
     raw: Any  # as it is written: an interpolation is its text, ${...}
     target: str | None  # the class or function that this is an argument of
-    container: Any  # the DictConfig or ListConfig that holds it; the two declare different types of keys
 
     @property
     def key(self) -> Key:
@@ -29,6 +29,11 @@ class Setting:
     def name(self) -> str:
         return dotted(self.path)
 
+    @property
+    def container(self) -> Any:
+        """The DictConfig or ListConfig that holds it; the two declare different types of keys."""
+        return select(self.root, self.path[:-1])
+
     def value(self) -> Any:
         """The value with its interpolations filled in. Raises OmegaConf's errors where that fails."""
         return self.container[self.key]
@@ -37,17 +42,17 @@ class Setting:
         self.container[self.key] = value
 
 
-def settings_of(node: DictConfig) -> Iterator[Setting]:
+def settings_of(node: DictConfig) -> list[Setting]:
     """Every entry of a configuration: dictionaries and lists, and then what they hold."""
-    return entries_below(node, plain(node), ())
+    return list(entries_below(node, plain(node), ()))
 
 
-def entries_below(container: Any, raw: dict[str, Any] | list[Any], path: Keys) -> Iterator[Setting]:
+def entries_below(root: DictConfig, raw: dict[str, Any] | list[Any], path: Keys) -> Iterator[Setting]:
     target = raw.get("_target_") if isinstance(raw, dict) else None
     for key, value in items(raw):
-        yield Setting((*path, key), value, target if isinstance(target, str) else None, container)
+        yield Setting(root, (*path, key), value, target if isinstance(target, str) else None)
         if isinstance(value, dict | list):
-            yield from entries_below(container[key], value, (*path, key))
+            yield from entries_below(root, value, (*path, key))
 
 
 def plain(node: DictConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, read_write
 from ditexp.checks import ConfigError
 from ditexp.cli.environment import read_environment, set_too_late, unresolved
 from ditexp.cli.keys import wrong_keys
-from ditexp.cli.nodes import plain
+from ditexp.cli.nodes import settings_of
 from ditexp.cli.packaged import known_keys
 from ditexp.cli.value_types import wrong_names, wrong_types
 from ditexp.terminal.notices import notice
@@ -26,13 +26,15 @@ def settle(
     one line for each mistake.
     """
     with read_write(cfg):
-        mistakes = list(read_environment(cfg)) or list(unresolved(cfg))
+        mistakes = list(read_environment(settings_of(cfg)))
+        settings = settings_of(cfg)  # with what was read
+        mistakes = mistakes or list(unresolved(settings))
         if not mistakes:
-            mistakes = [*wrong_names(cfg, known_keys(command)), *wrong_types(cfg)]
+            mistakes = [*wrong_names(cfg, known_keys(command)), *wrong_types(settings)]
     mistakes += set_too_late(hydra_cfg, environment)
     if hydra_cfg.job.chdir:
         notice("hydra.job.chdir=true has no effect: relative paths start in the folder where the command is typed")
-    raw = {key: value for key, value in plain(cfg).items() if key != "hydra"}
+    raw = {str(setting.key): setting.raw for setting in settings if len(setting.path) == 1 and setting.key != "hydra"}
     mistakes += wrong_keys(raw, hydra_cfg, command)
     if mistakes:
         raise ConfigError("\n".join(mistakes))

@@ -6,14 +6,14 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig
 
-from ditexp.cli.nodes import Key, settings_of
+from ditexp.cli.nodes import Key, Setting
 
 TEXTS = (str, Path, str | Path, Path | str)
 NUMBERS = (int, float, int | None, float | None, int | float)
@@ -38,19 +38,24 @@ def wrong_text(container: Any, key: Key, name: str) -> Iterator[str]:
         yield f"{name}={value} is not text; text that looks like a number needs two kinds of quotes: \"{name}='1.5'\""
 
 
-def wrong_types(cfg: DictConfig) -> Iterator[str]:
+def wrong_types(settings: Iterable[Setting]) -> Iterator[str]:
     """Check the settings of components against the annotations of their constructors, as far as these are simple."""
-    for setting in settings_of(cfg):
+    for setting in settings:
         kind = types_of(setting.target).get(str(setting.key)) if setting.target else None
-        if kind is None or OmegaConf.is_missing(setting.container, setting.key):
+        if kind is None or setting.raw == MISSING:
             continue
-        if kind in TEXTS:
+        if kind in TEXTS and not is_plain_text(setting.raw):
             yield from wrong_text(setting.container, setting.key, setting.name)
         elif kind in NUMBERS and isinstance(setting.raw, str):
             value = setting.value()
             if isinstance(value, str) and re.fullmatch(r"[-+.\deE_]*\d", value):
                 reference = re.fullmatch(r"\$\{([\w.]+)\}", setting.raw)
                 yield f"{reference[1] if reference else setting.name}='{value}' is text: give a number, without quotes"
+
+
+def is_plain_text(raw: object) -> bool:
+    """Whether a value is a text that says something, with nothing to fill in."""
+    return isinstance(raw, str) and raw != "" and "${" not in raw
 
 
 @functools.cache

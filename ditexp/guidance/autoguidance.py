@@ -39,8 +39,11 @@ class Autoguidance(Guided):
                 f"guidance.weak has {fact} {weak}, the model {strong}: give a weaker model of the same data"
             )
 
+    def conditions(self, model: EvaluatedModel, condition: Condition) -> Condition:
+        return condition  # of both models
+
     def velocities(
-        self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor, rows: Tensor | slice
+        self, model: EvaluatedModel, conditions: Condition, x: Tensor, t: Tensor, rows: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        weak = model.beside(self.weak)
-        return model(x, t, condition), weak(x[rows], t[rows], condition.take(rows))
+        weak, c = model.beside(self.weak), model(x, t, conditions)
+        return c, weak(x, t, conditions) if rows is None else weak(x[rows], t[rows], conditions.take(rows))

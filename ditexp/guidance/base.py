@@ -16,7 +16,7 @@ from ditexp.core import EvaluatedModel, FlowModel, VelocityField
 from ditexp.guidance.interval import CLOSED, UNITS, ends, is_inside, rounded, start_of_step
 from ditexp.guidance.none import ModelField
 from ditexp.terminal.notices import notice
-from ditexp.values import Condition, added, append_dims
+from ditexp.values import Condition, added, append_dims, number_like, times_of
 
 # w(t) / w of each profile, t in [0, 1].
 PROFILES: dict[str, Callable[[float], float]] = {
@@ -151,50 +151,19 @@ class Guided(ABC):
         if self.weight == 0:
             return ModelField(model, condition)
         assert self.interval is None or self.interval_in == "t", "on(grid) comes first"
-        return GuidedField(self, model, condition)
+        return GuidedField(self, model, condition, self.conditions(model, condition))
 
-    def velocity(
-        self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor, *, decided_at: float | None = None
-    ) -> Tensor:
-        """The guided velocity at x (B, ...) and t (B,); what the model returns beyond the channels of x is c's.
+    def chosen(self, t: float | Tensor, x: Tensor) -> tuple[Tensor | None, Tensor | float]:
+        """Which rows of x (B, ...) have a w other than 0 (None: all), and that w, a plain 0 if no row has one.
 
-        decided_at: the time that decides on w. None: t does.
-        """
-        rows, w = self.guided(t if decided_at is None else torch.full_like(t, decided_at), x)
-        if rows is None:
-            return model(x, t, condition)
-        c, u = self.velocities(model, condition, x, t, rows)
-        channels = slice(self.guided_channels or x.shape[1])
-        part, velocity = (rows, channels), c.clone()
-        times = append_dims(t[rows], x).to(x.dtype)
-        velocity[part] = self.combine(c[part], u[:, channels], w, x=x[part], t=times)
-        return velocity
-
-    def doubled(self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor) -> Tensor:
-        """The velocity (2 B, ...) of a doubled batch, see `GuidedVelocity`.
-
-        If not all channels are guided, the null half needs u also where w = 0.
-        """
-        if self.guided_channels is None:
-            return torch.cat([self.velocity(model, condition, x, t)] * 2)
-        c, u = self.velocities(model, condition, x, t, slice(None))
-        channels = slice(self.guided_channels)
-        w = append_dims(x.new_tensor([self.weight_at(time) for time in t.tolist()]), x)
-        times = append_dims(t, x).to(x.dtype)
-        guided, null = c.clone(), u.clone()
-        guided[:, channels] = self.combine(c[:, channels], u[:, channels], w, x=x[:, channels], t=times)
-        null[:, channels] = guided[:, channels]
-        return torch.cat([guided, null])
-
-    def guided(self, t: Tensor, x: Tensor) -> tuple[Tensor | slice | None, Tensor | float]:
-        """Which rows of x (B, ...) at times t (B,) have a w other than 0 (None: not one), and that w.
-
-        Computed on the CPU if it depends on t. A GPU must be waited for in any case, since the size of the network's
-        batch depends on it; and the rounding of torch's functions depends on an element's position in the tensor, so a
-        sample would depend on its batch.
+        Computed on the CPU if it depends on t. Where each sample has its own time, a GPU must be waited for: the size
+        of the network's batch depends on it, and torch's functions round by an element's position in the tensor.
         """
         if self.interval is None and self.profile == "constant":
-            return slice(None), self.w
+            return None, self.w
+        if not isinstance(t, Tensor):
+            w = self.weight_at(number_like(x, t).item())
+            return None, number_like(x, w) if w and self.profile != "constant" else w
         weights = [self.weight_at(time) for time in t.tolist()]
         rows = [row for row, w in enumerate(weights) if w]
         if not rows:
@@ -208,36 +177,72 @@ class Guided(ABC):
         return self.w * PROFILES[self.profile](t) if inside else 0.0
 
     @abstractmethod
+    def conditions(self, model: EvaluatedModel, condition: Condition) -> Condition:
+        """What `velocities` conditions on, made once for all evaluations of a batch with this condition."""
+
+    @abstractmethod
     def velocities(
-        self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor, rows: Tensor | slice
+        self, model: EvaluatedModel, conditions: Condition, x: Tensor, t: Tensor, rows: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """c of all samples (B, ...), and u of the samples in `rows` (R, ...)."""
+        """c of all samples (B, ...), and u of the samples in `rows` (R, ...), None for all. t: (B,)."""
 
     def combine(self, c: Tensor, u: Tensor, w: Tensor | float, *, x: Tensor, t: Tensor) -> Tensor:
-        """The guided velocity. c, u and x: (R, ...), the guided channels of guided samples; w and t: (R, 1, ...)."""
+        """The guided velocity. c, u and x: (R, ...), the guided channels of guided samples.
+
+        t: (R, 1, ...). w: one for all, a number or (), or like t.
+        """
         return (1 + w) * c - w * u
 
 
 @dataclass(frozen=True)
 class GuidedField:
-    """The guided velocity of a batch with one condition. decided_at: the time that decides on w; None: each its own."""
+    """The guided velocity of a batch with one condition.
+
+    conditions: of `Guided.conditions`. decided_at: the time that decides on w; None: each its own.
+    """
 
     guidance: Guided
     model: EvaluatedModel
     condition: Condition
+    conditions: Condition
     decided_at: float | None = None
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.guidance.velocity(self.model, self.condition, x, t, decided_at=self.decided_at)
+    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """The guided velocity; what the model returns beyond the channels of x is c's."""
+        guidance, times = self.guidance, times_of(x, t)
+        rows, w = guidance.chosen(t if self.decided_at is None else self.decided_at, x)
+        if isinstance(w, float) and w == 0:
+            return self.model(x, times, self.condition)
+        c, u = guidance.velocities(self.model, self.conditions, x, times, rows)
+        channels = slice(guidance.guided_channels or x.shape[1])
+        part = (slice(None) if rows is None else rows, channels)
+        guided = guidance.combine(c[part], u[:, channels], w, x=x[part], t=append_dims(times[part[0]], x).to(x.dtype))
+        if guided.shape == c.shape and rows is None:
+            return guided
+        velocity = c.clone()
+        velocity[part] = guided
+        return velocity
 
     def of_step(self, start: float) -> GuidedField:
         return replace(self, decided_at=start) if self.guidance.decided_per == "step" else self
 
-    def doubled(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.guidance.doubled(self.model, self.condition, x, t)
+    def doubled(self, x: Tensor, t: float) -> Tensor:
+        """If not all channels are guided, the null half needs u also where w = 0."""
+        if self.guidance.guided_channels is None:
+            return torch.cat([self(x, t)] * 2)
+        times = times_of(x, t)
+        c, u = self.guidance.velocities(self.model, self.conditions, x, times, None)
+        channels = slice(self.guidance.guided_channels)
+        w = number_like(x, self.guidance.weight_at(number_like(x, t).item()))
+        of_times = append_dims(times, x).to(x.dtype)
+        guided, null = c.clone(), u.clone()
+        guided[:, channels] = self.guidance.combine(c[:, channels], u[:, channels], w, x=x[:, channels], t=of_times)
+        null[:, channels] = guided[:, channels]
+        return torch.cat([guided, null])
 
     def take(self, rows: Tensor) -> GuidedField:
-        return replace(self, condition=self.condition.take(rows))
+        condition = self.condition.take(rows)
+        return replace(self, condition=condition, conditions=self.guidance.conditions(self.model, condition))
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -27,9 +27,16 @@ class ClassifierFree(Guided):
             reason = "was trained without label dropout" if model.num_classes else "is unconditional"
             raise ValueError(f"this guidance needs a null condition, but this model {reason}: use guidance=none")
 
+    def conditions(self, model: EvaluatedModel, condition: Condition) -> Condition:
+        return Condition.cat(condition, model.null(condition))
+
     def velocities(
-        self, model: EvaluatedModel, condition: Condition, x: Tensor, t: Tensor, rows: Tensor | slice
+        self, model: EvaluatedModel, conditions: Condition, x: Tensor, t: Tensor, rows: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        both = Condition.cat(condition, model.null(condition.take(rows)))
-        velocity = model(torch.cat([x, x[rows]]), torch.cat([t, t[rows]]), both)
+        if rows is not None:
+            every = torch.cat([torch.arange(len(x), device=x.device), rows])
+            conditions = conditions.take(torch.cat([every[: len(x)], rows + len(x)]))
+            velocity = model(x[every], t[every], conditions)
+        else:
+            velocity = model(torch.cat([x, x]), torch.cat([t, t]), conditions)
         return velocity[: len(x)], velocity[len(x) :]

@@ -16,7 +16,7 @@ class ModelField:
     model: EvaluatedModel
     condition: Condition
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         return self.model(x, t, self.condition)
 
     def take(self, rows: Tensor) -> ModelField:

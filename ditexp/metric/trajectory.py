@@ -183,7 +183,7 @@ def exact_paths(reference: AdaptiveSolver, field: VelocityField, x: Tensor, time
     states = [x]
     for t0, t1 in pairwise(times):
         states.append(reference.integrate(field, states[-1], [t0, t1]).x)
-    velocities = [field(state, state.new_full((len(x),), t)) for t, state in zip(times, states)]
+    velocities = [field(state, t) for t, state in zip(times, states)]
     tighter = replace(reference, rtol=reference.rtol / 2, atol=reference.atol / 2)
     half = tighter.integrate(field, x, [times[0], times[-1]]).x
     return Paths(torch.tensor(times, dtype=torch.float64), torch.stack(states), torch.stack(velocities), half)

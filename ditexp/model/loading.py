@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -38,12 +37,3 @@ class SkipInitialization(TorchFunctionMode):
         if inspect.isfunction(func) and func.__module__ == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
-
-
-def without_values(network: N) -> N:
-    """A copy of a network whose weights are float32 tensors of the same shapes on torch's device "meta"."""
-    weights = (*network.parameters(), *network.buffers())
-    made = {
-        id(weight): nn.Parameter(torch.empty(weight.shape, device="meta"), requires_grad=False) for weight in weights
-    }
-    return copy.deepcopy(network, made)

@@ -20,7 +20,7 @@ from ditexp.model.claim import contradiction
 from ditexp.model.dit import DiT
 from ditexp.model.families import SIT, STATISTICS, Family, chosen_family, fitting, renamed
 from ditexp.model.layers import BlockOptions
-from ditexp.model.loading import Misfit, load_network, without_values
+from ditexp.model.loading import Misfit, load_network
 from ditexp.model.prediction import Data, Prediction, Velocity
 from ditexp.pixels import Pixels
 from ditexp.terminal.notices import in_line, notice
@@ -140,9 +140,6 @@ class PretrainedDiT:
         made = copy.copy(self)
         made.network = network
         return made
-
-    def without_values(self) -> PretrainedDiT:
-        return self.with_network(without_values(self.network))
 
     def velocity_and_variance(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)

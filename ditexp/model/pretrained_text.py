@@ -14,7 +14,7 @@ from ditexp.checkpoint.container import read_checkpoint
 from ditexp.checkpoint.weights import weights_of
 from ditexp.core import Walk
 from ditexp.model.architecture import NoDiT, infer_architecture
-from ditexp.model.loading import Misfit, load_network, without_values
+from ditexp.model.loading import Misfit, load_network
 from ditexp.model.pretrained import nearer_labels, training_of
 from ditexp.model.text_dit import TextDiT
 from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
@@ -105,9 +105,6 @@ class PretrainedTextDiT:
         made = copy.copy(self)
         made.network = network
         return made
-
-    def without_values(self) -> PretrainedTextDiT:
-        return self.with_network(without_values(self.network))
 
     def null(self, condition: Condition) -> Condition:
         states = required(condition.states)

@@ -29,7 +29,7 @@ class KnownAt:
     x: Tensor
     v: Tensor
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         return self.v if x is self.x else self.field(x, t)
 
     def take(self, rows: Tensor) -> VelocityField:

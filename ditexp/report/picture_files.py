@@ -10,6 +10,7 @@ from ditexp.terminal.notices import notice
 
 GIF_END = b"\x3b"
 MISSING = "missing"
+MAX_PICTURED = 200  # rows of a table whose pictures are shown, from the best one on
 
 
 def is_picture(path: Path) -> bool:

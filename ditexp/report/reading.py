@@ -30,8 +30,8 @@ def study_results(outputs: Outputs, study: str) -> list[Result]:
     files = [*outputs.runs.glob("*/cell.json"), *outputs.runs.glob("*/*/cell.json")]
     files.sort(key=lambda file: file.stat().st_mtime if file.exists() else 0)  # a sweep may be removing it
     found = [result for result in read_undamaged(files) if result.study == study]
-    newest = {json.dumps(result.settings, sort_keys=True): result.id for result in found}
-    return list({result.id: result for result in found if result.id in set(newest.values())}.values())
+    newest = {*{json.dumps(result.settings, sort_keys=True): result.id for result in found}.values()}
+    return list({result.id: result for result in found if result.id in newest}.values())
 
 
 def published_of(study: str, results: Sequence[Result]) -> Path | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ from ditexp.terminal.console import Terminal, wide_terminal
 from ditexp.terminal.escape import for_csv, for_markdown, one_line
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.figure import Figure
 
 Part = Callable[[], "str | bytes | Figure | None"]
@@ -104,6 +106,7 @@ def parts_of(
     sentences = [each.text for each in advice]
     commands = "\n".join(dict.fromkeys(result.command for result in results if result.command))
     parts: dict[str, Part] = {}
+    cells = cache(lambda: frame(results))
     if study:
         parts |= {"published.md": study.markdown, "published.csv": study.csv, "published.tex": study.latex}
     if results:
@@ -111,8 +114,8 @@ def parts_of(
             "table.md": lambda: "\n".join([table.markdown(), *(f"- {for_markdown(line)}" for line in sentences), ""]),
             "table.csv": table.csv,
             "table.tex": table.latex,
-            "cells.csv": lambda: cells_csv(results),
-            "cells.parquet": lambda: frame(results).to_parquet(),
+            "cells.csv": lambda: cells_csv(cells()),
+            "cells.parquet": lambda: cells().to_parquet(),
             "quality_vs_cost.png": lambda: quality_vs_cost(table, table.fid),
             "heat_map.png": lambda: heat_map(table, table.fid),
             "error_vs_cost.png": lambda: quality_vs_cost(table, table.metric("trajectory_rmse")),
@@ -125,11 +128,10 @@ def parts_of(
     return parts
 
 
-def cells_csv(results: Sequence[Result]) -> str:
+def cells_csv(cells: pandas.DataFrame) -> str:
     """A line for each cell, with all that `frame` has; texts as in table.csv."""
-    cells = frame(results)
     texts = cells.select_dtypes("str").columns
-    cells[texts] = cells[texts].map(for_csv, na_action="ignore")
+    cells = cells.assign(**{name: cells[name].map(for_csv, na_action="ignore") for name in texts})
     return cells.to_csv(index=False, header=[str(for_csv(name)) for name in cells.columns], lineterminator="\n")
 
 

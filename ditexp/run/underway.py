@@ -58,9 +58,10 @@ class Underway:
             found = self._sampler.evaluations()
         return found and found[1]
 
-    def _arrived(self, times: Tensor | None) -> float:
+    def _arrived(self, times: float | Tensor | None) -> float:
         """How far an adaptive solver's samples are in t, together. Tasks that integrate more than once say 0."""
         if times is None or not isinstance(self._sampler.task, Generate):
             return 0
         start = self._sampler.grid[0]  # a sample that has arrived is no longer among the times
-        return self._batch - sum((1 - t) / (1 - start) for t in times.tolist())
+        each = times.tolist() if isinstance(times, Tensor) else [times] * self._batch
+        return self._batch - sum((1 - t) / (1 - start) for t in each)

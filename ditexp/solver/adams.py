@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ditexp.checks import choice
 from ditexp.core import StepNoise, VelocityField
-from ditexp.solver.base import FixedStep, Step, at
+from ditexp.solver.base import FixedStep, Step
 from ditexp.solver.euler import Euler
 from ditexp.solver.heun import Heun
 from ditexp.solver.kutta3 import Kutta3
@@ -48,7 +48,7 @@ class AdamsBashforth(FixedStep):
 
         def step(x: Tensor, t0: float, t1: float) -> Tensor:
             times.append(t0)
-            velocities.append(field(x, at(x, t0)))
+            velocities.append(field(x, t0))
             if len(times) <= self.history:
                 return STARTERS[self.order].advance(field, x, t0, t1, velocities[-1])
             return self.advance(field, x, times, velocities, t1)
@@ -97,4 +97,4 @@ class AdamsBashforthMoulton(AdamsBashforth):
     ) -> Tensor:
         predicted = super().advance(field, x, times, velocities, t1)
         weights = integral_weights([*times, t1], times[-1], t1)
-        return x + weighted(weights, [*velocities, field(predicted, at(x, t1))])
+        return x + weighted(weights, [*velocities, field(predicted, t1)])

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ditexp.checks import number, whole
 from ditexp.core import Projection, StepNoise, VelocityField
-from ditexp.solver.base import at
 from ditexp.values import Solution, append_dims
 
 # The constants of DOPRI5, the code of Hairer, Norsett & Wanner. BETA = 0 is the plain controller of their eq. 4.13.
@@ -68,7 +67,7 @@ class Adaptive(ABC):
         start, end = grid[0], grid[-1]
         result = torch.empty_like(x)
         rows = torch.arange(len(x), device=x.device)  # the samples that are still on their way
-        k = field(x, at(x, start))
+        k = field(x, start)
         every = clocks = [Clock(start, end, self.order) for _ in range(len(x))]
         for clock, speed in zip(clocks, self.norm(k, x, x)):
             # h^p |v| = 0.01 in units of the tolerance: the first step of HNW (II.4) without the second derivative,

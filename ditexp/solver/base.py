@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -59,18 +60,18 @@ class FixedStep(ABC):
         project: Projection | None = None,
         noise: StepNoise | None = None,
     ) -> Solution:
-        current, finite = CurrentStep(field), []
+        current, largest = CurrentStep(field), []
         step = self.begin(current, noise)
         for t0, t1 in pairwise(grid):
             current.start(t0)
             x = step(x, t0, t1)
             if project is not None:
                 x = project(x, t1)
-            finite.append(torch.isfinite(x).all())
-        # Read once, at the end: reading after every step would make a GPU wait for the CPU.
-        bad = torch.stack(finite).logical_not().nonzero()
-        if len(bad):
-            number = int(bad[0]) + 1
+            largest.append(torch.linalg.vector_norm(x, math.inf))  # NaN if any element is
+        # Read once, at the end: reading after every step would make a CPU wait for the GPU.
+        finite = torch.stack(largest).isfinite().tolist()
+        if not all(finite):
+            number = finite.index(False) + 1
             raise FloatingPointError(
                 f"the state became NaN or Inf in step {number} of {len(grid) - 1} (t = {grid[number - 1]:.4g} to "
                 f"{grid[number]:.4g}); try precision=fp32, more steps or weaker guidance, or check the checkpoint"
@@ -90,7 +91,7 @@ class CurrentStep:
         if self.guided is not None:
             self.of_step = self.guided.of_step(t)
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         return self.of_step(x, t)
 
     def take(self, rows: Tensor) -> VelocityField:
@@ -115,6 +116,6 @@ def required_noise(solver: FixedStep, noise: StepNoise | None) -> StepNoise:
     return noise
 
 
-def at(x: Tensor, t: float | Tensor) -> Tensor:
-    """The time of each sample of x, (B,): t for all of them, or the times in t (B, 1, ...)."""
-    return t.flatten() if isinstance(t, Tensor) else x.new_full((len(x),), t)
+def at(x: Tensor, t: float | Tensor) -> float | Tensor:
+    """The time of the samples x as a field takes it: a number for all of them, or (B,) of the times t (B, 1, ...)."""
+    return t.view(len(x)) if isinstance(t, Tensor) else t

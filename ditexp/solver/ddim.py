@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ditexp.checks import number
 from ditexp.core import StepNoise, VelocityField
-from ditexp.solver.base import FixedStep, Step, at, required_noise
+from ditexp.solver.base import FixedStep, Step, required_noise
 from ditexp.solver.ddpm import shares
 from ditexp.solver.euler import Euler
 
@@ -43,7 +43,7 @@ class DDIM(FixedStep):
         draw, numbers = required_noise(self, noise), itertools.count()
 
         def step(x: Tensor, t0: float, t1: float) -> Tensor:
-            v = field(x, at(x, t0))
+            v = field(x, t0)
             if t1 == 1:
                 return x + (1 - t0) * v
             renewed = self.eta * shares(t0, t1)[1]

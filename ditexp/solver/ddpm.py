@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ditexp.checks import choice
 from ditexp.core import StepNoise, VelocityField
-from ditexp.solver.base import FixedStep, Step, at, required_noise
+from ditexp.solver.base import FixedStep, Step, required_noise
 
 # The exponent f of a variance that is not learned: beta~^(1 - f) beta^f.
 FIXED = {"fixed_small": 0.0, "fixed_large": 1.0}
@@ -53,7 +53,7 @@ class DDPM(FixedStep):
         draw, numbers = required_noise(self, noise), itertools.count()
 
         def step(x: Tensor, t0: float, t1: float) -> Tensor:
-            output = field(x, at(x, t0))
+            output = field(x, t0)
             v, f = split(output) if self.uses_variance else (output, FIXED[self.variance])
             if t1 == 1:
                 return x + (1 - t0) * v

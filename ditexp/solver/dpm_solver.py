@@ -15,7 +15,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ditexp.core import StepNoise, VelocityField
-from ditexp.solver.base import Step, at
+from ditexp.solver.base import Step
 from ditexp.solver.log_snr import LogSNR, Point, exact_moments, log_snr_at, time_at
 
 
@@ -81,7 +81,7 @@ class DPMSolverMultistep(DPMSolver):
         past: deque[Point] = deque(maxlen=self.history)
 
         def step(x: Tensor, t0: float, t1: float) -> Tensor:
-            v = field(x, at(x, t0))
+            v = field(x, t0)
             here = Point(log_snr_at(t0), x + (1 - t0) * v)
             more = self.beyond_euler(here, past, log_snr_at(t1))
             past.appendleft(here)
@@ -121,7 +121,7 @@ class DPMSolverSinglestep(DPMSolver):
     # Not a OneStep, since step doubling requires one order everywhere: the steps at the ends are Euler's.
     def begin(self, field: VelocityField, noise: StepNoise | None) -> Step:
         def step(x: Tensor, t0: float, t1: float) -> Tensor:
-            v = field(x, at(x, t0))
+            v = field(x, t0)
             start = Point(log_snr_at(t0), x + (1 - t0) * v)
             inner: list[Point] = []
             h = log_snr_at(t1) - start.log_snr
@@ -133,7 +133,7 @@ class DPMSolverSinglestep(DPMSolver):
                 for part in range(1, self.nominal_order):
                     t = time_at(start.log_snr + part / self.nominal_order * h)
                     u = state_at(t)
-                    inner.append(Point(log_snr_at(t), u + (1 - t) * field(u, at(x, t))))
+                    inner.append(Point(log_snr_at(t), u + (1 - t) * field(u, t)))
             return state_at(t1)
 
         return step

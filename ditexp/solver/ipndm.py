@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ditexp.checks import choice
 from ditexp.core import StepNoise, VelocityField
-from ditexp.solver.base import FixedStep, Step, at
+from ditexp.solver.base import FixedStep, Step
 from ditexp.solver.runge_kutta import weighted
 
 # The Adams-Bashforth weights of equal steps, for the latest velocity first.
@@ -52,7 +52,7 @@ class IPNDM(FixedStep):
         velocities: deque[Tensor] = deque(maxlen=self.nominal_order)
 
         def step(x: Tensor, t0: float, t1: float) -> Tensor:
-            velocities.appendleft(field(x, at(x, t0)))
+            velocities.appendleft(field(x, t0))
             return x + (t1 - t0) * weighted(WEIGHTS[len(velocities) - 1], velocities)
 
         return step

@@ -38,4 +38,5 @@ class RungeKutta(OneStep):
 
 def weighted(weights: Sequence[float], ks: Iterable[Tensor]) -> Tensor:
     """The sum of weights times velocities, term by term: the rounding of a matrix product depends on the batch size."""
-    return sum((weight * k for weight, k in zip(weights, ks) if weight), start=torch.zeros(()))
+    terms = [k if weight == 1 else weight * k for weight, k in zip(weights, ks) if weight]
+    return sum(terms[1:], start=terms[0]) if terms else torch.zeros(())

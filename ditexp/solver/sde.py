@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ditexp.checks import choice, number
 from ditexp.core import StepNoise, VelocityField
-from ditexp.solver.base import FixedStep, Step, at, required_noise
+from ditexp.solver.base import FixedStep, Step, required_noise
 from ditexp.solver.diffusion import FORMS, NORMALISATIONS, coefficient
 
 LAST_STEPS = ("mean", "tweedie", "euler")
@@ -63,7 +63,7 @@ class SDE(FixedStep):
 
     def drift_of(self, field: VelocityField, x: Tensor, t: float) -> Tensor:
         """The drift of a field at x (B, ...) and t."""
-        return self.drift(field(x, at(x, t)), x, t)
+        return self.drift(field(x, t), x, t)
 
     @abstractmethod
     def advance(self, field: VelocityField, x: Tensor, t0: float, t1: float, noise: Tensor) -> Tensor:
@@ -75,10 +75,10 @@ class SDE(FixedStep):
         def step(x: Tensor, t0: float, t1: float) -> Tensor:
             number = next(numbers)
             if math.isinf(self.w(t0)):
-                return step_from_noise(x + field(x, at(x, t0)), t1, draw(number))
+                return step_from_noise(x + field(x, t0), t1, draw(number))
             if t1 < 1:
                 return self.advance(field, x, t0, t1, draw(number))
-            v = field(x, at(x, t0))
+            v = field(x, t0)
             return x + (t1 - t0) * (self.drift(v, x, t0) if self.last == "mean" else v)
 
         return step

@@ -21,8 +21,9 @@ class KnownStart:
     t: Tensor
     velocity: Tensor
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.velocity if x is self.x and torch.equal(t, self.t) else self.field(x, t)
+    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
+        is_known = x is self.x and isinstance(t, Tensor) and torch.equal(t, self.t)
+        return self.velocity if is_known else self.field(x, t)
 
     def take(self, rows: Tensor) -> VelocityField:
         return self.field.take(rows)

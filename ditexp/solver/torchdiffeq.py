@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ditexp.checks import choice, number, whole
 from ditexp.core import GuidedVelocity, Projection, StepNoise, VelocityField
-from ditexp.solver.base import at
 from ditexp.values import Solution
 
 METHODS = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
@@ -86,8 +85,8 @@ class Flow:
         time = float(t)
         if isinstance(self.field, GuidedVelocity):
             x = x[: len(x) // 2]
-            return self.field.doubled(x, at(x, time))
-        return self.field(x, at(x, time))
+            return self.field.doubled(x, time)
+        return self.field(x, time)
 
     def callback_step(self, t: Tensor, x: Tensor, h: Tensor) -> None:
         """Called before each step from x at t."""

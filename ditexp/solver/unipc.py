@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ditexp.core import StepNoise, VelocityField
-from ditexp.solver.base import Step, at
+from ditexp.solver.base import Step
 from ditexp.solver.log_snr import LogSNR, Point, exact_moments, log_snr_at
 
 
@@ -62,7 +62,7 @@ class UniPC(LogSNR):
 
         def step(x: Tensor, t0: float, t1: float) -> Tensor:
             nonlocal predicted
-            v = field(x, at(x, t0))
+            v = field(x, t0)
             here = Point(log_snr_at(t0), x + (1 - t0) * v)
             correction: Tensor | float = 0.0
             if past and (math.isfinite(past[0].log_snr) or self.variant == "bh2"):

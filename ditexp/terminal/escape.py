@@ -42,7 +42,7 @@ NOT_IN_PDFLATEX = re.compile(f"[^\x00-\x7f{re.escape(LATIN + ''.join(LATEX))}]+"
 
 def printable(text: str) -> str:
     """The text with � for each character that acts on a terminal or a page, or can't be written; line ends stay."""
-    return UNPRINTABLE.sub("\ufffd", text)
+    return text if text.isprintable() else UNPRINTABLE.sub("\ufffd", text)
 
 
 def one_line(text: str) -> str:

@@ -121,7 +121,7 @@ def wandb_table(columns: Mapping[str, Sequence]) -> Any:
 
 
 def charts(table: Table) -> dict[str, Any]:
-    """`<metric>_vs_<cost>`: a line for each `table.label`, and one for the Pareto front."""
+    """`<metric>_vs_<cost>`: a line for each `table.labels`, and one for the Pareto front."""
     import wandb
 
     found = {}
@@ -149,7 +149,7 @@ def points_of(table: Table, metric: Column, cost: Column | None) -> list[Iterabl
     if cost is None:
         return []
     rows = [row for row in cost.finite if row in metric.finite]
-    lines = {row: table.label(row) for row in rows}
+    lines = {row: table.labels[row] for row in rows}
     points = [[cost.values[row], lines[row], metric.values[row]] for row in rows]
     if metric.goal is not None:
         points += [[cost.values[row], "Pareto front", metric.values[row]] for row in front_of(rows, metric, cost)]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ditexp.values import times_of
+
 
 @dataclass(frozen=True)
 class Field:
@@ -14,8 +16,8 @@ class Field:
 
     velocity: Callable[[Tensor, Tensor], Tensor]
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.velocity(x, t)
+    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
+        return self.velocity(x, times_of(x, t))
 
     def take(self, rows: Tensor) -> Field:
         return self

@@ -61,7 +61,7 @@ def test_numbers_are_the_tables_own():
     assert columns["inception/fid"]["values"] == [v if v and math.isfinite(v) else None for v in table.fid.values]
     assert columns["inception/fid"]["texts"] == table.fid.texts and columns["inception/fid"]["goal"] == "min"
     assert columns["inception/inception_score"]["goal"] == "max"
-    assert [row["label"] for row in data["rows"]] == [table.label(row) for row in range(6)]
+    assert [row["label"] for row in data["rows"]] == [table.labels[row] for row in range(6)]
 
 
 def test_a_cells_details_hold_its_configuration_protocol_and_command():

@@ -67,7 +67,7 @@ def test_a_components_settings_are_shown_where_they_tell_cells_apart():
     other["settings"]["solver.correct_last"] = False
     table = table_of([heun, euler, other])
     assert "solver.correct_last" in headers(table)
-    assert sorted(table.label(row) for row in range(3)) == [
+    assert sorted(table.labels[row] for row in range(3)) == [
         "euler",
         "heun, solver.correct_last false",
         "heun, solver.correct_last true",

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from ditexp.guidance.none import NoGuidance
+from ditexp.guidance.none import ModelField, NoGuidance
 from ditexp.model.analytic import GaussianMixture
 from ditexp.noise import noise
 from ditexp.solver.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
@@ -292,7 +292,7 @@ def test_evaluations(solver, field, x):
 
     def count(grid) -> int:
         times = []
-        solver.integrate(lambda x, t: (times.append(t[0].item()), field(x, t))[1], x, grid)
+        solver.integrate(lambda x, t: (times.append(t), field(x, t))[1], x, grid)
         assert all(0 <= t < 1 for t in times) and times == sorted(set(times))
         return len(times)
 
@@ -314,10 +314,9 @@ def test_finite_on_every_grid(schedule, steps, field, x):
 def test_alone_and_in_a_batch_bit_for_bit(solver, model, x):
     grid = component("schedule", "cosine", steps=9).grid().tolist()
     label = Condition(torch.zeros(len(x), dtype=torch.int64))
-    together = solver.integrate(lambda x, t: model(x, t, label), x, grid).x
-    alone = [
-        solver.integrate(lambda x, t: model(x, t, label.take(torch.tensor([0]))), one, grid).x for one in x.split(1)
-    ]
+    together = solver.integrate(ModelField(model, label), x, grid).x
+    field = ModelField(model, label.take(torch.tensor([0])))
+    alone = [solver.integrate(field, one, grid).x for one in x.split(1)]
     assert torch.equal(together, torch.cat(alone))
 
 

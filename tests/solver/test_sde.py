@@ -24,7 +24,7 @@ from ditexp.solver.euler import Euler
 from ditexp.solver.euler_maruyama import EulerMaruyama
 from ditexp.solver.heun import Heun
 from ditexp.solver.stochastic_heun import StochasticHeun
-from ditexp.values import Condition
+from ditexp.values import Condition, times_of
 from tests.helpers.samplers import sampler_of
 
 # linear is sigma and sbdm is kl: see test_forms_that_are_one_on_this_path.
@@ -54,9 +54,9 @@ def variance(t):
     return t**2 * S**2 + (1 - t) ** 2
 
 
-def gaussian_field(x: Tensor, t: Tensor) -> Tensor:
+def gaussian_field(x: Tensor, t: float | Tensor) -> Tensor:
     """The model's own, without what a mixture takes: x (B, 1)."""
-    t = t[:, None]
+    t = times_of(x, t)[:, None]
     return M + (t * S**2 - (1 - t)) / variance(t) * (x - t * M)
 
 

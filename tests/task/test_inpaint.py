@@ -384,7 +384,7 @@ def looks_back(solver) -> bool:
     grid, start = [step / 8 for step in range(9)], torch.zeros(1, 1, dtype=torch.float64)
 
     def integrate(x: torch.Tensor, grid: list[float]) -> torch.Tensor:
-        return solver.integrate(lambda x, t: t[:, None].exp(), x, grid, None, lambda step: 0 * start).x
+        return solver.integrate(lambda x, t: torch.full_like(x, math.exp(t)), x, grid, None, lambda step: 0 * start).x
 
     x = start
     for step in pairwise(grid):

@@ -76,7 +76,7 @@ def shown(texts) -> list[str]:
 
 
 def test_every_text_is_one_printable_line():
-    for text in shown([*TEXTS, TABLE.label(0)]):
+    for text in shown([*TEXTS, TABLE.labels[0]]):
         assert text.replace("\u0301", "").isprintable() and text == one_line(text)
         text.encode()
     assert one_line("a\x1b\n b\udcff") == "a� b�" and one_line(NASTY["foreign"]) == NASTY["foreign"]
@@ -174,8 +174,8 @@ def test_pictures_show_the_text_itself():
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     whole = {"".join(label.split()) for label in labels}
     for row in range(len(table.rows)):
-        if "very/long" not in table.label(row):
-            assert "".join(table.label(row).split()) in whole
+        if "very/long" not in table.labels[row]:
+            assert "".join(table.labels[row].split()) in whole
     texts = [text for drawn in (figure, along) for text in drawn.findobj(FigureText)]
     assert not any(text.get_parse_math() for text in texts if "$" in text.get_text())
     assert max(len(line) for label in labels for line in label.split("\n")) < 140

@@ -37,7 +37,10 @@ class LocalLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """What Hydra calls before `launch`. config: the sweep's."""
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        from ditexp.cli.sweep_loader import for_sweeps
+
+        self.hydra_context = for_sweeps(hydra_context)  # the sweeper's own, where that has done so
+        self.task_function, self.config = task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from ditexp.run.settings import folder_of

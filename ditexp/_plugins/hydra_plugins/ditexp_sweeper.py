@@ -6,10 +6,17 @@ from collections.abc import Sequence
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
 
 class ProductSweeper(BasicSweeper):
     """The basic sweeper, but guidance=none,cfg guidance.scale=1.5 is a sweep although none has no scale."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from ditexp.cli.sweep_loader import for_sweeps
+
+        super().setup(hydra_context=for_sweeps(hydra_context), task_function=task_function, config=config)
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
         from ditexp.cli.sweeping import fitting

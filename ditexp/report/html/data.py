@@ -13,6 +13,7 @@ import yaml
 
 from ditexp.files.json_values import encode
 from ditexp.report.html.embedding import embed
+from ditexp.report.picture_files import MAX_PICTURED
 from ditexp.report.plots.side_by_side import choose_samples
 from ditexp.report.tables.column import Column, is_finite, plain
 from ditexp.report.tables.comparability import comparable_facts
@@ -25,16 +26,17 @@ from ditexp.terminal.escape import printable
 def page_data(table: Table) -> dict[str, Any]:
     """Columns, rows in the table's order, and pictures, which rows refer to by number."""
     rows = range(len(table.rows))
-    shown = [pictures_of(row.first) for row in table.rows]
+    shown = [pictures_of(row.first) if i < MAX_PICTURED else {} for i, row in enumerate(table.rows)]
     pictures = embed(path for paths in shown for path in paths.values())
     number = {path: i for i, path in enumerate(pictures)}
+    texts: dict[str, str] = {}
     return {
         "columns": [column_data(column) for column in table.columns],
         "rows": [
             {
-                "label": table.label(row),
+                "label": table.labels[row],
                 "name": table.name(row),
-                "details": details(table, row),
+                "details": details(table, row, texts),
                 "pictures": {kind: number[path] for kind, path in shown[row].items() if path in number},
                 "samples": table.rows[row].first.requested_samples,
                 "along": table.rows[row].first.error_along_t or None,
@@ -66,8 +68,8 @@ def column_data(column: Column) -> dict[str, Any]:
     }
 
 
-def details(table: Table, row: int) -> dict[str, Any]:
-    """All that is known of a row's cells, as lists of names and texts, and texts."""
+def details(table: Table, row: int, texts: dict[str, str]) -> dict[str, Any]:
+    """All that is known of a row's cells, as lists of names and texts, and texts. texts: see `as_yaml`."""
     first, members = table.rows[row].first, table.rows[row].members
     origins = [member.provenance for member in members]
     made = {
@@ -86,8 +88,8 @@ def details(table: Table, row: int) -> dict[str, Any]:
         "made": [[name, text] for name, text in made.items() if text],
         "error": first.error,
         "comparable": list(comparable_facts(first).items()) if first.is_done else [],
-        "protocol": as_yaml(encode(first.measurement)),
-        "config": as_yaml(first.config),
+        "protocol": as_yaml(encode(first.measurement), texts),
+        "config": as_yaml(first.config, texts),
         "command": "\n".join(dict.fromkeys(member.cell_command for member in members if member.cell_command)),
     }
 
@@ -131,8 +133,14 @@ def number_in_full(column: Column, row: int) -> str:
     return f"{column.values[row]:.6g}" + (f" ± {spread:.3g}" if is_finite(spread) else "")
 
 
-def as_yaml(value: dict[str, Any] | None) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000) if value else ""
+def as_yaml(facts: dict[str, Any] | None, texts: dict[str, str]) -> str:
+    """texts: of facts that other rows had; most are equal in many rows, and are written once."""
+    found = []
+    for fact in (facts or {}).items():
+        if (key := repr(fact)) not in texts:
+            texts[key] = yaml.safe_dump(dict([fact]), sort_keys=False, allow_unicode=True, width=1000)
+        found.append(texts[key])
+    return "".join(found)
 
 
 def json_for_html(value: object) -> str:

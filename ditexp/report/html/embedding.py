@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,14 +48,22 @@ def embed(paths: Iterable[Path]) -> dict[Path, Embedded]:
     All get an equal share of the budget; what small ones do not use is left to larger ones.
     """
     sizes = {path: path.stat().st_size for path in set(paths) if is_picture(path)}
-    remaining, pictures = BUDGET, {}
+    remaining, rooms = BUDGET, {}
     for done, path in enumerate(sorted(sizes, key=lambda path: (sizes[path], path))):
-        try:
-            pictures[path] = embedded(path.read_bytes(), room=remaining // (len(sizes) - done))
-            remaining -= len(pictures[path].uri)
-        except Exception as error:  # Pillow raises nearly anything for what is no picture
-            warn_of_damage(path, describe_damage(error))
-    return pictures
+        rooms[path] = remaining // (len(sizes) - done)
+        remaining -= min(rooms[path], uri_length(sizes[path]))
+    with ThreadPoolExecutor() as pool:  # Pillow's work runs beside other threads
+        found = zip(rooms, pool.map(read_embedded, rooms, rooms.values()))
+    return {path: picture for path, picture in found if picture}
+
+
+def read_embedded(path: Path, room: int) -> Embedded | None:
+    """The picture in a file as a URI of at most `room` characters; None, with a warning, if it is damaged."""
+    try:
+        return embedded(path.read_bytes(), room)
+    except Exception as error:  # Pillow raises nearly anything for what is no picture
+        warn_of_damage(path, describe_damage(error))
+        return None
 
 
 def embedded(content: bytes, room: int) -> Embedded:
@@ -63,12 +72,18 @@ def embedded(content: bytes, room: int) -> Embedded:
         if image.format == "GIF":
             return film(image, content, room)
         tiles = tiles_of(image)
-        if image.width <= MAX_WIDTH and len(content) < 2 * room:
-            whole = min(uri("png", content), uri("webp", encode_webp(image, lossless=True)), key=len)
-            if len(whole) <= room:
-                return Embedded(whole, image.width, image.height, hard=True, tiles=tiles)
+        if image.width <= MAX_WIDTH and (whole := with_every_pixel(image, content, room)):
+            return Embedded(whole, image.width, image.height, hard=True, tiles=tiles)
         small = reduced([image.convert("RGB")], [], room)
     return replace(small, tiles=tiles and replace(tiles, gap=tiles.gap * small.width / image.width))
+
+
+def with_every_pixel(image: Image.Image, content: bytes, room: int) -> str:
+    """The URI of a PNG; as a WebP, which takes long to encode, only if the PNG itself doesn't fit. "" if none fits."""
+    if uri_length(len(content)) <= room:
+        return uri("png", content)
+    smaller = uri("webp", encode_webp(image, lossless=True)) if len(content) < 2 * room else ""
+    return smaller if len(smaller) <= room else ""
 
 
 def film(image: Image.Image, content: bytes, room: int) -> Embedded:
@@ -116,6 +131,11 @@ def encode_webp(
     moving = {"save_all": True, "append_images": later, "duration": durations, "loop": 0} if later else {}
     image.save(buffer, "webp", lossless=lossless, quality=quality, **moving)
     return buffer.getvalue()
+
+
+def uri_length(size: int) -> int:
+    """The most characters of the URI of a picture of `size` bytes."""
+    return len("data:image/webp;base64,") + 4 * -(-size // 3)
 
 
 def uri(kind: str, content: bytes) -> str:

@@ -11,6 +11,7 @@ from string import Template
 
 from ditexp.report.html.cells import arranged, body_rows, css_class, header_row, network_mark
 from ditexp.report.html.data import json_for_html, page_data, various, versions
+from ditexp.report.picture_files import MAX_PICTURED
 from ditexp.report.tables.comparability import comparable_facts
 from ditexp.report.tables.footnotes import warnings
 from ditexp.report.tables.table import Table
@@ -70,7 +71,7 @@ def html_page(
         without_results="" if table.rows else "hidden",
         head=header_row(table),
         body=body_rows(table),
-        notes=notes(["Bold: the best of its column.", *(line for line in table.caption[1:] if line not in known)]),
+        notes=notes([*notes_on_rows(table), *(line for line in table.caption[1:] if line not in known)]),
         data=json_for_html(page_data(table)),
     )
 
@@ -120,6 +121,13 @@ def failures(table: Table) -> list[str]:
     counts = Counter(row.first.status for row in table.rows if not row.is_done)
     total = plural(len(table.rows), "cell")
     return [f"{count} of {total}: {status}." for status, count in counts.items()]
+
+
+def notes_on_rows(table: Table) -> list[str]:
+    lines = ["Bold: the best of its column."]
+    if len(table.rows) > MAX_PICTURED and any(row.first.grid for row in table.rows):
+        lines.append(f"Pictures: of the best {MAX_PICTURED} of {len(table.rows):,} cells.")
+    return lines
 
 
 def warnings_of(table: Table) -> list[str]:

@@ -25,14 +25,14 @@ def error_along_t(table: Table) -> Figure | None:
 
     rows = list(along)[:MAX_LINES]  # the best come first
     styles = line_styles(table, rows)
-    labels = [for_picture(f"{table.label(row)}, {plural(len(along[row]) - 1, 'step')}", 44) for row in rows]
+    labels = [for_picture(f"{table.labels[row]}, {plural(len(along[row]) - 1, 'step')}", 44) for row in rows]
     height = max(4.6, 1 + 0.15 * sum(label.count("\n") + 1 for label in labels))
     with house_style():
         figure = Figure(figsize=(7.6, height), dpi=200, layout="constrained")
         ax = figure.subplots()
         for row, label in zip(rows, labels):
             t, errors = zip(*along[row][1:])  # the error at the start is 0
-            style = styles[table.label(row)]
+            style = styles[table.labels[row]]
             ax.plot(
                 t,
                 errors,

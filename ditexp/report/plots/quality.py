@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ditexp.report.pareto import front_of
-from ditexp.report.plots.style import AXIS_LABELS, GREY, LineStyle, house_style, line_styles, scale_axis, titled
+from ditexp.report.plots.style import (
+    AXIS_LABELS,
+    GREY,
+    MAX_LINES,
+    LineStyle,
+    house_style,
+    line_styles,
+    scale_axis,
+    titled,
+)
 from ditexp.report.tables.column import Column, is_finite
 from ditexp.report.tables.table import Table
 from ditexp.terminal.escape import for_picture, one_line
@@ -28,13 +38,14 @@ def quality_vs_cost(table: Table, quality: Column | None) -> Figure | None:
         return None
     from matplotlib.figure import Figure
 
+    panels, left_out = with_fewer_lines(table, quality, panels)
     styles = line_styles(table, sorted(set().union(*panels.values())))
     with house_style():
         width = max(5.2 * len(panels), 7)
         labels = {label: for_picture(label, int(12 * width) - 10) for label in styles}
         entries = [line for label in [*labels.values(), FRONT] for line in label.split("\n")]
         ncols = int(14 * width) // (10 + max(map(len, entries))) or 1
-        note = ["Numbers at the points: steps.", *map(one_line, table.caption)]
+        note = ["Numbers at the points: steps.", *left_out, *map(one_line, table.caption)]
         lines = [line for text in note for line in textwrap.wrap(text, int(14.5 * width))]
         height = 4 + 0.2 * math.ceil(len(entries) / ncols) + 0.14 * len(lines)
         figure = Figure(figsize=(width + 0.2, height), dpi=200)
@@ -67,6 +78,21 @@ def panels_of(table: Table, quality: Column) -> dict[str, list[int]]:
     return panels
 
 
+def with_fewer_lines(
+    table: Table, quality: Column, panels: dict[str, list[int]]
+) -> tuple[dict[str, list[int]], list[str]]:
+    """(The panels with up to MAX_LINES lines: those on a Pareto front, then of the best cells; a note on that)."""
+    costs = {name: table.column(name) for name in panels} if quality.goal else {}
+    fronts = [front_of(panels[name], quality, cost) for name, cost in costs.items() if cost]
+    ranked = sorted(set().union(*panels.values()), key=quality.values.__getitem__, reverse=quality.goal is max)
+    labels = dict.fromkeys(table.labels[row] for row in itertools.chain(*fronts, ranked))
+    if len(labels) <= MAX_LINES:
+        return panels, []
+    shown = set(itertools.islice(labels, MAX_LINES))
+    note = f"{MAX_LINES} of {len(labels)} lines: those on a Pareto front, then the best."
+    return {name: [row for row in rows if table.labels[row] in shown] for name, rows in panels.items()}, [note]
+
+
 def draw_panel(
     ax: Axes,
     table: Table,
@@ -76,8 +102,9 @@ def draw_panel(
     styles: Mapping[str, LineStyle],
     labels: Mapping[str, str],
 ) -> None:
-    """styles, labels: of each line, by `table.label`."""
+    """styles, labels: of each line, by `table.labels`."""
     front = front_of(rows, quality, cost) if quality.goal is not None else []
+    on_front, lines = set(front), lines_of(table, rows, cost)
     scale_axis(ax, "x", [cost.values[row] for row in rows], log_beyond=3)
     scale_axis(ax, "y", [quality.values[row] for row in rows], log_beyond=10)
 
@@ -85,7 +112,7 @@ def draw_panel(
         return [cost.values[row] for row in shown], [quality.values[row] for row in shown]
 
     for label, style in styles.items():
-        line = sorted((row for row in rows if table.label(row) == label), key=cost.values.__getitem__)
+        line = lines.get(label, [])
         ax.plot(
             *xy(line),
             color=style.color,
@@ -97,24 +124,32 @@ def draw_panel(
             markerfacecolor="white",
             zorder=3,
         )
-        ax.plot(*xy([row for row in line if row in front]), style.marker, color=style.color, markersize=7.5, zorder=4)
+        ax.plot(
+            *xy([row for row in line if row in on_front]), style.marker, color=style.color, markersize=7.5, zorder=4
+        )
     if len(front) > 1:
         # The best quality for each budget: a staircase, since nothing was measured between the points.
         x, y = xy(front)
         x, y = [*x, ax.get_xlim()[1]], [*y, y[-1]]
         ax.plot(x, y, color="#c4c4c4", linewidth=1.2, drawstyle="steps-post", zorder=2, label=FRONT)
-    points = {
-        row: (cost.values[row], quality.values[row]) for row in [*front, *(row for row in rows if row not in front)]
-    }
-    label_steps(ax, table, points, front, styles)
+    points = {row: (cost.values[row], quality.values[row]) for row in dict.fromkeys([*front, *rows])}
+    label_steps(ax, table, points, on_front, styles)
     ax.set_xlabel(AXIS_LABELS[cost.name])
+
+
+def lines_of(table: Table, rows: Sequence[int], cost: Column) -> dict[str, list[int]]:
+    """The rows of each line, cheapest first, by their label."""
+    lines: dict[str, list[int]] = {}
+    for row in sorted(rows, key=cost.values.__getitem__):
+        lines.setdefault(table.labels[row], []).append(row)
+    return lines
 
 
 def label_steps(
     ax: Axes,
     table: Table,
     points: Mapping[int, tuple[float, float]],
-    front: Sequence[int],
+    front: Collection[int],
     styles: Mapping[str, LineStyle],
 ) -> None:
     """Write the number of steps beside points, where there is room; the front's points come first."""
@@ -138,7 +173,7 @@ def label_steps(
             ha="right" if side < 0 else "left",
             va="top" if side < 0 else "bottom",
             fontsize=8,
-            color=styles[table.label(row)].color,
+            color=styles[table.labels[row]].color,
             path_effects=[withStroke(linewidth=2.2, foreground="white")],
             zorder=5,
         )

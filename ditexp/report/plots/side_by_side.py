@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ditexp.report.grids import evenly_spaced
-from ditexp.report.picture_files import is_picture, read_picture
+from ditexp.report.picture_files import MAX_PICTURED, is_picture, read_picture
 from ditexp.report.plots.style import house_style
 from ditexp.report.tables.column import is_finite
 from ditexp.report.tables.table import Table
@@ -39,7 +39,7 @@ def side_by_side(table: Table) -> Figure | None:
     from matplotlib.figure import Figure
 
     width, height = max(tile.width for tile in tiles.values()), max(tile.height for tile in tiles.values())
-    titles = [for_picture(table.label(row), width // 9, max_lines=4) for row in tiles]
+    titles = [for_picture(table.labels[row], width // 9, max_lines=4) for row in tiles]
     header = 20 * max(title.count("\n") + 1 for title in titles) + 26  # pixels above a tile
     total = (GAP + columns * (width + GAP), GAP + -(-len(tiles) // columns) * (header + height + GAP))
     dpi = 100
@@ -69,9 +69,10 @@ def choose_samples(table: Table) -> tuple[list[int], int]:
 
     The best settings get a line each, with cells from the fewest steps to the most.
     """
-    shown = [row for row, each in enumerate(table.rows) if each.first.grid and is_picture(each.first.grid)]
-    by_steps = sorted(shown, key=lambda row: (table.label(row), table.steps[row] or 0))
-    lines = [list(line) for _, line in groupby(by_steps, key=table.label)]
+    grids = [row.first.grid for row in table.rows[:MAX_PICTURED]]
+    shown = [row for row, grid in enumerate(grids) if grid and is_picture(grid)]
+    by_steps = sorted(shown, key=lambda row: (table.labels[row], table.steps[row] or 0))
+    lines = [list(line) for _, line in groupby(by_steps, key=table.labels.__getitem__)]
     lines.sort(key=min)  # rows are ordered from best to worst
     if not lines:
         return [], 0

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from PIL import Image
+
 from ditexp.report.tables.table import Table
 from ditexp.report.titles import swept
 from ditexp.terminal.escape import for_picture
@@ -24,6 +27,7 @@ PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ["o", "s", "^", "D", "v", "P"]
 DASHES: list[Dash] = [(), (4, 1.5), (1, 1.2), (6, 1.5, 1, 1.5)]
 INK, GREY, FAINT = "#222222", "#707070", "#e6e6e6"
+MAX_LINES = 40  # of a figure, more than a reader can tell apart
 AXIS_LABELS = {"forwards": "network evaluations per image", "seconds_per_image": "seconds per image"}
 
 
@@ -69,19 +73,27 @@ def house_style() -> Generator[None]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG. Characters that the font lacks become boxes; the page and the tables have the text itself."""
+    """Write a PNG. Characters that the font lacks become boxes; the page and the tables have the text itself.
+
+    `Figure.savefig` draws twice, the first time for the layout alone.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.patch.set_facecolor("white")
+    canvas = FigureCanvasAgg(figure)
     with house_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
-        figure.savefig(path, format="png", facecolor="white")
+        canvas.draw()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(path, "png", dpi=(figure.dpi, figure.dpi))
 
 
 def line_styles(table: Table, rows: Sequence[int]) -> dict[str, LineStyle]:
-    """A style for each `table.label`: a colour per solver, or per label if all are of one solver.
+    """A style for each `table.labels`: a colour per solver, or per label if all are of one solver.
 
     Markers and dashes tell the lines of a solver apart, and solvers that share a colour.
     """
-    labels = list(dict.fromkeys(table.label(row) for row in rows))
-    solver_of = {table.label(row): table.rows[row].settings["solver"] for row in rows}
+    labels = list(dict.fromkeys(table.labels[row] for row in rows))
+    solver_of = {table.labels[row]: table.rows[row].settings["solver"] for row in rows}
     hues = list(dict.fromkeys(solver_of.values()))
     if len(hues) == 1:
         solver_of, hues = {label: label for label in labels}, labels

@@ -16,6 +16,7 @@ from ditexp.terminal.escape import one_line
 FILE_WIDTH = 240  # characters in a pipe or a file, or more if the table needs them
 CAPTION_WIDTH = 100  # characters, if the table is narrower
 LINES = 3  # of a long text in a table
+MAX_ROWS = 200  # of a table that is printed
 MAX_ERRORS = 5  # that are named below a table without room for them
 # The order in which columns get room, after the settings, the steps and the first metric; those not named come first.
 LATER = ("seconds_per_image", "peak_memory_mb", "seeds", "nfe", "images_per_second", "source", "error")
@@ -51,12 +52,14 @@ def print_table(terminal: Terminal, table: Table, *, file: str) -> None:
         column = table.columns[i]
         side = "right" if column.is_number else "left"
         drawn.add_column(Text(one_line(column.header)), justify=side, width=room, overflow="fold")
-    for texts in table.body(escape=Text, bold=lambda text: Text(text.plain, style="bold green")):
+    for texts in table.body(escape=Text, bold=lambda text: Text(text.plain, style="bold green"))[:MAX_ROWS]:
         drawn.add_row(*(texts[i] for i in shown))
     drawn.width = total(widths)
     terminal.print(drawn, crop=False)
     left_out = [column for i, column in enumerate(table.columns) if i not in shown]
-    lines = [*table.caption, *lines_on(left_out, table, file)]
+    more = len(table.columns[0].values) - MAX_ROWS
+    rows = [f"{more:,} more rows: see {file}."] if more > 0 else []
+    lines = [*rows, *table.caption, *lines_on(left_out, table, file)]
     for line in lines:
         narrow = min(terminal.width, max(drawn.width, CAPTION_WIDTH))
         terminal.print(Text(one_line(line), style="table.caption"), width=narrow)

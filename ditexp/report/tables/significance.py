@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean, stdev, variance
+from statistics import fmean, stdev
 from typing import NamedTuple
+
+import numpy as np
 
 from ditexp.report.tables.rows import Row
 from ditexp.result import Result
@@ -56,11 +58,11 @@ def error_from_halves(ours: dict[object, Result], theirs: dict[object, Result], 
     for seed in ours | theirs:
         weights = ((ours, 1 / len(ours)), (theirs, -1 / len(theirs)))
         found = [(weight, row[seed].deviations[name]) for row, weight in weights if seed in row]
-        series = zip(*([weight * value for value in noise.halves] for weight, noise in found))
-        deviations = [sum(values) for values in series]
+        series = [weight * np.array(noise.halves) for weight, noise in found]
+        deviations = np.sum([each[: min(map(len, series))] for each in series], axis=0)
         units = min(noise.units for _, noise in found)
         freedom = max(len(deviations) - 2, 1)  # even and odd halves have a mean each
-        parts.append((variance(deviations), 1 / (1 / (units - 1) + 1 / freedom)))
+        parts.append((float(np.var(deviations, ddof=1)), 1 / (1 / (units - 1) + 1 / freedom)))
     total = sum(part for part, _ in parts)
     freedom = total**2 / sum(part**2 / freedom for part, freedom in parts) if total else parts[0][1]
     return total**0.5, freedom

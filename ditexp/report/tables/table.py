@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from ditexp.report.tables.column import Column, is_finite, plain
@@ -55,25 +56,29 @@ class Table:
     def fid(self) -> Column | None:
         return self.metric("fid")
 
-    @property
+    @cached_property
     def steps(self) -> tuple[float | None, ...]:
         """Of each row; None for an adaptive solver."""
         column = self.column("steps")
         return column.values if column else (None,) * len(self.rows)
 
-    def label(self, row: int) -> str:
-        """The settings that set a row apart, without its number of steps, as in `heun, weight 1.5`."""
-        parts = [(c.header, c.values[row]) for c in self.columns if c.kind == "setting"]
-        return ", ".join(
-            plain(value) if isinstance(value, str) else one_line(f"{name} {plain(value)}")
-            for name, value in parts
-            if value is not None
-        )
+    @cached_property
+    def labels(self) -> list[str]:
+        """Of each row, the settings that set it apart, without its number of steps, as in `heun, weight 1.5`."""
+        settings = [column for column in self.columns if column.kind == "setting"]
+        return [
+            ", ".join(
+                plain(value) if isinstance(value, str) else one_line(f"{column.header} {plain(value)}")
+                for column, value in zip(settings, values)
+                if value is not None
+            )
+            for values in zip(*(column.values for column in settings))
+        ]
 
     def name(self, row: int) -> str:
         """The label with the number of steps, as in `heun, weight 1.5 with 20 steps`."""
         steps = self.steps[row]
-        return f"{self.label(row)} with {plural(steps, 'step')}" if is_finite(steps) else self.label(row)
+        return f"{self.labels[row]} with {plural(steps, 'step')}" if is_finite(steps) else self.labels[row]
 
     def markdown(self) -> str:
         headers = [for_markdown(column.header) for column in self.columns]
