@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
@@ -71,6 +73,7 @@ def quantize(blocks: nn.ModuleList, kind: str) -> None:
 
     The matrices of adaLN, one product for each sample, stay as they are, as do embeddings and the head.
     """
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao registers enums in an old way
     from torchao.quantization import Float8DynamicActivationFloat8WeightConfig as Float8  # its import takes seconds
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig as Int8
     from torchao.quantization import PerRow
@@ -136,4 +139,5 @@ def begin_compiling() -> None:
     torch._dynamo.reset()
     torch._dynamo.config.load_config({"recompile_limit": VARIANTS})
     # torch's own place is a temporary folder, which a restart of the machine empties.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+    with suppress(RuntimeError):  # the user has no home
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))

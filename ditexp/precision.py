@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -61,6 +62,11 @@ def check_precision(name: str, device: torch.device) -> None:
             )
     if importlib.util.find_spec("torchao") is None:
         raise ValueError(f"precision={name} needs torchao: pip install 'ditexp[torchao]', or choose bf16")
+
+
+def library_of(name: str) -> dict[str, str]:
+    """The library that quantizes at a precision, with its version; empty if none does. name: one of PRECISIONS."""
+    return {"torchao": importlib.metadata.version("torchao")} if PRECISIONS[name].quantized else {}
 
 
 @contextmanager

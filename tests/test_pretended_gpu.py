@@ -1,7 +1,8 @@
 """A guard for GPUs on machines that have none: nothing mixes devices, and fixed steps don't wait for the GPU.
 
 torch's FakeTensorMode computes shapes and devices without values, and so can pretend to have a CUDA device. It refuses
-to mix devices as CUDA would. Values that are read are replaced: every number is 0.001, and nothing is true.
+to mix devices as CUDA would. Values that are read are replaced: every number is 0.001, and nothing is true. Lower
+precisions are left out: without CUDA, torch switches autocast for it off.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def sample(
     with fixed steps. labels: None for all classes in turn, one class, or classes that the samples take in turn.
     prompts: in place of labels for a model of text, taken in turn. batch_size: of calls of the network; None: all
     samples together, up to 128 a call. device: "cpu", "cuda" or "cuda:1"; None: the first GPU, if there is one.
-    precision: "fp32", "tf32", "bf16" or "fp16". rounding: of images to pixels. progress: a bar, if it takes long.
+    precision: "fp32", "tf32", "bf16", "fp16", "fp8" or "int8". rounding: of images to pixels. progress: a bar, if it
+    takes long.
 
     On a CPU one thread samples, as in a worker of the command. Raises ValueError with a line for each mistake.
     """

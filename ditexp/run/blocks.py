@@ -19,6 +19,7 @@ from torch import Tensor
 from ditexp.core import Feature
 from ditexp.extraction import extract_block, folder_of
 from ditexp.outputs import Outputs
+from ditexp.precision import library_of
 from ditexp.provenance import code_version, machine
 from ditexp.run.components import build_component, build_for_sampling
 from ditexp.run.decoding import Decoder, as_images, batches_of
@@ -55,7 +56,7 @@ class SetSpec:
                 f"sample set {self.set_id} has become {store.id}: weights or code were changed during the run"
             )
         assert store.latents is not None, "every set of a run has one"
-        feature = build_component(cfg, "feature").to(device) if cfg.get("metric") else None
+        feature = build_component(cfg, "feature").to(device) if cfg.get("metric") and cfg.feature else None
         return BlockMaker(
             sampler=sampler,
             store=store,
@@ -63,7 +64,13 @@ class SetSpec:
             batch_size=cfg.batch_size,
             feature=feature,
             features=Outputs(cfg.outputs).features,
-            maker={**code_version(), **machine(device), "precision": cfg.precision, "compile": cfg.compile},
+            maker={
+                **code_version(),
+                **machine(device),
+                **library_of(cfg.precision),
+                "precision": cfg.precision,
+                "compile": cfg.compile,
+            },
             underway=Underway(sampler),
         )
 

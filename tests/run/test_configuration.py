@@ -5,19 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from ditexp.checks import ConfigError
-from ditexp.cli.packaged import packaged
 from ditexp.run.cell import build
 from ditexp.run.configuration import Mistakes, Slice, check_numbers, with_steps
+from tests.helpers.configurations import composed
 from tests.helpers.refusals import refused
-
-
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(packaged("conf")), version_base="1.3"):
-        return compose("config", overrides=["num_samples=16", "batch_size=16", "metric=[]", *overrides])
 
 
 def test_slices_cover_each_block_once():
