@@ -33,7 +33,7 @@ from ditexp.metric.fid_infinity import FrechetInfinity
 from ditexp.metric.kid import KernelDistance
 from ditexp.outputs import Outputs
 from ditexp.provenance import provenance
-from ditexp.reference import reference_features
+from ditexp.reference.kinds import reference_features
 from ditexp.report.tables.rows import Row, spread_of_one
 from ditexp.report.tables.significance import worse_than_best
 from ditexp.result import Deviations, Result

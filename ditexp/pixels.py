@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 # How each rounds x in [-1, 1] to 0 ... 255: half_up in DiT, SiT, LightningDiT and EDM; half_even in JiT and diffusers,
 # with the same pixels except on exact ties; truncate in REPA and RAE, whose images are half a level darker.
@@ -20,7 +21,7 @@ ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def to_pixels(images: Tensor, rounding: str = "half_up") -> Tensor:
     """Images (B, C, H, W) in [-1, 1] -> uint8. rounding: one of ROUNDINGS; values beyond the range are clamped."""
-    return ROUNDINGS[rounding](images.float()).clamp(0, 255).to(torch.uint8)
+    return ROUNDINGS[rounding](images.float()).clamp(0, 255).byte()
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ import importlib.util
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import torch
+if TYPE_CHECKING:  # a wrong setting is found before torch is imported
+    import torch
 
 # torch.compile: not at all, each block of the network, or the network as a whole with the fastest kernels found.
 COMPILE = (False, True, "max")
@@ -18,27 +20,35 @@ FP8_CAPABILITY = (8, 9)  # the compute capability of the first GPUs with product
 class Precision:
     """How a network computes; the state of a sample is float32 with all of them.
 
-    dtype: of the matrix products and of their weights. quantized: the type that weights and inputs of the transformer
-    blocks' matrices have instead, by torchao: fp8 or int8.
+    products: the type of the matrix products and of their weights. quantized: the type that weights and inputs of the
+    transformer blocks' matrices have instead, by torchao: fp8 or int8.
     """
 
-    dtype: torch.dtype
+    products: Literal["float32", "bfloat16", "float16"]
     quantized: str | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        import torch
+
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[self.products]
 
 
 # tf32 is float32 with TF32 matrix products, on CUDA only.
 PRECISIONS = {
-    "fp32": Precision(torch.float32),
-    "tf32": Precision(torch.float32),
-    "bf16": Precision(torch.bfloat16),
-    "fp16": Precision(torch.float16),
-    "fp8": Precision(torch.bfloat16, "fp8"),
-    "int8": Precision(torch.bfloat16, "int8"),
+    "fp32": Precision("float32"),
+    "tf32": Precision("float32"),
+    "bf16": Precision("bfloat16"),
+    "fp16": Precision("float16"),
+    "fp8": Precision("bfloat16", "fp8"),
+    "int8": Precision("bfloat16", "int8"),
 }
 
 
 def check_precision(name: str, device: torch.device) -> None:
     """Raise ValueError if this machine cannot compute at a precision. name: one of PRECISIONS."""
+    import torch
+
     if PRECISIONS[name].quantized is None:
         return
     if name == "fp8":
@@ -56,6 +66,8 @@ def check_precision(name: str, device: torch.device) -> None:
 @contextmanager
 def full_float32() -> Generator[None]:
     """Without TF32 and bfloat16 products, even if the sampler uses them: TF32 changes features by 1e-3."""
+    import torch
+
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -20,6 +20,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from ditexp.cli.command import register_with_hydra
+from ditexp.cli.signatures import arguments_of
 from tests.helpers.paths import CONF, ROOT
 
 LEAVES = ("model", "vae", "solver", "schedule", "guidance", "cache", "condition", "task", "feature", "metric")
@@ -211,6 +212,9 @@ def target_of(node: dict) -> type:
 @pytest.mark.parametrize("group", [*COMPONENTS, "network", "data", "objective", "reference"])
 def test_yaml_keys_are_constructor_parameters(group):
     assert list(nodes(group))
+    for _, node in nodes(group):  # what the source says, without importing it
+        if node["_target_"] != "ditexp.model.text_encoder.TextEncoder.new":  # no class, and no function of a module
+            assert list(arguments_of(node["_target_"])) == list(inspect.signature(target_of(node)).parameters)
     for file, node in nodes(group):
         parameters = inspect.signature(target_of(node)).parameters
         needed = {p.name for p in parameters.values() if p.default is p.empty}

@@ -37,11 +37,11 @@ from ditexp.evaluate.images import open_images
 from ditexp.evaluate.protocol import protocol_of
 from ditexp.inspect import __main__ as inspect
 from ditexp.model.dit import DiT
-from ditexp.optimize import __main__ as optimize
+from ditexp.optimize import finding
 from ditexp.outputs import Outputs
 from ditexp.run import cell
 from ditexp.samples import __main__ as samples
-from ditexp.train import __main__ as train
+from ditexp.train import training
 from docs import make_reference
 from tests.helpers.documentation import commands_of
 from tests.helpers.paths import CONF, ROOT, WEIGHTS
@@ -140,7 +140,7 @@ def check_reference(cfg: DictConfig) -> None:
 
 
 def check_train(cfg: DictConfig) -> None:
-    train.check(instantiate(cfg.network), instantiate(cfg.objective), instantiate(cfg.data))
+    training.check(instantiate(cfg.network), instantiate(cfg.objective), instantiate(cfg.data))
 
 
 # The configuration of each command, and the check that the command makes before any work.
@@ -148,7 +148,7 @@ CHECKS = {
     "run": ("config", cell.build),
     "evaluate": ("evaluate", check_evaluate),
     "reference": ("prepare_reference", check_reference),
-    "optimize": ("optimize", optimize.build),
+    "optimize": ("optimize", finding.build),
     "train": ("train", check_train),
     "report": ("report", None),
 }

@@ -40,7 +40,7 @@ from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
 from ditexp.values import Solution
 from tests.helpers.codecs import Blocks
-from tests.helpers.components import options, solver_for_any_model
+from tests.helpers.components import classes, component, options, solver_for_any_model
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.samplers import sampler_of
 
@@ -170,6 +170,14 @@ def test_a_solver_and_a_guidance_stay_on_the_device(solver, guidance, waits_of_s
     assert isinstance(x, FakeTensor) and x.device.type == "cuda" and x.shape == (3, 1, 8, 8)
     assert made.take_cost().velocity_rows >= 3 * 2
     assert waits_of_steps == ([] if made.solver.adaptive else [AT_THE_END])
+
+
+@pytest.mark.parametrize("cache", classes("cache"))
+def test_a_cache_stays_on_the_device(cache, request):
+    made = sampler(Heun(), GUIDANCE["cfg"], model=PretrainedDiT(checkpoint=DIGITS), cache=component("cache", cache))
+    request.getfixturevalue("pretended_gpu")
+    assert samples(made).device.type == "cuda"
+    assert made.take_cost().network_rows % 1  # some evaluations reused outputs
 
 
 @pytest.mark.parametrize("solver", [Heun(), Bosh3()], ids=["heun", "bosh3"])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ditexp.checkpoint import REMEDY
 from ditexp.checkpoint.safetensors_file import INDEX, index_in, read_safetensors, read_shards, shards_of
 from ditexp.checkpoint.torch_file import is_old_format, read_stream, read_zip
 from ditexp.files.content import changed, hashes
@@ -17,7 +18,6 @@ from ditexp.files.reading import UnfitFile, opened, unfit
 from ditexp.files.stamps import Stamp, stamp
 
 KIND = "a checkpoint"
-REMEDY = "give the path of a .safetensors, .pt, .pth, .ckpt or .bin file"
 MAX_NAMED = 150  # characters of a name and a remedy that leave room for what is wrong
 START = 512  # bytes that tell formats apart
 NO_WEIGHTS = (

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
 from hydra import utils
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
+from ditexp.cli.nodes import resolve
 from ditexp.cli.value_types import NUMBERS, types_of
+
+OF_HYDRA = {"_partial_", "_args_", "_recursive_", "_convert_"}  # keys that change how Hydra builds a component
+PLAIN = (bool, int, float, str, type(None))
 
 
 def instantiate(node: DictConfig, **overrides: object) -> Any:
@@ -17,6 +22,13 @@ def instantiate(node: DictConfig, **overrides: object) -> Any:
 
     Raises ValueError, with the reason in one line, for whatever else fails.
     """
+    if not overrides and (arguments := simple_arguments(node)) is not None:
+        try:
+            return own_class(node["_target_"])(**arguments)
+        except (ValueError, OSError):
+            raise
+        except Exception:
+            pass  # Hydra finds the reason
     try:
         return utils.instantiate(node, **overrides)
     except InstantiationException as error:
@@ -30,3 +42,18 @@ def instantiate(node: DictConfig, **overrides: object) -> Any:
         if match := re.search(r"missing \d+ required .*argument.*: (.+)", reason):
             reason = f"it needs {match[1]}, which the configuration does not give"
         raise ValueError(f"{where}: {reason}") from error
+
+
+def simple_arguments(node: DictConfig) -> dict[str, Any] | None:
+    """The arguments of a class of ditexp's where all are plain values; None: Hydra builds it, ten times as slowly."""
+    arguments = resolve(node)
+    target = arguments.pop("_target_", None) if isinstance(arguments, dict) else None
+    if not isinstance(target, str) or not target.startswith("ditexp.") or not OF_HYDRA.isdisjoint(arguments):
+        return None
+    is_simple = all(isinstance(value, PLAIN) and value != MISSING for value in arguments.values())
+    return arguments if is_simple else None
+
+
+@functools.cache
+def own_class(target: str) -> Any:
+    return utils.get_object(target)

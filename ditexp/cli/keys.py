@@ -17,6 +17,7 @@ from ditexp.cli.nodes import Keys, dotted, items, leaves_of, plain, select
 from ditexp.cli.origin import origin, texts_of_files
 from ditexp.cli.overrides import choose
 from ditexp.cli.packaged import known_keys
+from ditexp.cli.signatures import arguments_of
 
 OF_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # keys of any component
 # The key in ${key}, ${key.${other}} and ${oc.select:key,default}.
@@ -102,6 +103,8 @@ def wrong_arguments(raw: dict[str, Any] | list[Any], path: Keys = ()) -> Iterato
 @functools.cache
 def parameters(target: str) -> list[str] | None:
     """The names of a class's or function's arguments; None if it accepts any, or cannot be imported."""
+    if (known := arguments_of(target)) is not None:
+        return list(known)
     try:
         found = inspect.signature(get_object(target)).parameters.values()
     except Exception:  # whatever a user's module raises when it is imported; building the component says more

@@ -15,16 +15,21 @@ from ditexp.cli.packaged import known_keys
 from ditexp.cli.value_types import wrong_names, wrong_types
 from ditexp.terminal.notices import notice
 
+SETTLED = "settled"  # one of OmegaConf's flags, which copies and pickles of a configuration keep
+
 
 def settle(
     cfg: DictConfig, hydra_cfg: DictConfig, command: str, *, environment: Mapping[str, str] = os.environ
 ) -> None:
     """Read the environment into a composed configuration, and refuse settings that nothing reads or that act too late.
 
-    After it, what was checked is what runs, in any process and at any later time. cfg: with or without Hydra's own
+    After it, what was checked is what runs, in any process and at any later time: a job of a sweep, whose launcher has
+    settled all cells, does not do so again. cfg: with or without Hydra's own
     part. command: the name of its file in conf/. environment: as it was before Hydra changed it. Raises ConfigError,
     one line for each mistake.
     """
+    if cfg._get_flag(SETTLED):
+        return
     with read_write(cfg):
         mistakes = list(read_environment(settings_of(cfg)))
         settings = settings_of(cfg)  # with what was read
@@ -38,3 +43,4 @@ def settle(
     mistakes += wrong_keys(raw, hydra_cfg, command)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+    cfg._set_flag(SETTLED, True)

@@ -56,7 +56,7 @@ class SweepLoader(ConfigLoaderImpl):
 
     def _parse(self, text: str) -> Parsed:
         if text not in self._parsed:
-            override = OverridesParser.create().parse_override(text)
+            (override,) = OverridesParser.create().parse_overrides([text])
             is_group = self.repository.group_exists(override.key_or_group)
             self._parsed[text] = Parsed(override, is_value=isinstance(override.value(), dict) or not is_group)
         return self._parsed[text]
@@ -78,7 +78,7 @@ def write_down(overrides: Sequence[Override], cfg: DictConfig) -> None:
         typed.pop()
     for override in overrides:
         typed.append(override.input_line)
-    job.override_dirname = get_overrides_dirname(overrides, **job.config.override_dirname)
+    job.override_dirname = get_overrides_dirname(list(overrides), **job.config.override_dirname)
 
 
 def for_sweeps(context: HydraContext) -> HydraContext:

@@ -14,9 +14,21 @@ from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig
 
 from ditexp.cli.nodes import Key, Setting
+from ditexp.cli.signatures import arguments_of
 
-TEXTS = (str, Path, str | Path, Path | str)
+TEXTS = (str, Path, str | Path)
 NUMBERS = (int, float, int | None, float | None, int | float)
+WRITTEN: dict[str, object] = {  # as they are written in source
+    "str": str,
+    "Path": Path,
+    "str | Path": str | Path,
+    "Path | str": str | Path,
+    "int": int,
+    "float": float,
+    "int | None": int | None,
+    "float | None": float | None,
+    "int | float": int | float,
+}
 NAMES_AND_PATHS = ("outputs", "study", "images", "out", "folder")  # settings of commands themselves
 
 
@@ -60,7 +72,9 @@ def is_plain_text(raw: object) -> bool:
 
 @functools.cache
 def types_of(target: str) -> dict[str, object]:
-    """The annotations of a class's or function's arguments, as far as they can be found."""
+    """The annotations of a class's or function's arguments, as far as they can be found and are simple."""
+    if (known := arguments_of(target)) is not None:
+        return {name: WRITTEN[kind] for name, kind in known.items() if kind in WRITTEN}
     try:
         found = get_object(target)
         return typing.get_type_hints(found.__init__ if inspect.isclass(found) else found)

@@ -11,8 +11,6 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from ditexp.cli.command import command
-from ditexp.evaluate.images import open_images
-from ditexp.evaluate.scoring import build_evaluator, score
 from ditexp.outputs import Outputs
 from ditexp.report.tables.column import MISSING
 from ditexp.report.tables.comparability import describe_reference
@@ -22,6 +20,9 @@ from ditexp.terminal.console import wide_terminal
 
 @command("evaluate")
 def main(cfg: DictConfig) -> None:
+    from ditexp.evaluate.images import open_images
+    from ditexp.evaluate.scoring import build_evaluator, score  # imports torch, which mistakes don't wait for
+
     evaluator, outputs = build_evaluator(cfg), Outputs(cfg.outputs)
     images = open_images(cfg.images, channels=evaluator.channels, outputs=outputs, num_samples=cfg.num_samples)
     score(cfg, evaluator, images, show=show)

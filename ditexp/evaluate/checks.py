@@ -8,7 +8,7 @@ from ditexp.core import Feature
 from ditexp.extraction import check_channels
 from ditexp.images.source import ImageSource
 from ditexp.metric.base import Metric
-from ditexp.reference import Reference, StatisticsFile, gaussians_of
+from ditexp.reference.kinds import Reference, StatisticsFile, gaussians_of
 from ditexp.samples.store import SampleStore
 
 

@@ -20,7 +20,7 @@ from ditexp.evaluate.uncertainty import deviations
 from ditexp.extraction import are_kept, extract, folder_of
 from ditexp.images.source import ImageSource
 from ditexp.metric.base import Metric
-from ditexp.reference import Reference, StatisticsFile, images_of, reference_features, to_extract
+from ditexp.reference.kinds import Reference, StatisticsFile, images_of, reference_features, to_extract
 from ditexp.result import Deviations, Measurement, ReferenceRecord
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore

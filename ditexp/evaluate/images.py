@@ -6,7 +6,7 @@ from ditexp.images.folder import FolderImages
 from ditexp.images.npz import NpzImages
 from ditexp.images.source import ImageSource
 from ditexp.outputs import Outputs
-from ditexp.reference import Reference
+from ditexp.reference.kinds import Reference
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import StatisticsFile
 from ditexp.samples.store import SampleStore, folder_named

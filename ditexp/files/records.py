@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ditexp.files.atomic import atomic, make_way
+from ditexp.files.json_values import shown
 from ditexp.files.reading import JSON_BYTES, UnfitFile, opened, parse_json
 from ditexp.terminal.notices import in_line
 
@@ -52,18 +53,18 @@ def misfit(value: Any, shape: Any, name: str = "it") -> str:
     shape: a type; a tuple of alternatives; {key: shape}; {...: shape} for all values of an object; or [shape] for a
     value that may be absent or null.
     """
+    if isinstance(shape, type):  # first, since most shapes are types
+        return "" if isinstance(value, shape) else f"{shown(name)} is not of type {shape.__name__}"
     if isinstance(shape, list):
         return "" if value is None else misfit(value, shape[0], name)
     if isinstance(shape, tuple):
         return min((misfit(value, one, name) for one in shape), key=len)
-    if not isinstance(shape, Mapping):
-        return "" if isinstance(value, shape) else f"{name} is not of type {shape.__name__}"
     if not isinstance(value, dict):
-        return f"{name} is no object"
+        return f"{shown(name)} is no object"
     for key, part in shape.items():
         for inner in value if key is ... else [key]:
             if inner not in value and not isinstance(part, list):
                 return f"{inner} is missing"
-            if wrong := misfit(value.get(inner), part, ascii(inner)[1:-1][:40]):
+            if wrong := misfit(value.get(inner), part, inner):
                 return wrong
     return ""

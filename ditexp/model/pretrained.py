@@ -133,7 +133,8 @@ class PretrainedDiT:
     def network_time(self, t: float) -> float:
         """The time that the network is given at t."""
         x, time = torch.zeros(1, *self.sample_shape, dtype=torch.float64), torch.tensor([t], dtype=torch.float64)
-        return self.prediction.inputs(x, time)[1].item()
+        (found,) = self.prediction.inputs(x, time)[1].tolist()
+        return found
 
     def with_network(self, network: nn.Module) -> PretrainedDiT:
         assert isinstance(network, DiT)

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
 from ditexp.cli.command import command
 from ditexp.cli.components import instantiate
-from ditexp.extraction import extract
 from ditexp.files.atomic import check_writable
-from ditexp.metric.fid import mean_and_covariance
 from ditexp.outputs import Outputs
-from ditexp.reference import images_of
-from ditexp.reference.statistics import save_statistics
 from ditexp.terminal.progress import progress_bar
 
 
 @command("prepare_reference")
 def main(cfg: DictConfig) -> None:
+    import torch  # which mistakes of composition don't wait for
+
+    from ditexp.extraction import extract
+    from ditexp.metric.fid import mean_and_covariance
+    from ditexp.reference.kinds import images_of
+    from ditexp.reference.statistics import save_statistics
+
     feature, reference = instantiate(cfg.feature), instantiate(cfg.reference)
     images = None if reference is None else images_of(reference)
     if images is None:

@@ -10,7 +10,6 @@ import torch
 from omegaconf import DictConfig
 
 from ditexp.cli.components import instantiate
-from ditexp.cli.nodes import resolve
 from ditexp.core import VAE, Cache, Conditioner, Feature, FlowModel, Guidance, Schedule, Solver
 from ditexp.evaluate import uncertainty
 from ditexp.evaluate.evaluator import Evaluator
@@ -18,13 +17,14 @@ from ditexp.evaluate.protocol import protocol_of
 from ditexp.files.content import digest
 from ditexp.metric.base import Comparison, Metric, by_kind
 from ditexp.outputs import Outputs
-from ditexp.reference import contents_of
+from ditexp.reference.kinds import contents_of
 from ditexp.result import Result, read_result
 from ditexp.run.batch_size import with_batch_size
 from ditexp.run.components import COMPONENTS, bind_components, build_component
 from ditexp.run.configuration import Mistakes, Slice, check_numbers, with_steps
 from ditexp.run.devices import choose_devices
 from ditexp.run.identity import identify
+from ditexp.run.settings import resolved
 from ditexp.sampler import Sampler
 from ditexp.samples.block_store import BlockStore
 from ditexp.samples.latents import LatentStore
@@ -201,8 +201,3 @@ def cell_id(store: SampleStore, evaluator: Evaluator, comparisons: Mapping[str, 
             **evaluator.protocol,
         }
     )
-
-
-def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """A configuration as plain JSON-able values, without Hydra's own part."""
-    return {str(key): resolve(value) for key, value in cfg.items() if key != "hydra"}

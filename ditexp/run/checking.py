@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from ditexp.checkpoint import REMEDY
 from ditexp.checks import ConfigError
 from ditexp.cli.errors import describe
+from ditexp.cli.numbers import not_whole_numbers
 from ditexp.cli.packaged import published_file
+from ditexp.cli.packed import Packed
 from ditexp.cli.settings import settle
 from ditexp.report.studies.published import load
-from ditexp.run.cell import Cell, build
+from ditexp.run.configuration import check_numbers
 from ditexp.run.outcome import tracker_of
-from ditexp.run.plan import disk_needed
 from ditexp.run.settings import folder_of, overrides_of
 from ditexp.terminal.console import print_line
 from ditexp.terminal.units import plural
+from ditexp.tracker import SlowTracker
+
+if TYPE_CHECKING:
+    from ditexp.run.cell import Cell
 
 
 def refuse_sweep(hydra_cfg: DictConfig) -> None:
@@ -26,18 +35,46 @@ def refuse_sweep(hydra_cfg: DictConfig) -> None:
         raise ConfigError(f"this is a sweep over {', '.join(swept)}: add -m, or give each a value")
 
 
-def settle_all(cells: Mapping[str, DictConfig]) -> None:
-    """Settle every cell's configuration, by name. Raises ConfigError with all mistakes and their cells."""
-    wrong: dict[str, ConfigError | None] = dict.fromkeys(cells)
-    for name, cfg in cells.items():
+def settle_all(cells: Iterable[tuple[str, DictConfig]], *, needs_weights: bool) -> tuple[Packed[str], list[Path]]:
+    """(Every cell's configuration, settled, by its name; their folders). cells: as Hydra composes them.
+
+    needs_weights: whether the models' files must be there.
+    Raises ConfigError with all mistakes and their cells.
+    """
+    settled, folders, wrong = Packed[str](), list[Path](), dict[str, ConfigError | None]()
+    for name, cfg in cells:
+        wrong[name] = None
         try:
             settle(cfg, cfg.hydra, "config")
+            refuse_wrong_values(cfg)
+            if needs_weights:
+                refuse_missing_weights(cfg)
         except ConfigError as error:
             wrong[name] = error
+        else:
+            settled.add(name, cfg)
+            folders.append(folder_of(cfg))
     raise_mistakes(wrong)
-    if len({folder_of(cfg) for cfg in cells.values()}) < len(cells):
-        subdir = next(iter(cells.values())).hydra.sweep.subdir
+    if len(set(folders)) < len(folders):
+        subdir = next(iter(settled.values())).hydra.sweep.subdir
         raise ConfigError(f"hydra.sweep.subdir={subdir}: cells would share this folder: use ${{hydra.job.num}} in it")
+    return settled, folders
+
+
+def refuse_wrong_values(cfg: DictConfig) -> None:
+    """Raise ConfigError for plain values that are wrong, without torch; building the cell checks the rest."""
+    mistakes = check_numbers(cfg)
+    if cfg.forwards is None and "steps" in cfg.schedule and cfg.schedule.steps == cfg.steps:
+        mistakes += not_whole_numbers(cfg, steps=1)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+
+
+def refuse_missing_weights(cfg: DictConfig) -> None:
+    """Raise ConfigError for a model's file that does not exist, without torch; the loader checks the rest."""
+    path = cfg.model.get("checkpoint")
+    if isinstance(path, str) and path and not os.path.lexists(path):
+        raise ConfigError(f"model.checkpoint={path} does not exist: {REMEDY}")
 
 
 def check(cells: Mapping[str, DictConfig]) -> list[Cell]:
@@ -45,9 +82,17 @@ def check(cells: Mapping[str, DictConfig]) -> list[Cell]:
 
     Returns the cells. Raises ConfigError with all mistakes and their cells, or ValueError.
     """
-    for tracker in {tracker_of(cfg) for cfg in cells.values()}:
+    found, files = zip(*((tracker_of(cfg), published_file(cfg.study)) for cfg in cells.values()))
+    trackers = dict.fromkeys(found)
+    for tracker in trackers:
+        if isinstance(tracker, SlowTracker):
+            tracker.begin()
+    from ditexp.run.cell import Cell  # imports torch, while the process of a tracker starts
+    from ditexp.run.plan import disk_needed
+
+    for tracker in trackers:
         tracker.check()
-    for file in filter(None, {published_file(cfg.study) for cfg in cells.values()}):
+    for file in filter(None, set(files)):
         load(file)
     built = build_all(cells)
     raise_mistakes(built)
@@ -59,6 +104,8 @@ def check(cells: Mapping[str, DictConfig]) -> list[Cell]:
 
 def build_all(cells: Mapping[str, DictConfig]) -> dict[str, Cell | ConfigError]:
     """Every cell, by name, or what is wrong with it."""
+    from ditexp.run.cell import build
+
     built: dict[str, Cell | ConfigError] = {}
     for name, cfg in cells.items():
         try:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.checks import ConfigError, choice, is_name, number
@@ -17,7 +16,6 @@ from ditexp.cli.errors import describe
 from ditexp.cli.numbers import not_whole_numbers
 from ditexp.pixels import ROUNDINGS
 from ditexp.precision import COMPILE, PRECISIONS
-from ditexp.run.components import COMPONENTS, bind_components, build_component
 from ditexp.samples.store import KEEP
 from ditexp.terminal.notices import notice
 
@@ -84,7 +82,7 @@ class Slice:
 
 
 def check_numbers(cfg: DictConfig) -> list[str]:
-    """The mistakes in the plain values of a configuration."""
+    """The mistakes in the plain values of a configuration; found without torch."""
     mistakes = Mistakes()
     mistakes.add(not_whole_numbers(cfg, num_samples=1, seed=0, resamples=0))
     mistakes.add(f"{line}, or {AUTO}" for line in not_whole_numbers(cfg, batch_size=1) if cfg.batch_size != AUTO)
@@ -125,6 +123,10 @@ def with_steps(cfg: DictConfig) -> DictConfig:
     """
     if cfg.forwards is None:
         return cfg
+    import torch
+
+    from ditexp.run.components import COMPONENTS, bind_components, build_component
+
     parts = {name: build_component(cfg, name) for name in COMPONENTS}
     if parts["solver"].adaptive or "steps" not in cfg.schedule:
         what = "an adaptive solver" if parts["solver"].adaptive else "a schedule without steps"

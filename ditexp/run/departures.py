@@ -10,9 +10,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ditexp.cli.composing import composed
-from ditexp.run.cell import resolved
 from ditexp.run.components import COMPONENTS
-from ditexp.run.settings import flat, settings_of
+from ditexp.run.settings import flat, resolved, settings_of
 from ditexp.terminal.notices import notice
 
 # Groups whose option alone is compared: what they measure with does not change samples.
@@ -80,6 +79,8 @@ def notice_departures(cells: Iterable[tuple[DictConfig, DictConfig]]) -> None:
     """Print one notice of all cells' departures. cells: the configuration of each, and Hydra's own part."""
     presets, counts = Counter[str](), {}
     for cfg, hydra_cfg in cells:
+        if hydra_cfg.runtime.choices.get("compat") in (None, "none"):
+            continue
         config = resolved(cfg)
         settings = settings_of(config, hydra_cfg)
         if preset := settings.get("compat"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,8 @@ class Forecast:
         ids = [work.id for work in self.works]
         if cell.id not in ids or (progress.phase != "scoring" and progress.seconds_left is None):
             return None
-        rest = [self._seconds(work) for work in self.works[ids.index(cell.id) + 1 :] if not work.is_done]
+        pace, needs = self._seconds_per_evaluation(), self._evaluations_per_image()
+        rest = [seconds_of(work, pace, needs) for work in self.works[ids.index(cell.id) + 1 :] if not work.is_done]
         known = [seconds for seconds in rest if seconds is not None]
         if len(known) < len(rest):
             return None
@@ -86,19 +88,31 @@ class Forecast:
         each = sum(others) / len(others) if others else 0
         return (progress.seconds_left or 0) + sum(known) + each * len(rest)
 
-    def _seconds(self, work: Work) -> float | None:
-        """Of sampling a cell that has not begun."""
-        if work.images == 0:
-            return 0
-        alike = [course for course in self._courses if course.work.speed == work.speed]
-        forwards, sampling = sum(course.forwards for course in alike), sum(course.sampling for course in alike)
-        per_image = work.forwards if work.forwards is not None else self._per_image(work.solver)
-        if per_image is None or not forwards or sampling < MIN_SPAN:
-            return None
-        return work.images * per_image * sampling / forwards
+    def _seconds_per_evaluation(self) -> dict[str, float]:
+        """By the cells' speed, as far as it is known."""
+        forwards, sampling = defaultdict[str, float](float), defaultdict[str, float](float)
+        for course in self._courses:
+            forwards[course.work.speed] += course.forwards
+            sampling[course.work.speed] += course.sampling
+        return {
+            speed: sampling[speed] / count for speed, count in forwards.items() if count and sampling[speed] >= MIN_SPAN
+        }
 
-    def _per_image(self, solver: str) -> float | None:
-        """The evaluations of an image that cells with this solver have needed."""
-        alike = [course for course in self._courses if course.work.solver == solver and course.work.forwards is None]
-        images = sum(course.images for course in alike)
-        return sum(course.forwards for course in alike) / images if images >= 1 else None
+    def _evaluations_per_image(self) -> dict[str, float]:
+        """What cells with an adaptive solver have needed, by their solver."""
+        forwards, images = defaultdict[str, float](float), defaultdict[str, float](float)
+        for course in self._courses:
+            if course.work.forwards is None:
+                forwards[course.work.solver] += course.forwards
+                images[course.work.solver] += course.images
+        return {solver: forwards[solver] / count for solver, count in images.items() if count >= 1}
+
+
+def seconds_of(work: Work, pace: Mapping[str, float], needs: Mapping[str, float]) -> float | None:
+    """Of sampling a cell that has not begun. pace: of evaluations, by speed. needs: evaluations an image, by solver."""
+    if work.images == 0:
+        return 0
+    per_image = work.forwards if work.forwards is not None else needs.get(work.solver)
+    if per_image is None or work.speed not in pace:
+        return None
+    return work.images * per_image * pace[work.speed]

@@ -1,19 +1,32 @@
-"""Imported in the process that workers are forked from.
+"""The process that workers are forked from. It imports torch once for all of them; unlike a plain fork, it allows CUDA.
 
-If it runs out of processes, open files or memory, it ends, and its parent reports that in one line. A traceback before
-that line would only confuse.
+It is started before this process imports torch itself, so that both do so at the same time.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from types import TracebackType
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
+from types import ModuleType
+
+PRELOAD = ["ditexp.run.fork_server_process", "ditexp.run.worker_process"]
 
 
-def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    if not isinstance(error, OSError | MemoryError | AssertionError) or os.environ.get("DITEXP_DEBUG") == "1":
-        sys.__excepthook__(kind, error, traceback)
+def start() -> None:
+    """Start it, if it does not run, without waiting. If that fails, starting a worker fails, too, and says so."""
+    forkserver.set_forkserver_preload(PRELOAD)
+    with suppress(OSError), without_main():
+        forkserver.ensure_running()
 
 
-sys.excepthook = hook
+@contextmanager
+def without_main() -> Generator[None]:
+    """Processes that start here do not import the script that runs, which would run it again in each of them."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -19,10 +19,9 @@ from ditexp.cli.packaged import own_published_file
 from ditexp.cli.shortage import shortage
 from ditexp.files.records import write_record
 from ditexp.result import Result, read_result
-from ditexp.run.cell import build, resolved
 from ditexp.run.configuration import with_steps
 from ditexp.run.memory import of_scoring
-from ditexp.run.settings import settings_of, sweep_of, without_hydra
+from ditexp.run.settings import resolved, settings_of, sweep_of, without_hydra
 from ditexp.terminal.console import print_line
 from ditexp.terminal.notices import in_line, notice
 from ditexp.tracker import Tracker
@@ -60,14 +59,17 @@ def save_result(result: Result, cfg: DictConfig, folder: Path) -> None:
             notice(f"a tracker failed ({type(error).__name__}: {in_line(str(error), 100)})")
 
 
-def saved_result(cfg: DictConfig, folder: Path) -> Result:
-    """The result in a cell's folder; a failure if it is missing or damaged. cfg: with Hydra's own part."""
+def saved_result(cells: Mapping[Path, DictConfig], folder: Path) -> Result:
+    """The result in a cell's folder; a failure if it is missing or damaged.
+
+    cells: configurations by their folders, with Hydra's own part.
+    """
     try:
         return read_result(folder / "cell.json")
     except FileNotFoundError:
-        return lost_result(cfg, folder)
+        return lost_result(cells[folder], folder)
     except ValueError as error:
-        return lost_result(cfg, folder, str(error))
+        return lost_result(cells[folder], folder, str(error))
 
 
 def lost_result(cfg: DictConfig, folder: Path, reason: str = "") -> Result:
@@ -82,6 +84,8 @@ def failed_result(cfg: DictConfig, settings: Mapping[str, Any], folder: Path, er
     """The result of a cell that failed. cfg: without Hydra's own part. folder: the cell's. sweep: see `Result`."""
     id = f"failed-{folder.parent.name}-{folder.name}"
     with suppress(Exception):  # it may be the failure itself
+        from ditexp.run.cell import build  # imports torch
+
         id = build(cfg).id
     config: Any = OmegaConf.to_container(cfg)
     short = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from ditexp.run.cell import Cell, build
 from ditexp.run.configuration import MEASURE
 from ditexp.run.missing import MissingFile, missing_files, need_of, with_stand_ins
 from ditexp.run.rate import Rate, measured_rate, rate_of
+from ditexp.run.workload import Evaluations
 from ditexp.terminal.console import wide_terminal
 from ditexp.terminal.units import amount, plural
 
@@ -28,12 +30,13 @@ WORST_COMPRESSION = 1.01  # noise does not compress
 class Planned:
     """A cell, built with stand-ins for what lacks its files, and what it costs.
 
-    to_make, to_decode: samples, and those of stored latents. nfe, forwards: evaluations per sample; None for an
-    adaptive solver. rate: None if unknown.
+    is_done: whether its result is there, and no block is missing. to_make, to_decode: samples, and those of stored
+    latents. nfe, forwards: evaluations per sample; None for an adaptive solver. rate: None if unknown.
     """
 
     cell: Cell
     missing: Sequence[MissingFile]
+    is_done: bool
     to_make: int
     to_decode: int
     nfe: float | None
@@ -51,26 +54,26 @@ class Planned:
     def state(self) -> str:
         if self.missing:
             return "files missing"
-        return "cached" if is_done(self.cell) else "to do"
+        return "cached" if self.is_done else "to do"
 
 
-def is_done(cell: Cell) -> bool:
-    return cell.result() is not None and not cell.has_gaps
-
-
-def plan_cell(cfg: DictConfig, planned: set[tuple[Path, int]], rates: dict[str, Rate]) -> Planned:
-    """planned: see `to_make`. rates: see `measured_rate`.
+def plan_cell(
+    cfg: DictConfig, planned: set[tuple[Path, int]], rates: dict[str, Rate], evaluations: Evaluations
+) -> Planned:
+    """planned: see `to_make`. rates: see `measured_rate`. evaluations: counted so far.
 
     Raises ConfigError with all mistakes; a missing file is none.
     """
     missing = missing_files(cfg)
     cell = build(with_stand_ins(cfg, missing) if missing else cfg)
-    blocks, decoded = (0, 0) if not missing and is_done(cell) else to_make(cell, planned)
-    nfe, forwards = cell.sampler.evaluations() or (None, None)
+    is_done = not missing and cell.result() is not None and not cell.has_gaps
+    blocks, decoded = (0, 0) if is_done else to_make(cell, planned)
+    nfe, forwards = evaluations.of(cell) or (None, None)
     measures = cell.config["rate"] == MEASURE and (blocks or decoded) and not missing
     return Planned(
         cell=cell,
         missing=missing,
+        is_done=is_done,
         to_make=blocks * cell.store.block_size,
         to_decode=decoded * cell.store.block_size,
         nfe=nfe,
@@ -126,13 +129,12 @@ def lines_of_hours(cells: Sequence[Planned]) -> list[str]:
 def lines_of_missing(cells: Sequence[Planned]) -> list[str]:
     """A line for each missing file: what it is, how large, and where it comes from, as far as the study says."""
     lines = []
-    for each in cells:
-        for file in each.missing:
-            need = need_of(each.cell.study, file.setting)
-            about = [need.about, need.size, need.url] if need else []
-            about += ["downloaded when it is needed"] if file.on_hub else []
-            what = f"{file.setting}={file.path or '...'}"
-            lines.append(": ".join(filter(None, [f"missing: {what}", ", ".join(filter(None, about))])))
+    for study, file in dict.fromkeys((each.cell.study, file) for each in cells for file in each.missing):
+        need = need_of(study, file.setting)
+        about = [need.about, need.size, need.url] if need else []
+        about += ["downloaded when it is needed"] if file.on_hub else []
+        what = f"{file.setting}={file.path or '...'}"
+        lines.append(": ".join(filter(None, [f"missing: {what}", ", ".join(filter(None, about))])))
     return list(dict.fromkeys(lines))
 
 
@@ -180,7 +182,10 @@ def bytes_to_write(cells: Iterable[Cell]) -> dict[Path, int]:
             (f"{store.id}, features", feature_bytes(cell, len(blocks))),
         ):
             sizes[root, what] = max(size, sizes.get((root, what), 0))
-    return {folder: sum(size for (root, _), size in sizes.items() if root == folder) for folder, _ in sizes}
+    totals = Counter[Path]()
+    for (root, _), size in sizes.items():
+        totals[root] += size
+    return totals
 
 
 def feature_bytes(cell: Cell, blocks: int) -> int:

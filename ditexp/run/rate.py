@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -53,31 +54,29 @@ def rate_of(cell: Cell) -> Rate | None:
         return Rate(given, f"rate={given:g}")
     if not cell.outputs.results.is_dir():
         return None
-    results = known_results(cell.outputs, cell.outputs.results.stat().st_mtime_ns)
-    measured = [result for result in results if is_alike(result, cell)]
-    if not measured:
+    newest = newest_results(cell.outputs, cell.outputs.results.stat().st_mtime_ns)
+    result = newest.get(kind_of(device_name(cell.devices[0]), cell.config))
+    if result is None:
         return None
-    result = measured[-1]
     assert result.cost is not None, "it is done"
     forwards = result.cost.forwards / result.cost.seconds_per_image
     return Rate(forwards, f"measured in {result.id}: {forwards:.3g} a second on {result.provenance['device']}")
 
 
-def is_alike(result: Result, cell: Cell) -> bool:
-    """Whether a result's seconds tell how long the network of a cell takes here."""
-    here = device_name(cell.devices[0])
-    return (
-        result.cost is not None
-        and result.provenance.get("device") == here
-        and all(result.config.get(name) == cell.config[name] for name in NETWORK)
-    )
-
-
 @functools.lru_cache(maxsize=1)
-def known_results(outputs: Outputs, changed: int) -> list[Result]:
-    """All results of an outputs folder, newest last. changed: when a result was last added; part of the cache's key."""
+def newest_results(outputs: Outputs, changed: int) -> dict[str, Result]:
+    """The newest results of an outputs folder, by what decides how long an evaluation takes.
+
+    changed: when a result was last added; part of the cache's key.
+    """
     files = sorted(outputs.cell_results(), key=lambda file: file.stat().st_mtime if file.exists() else 0)
-    return read_undamaged(files)
+    results = [result for result in read_undamaged(files) if result.cost is not None]
+    return {kind_of(result.provenance.get("device"), result.config): result for result in results}
+
+
+def kind_of(device: str | None, config: Mapping[str, Any]) -> str:
+    """Equal where an evaluation of the network takes equally long."""
+    return digest([device, *(config.get(name) for name in NETWORK)])
 
 
 def measured_rate(cell: Cell, known: dict[str, Rate]) -> Rate:

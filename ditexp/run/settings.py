@@ -10,16 +10,22 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ditexp.cli.components import instantiate
-from ditexp.cli.nodes import plain
+from ditexp.cli.nodes import plain, resolve
 from ditexp.result import SETTING_GROUPS, SETTING_VALUES
-from ditexp.run.components import COMPONENTS
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as plain JSON-able values, without Hydra's own part."""
+    return {str(key): resolve(value) for key, value in cfg.items() if key != "hydra"}
 
 
 def settings_of(config: Mapping[str, Any], hydra_cfg: DictConfig) -> dict[str, Any]:
     """The choices that tell cells apart, flat: {"solver": "heun", "guidance.weight": 2.0, "steps": 50, ...}.
 
-    config: resolved, see `ditexp.run.cell.resolved`.
+    config: `resolved`.
     """
+    from ditexp.run.components import COMPONENTS  # imports torch
+
     settings = {group: hydra_cfg.runtime.choices[group] for group in SETTING_GROUPS}
     if (preset := hydra_cfg.runtime.choices.get("compat")) not in (None, "none"):
         settings["compat"] = preset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from omegaconf import DictConfig
 
 from ditexp.checks import ConfigError
 from ditexp.cli.errors import CellsFailed
+from ditexp.cli.packed import Packed
 from ditexp.files.atomic import make_way
 from ditexp.result import read_result
 from ditexp.run import job
 from ditexp.run.batch_size import lower
 from ditexp.run.block_queue import LacksMemory
-from ditexp.run.cell import Cell, build, resolved
+from ditexp.run.cell import Cell, build
 from ditexp.run.checking import raise_mistakes
 from ditexp.run.configuration import AUTO
 from ditexp.run.current import current
@@ -25,30 +26,33 @@ from ditexp.run.departures import departures_of
 from ditexp.run.outcome import failed_result, lost_result, print_result, save_result, saved_result, tracker_of
 from ditexp.run.plan import Planned, disk_needed, plan_cell, print_plan
 from ditexp.run.rate import Rate
-from ditexp.run.settings import command_of, folder_of, overrides_of, settings_of, sweep_of, title_of, without_hydra
+from ditexp.run.settings import command_of, overrides_of, resolved, settings_of, sweep_of, title_of, without_hydra
 from ditexp.run.summary import report_on
 from ditexp.run.views import Display, LogLines, Place
 from ditexp.run.watch import Viewer, Watch
-from ditexp.run.workload import works_of
+from ditexp.run.workload import Evaluations, works_of
 from ditexp.terminal.console import LOG_FILE, wide_terminal
 from ditexp.terminal.notices import notice
 
 MAX_TITLE = 50  # characters
 
 
-def expect(cells: Iterable[DictConfig], built: Sequence[Cell]) -> None:
-    """Add the cells that are about to run, and remove results of an earlier sweep from their folders."""
+def expect(cells: Packed[Path], overrides: Sequence[Sequence[str]], built: Sequence[Cell]) -> None:
+    """Add the cells that are about to run, and remove results of an earlier sweep from their folders.
+
+    cells: by their folders. overrides: of each cell.
+    """
     current.forecast.works += works_of(built)
-    for cfg in cells:
-        path = folder_of(cfg) / "cell.json"
-        current.cells[path.parent] = cfg
+    current.add(cells, overrides)
+    for folder in cells:
+        path = folder / "cell.json"
         make_way(path)
         path.unlink(missing_ok=True)
 
 
 def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     """Run a cell, and save its result, or its error, as cell.json in its folder. Raises for neither."""
-    folder, settings = Path(hydra_cfg.runtime.output_dir), settings_of(resolved(cfg), hydra_cfg)
+    folder, settings = Path(hydra_cfg.runtime.output_dir), dict[str, Any]()
     logging.captureWarnings(True)  # else they would be neither in the log nor above the live display
     try:
         cell = build(cfg, measure=True)
@@ -67,8 +71,9 @@ def run_cell(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
         LOG_FILE.error("".join(traceback.format_exception(error)))
         if isinstance(error, LacksMemory) and cfg.batch_size == AUTO and takes_less_memory(cfg, current.running):
             return run_cell(cfg, hydra_cfg)
+        settings = settings or settings_of(resolved(cfg), hydra_cfg)
         result = failed_result(cfg, settings, folder, error, sweep_of(hydra_cfg))
-    print_result(result, title_among(current.cells.values(), settings, hydra_cfg))
+    print_result(result, own_title(settings, hydra_cfg))
     save_result(result, cfg, folder)
     current.running = None
     logging.captureWarnings(False)
@@ -88,14 +93,14 @@ def takes_less_memory(cfg: DictConfig, cell: Cell | None) -> bool:
 
 def place_of(folder: Path, settings: dict[str, Any], hydra_cfg: DictConfig) -> Place:
     """Where a cell stands among those of this process. A cluster's job knows of its own cell alone."""
-    cells, number = current.cells, list(current.cells).index(folder) + 1 if folder in current.cells else 1
-    return Place(title_among(cells.values(), settings, hydra_cfg), number, max(1, len(cells)), current.forecast)
+    number, total = current.numbers.get(folder, 1), max(1, len(current.cells))
+    return Place(own_title(settings, hydra_cfg), number, total, current.forecast)
 
 
-def title_among(cells: Iterable[DictConfig], settings: Mapping[str, Any], hydra_cfg: DictConfig) -> str:
+def own_title(settings: Mapping[str, Any], hydra_cfg: DictConfig) -> str:
     """The title of a cell with what tells it from the others, as far as a line has room for it."""
-    title, own, typed = title_of(settings), overrides_of(hydra_cfg), [set(overrides_of(cfg.hydra)) for cfg in cells]
-    common = set.intersection(*typed) if typed else {*own}
+    title, own = title_of(settings), overrides_of(hydra_cfg)
+    common = own if current.common is None else current.common
     for override in own:
         if override not in common and not override.startswith(("solver=", "steps=")):
             if len(title) + len(override) > MAX_TITLE:
@@ -109,18 +114,15 @@ def trackers_of(cfg: DictConfig, cell: Cell) -> list[Viewer]:
     return [tracker_of(cfg)] if cell.slice.count == 1 else []
 
 
-def collect(cfg: DictConfig, reason: str) -> None:
-    """Print how a cell ended that ran in another process; if that saved no result, save a failure with this reason.
-
-    cfg: the cell's, with Hydra's own part.
-    """
-    folder = folder_of(cfg)
+def collect(folder: Path, reason: str) -> None:
+    """Print how a cell ended that ran in another process; if that saved no result, save a failure with this reason."""
+    cfg = current.cells[folder]
     try:
         result = read_result(folder / "cell.json")
     except (FileNotFoundError, ValueError) as error:
         result = lost_result(cfg, folder, reason if isinstance(error, FileNotFoundError) else str(error))
         save_result(result, without_hydra(cfg), folder)
-    print_result(result, title_among(current.cells.values(), result.settings, cfg.hydra))
+    print_result(result, own_title(result.settings, cfg.hydra))
 
 
 def plan(cells: Mapping[str, DictConfig]) -> None:
@@ -128,9 +130,10 @@ def plan(cells: Mapping[str, DictConfig]) -> None:
     planned: dict[str, Planned | ConfigError] = {}
     blocks: set[tuple[Path, int]] = set()
     rates: dict[str, Rate] = {}
+    evaluations = Evaluations()
     for name, cfg in cells.items():
         try:
-            planned[name] = plan_cell(cfg, blocks, rates)
+            planned[name] = plan_cell(cfg, blocks, rates, evaluations)
         except ConfigError as error:
             planned[name] = error
     print_plan(planned)
@@ -144,7 +147,7 @@ def finish() -> None:
     """Report on the cells that ran. Raises CellsFailed if one failed."""
     if current.cfg.hydra.runtime.choices["hydra/launcher"] == "plan":
         return
-    results = [saved_result(cfg, folder) for folder, cfg in current.cells.items()]
+    results = [saved_result(current.cells, folder) for folder in current.cells]
     report_on(results, current.cfg, current.folder)
     failed = sum(result.status == "failed" for result in results)
     if failed:

@@ -9,22 +9,19 @@ by themselves (worker_process.py).
 from __future__ import annotations
 
 import multiprocessing
-import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from ditexp.cli.shortage import FEWER_WORKERS
+from ditexp.run import fork_server
 from ditexp.run.blocks import SetSpec
 from ditexp.run.memory import of_sampling
 from ditexp.run.worker_process import Advanced, MakeBlock, Message, describe_exit, serve
-
-PRELOAD = ["ditexp.run.worker_process", "ditexp.run.fork_server"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,8 @@ class Worker:
     """
 
     def __init__(self, device: torch.device) -> None:
-        # A fork server has imported torch once for all workers; unlike a plain fork, it allows CUDA.
+        fork_server.start()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
         self.device = device
         self.busy_with: int | None = None
         self.held: dict[int, Advanced] = {}
@@ -52,7 +48,7 @@ class Worker:
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, device), daemon=True)
         try:
-            with without_main():
+            with fork_server.without_main():
                 self.process.start()
         except (EOFError, ConnectionError):
             raise RuntimeError(
@@ -83,17 +79,6 @@ class Worker:
         self.connection.close()
         self.process.kill()
         self.process.join()
-
-
-@contextmanager
-def without_main() -> Generator[None]:
-    """Processes that start here do not import the script that runs, which would run it again in each of them."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 class WorkerPool:

@@ -75,7 +75,7 @@ class Block:
             if not stat.S_ISREG(found.st_mode):
                 return None
             if verify:
-                self.read()
+                self._decode(self._content(manifest.sha256))
             elif found.st_size != manifest.bytes:
                 return None
             elif found.st_mtime_ns != manifest.mtime_ns:
@@ -123,11 +123,7 @@ class Block:
 
     def read(self) -> tuple[Array, np.ndarray | None]:
         """The array, and labels (b,) int64 or None. Raises ValueError if the block is damaged."""
-        data = self._content()
-        try:
-            return self.format.decode(data, self.shape)
-        except ValueError as error:
-            raise self.unfit(f"is no block of its set ({error})") from None
+        return self._decode(self._content())
 
     def labels(self) -> np.ndarray | None:
         """(b,) int64, without decoding the array. Raises ValueError if the block is damaged."""
@@ -145,8 +141,15 @@ class Block:
     def unfit(self, wrong: str) -> UnfitFile:
         return unfit(self.path, wrong, self.remedy)
 
-    def _content(self) -> bytes:
+    def _content(self, expected: str | None = None) -> bytes:
+        """expected: the sha256 of the file, if its manifest has been read."""
         data = read(self.path, "a block of this set", most=self.format.largest_file(self.shape))
-        if hashlib.sha256(data).hexdigest() != Manifest.read(self.manifest_path).sha256:
+        if hashlib.sha256(data).hexdigest() != (expected or Manifest.read(self.manifest_path).sha256):
             raise self.unfit("has changed since it was written")
         return data
+
+    def _decode(self, data: bytes) -> tuple[Array, np.ndarray | None]:
+        try:
+            return self.format.decode(data, self.shape)
+        except ValueError as error:
+            raise self.unfit(f"is no block of its set ({error})") from None

@@ -42,16 +42,16 @@ def list_folders(outputs: Outputs) -> list[SetFolder]:
 
 
 def describe(path: Path) -> SetFolder:
-    store, other = None, ""
+    store, other, has_record = None, "", os.path.lexists(path / NAME)
     try:
-        store = find_set(path)
+        store = find_set(path) if has_record else None
     except ValueError as error:
         other = str(error).removeprefix(f"{path}/")
     if path.is_symlink():
         other = "a link, which is neither followed nor freed"
     elif store and store.is_copy:
         other = f"a copy of sample set {store.id}, since its name is not its id"
-    elif not os.path.lexists(path / NAME):
+    elif not has_record:
         blocks = sum(path.suffix in (".gz", ".safetensors") for path in path.glob("[0-9]*"))
         other = f"{blocks} blocks without {NAME}: the run that made them mends it" if blocks else "no sample set"
     return SetFolder(path, store, other)
@@ -67,7 +67,18 @@ def needed_latents(sets: Sequence[Set], needed: Collection[str]) -> set[str]:
     latents = [store for store in sets if isinstance(store, LatentStore)]
     images = [store for store in sets if isinstance(store, SampleStore)] if latents else []
     used = [store.identity for store in images if store.id in needed or is_in_use(store)]
-    return {store.id for store in latents if any(map(store.belongs_to, used))}
+    shared = {store.id: store.shared_identity for store in latents}
+    alike = {}  # by the keys of latents' identities, these parts of all that are used
+    for keys in {frozenset(each) for each in shared.values()}:
+        alike[keys] = {frozen({key: each[key] for key in keys}) for each in used if keys <= each.keys()}
+    return {id for id, each in shared.items() if frozen(each) in alike[frozenset(each)]}
+
+
+def frozen(value: object) -> object:
+    """A value of JSON that can be looked up; equal where the values are equal."""
+    if isinstance(value, dict):
+        return frozenset((key, frozen(inner)) for key, inner in value.items())
+    return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def is_in_use(store: Set) -> bool:

@@ -52,8 +52,8 @@ class Needless:
 def needless(outputs: Outputs, folders: Sequence[SetFolder]) -> list[Needless]:
     """folders: of outputs/samples. Raises ValueError if a result can't be read, since what it needs is unknown."""
     every = {store.folder.name: store for store in sets_in(folders)}
-    needed, found = needed_by_results(outputs), []
-    needed |= needed_latents(list(every.values()), needed)
+    of_results, found = needed_by_results(outputs), []
+    needed = of_results | needed_latents(list(every.values()), of_results)
     for name, store in every.items():
         if name not in needed and not is_in_use(store):
             blocks = f"{len(list(store.manifests()))} of {plural(store.num_blocks, 'block')}"
@@ -109,7 +109,9 @@ def is_needed(folder: Path, outputs: Outputs) -> bool:
         of_latents = record_in(folder).is_of_latents
     except ValueError:  # blocks without set.json
         of_latents = False
-    return folder.name in needed | (needed_latents(sets_in(list_folders(outputs)), needed) if of_latents else set())
+    if folder.name in needed or not of_latents:
+        return folder.name in needed
+    return folder.name in needed_latents(sets_in(list_folders(outputs)), needed)
 
 
 def hide_and_delete(folder: Path) -> str:
@@ -130,11 +132,12 @@ def files_of(path: Path) -> dict[str, tuple[int, int]]:
     """Size and date of a file, or of all files below a folder, by name; without claims."""
     found = {}
     for place, _, names in os.walk(path) if path.is_dir() else [(path.parent, [], [path.name])]:
+        below = os.path.relpath(place, path)
         for name in names:
             with suppress(FileNotFoundError):
                 about = os.lstat(os.path.join(place, name))
                 if not name.endswith(".claim"):
-                    found[os.path.relpath(os.path.join(place, name), path)] = about.st_size, about.st_mtime_ns
+                    found[os.path.join(below, name)] = about.st_size, about.st_mtime_ns
     return found
 
 

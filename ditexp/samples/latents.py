@@ -62,7 +62,7 @@ class LatentStore(BlockStore):
     format = BlockFormat(".safetensors", encode, decode, decode_labels, largest_file, READ_WITHOUT_DITEXP)
     value_bytes = 4
 
-    def belongs_to(self, identity: Facts) -> bool:
-        """Whether images of a set with this identity are decoded from these latents."""
-        shared = {key: value for key, value in self.identity.items() if key != "latent_shape"}
-        return all(key in identity and identity[key] == value for key, value in shared.items())
+    @property
+    def shared_identity(self) -> Facts:
+        """What the identity of every set of images has that is decoded from these latents."""
+        return {key: value for key, value in self.identity.items() if key != "latent_shape"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 from ditexp.files.records import read_record
+from ditexp.files.stamps import SETTLED
 from ditexp.outputs import Outputs
 
 SOURCE = {"fingerprint": [str]}
@@ -20,12 +22,24 @@ def refuse(error: ValueError) -> None:
     raise ValueError(f"{error}: what it needs is unknown, so nothing is freed; {remedy}")
 
 
-def needed_by_results(outputs: Outputs) -> set[str]:
+def needed_by_results(outputs: Outputs) -> Set[str]:
     """Ids of sample sets, and fingerprints of the images that were scored and of the references.
 
-    Raises ValueError if a result can't be read.
+    Asked before each removal, so results are looked at again only if their folder has changed. Raises ValueError if a
+    result can't be read.
     """
-    return set(results_by_images(outputs))
+    try:
+        date = outputs.results.stat().st_mtime_ns
+    except FileNotFoundError:
+        return frozenset()
+    is_settled = date < time.time_ns() - SETTLED  # any change from now on shows in the date
+    return needed_since(outputs, date) if is_settled else results_by_images(outputs).keys()
+
+
+@functools.lru_cache(maxsize=1)
+def needed_since(outputs: Outputs, date: int) -> Set[str]:
+    """date: of the last change of the results' folder, which every result that is written changes."""
+    return results_by_images(outputs).keys()
 
 
 def results_by_images(outputs: Outputs, *, unreadable: Callable[[ValueError], None] = refuse) -> Counter[str]:

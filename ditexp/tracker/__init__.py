@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ditexp.progress import Progress
 from ditexp.report.tables.table import Table
@@ -43,4 +43,13 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """Called after the last report."""
+        ...
+
+
+@runtime_checkable
+class SlowTracker(Tracker, Protocol):
+    """A tracker whose `check` waits for something that can go on beside other work."""
+
+    def begin(self) -> None:
+        """Called some time before `check`: start what that waits for."""
         ...

@@ -33,10 +33,9 @@ def log_lineage_of_report(run: Any, results: Sequence[Result], paths: Mapping[st
     import wandb
 
     done = [result for result in results if result.is_done and result.grid]
-    used = {
-        artifact.name: artifact for result in done for artifact in (reference(result), sample_set(result)) if artifact
-    }
-    for artifact in used.values():
+    measured = {repr(result.measurement): result for result in done}  # most have the same reference
+    made = [*map(reference, measured.values()), *map(sample_set, done)]
+    for artifact in {artifact.name: artifact for artifact in made if artifact}.values():
         use(run, artifact)
     artifact = wandb.Artifact(artifact_name(run.name, ""), "report")
     for name, file in paths.items():

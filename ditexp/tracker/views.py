@@ -9,7 +9,7 @@ from typing import Any
 
 from ditexp.files.json_values import encode
 from ditexp.report.pareto import front_of
-from ditexp.report.picture_files import is_picture
+from ditexp.report.picture_files import MAX_PICTURED, is_picture
 from ditexp.report.tables.column import Column
 from ditexp.report.tables.table import Table
 from ditexp.report.titles import swept
@@ -100,7 +100,7 @@ def report_table(table: Table) -> Any:
     if table.rows:
         columns["run"] = [", ".join(run_id(member.id) for member in row.members) for row in table.rows]
         columns["seed"] = [str(row.settings.get("seed", "")) for row in table.rows]
-        grids = [row.first.grid if row.is_done else None for row in table.rows]
+        grids = [row.first.grid if row.is_done and i < MAX_PICTURED else None for i, row in enumerate(table.rows)]
         columns["samples"] = [wandb.Image(str(grid)) if grid and is_picture(grid) else None for grid in grids]
     return wandb_table(columns)
 

@@ -67,8 +67,13 @@ class WandbTracker:
         self._beside: Beside | None = None
         self._shown: dict[str, Progress] = {}  # the latest row of each cell
 
+    def begin(self) -> None:
+        self._send("check")
+
     def check(self) -> None:
-        beside = self._send("check")
+        if self._beside is None:
+            self.begin()
+        beside = self._beside
         if beside and beside.is_checked.wait(CHECK_SECONDS) and beside.mistake:
             self.close()
             raise ValueError(beside.mistake)

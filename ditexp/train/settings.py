@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
-from torch import nn
 
 from ditexp.checks import flag, number, whole
 from ditexp.terminal.notices import notice
-from ditexp.train.data import TrainingData
 from ditexp.train.network import classes_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ditexp.train.data import TrainingData
 
 # The smallest and the largest value of each whole number; larger ones would need memory, files or time without end.
 WHOLE_NUMBERS = {

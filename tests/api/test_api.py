@@ -74,6 +74,7 @@ def test_pixels_and_ids_are_the_commands(digits, ditexp, tmp_path):
             ("steps=3", "condition.classes=[3,8]", "rounding=truncate"),
             {"steps": 3, "labels": [3, 8], "rounding": "truncate"},
         ),
+        (("steps=6", "cache=fora", "cache.interval=2"), {"steps": 6, "cache": {"name": "fora", "interval": 2}}),
     ],
 )
 def test_pixels_are_the_commands_with_other_settings(overrides, settings, digits, ditexp, tmp_path):

@@ -36,6 +36,7 @@ from tests.helpers.components import component
 from tests.helpers.networks import tiny_dit
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.refusals import refused
+from tests.helpers.results import cell, table_of
 from tests.helpers.samplers import sampler_of
 
 METHODS: dict[str, Callable[..., Periodic]] = {"fora": FORA, "taylorseer": partial(TaylorSeer, order=2), "delta": Delta}
@@ -284,3 +285,14 @@ def test_delta_skips_rear_blocks_first_and_front_blocks_later():
         computed.append([block.computations for block in blocks.blocks])
     every = [[1, 1, 1, 1], [2, 1, 1, 1], [3, 1, 1, 1], [4, 2, 2, 2], [5, 2, 2, 2]]  # t = 0 and 0.3 are full
     assert computed == [*every, [6, 3, 3, 3], [6, 3, 3, 4], [6, 3, 3, 5], [7, 4, 4, 6]]  # so are 0.6 and 0.9
+
+
+def test_a_table_says_that_forwards_are_fractional():
+    old, cached = cell(steps=20), cell(steps=40)
+    cached["settings"]["cache"] = "fora"
+    cached["cost"]["forwards"] = 17.25
+    assert "fractional" not in str(table_of([old]).caption)
+    table = table_of([old, cached])
+    (column,) = (column for column in table.columns if column.name == "cache")
+    assert sorted(column.values) == ["fora", "none"]  # an older result, whose settings have no cache, had none
+    assert sum("fractional" in line for line in table.caption) == 1

@@ -262,10 +262,10 @@ def test_what_was_checked_is_what_runs(run, own, monkeypatch):
     monkeypatch.setenv("COUNT", "64")
     expect = sweep.expect
 
-    def change(cells, built) -> None:
+    def change(*arguments) -> None:
         (own / "preset" / "helper.yaml").write_text("# @package _global_\nsteps: 3\nprecision: nonsense\n")
         monkeypatch.setenv("COUNT", "1000")
-        expect(cells, built)
+        expect(*arguments)
 
     monkeypatch.setattr(sweep, "expect", change)
     ended = run(f"--config-dir={own}", "-m", "preset=helper", "solver=euler,heun", "num_samples=${oc.env:COUNT}")
@@ -276,13 +276,14 @@ def test_what_was_checked_is_what_runs(run, own, monkeypatch):
 def test_a_job_runs_the_config_that_it_was_given(run, own, monkeypatch, tmp_path):
     """As submitit and Ray have it: pickled, and run when the files have changed, from another folder."""
     register_with_hydra()
-    from hydra_plugins.ditexp_launchers import Job, LocalLauncher
+    from hydra_plugins.ditexp_clusters import Job
+    from hydra_plugins.ditexp_launchers import LocalLauncher
 
     def launch(self, job_overrides, initial_job_idx):
         sent = pickle.dumps(self.checked(job_overrides, initial_job_idx))
         (own / "preset" / "helper.yaml").write_text("# @package _global_\nsteps: 3\n")
         monkeypatch.chdir(own)
-        for cfg in pickle.loads(sent):
+        for cfg in pickle.loads(sent).values():
             Job(self)(cfg)
         return []
 

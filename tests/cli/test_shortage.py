@@ -32,6 +32,7 @@ from ditexp.images.digits import DigitsImages
 from ditexp.metric import trajectory
 from ditexp.metric.trajectory import Paths, kept
 from ditexp.optimize import __main__ as optimize
+from ditexp.optimize import finding
 from ditexp.reference import __main__ as reference
 from ditexp.run import workers as devices
 from ditexp.run.worker_process import describe_error, describe_exit
@@ -179,7 +180,7 @@ def test_a_worker_that_cannot_be_forked(error, monkeypatch):
 
 def test_the_end_of_the_fork_server_prints_no_traceback():
     for error, printed in (("BlockingIOError(11, 'no')", 0), ("KeyError('a')", 1)):
-        code = f"import sys; sys.path[:0] = ['']; import ditexp.run.fork_server; raise {error}"
+        code = f"import sys; sys.path[:0] = ['']; import ditexp.run.fork_server_process; raise {error}"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 1 and done.stderr.count("Traceback") == printed, done.stderr
 
@@ -264,7 +265,7 @@ def test_a_full_disk_hides_no_number(run, monkeypatch):
 def test_a_place_where_nothing_can_be_written_is_reported_before_any_work(command, arguments, run, monkeypatch):
     Path("there.safetensors").mkdir()
     monkeypatch.setattr(DigitsFeature, "__call__", no_room)
-    monkeypatch.setattr(optimize, "Flow", no_room)
+    monkeypatch.setattr(finding, "Flow", no_room)
     code, out, err = run(command, *arguments)
     assert code == 1 and not out and err.count("\n") == 1 and "there.safetensors: it is a folder" in err, err
 

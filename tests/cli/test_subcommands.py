@@ -16,6 +16,21 @@ from ditexp.cli.subcommands import SUBCOMMANDS
 from ditexp.env.facts import environment
 from tests.helpers.paths import ROOT
 
+MISTAKES = {
+    "run solver=huen": "did you mean solver=heun?",
+    "run steps=20 stepps=3": "did you mean steps?",
+    "run cfg=1.5": "guidance=cfg guidance.scale=...",
+    "run model=missing.pt": "model.checkpoint=missing.pt does not exist",
+    "run steps=abc": "steps=abc: give a whole number",
+    "run solver=dopri5 +solver.order=2": "unknown key 'solver.order'",
+    "run -m solver=euler,huen": "did you mean solver=heun?",
+    "evaluate images=x.npz": "reference has no default",
+    "train steps=0": "steps=0: give a whole number",
+    "optimize max_steps=0": "max_steps=0: give a whole number",
+    "reference feature=digit": "did you mean feature=digits?",
+    "report study=missing": "no cell of study=missing",
+}
+
 
 @pytest.fixture
 def started(monkeypatch, capsys):
@@ -64,6 +79,26 @@ print([name for name in ("torch", "hydra", "omegaconf", "numpy", "rich") if name
 """
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ended.stdout.splitlines()[-2:] == [f"ditexp {__version__}", "[]"], ended.stderr
+
+
+def test_mistakes_of_composition_are_said_without_torch(tmp_path):
+    """In one process, and there also a list of sample sets, and how a run begins to start its workers."""
+    code = """
+import sys; from multiprocessing import forkserver; from ditexp.__main__ import main
+forkserver.ensure_running = lambda: sys.exit("workers")
+for line in sys.stdin.read().splitlines():
+    sys.argv = ["ditexp", *line.split()]
+    try:
+        main()
+    except SystemExit as ended:
+        print(ended.code, [name for name in ("torch", "scipy", "pandas", "matplotlib", "wandb") if name in sys.modules])
+"""
+    given = {"input": "\n".join([*MISTAKES, "samples ls", "run -m steps=2,3"]), "cwd": tmp_path}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **given)
+    answers = [line for line in ended.stdout.splitlines() if not line.startswith("no sample sets")]
+    assert answers == ["2 []"] * len(MISTAKES) + ["0 []", "workers []"], ended.stdout + ended.stderr
+    for complaint, line in zip(MISTAKES.values(), ended.stderr.splitlines(), strict=True):
+        assert complaint in line
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)

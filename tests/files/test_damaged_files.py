@@ -38,7 +38,7 @@ from ditexp.files.reading import read_yaml
 from ditexp.files.tensors import load_tensors, save_tensors
 from ditexp.images.npz import NpzImages
 from ditexp.metric.fid import mean_and_covariance
-from ditexp.reference import StatisticsFile
+from ditexp.reference.kinds import StatisticsFile
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import save_statistics
 from ditexp.report.studies.published import load

@@ -60,7 +60,7 @@ def run_module(log: Path, module: str, arguments: list[str], environment: dict, 
     os.setpgid(0, 0)
     # A command's workers are forked from the server that it was forked from: a server of its own would have to
     # import torch again, several seconds a command. (tests/test_faults.py has commands that are not so favoured.)
-    forkserver._forkserver.ensure_running = lambda: None
+    forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

@@ -18,9 +18,9 @@ def random_images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def complete_set(outputs: Path) -> SampleStore:
-    """20 colour images in three blocks of 8, so that the last block holds 4 more; with labels."""
-    identity = {"block_size": 8, "image_shape": [6, 5, 3]}
+def complete_set(outputs: Path, **more: int) -> SampleStore:
+    """20 colour images in three blocks of 8, so that the last block holds 4 more; with labels. more: identity."""
+    identity = {"block_size": 8, "image_shape": [6, 5, 3], **more}
     store = SampleStore(Outputs(outputs).samples, identity=identity, num_samples=20)
     provenance = {"time": "2026-01-01T00:00:00", "commit": "abc", "dirty": False}
     store.begin(command="ditexp run seed=0", provenance=provenance)

@@ -20,7 +20,7 @@ from ditexp.files.npz import read_array
 from ditexp.files.tensors import save_tensors
 from ditexp.images.folder import FolderImages
 from ditexp.metric.fid import FrechetDistance, mean_and_covariance
-from ditexp.reference import StatisticsFile, contents_of, reference_features
+from ditexp.reference.kinds import StatisticsFile, contents_of, reference_features
 from ditexp.reference.npz import NpzReference
 from ditexp.reference.statistics import save_statistics
 from ditexp.samples.claims import Claims

@@ -22,8 +22,8 @@ from ditexp.report.studies import comparison as study
 from ditexp.report.studies.published import Published, PublishedRow, load, parse
 from ditexp.report.tables.printing import print_table
 from ditexp.result import SETTING_GROUPS
-from ditexp.run.cell import build, resolved
-from ditexp.run.settings import settings_of
+from ditexp.run.cell import build
+from ditexp.run.settings import resolved, settings_of
 from ditexp.terminal.console import Terminal
 from tests.helpers.family_files import save_family
 from tests.helpers.networks import saved, tiny_dit

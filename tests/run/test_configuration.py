@@ -68,6 +68,7 @@ class Incomplete:
         ("solver", "adaptive, stochastic, uses_variance, history, integrate"),
         ("schedule", "grid, tuned_to"),
         ("guidance", "start, interval, weak, on, bind"),
+        ("cache", "period, work, begin"),
         ("condition", "captions, label_meaning"),
         ("feature", "name, channels"),
     ],
@@ -89,3 +90,14 @@ def test_steps_from_a_budget_leave_the_configuration_as_it_was(tmp_path):
     assert OmegaConf.to_yaml(cfg) == before
     assert cell.store.id == build(composed("solver=heun", "steps=4", f"outputs={tmp_path}")).store.id
     assert with_steps(without := composed("steps=7")) is without
+
+
+def test_a_cache_makes_more_steps_fit_and_another_set(tmp_path):
+    """Of 27 steps with interval 3, 9 are full, and the others cost 4 %. A 28th step would be full, and too much."""
+    cfg = composed("cache=fora", "forwards=10", f"outputs={tmp_path}")
+    cell = build(cfg)
+    plan = cell.sampler.evaluations()
+    assert plan is not None and cell.steps == plan[0] == 27 and 9 < plan[1] < 10
+    sets = [composed(f"cache={cache}", "steps=27", f"outputs={tmp_path}") for cache in ("fora", "delta", "none")]
+    ids = [build(each).store.id for each in sets]
+    assert ids[0] == cell.store.id and len(set(ids)) == 3

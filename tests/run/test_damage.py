@@ -375,11 +375,11 @@ def test_a_report_leaves_out_what_it_cannot_read(damage, original, tmp_path, cap
 def test_a_cell_whose_result_cannot_be_read_has_failed(tmp_path):
     cfg = composed("hydra.sweep.subdir=0")
     (tmp_path / "cell.json").write_text("null")
-    result = saved_result(cfg, tmp_path)
+    result = saved_result({tmp_path: cfg}, tmp_path)
     assert result.status == "failed" and "cell.json is damaged" in result.error
     replace_with_folder(tmp_path / "cell.json")
     save_result(result, without_hydra(cfg), tmp_path)
-    assert saved_result(cfg, tmp_path) == result
+    assert saved_result({tmp_path: cfg}, tmp_path) == result
 
 
 def test_a_folder_of_another_set_is_moved_aside(outputs, caplog):

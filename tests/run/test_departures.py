@@ -10,9 +10,8 @@ from ditexp.cli.command import register_with_hydra
 from ditexp.report.tables.footnotes import notes_on_conventions
 from ditexp.report.tables.rows import merge_seeds
 from ditexp.result import Result
-from ditexp.run.cell import resolved
 from ditexp.run.departures import departures_of, notice_departures
-from ditexp.run.settings import settings_of, without_hydra
+from ditexp.run.settings import resolved, settings_of, without_hydra
 from ditexp.terminal.notices import NOTICES
 from tests.helpers.paths import CONF
 from tests.helpers.results import cell, results_of

@@ -96,7 +96,7 @@ def test_or_from_a_result_of_the_same_network_here(change, found, in_process, tm
     import torch
     from hydra import compose, initialize_config_dir
 
-    from ditexp.run.cell import resolved
+    from ditexp.run.settings import resolved
     from tests.helpers.paths import CONF
 
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):

@@ -11,6 +11,7 @@ import tarfile
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -21,11 +22,13 @@ from ditexp.feature.digits import DigitsFeature
 from ditexp.files.process import host, is_running, start_of, this_process
 from ditexp.outputs import Outputs
 from ditexp.samples import block_format as blocks
+from ditexp.samples import needs
 from ditexp.samples.card import write_card
 from ditexp.samples.claims import REMOVAL, Claims, kept
 from ditexp.samples.commands import free_needless, list_sets, verify_sets
 from ditexp.samples.folders import list_folders
 from ditexp.samples.garbage import Needless, is_recent, needless, remove
+from ditexp.samples.manifest import Manifest
 from ditexp.samples.store import SampleStore
 from ditexp.terminal.console import Terminal
 from ditexp.values import Cost
@@ -355,6 +358,26 @@ def test_gc_looks_again_after_its_question(event, store, monkeypatch, capsys):
         left = everything(store.folder)
         left.pop("000003.npy.gz", None)
         assert left == before
+
+
+def test_gc_reads_results_again_only_if_there_are_new_ones(tmp_path, monkeypatch):
+    """Each removal asks what is needed, but results need not be read for each."""
+    stores = [complete_set(tmp_path, seed=seed) for seed in range(4)]
+    write_result(stores[3])
+    os.utime(outputs_of(stores[0]).results, (1e9, 1e9))  # it was not changed just now
+    found = {one.path: one for one in needless_beside(stores[0])}
+    monkeypatch.setattr(needs, "results_by_images", counted := Mock(wraps=needs.results_by_images))
+    removed = [remove(found[store.folder], outputs_of(store)) for store in stores[:2]]
+    assert removed == ["", ""] and counted.call_count == 0
+    write_result(stores[2], "new")
+    assert remove(found[stores[2].folder], outputs_of(stores[2])) == "a result needs it now"
+    assert counted.call_count == 1
+
+
+def test_verify_reads_each_manifest_once(store, monkeypatch):
+    monkeypatch.setattr(Manifest, "read", counted := Mock(wraps=Manifest.read))
+    assert not verify_sets(outputs_of(store))
+    assert counted.call_count == store.num_blocks
 
 
 def test_gc_removes_nothing_under_the_name_of_the_set(store, monkeypatch):

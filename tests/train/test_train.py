@@ -22,7 +22,7 @@ from ditexp.feature.digits import DigitsClassifier, DigitsFeature
 from ditexp.model.dit import DiT
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.train import __main__ as command
-from ditexp.train import data
+from ditexp.train import data, training
 from ditexp.train.checkpoint import Checkpoint
 from ditexp.train.loading import plain_errors
 from ditexp.train.loop import decay
@@ -310,7 +310,7 @@ def test_a_training_that_fails_stops_and_keeps_the_last_good_checkpoint(here, mo
         return network(images, torch.zeros(len(images)), labels).square().mean() + next(losses)
 
     with monkeypatch.context() as patched:
-        patched.setattr(command, "check", lambda *_: None)
+        patched.setattr(training, "check", lambda *_: None)
         patched.setattr(FlowMatching, "__call__", loss)
         code, output = here("steps=8", "save_every=2")
     (line,) = [line for line in output.splitlines() if line.startswith("ditexp: ")]
@@ -426,7 +426,7 @@ def test_a_checkpoint_of_before_goes_on_as_it_began(here, monkeypatch):
     expected = load_file("run/model.safetensors")
     shutil.rmtree("run")
     with monkeypatch.context() as patched:
-        patched.setattr(command, "write_model", exit)  # killed after its second checkpoint
+        patched.setattr(training, "write_model", exit)  # killed after its second checkpoint
         patched.setattr(Checkpoint, "save", saved_until(2, Checkpoint.save))
         here("steps=4", "save_every=2", "ema_warmup=false")
     as_before()
@@ -448,7 +448,7 @@ def test_a_checkpoint_of_folders_numbered_as_text_is_refused(here, monkeypatch):
     assert here(*arguments)[0] == 0
     as_before()
     names = {"images": 4, "class_names": [str(label) for label in range(11)], "labels": [0, 1, 2, 10]}
-    monkeypatch.setattr(command, "facts_of", lambda data: names | {"identity": {"data": "of four classes"}})
+    monkeypatch.setattr(training, "facts_of", lambda data: names | {"identity": {"data": "of four classes"}})
     code, output = here(*arguments)
     assert code == 2 and "numbered as text: 2 was label 3 and is 2 now" in output
 

@@ -1,28 +1,22 @@
 """Hydra launchers, which run the cells of a sweep.
 
-local: in this process, one after another. submitit_slurm, submitit_local, ray: each cell in its own job. plan: none of
-them; it prints what they would cost. All check every cell before the first one starts.
+local: in this process, one after another. plan: none of them; it prints what they would cost. Those of
+`ditexp_clusters` inherit from the local one. All check every cell before the first one starts.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-import os
-import secrets
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from hydra.core.config_store import ConfigStore
-from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from ditexp.cli.packed import Packed
 
 FOLDER = ("hydra.sweep.dir", "hydra.sweep.subdir")  # the keys of a cell's folder
 
@@ -30,10 +24,13 @@ FOLDER = ("hydra.sweep.dir", "hydra.sweep.subdir")  # the keys of a cell's folde
 class LocalLauncher(Launcher):
     """Runs one cell after another in this process, with the configurations that were checked.
 
-    forecasts: whether it shows the time left of the sweep, for which the evaluations of all cells are counted first.
+    runs_here: whether cells run in this process. Then the process of its workers starts early, and the time left of the
+    sweep is shown, for which the evaluations of all cells are counted first. needs_weights: whether the models' files
+    must be there.
     """
 
-    forecasts: ClassVar[bool] = True
+    runs_here: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = True
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """What Hydra calls before `launch`. config: the sweep's."""
@@ -43,35 +40,39 @@ class LocalLauncher(Launcher):
         self.task_function, self.config = task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from ditexp.run.settings import folder_of
-
         setup_globals()
         cells = self.checked(job_overrides, initial_job_idx)
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         returns = []
-        for cfg in cells:
+        for folder, cfg in cells.items():
             job = run_job(self.task_function, cfg, *FOLDER, self.hydra_context)
-            job.working_dir = str(folder_of(cfg))  # where a sweeper finds the cell's result
+            job.working_dir = str(folder)  # where a sweeper finds the cell's result
+            job.cfg = job.hydra_cfg = None  # two copies of the configuration, of every cell
             returns.append(job)
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return returns
 
-    def checked(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[DictConfig]:
-        """The configuration of every cell, checked and ready to run. first: the number of the first cell."""
-        from ditexp.run import sweep
+    def checked(self, job_overrides: Sequence[Sequence[str]], first: int) -> Packed[Path]:
+        """The configuration of every cell, checked and ready to run, by its folder. first: the number of the first."""
+        from ditexp.run import fork_server
         from ditexp.run.checking import check
+
+        cells, folders = self.compose(job_overrides, first)
+        if self.runs_here:
+            fork_server.start()
+        built = check(cells)
+        from ditexp.run import sweep  # imports torch: what is wrong above is said before
         from ditexp.run.departures import notice_departures
 
-        cells = self.compose(job_overrides, first)
-        built = check(cells)
         notice_departures((cfg, cfg.hydra) for cfg in cells.values())
-        sweep.expect(cells.values(), built if self.forecasts else [])
-        return list(cells.values())
+        by_folder = cells.under(folders)
+        sweep.expect(by_folder, job_overrides, built if self.runs_here else [])
+        return by_folder
 
-    def compose(self, job_overrides: Sequence[Sequence[str]], first: int) -> dict[str, DictConfig]:
-        """The configuration of every cell, settled, with its number and folder; by a name, which is its own overrides.
+    def compose(self, job_overrides: Sequence[Sequence[str]], first: int) -> tuple[Packed[str], list[Path]]:
+        """(The configuration of every cell, settled, with its number and folder; these folders, in their order).
 
-        Overrides that all cells share are not part of the name.
+        The configurations are found by a name, which is the cell's own overrides, without those that all cells share.
         """
         from ditexp.checks import ConfigError
         from ditexp.run.checking import settle_all
@@ -81,188 +82,34 @@ class LocalLauncher(Launcher):
             raise ConfigError(f"hydra/launcher={name} works only with ditexp run")
         if not job_overrides:
             raise ConfigError("the sweep has no cells, because a key has no values: give it one, such as steps=10")
-        load = self.hydra_context.config_loader.load_sweep_config
         common = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
-        cells = {
-            " ".join(override for override in overrides if override not in common): load(self.config, list(overrides))
+        named = {
+            " ".join(override for override in overrides if override not in common): list(overrides)
             for overrides in job_overrides
         }
-        folder = Path(self.config.hydra.sweep.dir).absolute()  # jobs would resolve ${now:} and ${process:} differently
-        for number, cfg in enumerate(cells.values(), first):
+        return settle_all(self.composed(named, first), needs_weights=self.needs_weights)
+
+    def composed(self, named: dict[str, list[str]], first: int) -> Iterator[tuple[str, DictConfig]]:
+        """The name and the configuration of each cell. named: the overrides of each, by its name."""
+        load, sweep_dir = self.hydra_context.config_loader.load_sweep_config, Path(self.config.hydra.sweep.dir)
+        folder = str(sweep_dir.absolute())  # jobs would resolve ${now:} and ${process:} differently
+        for number, (name, overrides) in enumerate(named.items(), first):
+            cfg = load(self.config, overrides)
             with open_dict(cfg):
-                cfg.hydra.sweep.dir, cfg.hydra.job.num, cfg.hydra.job.id = str(folder), number, str(number)
-        settle_all(cells)
-        return cells
+                cfg.hydra.sweep.dir, cfg.hydra.job.num, cfg.hydra.job.id = folder, number, str(number)
+            yield name, cfg
 
 
 class PlanLauncher(LocalLauncher):
     """Prints what every cell would cost, what is cached and what is wrong; runs nothing."""
 
+    needs_weights = False
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from ditexp.run import sweep
+        cells, _ = self.compose(job_overrides, initial_job_idx)
+        from ditexp.run import sweep  # imports torch: what is wrong above is said before
         from ditexp.run.departures import notice_departures
 
-        cells = self.compose(job_overrides, initial_job_idx)
         sweep.plan(cells)
         notice_departures((cfg, cfg.hydra) for cfg in cells.values())
         return []
-
-
-class Job:
-    """What a job on a cluster does: run a cell with the configuration that was checked, even if files changed since."""
-
-    def __init__(self, launcher: LocalLauncher) -> None:
-        self.hydra_context, self.task_function = launcher.hydra_context, launcher.task_function
-        self.singletons = Singleton.get_state()
-
-    def __call__(self, cfg: DictConfig) -> None:
-        setup_globals()
-        Singleton.set_state(self.singletons)
-        os.chdir(cfg.hydra.runtime.cwd)
-        run_job(self.task_function, cfg, *FOLDER, self.hydra_context).return_value  # noqa: B018 raises the job's error
-
-    def checkpoint(self, cfg: DictConfig) -> object:
-        """What submitit queues when the job's time is up."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self, cfg)
-
-
-class ClusterLauncher(LocalLauncher):
-    """Runs each cell in its own job. A job that dies loses only its own cell.
-
-    packages: what it needs. extra: the extra of ditexp that installs them.
-    """
-
-    forecasts = False
-    extra: ClassVar[str]
-    packages: ClassVar[tuple[str, ...]]
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from ditexp.checks import ConfigError
-        from ditexp.provenance import command
-        from ditexp.run import sweep
-        from ditexp.run.settings import folder_of
-
-        if not all(map(importlib.util.find_spec, self.packages)):
-            name = self.config.hydra.runtime.choices["hydra/launcher"]
-            raise ConfigError(f"hydra/launcher={name} is an extra: pip install 'ditexp[{self.extra}]'")
-        setup_globals()
-        cells = self.checked(job_overrides, initial_job_idx)
-        # Jobs are new processes, and must find every module that this one finds, such as this one.
-        self.environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "DITEXP_COMMAND": command()}
-        os.environ.update(self.environment)
-        logging.basicConfig(format="%(message)s")  # Hydra sets this up only where a job runs
-        logging.getLogger("ditexp").setLevel(logging.INFO)
-        for cfg, reason in self.run(cells):
-            sweep.collect(cfg, reason)
-        return [JobReturn(working_dir=str(folder_of(cfg)), status=JobStatus.COMPLETED) for cfg in cells]
-
-    def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
-        """Submit the cells; yield each when its job ends, with the reason in case it saved no result."""
-        raise NotImplementedError
-
-
-class SubmititLauncher(ClusterLauncher):
-    """Runs cells with submitit: in an array of Slurm jobs or, with cluster=local, in processes here, to try it out.
-
-    parameters: of submitit, by submitit's names.
-    """
-
-    extra = "slurm"
-    packages = ("submitit", "hydra_plugins.hydra_submitit_launcher")
-
-    def __init__(self, *, cluster: str, submitit_folder: str, max_num_timeout: int, **parameters: Any) -> None:
-        super().__init__()
-        self.cluster = cluster
-        self.folder = submitit_folder
-        self.max_num_timeout = max_num_timeout
-        from ditexp.cli.nodes import resolve
-
-        self.parameters = {name: resolve(value) for name, value in parameters.items()}
-
-    def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
-        import submitit
-
-        from ditexp.terminal.console import print_line
-        from ditexp.terminal.units import plural
-
-        executor = submitit.AutoExecutor(
-            self.folder, self.cluster, **{f"{self.cluster}_max_num_timeout": self.max_num_timeout}
-        )
-        executor.update_parameters(**{f"{self.cluster}_{name}": value for name, value in self.parameters.items()})
-        jobs = executor.map_array(Job(self), cells)
-        print_line(Text("submitted", "green"), f" {plural(len(jobs), 'job')}: {jobs[0].job_id} to {jobs[-1].job_id}")
-        running = {job.job_id: (cfg, job) for cfg, job in zip(cells, jobs)}
-        while running:
-            for name in [name for name, (_, job) in running.items() if job.done()]:
-                cfg, job = running.pop(name)
-                yield cfg, "" if job.exception() is None else last_words(job)
-            time.sleep(0.5)
-
-
-def last_words(job: Any) -> str:
-    """The state of a submitit job that failed, and the last line that it printed."""
-    lines = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
-    return "; ".join([f"its job {job.job_id} left no result (state {job.state})", *lines[-1:]])
-
-
-class RayLauncher(ClusterLauncher):
-    """Runs cells as tasks of Ray: on a cluster that is running, or on this machine, for as long as the sweep runs.
-
-    ray: `init` has the arguments of ray.init, `remote` those of ray.remote for every cell.
-    """
-
-    extra = "ray"
-    packages = ("ray", "hydra_plugins.hydra_ray_launcher")
-
-    def __init__(self, *, ray: DictConfig) -> None:
-        super().__init__()
-        from ditexp.cli.nodes import resolve
-
-        self.init, self.remote = resolve(ray["init"]), resolve(ray["remote"])
-
-    def run(self, cells: list[DictConfig]) -> Iterator[tuple[DictConfig, str]]:
-        from ditexp.checks import ConfigError
-        from ditexp.cli.errors import describe
-        from ditexp.terminal.console import print_line
-        from ditexp.terminal.units import plural
-
-        init, remote = self.init, self.remote
-        is_own = init["address"] == "local"
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        if is_own:
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes one to the home directory
-            init = {"include_dashboard": False, "object_store_memory": 100_000_000} | init
-        else:  # its workers have their own environment
-            init = {"runtime_env": {"env_vars": self.environment}} | init
-        import ray
-
-        ray.init(**init)
-        try:
-            for kind in ("cpus", "gpus") if is_own else ():
-                wanted, there = remote.get(f"num_{kind}", 0), ray.cluster_resources().get(kind.upper()[:-1], 0)
-                if wanted > there:
-                    name = f"hydra.launcher.ray.remote.num_{kind}"
-                    raise ConfigError(f"{name}={wanted}: this machine has {there:g}, so the sweep would wait forever")
-            job, task = Job(self), ray.remote(**remote)(lambda job, cfg: job(cfg))
-            running = {task.remote(job, cfg): cfg for cfg in cells}
-            address = ray.get_runtime_context().gcs_address
-            print_line(Text("submitted", "green"), f" {plural(len(running), 'task')} to Ray at {address}")
-            while running:
-                (task,), _ = ray.wait(list(running))
-                try:
-                    ray.get(task)
-                    reason = ""
-                except Exception as error:
-                    reason = f"its task left no result: {describe(error)[0]}"
-                yield running.pop(task), reason
-        finally:
-            ray.shutdown()
-
-
-# Hydra has imported its own plugins for submitit and Ray by now, except in a job. They store configs by the same names
-# as ours in conf/hydra/launcher, and Hydra 1.3 would use theirs as schemas for ours.
-stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
-for name in ("submitit_slurm", "submitit_local", "ray"):
-    stored.pop(f"{name}.yaml", None)
