@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ditexp.core import EvaluatedModel, FlowModel
-from ditexp.values import Condition
+from ditexp.values import Condition, times_of
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class ModelField:
     condition: Condition
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
-        return self.model(x, t, self.condition)
+        return self.model(x, times_of(x, t), self.condition)
 
     def take(self, rows: Tensor) -> ModelField:
         return replace(self, condition=self.condition.take(rows))

@@ -17,7 +17,7 @@ from ditexp.solver.ipndm import IPNDM
 from ditexp.solver.log_snr import LogSNR, exact_moments, log_snr_at, time_at
 from ditexp.solver.rk4 import RK4
 from ditexp.solver.unipc import UniPC
-from ditexp.values import Condition
+from ditexp.values import Condition, times_of
 from tests.helpers.components import SOLVERS as SOLVERS_OF_CONF
 from tests.helpers.components import component
 from tests.helpers.errors import rms
@@ -147,7 +147,7 @@ def polynomial_data(degree: int):
     """The velocity of D = l^degree, l = log-SNR, whatever x is."""
 
     def field(x, t):
-        t = t.view(-1, 1, 1, 1)
+        t = times_of(x, t).view(-1, 1, 1, 1)
         return (torch.log(t / (1 - t)) ** degree - x) / (1 - t)
 
     return field

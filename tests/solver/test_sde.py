@@ -304,7 +304,7 @@ def test_a_step_near_the_data_multiplies_by_the_factor_in_the_docs(t):
     """What is off the surface of the data, where D = 0 is predicted: 1 - h / (1 - t) - h w / (2 (1 - t)^2)."""
     h, n, x = 0.02, 0.7, torch.ones(1, 1, dtype=torch.float64)
     solver = EulerMaruyama(diffusion="constant", norm=n)
-    step = solver.begin(lambda x, t: -x / (1 - t[:, None]), lambda number: torch.zeros_like(x))
+    step = solver.begin(lambda x, t: -x / (1 - t), lambda number: torch.zeros_like(x))
     assert step(x, t, t + h).item() == pytest.approx(1 - h / (1 - t) - h * n / (2 * (1 - t) ** 2), rel=1e-12)
     nearest = (h + math.sqrt(h**2 + 4 * n * h)) / 4  # of 1, where steps don't grow yet
     assert abs(step(x, 1 - nearest, 1 - nearest + h).item()) == pytest.approx(1, rel=1e-12)
