@@ -28,8 +28,11 @@ from ditexp.terminal.console import print_line
 from ditexp.terminal.notices import notice
 
 PLUGINS = str(PACKAGE / "_plugins")
-OmegaConf.register_new_resolver("bundled", bundled)
-OmegaConf.register_new_resolver("process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True)
+# A job on a cluster may have them already: it takes over those of the process that submitted it.
+OmegaConf.register_new_resolver("bundled", bundled, replace=True)
+OmegaConf.register_new_resolver(
+    "process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True, replace=True
+)
 
 Main = Callable[[DictConfig], None]
 KEPT = "all finished work is kept, and the same command continues from there"
