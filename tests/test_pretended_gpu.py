@@ -50,8 +50,7 @@ from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint
 from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
-from ditexp.values import Features
-from ditexp.values import Solution
+from ditexp.values import Features, Solution
 from tests.helpers.codecs import Blocks
 from tests.helpers.components import classes, component, options, solver_for_any_model
 from tests.helpers.paths import WEIGHTS
