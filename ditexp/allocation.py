@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 
 KEPT_BYTES = 2**30
+KEPT_BYTES_BEFORE_2_35 = 2**25  # the most that an older glibc accepts
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -19,4 +20,5 @@ def keep_freed_memory() -> None:
     with contextlib.suppress(AttributeError, OSError):
         library = ctypes.CDLL(None)
         library.mallopt(TRIM_THRESHOLD, KEPT_BYTES)
-        library.mallopt(MMAP_THRESHOLD, KEPT_BYTES)
+        if not library.mallopt(MMAP_THRESHOLD, KEPT_BYTES):
+            library.mallopt(MMAP_THRESHOLD, KEPT_BYTES_BEFORE_2_35)

@@ -25,6 +25,7 @@ from ditexp.run.blocks import BlockMaker, SetSpec
 from ditexp.run.cell import Cell, build
 from ditexp.run.job import describe_sets
 from ditexp.run.plan import Planned, bytes_to_write, plan_cell, print_plan
+from ditexp.run.workload import Evaluations
 from ditexp.samples.claims import Claims
 from ditexp.samples.commands import export_set, free_needless, list_sets, verify_sets
 from ditexp.samples.latents import READ_WITHOUT_DITEXP, LatentStore, decode, decode_labels, encode
@@ -84,7 +85,10 @@ def made(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
 
 def planned(*cells: Cell) -> dict[str, Planned]:
     done: set[tuple[Path, int]] = set()
-    return {f"cell{number}": plan_cell(OmegaConf.create(one.config), done, {}) for number, one in enumerate(cells)}
+    return {
+        f"cell{number}": plan_cell(OmegaConf.create(one.config), done, {}, Evaluations())
+        for number, one in enumerate(cells)
+    }
 
 
 def rows_of(work: Callable[[], object]) -> int:
