@@ -116,16 +116,22 @@ def _completed(
     While a GPU runs the network on a block, the next images are read.
     """
     last: Pending[dict[str, Tensor]] | None = None
-    for number, images in enumerate(source.blocks()):
-        if last is not None:
-            yield _named(names, last())
-        part = _load_block(folder, number, names, feature)
-        if part is None or any(len(tensor) < len(images) for tensor in part.values()):
-            last = extract_block(torch.tensor(images).permute(0, 3, 1, 2), feature, folder, number)
-        else:
-            last = partial(dict, part)
-    if last is not None:
-        yield _named(names, last())
+    try:
+        for number, images in enumerate(source.blocks()):
+            done, last = last, None
+            if done is not None:
+                yield _named(names, done())
+            part = _load_block(folder, number, names, feature)
+            if part is None or any(len(tensor) < len(images) for tensor in part.values()):
+                last = extract_block(torch.tensor(images).permute(0, 3, 1, 2), feature, folder, number)
+            else:
+                last = partial(dict, part)
+        done, last = last, None
+        if done is not None:
+            yield _named(names, done())
+    finally:
+        if last is not None:  # the next images cannot be read
+            last()
 
 
 def _named(names: Collection[str], part: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ DONE = {
     "id": "a1",
     "status": "done",
     "study": "digits",
-    "settings": {"solver": "heun", "steps": 4, "guidance.weight": 1.5},
+    "settings": {"solver": "heun", "steps": 4, "guidance.weight": 1.5, "cache": "none"},
     "grid": "/outputs/results/a1.png",
     "trajectory_picture": "/outputs/results/a1.trajectory.png",
     "cell_command": "ditexp run solver=heun",
@@ -53,7 +53,7 @@ FAILED = {
     "status": "failed",
     "error": "no memory",
     "study": "digits",
-    "settings": {"solver": "heun", "steps": None},
+    "settings": {"solver": "heun", "steps": None, "cache": "none"},
     "config": {"seed": 0},
 }
 
