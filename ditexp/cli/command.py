@@ -22,7 +22,7 @@ from ditexp.cli.errors import describe, is_wrong_input
 from ditexp.cli.packaged import PACKAGE, packaged
 from ditexp.cli.settings import settle
 from ditexp.cli.streams import without_readers
-from ditexp.cli.system import require_utf_8, settle_temporary_folder
+from ditexp.cli.system import require_utf_8, search_for_garbage_less_often, settle_temporary_folder
 from ditexp.files.reading import UnfitFile, read_yaml
 from ditexp.terminal.console import print_line
 from ditexp.terminal.notices import notice
@@ -54,6 +54,7 @@ def command(
     def decorate(function: Main) -> Callable[[], None]:
         @without_readers()
         def main() -> None:
+            search_for_garbage_less_often()
             register_with_hydra()
             try:
                 require_utf_8()
