@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -36,9 +38,10 @@ class SweepLoader(ConfigLoaderImpl):
         self.config_search_path, self.repository = loader.config_search_path, loader.repository
         self._composed: dict[tuple[str, ...], bytes] = {}
         self._parsed: dict[str, Parsed] = {}
+        self._files: dict[tuple[str, ...], dict[str, ConfigResult | None]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_composed": {}, "_parsed": {}}  # a job on a cluster needs neither
+        return vars(self) | {"_composed": {}, "_parsed": {}, "_files": {}}  # a job on a cluster needs none
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         given = [self._parse(text) for text in sweep_overrides]
@@ -69,6 +72,15 @@ class SweepLoader(ConfigLoaderImpl):
         if key not in self._composed:
             self._composed[key] = pickle.dumps(self.load_configuration(name, [*of_hydra, *options], RunMode.RUN))
         return pickle.loads(self._composed[key])
+
+    def _parse_overrides_and_create_caching_repo(
+        self, config_name: str | None, overrides: list[str]
+    ) -> tuple[list[Override], CachingConfigRepository]:
+        """Hydra's repository for one composition, with the files that others with the same search path have read."""
+        parsed, repository = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+        places = tuple(text for text in overrides if "hydra.searchpath" in text)
+        repository.cache = self._files.setdefault(places, repository.cache)
+        return parsed, repository
 
 
 def write_down(overrides: Sequence[Override], cfg: DictConfig) -> None:
