@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -27,16 +28,22 @@ class CountedField:
     def take(self, rows: Tensor) -> CountedField:
         return CountedField(self.velocity.take(rows), self.meter)
 
+    @cached_property
+    def guided(self) -> GuidedVelocity | None:
+        """The field, if it is guided; asked once, since a check of a protocol's members takes long."""
+        return self.velocity if isinstance(self.velocity, GuidedVelocity) else None
+
     def of_step(self, start: float) -> CountedField:
-        if not isinstance(self.velocity, GuidedVelocity):
+        if self.guided is None or (inner := self.guided.of_step(start)) is self.velocity:
             return self
-        return replace(self, velocity=self.velocity.of_step(start))
+        return replace(self, velocity=inner)
 
     def doubled(self, x: Tensor, t: float) -> Tensor:
-        if not isinstance(self.velocity, GuidedVelocity):
+        if self.guided is None:
             return torch.cat([self(x, t)] * 2)
         self.meter.cost.velocity_rows += len(x)
-        return self.velocity.doubled(x, t)
+        self.meter.times = t
+        return self.guided.doubled(x, t)
 
 
 @dataclass(frozen=True)
