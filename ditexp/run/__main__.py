@@ -37,12 +37,12 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(f"hydra/launcher={launcher} does not check cells before it runs them: choose {choices}")
     if not is_sweep:
         refuse_sweep(hydra_cfg)
-        refuse_wrong_values(cfg)
         if launcher not in ("local", "plan"):
             raise ConfigError(f"hydra/launcher={launcher} needs a sweep: add -m")
         cell = {" ".join(overrides_of(hydra_cfg)) or "defaults": cfg}
         if launcher == "plan":
             return plan(cell, hydra_cfg)
+        refuse_wrong_values(cfg)
         refuse_missing_weights(cfg)
         fork_server.start()
         check(cell)

@@ -35,10 +35,10 @@ def refuse_sweep(hydra_cfg: DictConfig) -> None:
         raise ConfigError(f"this is a sweep over {', '.join(swept)}: add -m, or give each a value")
 
 
-def settle_all(cells: Iterable[tuple[str, DictConfig]], *, needs_weights: bool) -> tuple[Packed[str], list[Path]]:
+def settle_all(cells: Iterable[tuple[str, DictConfig]], *, only_plans: bool) -> tuple[Packed[str], list[Path]]:
     """(Every cell's configuration, settled, by its name; their folders). cells: as Hydra composes them.
 
-    needs_weights: whether the models' files must be there.
+    only_plans: wrong values and missing files are left to `build`, which finds all mistakes but imports torch.
     Raises ConfigError with all mistakes and their cells.
     """
     settled, folders, wrong = Packed[str](), list[Path](), dict[str, ConfigError | None]()
@@ -46,8 +46,8 @@ def settle_all(cells: Iterable[tuple[str, DictConfig]], *, needs_weights: bool) 
         wrong[name] = None
         try:
             settle(cfg, cfg.hydra, "config")
-            refuse_wrong_values(cfg)
-            if needs_weights:
+            if not only_plans:
+                refuse_wrong_values(cfg)
                 refuse_missing_weights(cfg)
         except ConfigError as error:
             wrong[name] = error

@@ -21,6 +21,7 @@ from ditexp.run.settings import command_of
 from ditexp.run.sweep import takes_less_memory
 from ditexp.run.worker_process import failure
 from ditexp.values import Condition
+from tests.helpers.commands import Command
 from tests.helpers.configurations import composed
 
 CPU = SimpleNamespace(device=torch.device("cpu"))
@@ -133,15 +134,18 @@ class Large(GaussianMixture):
 def test_a_cell_that_does_not_fit_in_memory_is_made_in_smaller_batches(ditexp, tmp_path, monkeypatch):
     (tmp_path / "large.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     settings = ["model=analytic", "model._target_=large.Large", "num_samples=64", "steps=2", "metric=[]"]
     settings += ["feature=none", "reference=none", "devices=cpu:1"]
     cfg = composed(*settings, "batch_size=auto")
     batch_size.remember(batch_size.key_of(cfg, build_component(cfg, "model"), torch.device("cpu")), 64)
-    fixed = ditexp(*settings, "batch_size=64")
+
+    def run(size: str) -> Command:
+        return ditexp(*settings, size, environment={"DITEXP_CACHE": os.environ["DITEXP_CACHE"]}, folder=tmp_path)
+
+    fixed = run("batch_size=64")
     assert fixed.code == 1 and "the GPU is out of memory" in fixed.output and "try batch_size=32" in fixed.output
-    made = ditexp(*settings, "batch_size=auto")
+    made = run("batch_size=auto")
     assert made.code == 0, made.output
     assert "a batch of 64 does not fit in memory: batch_size=auto is 32 from now on" in made.output
-    again = ditexp(*settings, "batch_size=auto")
+    again = run("batch_size=auto")
     assert again.code == 0 and "cached" in again.output and "does not fit" not in again.output

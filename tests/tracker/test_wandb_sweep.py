@@ -30,7 +30,7 @@ DOCS = ROOT / "docs" / "wandb.md"
 
 # What a cell of the digits model has in its run, whatever its components add as `<group>.<setting>`.
 CONFIG = {
-    *("model", "vae", "solver", "schedule", "guidance", "condition", "task", "data"),
+    *("model", "vae", "solver", "schedule", "guidance", "cache", "condition", "task", "data"),
     *("feature", "reference", "protocol"),
     *("steps", "num_samples", "batch_size", "seed", "precision", "rounding", "compile"),
     *("study", "sweep", "sample_id", "command", "cell_command"),

@@ -25,12 +25,11 @@ class LocalLauncher(Launcher):
     """Runs one cell after another in this process, with the configurations that were checked.
 
     runs_here: whether cells run in this process. Then the process of its workers starts early, and the time left of the
-    sweep is shown, for which the evaluations of all cells are counted first. needs_weights: whether the models' files
-    must be there.
+    sweep is shown, for which the evaluations of all cells are counted first. only_plans: whether it runs no cell.
     """
 
     runs_here: ClassVar[bool] = True
-    needs_weights: ClassVar[bool] = True
+    only_plans: ClassVar[bool] = False
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """What Hydra calls before `launch`. config: the sweep's."""
@@ -87,7 +86,7 @@ class LocalLauncher(Launcher):
             " ".join(override for override in overrides if override not in common): list(overrides)
             for overrides in job_overrides
         }
-        return settle_all(self.composed(named, first), needs_weights=self.needs_weights)
+        return settle_all(self.composed(named, first), only_plans=self.only_plans)
 
     def composed(self, named: dict[str, list[str]], first: int) -> Iterator[tuple[str, DictConfig]]:
         """The name and the configuration of each cell. named: the overrides of each, by its name."""
@@ -103,7 +102,7 @@ class LocalLauncher(Launcher):
 class PlanLauncher(LocalLauncher):
     """Prints what every cell would cost, what is cached and what is wrong; runs nothing."""
 
-    needs_weights = False
+    only_plans = True
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         cells, _ = self.compose(job_overrides, initial_job_idx)
