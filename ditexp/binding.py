@@ -56,10 +56,6 @@ def bind(
     if solver.adaptive:
         notice(f"{type(solver).__name__} chooses its own steps: steps and schedule don't act on it")
     check_precision(precision, device)
-    if cache is not None and compile == "max":
-        raise ValueError(
-            "compile=max compiles the network as a whole, and a cache goes through its blocks: choose true"
-        )
     check_variance(model, solver)
     check_cache(cache, model, solver, compile)
     grid = schedule.grid().tolist()
@@ -101,6 +97,10 @@ def check_cache(cache: Cache | None, model: FlowModel, solver: Solver, compile: 
     if cache is None:
         return
     name = type(cache).__name__
+    if compile == "max":
+        raise ValueError(
+            "compile=max compiles the network as a whole, and a cache goes through its blocks: choose true"
+        )
     if not isinstance(model, TransformerModel):
         raise ValueError(
             f"cache: {name} reuses blocks of a DiT, which {type(model).__name__} has not: choose cache=none"
@@ -109,10 +109,6 @@ def check_cache(cache: Cache | None, model: FlowModel, solver: Solver, compile: 
         raise ValueError(
             f"cache: {name} needs evaluations in the order of time, but {type(solver).__name__} repeats steps: choose "
             "cache=none, or fixed steps such as solver=heun"
-        )
-    if compile == "max":
-        raise ValueError(
-            f"cache: {name} reuses outputs within the network, which compile=max makes one: choose compile=true"
         )
     cache.check(model)
 

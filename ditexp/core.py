@@ -325,8 +325,8 @@ class Solver(Protocol):
 
         project: applied after every step. noise: the source for solvers of the SDE; others ignore it.
         Raises FloatingPointError with the first step whose state is not finite; on CUDA it may leave that to the
-        solution's `check`, so that the host does not wait. Adaptive solvers raise ValueError for
-        a projection, and ArithmeticError if a sample does not reach the end.
+        solution's `check`, which the caller calls, so that the host does not wait. Adaptive solvers raise ValueError
+        for a projection, and ArithmeticError if a sample does not reach the end.
         """
 
 

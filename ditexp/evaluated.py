@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -82,10 +82,15 @@ def quantize(blocks: nn.ModuleList, kind: str) -> None:
     config = (
         Float8(granularity=PerRow(), set_inductor_config=False) if kind == "fp8" else Int8(set_inductor_config=False)
     )
-    quantize_(blocks, config, filter_fn=lambda layer, name: isinstance(layer, nn.Linear) and "adaLN" not in name)
+    quantize_(blocks, config, filter_fn=multiplies_tokens)
     for name, layer in blocks.named_modules():
-        if isinstance(layer, nn.Linear) and "adaLN" not in name:
+        if multiplies_tokens(layer, name):
             layer.register_forward_pre_hook(in_compute_type)
+
+
+def multiplies_tokens(layer: nn.Module, name: str) -> bool:
+    """Whether a layer of a block is a matrix that tokens are multiplied by."""
+    return isinstance(layer, nn.Linear) and "adaLN" not in name
 
 
 def in_compute_type(layer: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -105,13 +110,11 @@ class CompiledBlock(nn.Module):
 
     def computed(self, *inputs: Any, **given: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See TransformerBlock in core.py."""
-        assert isinstance(self.block, TransformerBlock)
-        return compiled(type(self.block).computed)(self.block, *inputs, **given)
+        return compiled(cast(type[TransformerBlock], type(self.block)).computed)(self.block, *inputs, **given)
 
     def completed(self, tokens: Tensor, c: Tensor, branches: Sequence[Tensor]) -> Tensor:
         """See TransformerBlock in core.py."""
-        assert isinstance(self.block, TransformerBlock)
-        return compiled(type(self.block).completed)(self.block, tokens, c, branches)
+        return compiled(cast(type[TransformerBlock], type(self.block)).completed)(self.block, tokens, c, branches)
 
 
 @functools.cache

@@ -28,7 +28,7 @@ class Meter:
 
     cost: since the last `take`, without its seconds; whoever evaluates a velocity or a network adds to it. times: t
     that the velocity was last evaluated at, of all samples or of each (B,). checks: wait for work that was launched
-    since the last `take`, and raise if it went wrong.
+    and not checked yet, and raise if it went wrong.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -59,8 +59,9 @@ class Meter:
         return measured
 
     def check(self) -> None:
-        """Wait for the device, and raise what its work since the last `take` would raise."""
-        for check in self.checks:
+        """Wait for the device, and raise what its work would raise that was launched since the last check."""
+        checks, self.checks = self.checks, []
+        for check in checks:
             check()
 
     @contextlib.contextmanager
@@ -88,9 +89,9 @@ class Meter:
         """Time the block as preparation and count nothing else of it: its evaluations are no sample's."""
         start = time.perf_counter()
         yield
+        self.check()
         synchronize(self.device)
         self.cost, self._spans = Cost(preparation_seconds=time.perf_counter() - start), Spans()
-        self.checks = []
 
 
 class Spans:

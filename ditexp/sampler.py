@@ -157,7 +157,9 @@ class Sampler:
     def invert(self, x: Tensor, condition: Condition) -> Tensor:
         """From samples x (B, ...) at t = 1 to the noise that leads there: the solver on the reversed flow."""
         grid = [1 - t for t in reversed(self.grid)]
-        return self.solver.integrate(ReversedField(self.field(condition)), x, grid).x / self.model.start_std
+        solution = self.solver.integrate(ReversedField(self.field(condition)), x, grid)
+        self.meter.checks.append(solution.check)
+        return solution.x / self.model.start_std
 
     def since(self, start: float) -> list[float]:
         """The grid of a task that begins at `start`: this time, and the points of the grid after it."""

@@ -111,3 +111,15 @@ def test_a_trajectory_ends_in_the_samples():
     assert sheet.columns == ["t=0.00", "t=0.25", "t=0.50", "t=0.75", "t=1.00"]
     assert torch.equal(sheet.images[:, 0], made.decode(made.noise(range(2))))
     assert torch.equal(sheet.images[:, -1], made.images(range(2))[0])
+
+
+def test_launched_work_is_checked_once_and_before_it_is_forgotten():
+    meter, checked = Meter(torch.device("cpu")), []
+    meter.checks.append(lambda: checked.append("images"))
+    meter.check()
+    meter.take()
+    assert checked == ["images"]
+    with meter.warmup():
+        meter.checks.append(lambda: checked.append("prepared"))
+    meter.take()
+    assert checked == ["images", "prepared"]

@@ -10,10 +10,9 @@ from hydra import utils
 from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from ditexp.cli.nodes import resolve
+from ditexp.cli.nodes import OF_HYDRA, resolve
 from ditexp.cli.value_types import NUMBERS, types_of
 
-OF_HYDRA = {"_partial_", "_args_", "_recursive_", "_convert_"}  # keys that change how Hydra builds a component
 PLAIN = (bool, int, float, str, type(None))
 
 

@@ -13,13 +13,12 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from ditexp.cli.nodes import Keys, dotted, items, leaves_of, plain, select
+from ditexp.cli.nodes import OF_HYDRA, Keys, dotted, items, leaves_of, plain, select
 from ditexp.cli.origin import origin, texts_of_files
 from ditexp.cli.overrides import choose
 from ditexp.cli.packaged import known_keys
 from ditexp.cli.signatures import arguments_of
 
-OF_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # keys of any component
 # The key in ${key}, ${key.${other}} and ${oc.select:key,default}.
 REFERENCE = re.compile(r"\$\{\s*(?:oc\.(?:select|dict\.keys|dict\.values)\s*:\s*)?([.\w\[\]-]+)(?=\s*[},$])")
 

@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf, base
 # OmegaConf parses the text of a ${...} whenever its value is asked for: half of the work of checking a cell.
 base.parse = functools.lru_cache(maxsize=1024)(base.parse)  # ty: ignore[invalid-assignment]
 
+OF_HYDRA = frozenset({"_target_", "_partial_", "_args_", "_recursive_", "_convert_"})  # Hydra's keys of any component
+
 Key = str | int
 Keys = tuple[Key, ...]  # the path to a value, from the root
 

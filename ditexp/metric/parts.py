@@ -11,9 +11,8 @@ from torch import Tensor
 from ditexp.metric.base import blocks
 from ditexp.metric.manifold import Points, nearest_others, reaching, squared_distances, upper_bounds
 
-LISTED = (
-    8  # neighbours kept for each of the k: fewer than k of them are in a random half once in 50,000 times for k = 3
-)
+# Neighbours kept for each of the k: fewer than k of them are in a random half once in 50,000 times for k = 3.
+LISTED = 8
 CROWDED = 256  # pairs for each feature, above which a list of them takes too much memory
 
 

@@ -175,6 +175,7 @@ class Trajectory(Comparison):
             end = sampler.integrate(x, condition, indices, project=observe)
             finer = sampler.integrate(x, condition, indices, grid=halved(sampler.grid))
         start = sampler.invert(end, condition) - x
+        sampler.meter.check()
         return Batch(paths, end - paths.x[-1], finer - paths.x[-1], start, along)
 
 

@@ -7,7 +7,7 @@ One network serves DiT, SiT, REPA, LightningDiT (Yao et al. 2025, arXiv 2501.014
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -176,8 +176,7 @@ class Transformer(nn.Module):
             if walk is None:
                 tokens = block(tokens, c, rope, **given)
             else:
-                assert isinstance(block, TransformerBlock)
-                tokens = walk(number, block, tokens, c, rope, **given)
+                tokens = walk(number, cast(TransformerBlock, block), tokens, c, rope, **given)
         return self.unpatchify(self.final_layer(tokens[:, -height * width :], c), height, width)
 
     def rotations(self, height: int, width: int, device: torch.device) -> Rope:

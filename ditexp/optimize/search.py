@@ -51,7 +51,9 @@ class Flow:
 
     def residuals(self, grid: Grid) -> Tensor:
         """The differences at t = 1 between the solver on this grid and the exact paths: (S, ...)."""
-        return self.solver.integrate(self.field, self.paths.x[0], grid).x - self.paths.x[-1]
+        solution = self.solver.integrate(self.field, self.paths.x[0], grid)
+        solution.check()
+        return solution.x - self.paths.x[-1]
 
     def error(self, grid: Grid) -> float:
         return rms([self.residuals(grid)])

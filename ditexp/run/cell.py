@@ -92,6 +92,11 @@ class Cell:
         """Whether blocks are missing, although the set is there: a set may be deleted, but not damaged."""
         return self.store.folder.exists() and bool(self.store.missing())
 
+    @property
+    def is_done(self) -> bool:
+        """Whether its result is there, and no block is missing."""
+        return self.result() is not None and not self.has_gaps
+
     def result(self) -> Result | None:
         """The result on disk. None if there is none or, with a notice, if it is damaged."""
         path = self.outputs.result(self.id)

@@ -66,7 +66,7 @@ def plan_cell(
     """
     missing = missing_files(cfg)
     cell = build(with_stand_ins(cfg, missing) if missing else cfg)
-    is_done = not missing and cell.result() is not None and not cell.has_gaps
+    is_done = not missing and cell.is_done
     blocks, decoded = (0, 0) if is_done else to_make(cell, planned)
     nfe, forwards = evaluations.of(cell) or (None, None)
     measures = cell.config["rate"] == MEASURE and (blocks or decoded) and not missing

@@ -34,7 +34,7 @@ def works_of(cells: Sequence[Cell]) -> list[Work]:
     """What the cells have yet to do, in their order."""
     works, sets, evaluations = [], set(), Evaluations()
     for cell in cells:
-        is_done = cell.result() is not None and not cell.has_gaps
+        is_done = cell.is_done
         blocks = [] if is_done or cell.store.id in sets else cell.slice.of(cell.store.missing())
         sets.add(cell.store.id)
         works.append(

@@ -70,10 +70,11 @@ class FixedStep(ABC):
                 x = project(x, t1)
             largest.append(torch.linalg.vector_norm(x, math.inf))  # NaN if any element is
         # Read once: reading after every step would make a CPU wait for the GPU. And on CUDA later, when it is done.
-        solution = Solution(x, check=partial(check_finite, to_host(torch.stack(largest)), grid))
-        if x.device.type != "cuda":
-            solution.check()
-        return solution
+        check = partial(check_finite, to_host(torch.stack(largest)), grid)
+        if x.device.type == "cuda":
+            return Solution(x, check=check)
+        check()
+        return Solution(x)
 
 
 def check_finite(largest: Pending[Tensor], grid: Sequence[float]) -> None:
