@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,9 +22,10 @@ from ditexp.values import Cost
 from tests.helpers import commands
 
 
-def slow_sync(path: Path) -> None:
-    """A slow disk: a temporary file exists long enough to be seen."""
-    time.sleep(0.2)
+def sync_forever(part: str, path: Path) -> None:
+    """A disk that is never done with files whose name has this part: the temporary file is there until the kill."""
+    if part in path.name:
+        time.sleep(600)
 
 
 class Faulty(NamedTuple):
@@ -109,7 +111,7 @@ def test_a_command_killed_as_it_writes(name, tmp_path, record_property):
     undisturbed, killed = prepare(tmp_path / "undisturbed"), prepare(tmp_path / "killed")
     first = start(undisturbed)
     for part in faulty.killed_at:
-        command = start(killed, patches={"ditexp.files.atomic._sync": slow_sync})
+        command = start(killed, patches={"ditexp.files.atomic._sync": partial(sync_forever, part)})
         while not any(part in path.name for path in temporary_files(killed)):
             assert command.process.is_alive(), command.output
             time.sleep(0.002)
