@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ditexp.values import Condition, LabelMeaning, Solution
+from ditexp.values import Condition, LabelMeaning, Prompt, Solution
 
 # Part of the id of every sample set. Raise it when a change to the built-in solvers, schedules, guidance, noise or
 # models changes pixels, so that old sets are not reused for the new numerics.
@@ -346,6 +346,20 @@ class Conditioner(Protocol):
         """What the labels of samples stand for."""
 
 
+@runtime_checkable
+class PromptedConditioner(Conditioner, Protocol):
+    """A conditioner whose samples have the prompts of a list in turn: sample i has prompt i modulo their number."""
+
+    @property
+    def rows(self) -> Sequence[Prompt]: ...
+
+    def noise_keys(self, seed: int, indices: Sequence[int]) -> tuple[int | Sequence[int], Sequence[int]]:
+        """The seeds, one or one for each sample, and the indices that the noise of these samples is drawn by.
+
+        seed: of the run.
+        """
+
+
 class Data(Protocol):
     """Images that a task starts from.
 
@@ -397,3 +411,11 @@ class Feature(Protocol):
         """Make the network ready; downloads weights if needed. Raises ValueError if they cannot be had."""
 
     def to(self, device: torch.device | str) -> Feature: ...
+
+
+@runtime_checkable
+class TextFeature(Feature, Protocol):
+    """A network that also embeds texts, in the space of its `pool`."""
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """(N, D) float32 on the CPU."""

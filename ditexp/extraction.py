@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ditexp.core import Feature
+from ditexp.core import Feature, TextFeature
 from ditexp.files.content import digest
 from ditexp.files.image import BLOCK_SIZE
 from ditexp.files.tensors import load_tensors, save_tensors
@@ -63,6 +63,22 @@ def extract(
             if count == wanted:
                 return Features(count, found.get("pool"), found.get("logits"), found.get("spatial"))
     raise ValueError(f"{source.name} ended after {count} of {len(source)} images: check it")
+
+
+def embed_texts(texts: Sequence[str], feature: TextFeature, cache: Path | str) -> Tensor:
+    """The network's embeddings of texts, (N, D) float32 on the CPU: each text once, cached beside features of images."""
+    unique = list(dict.fromkeys(texts))
+    path = _block_path(folder_of(f"texts-{digest(unique)}", feature, cache), 0)
+    try:
+        found = load_tensors(path, ["text"])["text"]
+    except ValueError:
+        found = feature.embed(unique)
+        try:
+            save_tensors(path, {"text": found})
+        except OSError as error:
+            notice(f"embeddings cannot be cached in {path.parent} ({error.strerror}): the next run makes them again")
+    number = {text: i for i, text in enumerate(unique)}
+    return found[torch.tensor([number[text] for text in texts])]
 
 
 def are_kept(source: ImageSource, feature: Feature, cache: Path | str) -> bool:

@@ -6,6 +6,7 @@ the streams of one sample. So nothing depends on batch size, device, number of w
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -27,27 +28,32 @@ def generator(seed: int, index: int, stream: int, step: int = 0) -> np.random.Ge
     return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, step, stream]))
 
 
-def noise(seed: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
+# Of all samples, or one for each.
+Seed = int | Sequence[int]
+
+
+def noise(seed: Seed, indices: Sequence[int], shape: Sequence[int]) -> Tensor:
     """Standard normal x at t = 0 of the given samples: (len(indices), *shape) float32 on the CPU."""
     return _standard_normal(seed, indices, shape, NOISE)
 
 
-def step_noise(seed: int, indices: Sequence[int], shape: Sequence[int], step: int) -> Tensor:
+def step_noise(seed: Seed, indices: Sequence[int], shape: Sequence[int], step: int) -> Tensor:
     """The noise that an SDE solver adds to the given samples in a step, counted from 0. Shape and type as `noise`."""
     return _standard_normal(seed, indices, shape, STEP, step)
 
 
-def task_noise(seed: int, indices: Sequence[int], shape: Sequence[int], number: int) -> Tensor:
+def task_noise(seed: Seed, indices: Sequence[int], shape: Sequence[int], number: int) -> Tensor:
     """More noise for a task, independent for each number. Shape and type as `noise`."""
     return _standard_normal(seed, indices, shape, TASK, number)
 
 
-def _standard_normal(seed: int, indices: Sequence[int], shape: Sequence[int], stream: int, step: int = 0) -> Tensor:
+def _standard_normal(seed: Seed, indices: Sequence[int], shape: Sequence[int], stream: int, step: int = 0) -> Tensor:
     """The first draws of each sample's `generator`: one is set to all their states, which costs a fraction."""
-    bits = np.random.Philox(key=[seed, 0], counter=[0, 0, step, stream])
+    seeds = itertools.repeat(seed) if isinstance(seed, int) else seed
+    bits = np.random.Philox(key=[0, 0], counter=[0, 0, step, stream])
     draws, state, of_all = np.random.Generator(bits), bits.state, np.empty((len(indices), *shape), np.float32)
-    for of_one, index in zip(of_all, indices):
-        state["state"]["key"][1] = index
+    for of_one, of_seed, index in zip(of_all, seeds, indices):
+        state["state"]["key"][:] = of_seed, index
         bits.state = state
         draws.standard_normal(dtype=np.float32, out=of_one)
     return torch.from_numpy(of_all)

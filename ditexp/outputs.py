@@ -1,8 +1,9 @@
 """The layout of an outputs folder.
 
 outputs/samples/<set id>/              sets of images and of latents, see samples/block_store.py
-        results/<cell id>.json         results; beside each its pictures: .png, .gif, .trajectory.png
+        results/<cell id>.json         results; beside each its pictures: .png, .gif, .trajectory.png, .prompts.png
         results/evaluate-<id>.json     results of `ditexp evaluate`
+        results/<either>.prompts.csv   the scores of each prompt
         runs/<sweep>/<number>/         each run of a cell: cell.json is how it ended, ditexp.log, preview.png
         reports/<sweep or study>/      tables, pictures, report.html
         reports/index.html             all reports
@@ -90,6 +91,10 @@ class Outputs:
     def trajectory(self, id: str) -> Path:
         """Some samples on their way from noise to data, if the task shows them."""
         return self.results / f"{id}.trajectory.png"
+
+    def prompt_picture(self, id: str) -> Path:
+        """Samples of the prompts with the lowest and the highest scores."""
+        return self.results / f"{id}.prompts.png"
 
     def schedule(self, id: str) -> Path:
         return self.schedules / f"{id}.json"

@@ -89,11 +89,12 @@ class ReferenceRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesRecord:
-    """The images that an evaluation scored. count: the first that many. fingerprint: a digest."""
+    """The images that an evaluation scored. count: the first that many. fingerprint, prompts: digests."""
 
     name: str
     fingerprint: str
     count: int
+    prompts: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,16 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromptScore:
+    """The scores of a prompt: means over its images, whose numbers are `samples`."""
+
+    id: str
+    prompt: str
+    samples: list[int]
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """How one cell of a sweep ended.
 
@@ -131,8 +142,8 @@ class Result:
     departures: the settings that are not the preset's of settings["compat"], each with the preset's in brackets.
     error: one line, unless running or done. sweep: the name of the folder in outputs/runs that the cell ran in.
     published: where the published numbers of a study of one's own were. command: what the user typed. cell_command:
-    what makes this cell alone. grid, film, trajectory_picture: pictures of samples. details: what a comparison gives
-    beside its scores, by its name. cached: whether the result was there before this run; None in a file of no run.
+    what makes this cell alone. grid, film, trajectory_picture, prompt_picture: pictures of samples. details: what a
+    comparison gives beside its scores, by its name; with scores of single prompts, `prompts`. cached: whether the result was there before this run; None in a file of no run.
 
     A cell that is not done has no cost, metrics, deviations and measurement.
     """
@@ -148,6 +159,7 @@ class Result:
     grid: Path | None = None
     trajectory_picture: Path | None = None
     film: Path | None = None
+    prompt_picture: Path | None = None
     cell_command: str = ""
     command: str = ""
     sample_id: str | None = None
@@ -232,7 +244,10 @@ def read_result(path: Path) -> Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What `ditexp evaluate` measured, outputs/results/evaluate-<id>.json. command: what the user typed."""
+    """What `ditexp evaluate` measured, outputs/results/evaluate-<id>.json. command: what the user typed.
+
+    per_prompt: the scores of each prompt, if images have prompts; kept in evaluate-<id>.prompts.csv.
+    """
 
     id: str
     metrics: dict[str, float]
@@ -240,9 +255,10 @@ class Evaluation:
     measurement: Measurement
     command: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
+    per_prompt: list[PromptScore] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """A measurement is called "protocol"."""
+        """A measurement is called "protocol"; scores of prompts are in a file of their own."""
         return {
             "id": self.id,
             "metrics": self.metrics,

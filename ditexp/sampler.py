@@ -21,13 +21,24 @@ import torch
 from torch import Tensor
 
 from ditexp.cached import with_cache
-from ditexp.core import Cache, Codec, Conditioner, FlowModel, Guidance, Projection, Schedule, Solver, VelocityField
+from ditexp.core import (
+    Cache,
+    Codec,
+    Conditioner,
+    FlowModel,
+    Guidance,
+    Projection,
+    PromptedConditioner,
+    Schedule,
+    Solver,
+    VelocityField,
+)
 from ditexp.evaluated import begin_compiling
 from ditexp.field import CountedField, ReversedField
 from ditexp.guidance.none import NoGuidance
 from ditexp.meter import Meter
 from ditexp.network import Network, Rehearsal, Still
-from ditexp.noise import noise, step_noise, task_noise
+from ditexp.noise import Seed, noise, step_noise, task_noise
 from ditexp.pixels import Unencoded, to_pixels
 from ditexp.task.base import Task
 from ditexp.transfer import DrawnAhead, Pending, to_device, to_host
@@ -96,11 +107,17 @@ class Sampler:
 
     def noise(self, indices: Sequence[int]) -> Tensor:
         """Standard normal noise, x at t = 0: (B, *sample_shape) float32 on the device."""
-        return self.draws.take(noise, self.seed, indices, self.model.sample_shape)
+        return self.draws.take(noise, *self.noise_keys(indices), self.model.sample_shape)
 
     def expect(self, indices: Sequence[int]) -> None:
         """The next batch has these indices: a thread draws its noise while a GPU computes."""
-        self.draws.expect(noise, self.seed, indices, self.model.sample_shape)
+        self.draws.expect(noise, *self.noise_keys(indices), self.model.sample_shape)
+
+    def noise_keys(self, indices: Sequence[int]) -> tuple[Seed, Sequence[int]]:
+        """The seeds and indices that all noise of these samples is drawn by; prompts may have seeds of their own."""
+        if isinstance(self.conditioner, PromptedConditioner):
+            return self.conditioner.noise_keys(self.seed, indices)
+        return self.seed, indices
 
     def begin(self, noise: Tensor) -> Tensor:
         """x (B, ...) at the first time of the grid: the noise itself, unless the model's samples begin after t = 0."""
@@ -108,7 +125,8 @@ class Sampler:
 
     def extra_noise(self, indices: Sequence[int], number: int, shape: Sequence[int] | None = None) -> Tensor:
         """More standard normal draws of the same samples, for the task: independent for each number from 0 on."""
-        return to_device(task_noise(self.seed, indices, shape or self.model.sample_shape, number), self.device)
+        drawn = task_noise(*self.noise_keys(indices), shape or self.model.sample_shape, number)
+        return to_device(drawn, self.device)
 
     def condition(self, indices: Sequence[int], conditioner: Conditioner | None = None) -> Condition:
         """The condition of these samples, from the sampler's conditioner or from another one; on the device."""
@@ -141,7 +159,7 @@ class Sampler:
         """
 
         def noise_of(step: int) -> Tensor:
-            drawn = (self.seed, indices, x.shape[1:])
+            drawn = (*self.noise_keys(indices), x.shape[1:])
             found = self.draws.take(step_noise, *drawn, first_step + step)
             self.draws.expect(step_noise, *drawn, first_step + step + 1)
             return found.to(x)

@@ -83,6 +83,20 @@ class LabelMeaning:
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """A prompt of a list, which samples, or images on disk, have in turn.
+
+    id: its name in tables. label: of its samples, a class or its number in the list. seed: added to the run's seed, for
+    the noise of its samples; None: it has none.
+    """
+
+    id: str
+    text: str
+    label: int
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
 class Solution:
     """The result of an integration. x: (B, ...) at t = 1.
 
@@ -118,6 +132,7 @@ class Features:
     feature map, flattened with its positions. None if the network has no such output, or it is not needed.
     gaussians: statistics by the name of the output. They take precedence over the outputs themselves.
     labels: (N,) int64, the labels that the images were made with, if a metric asks for them.
+    text: (N, D) float32, the network's embeddings of the prompts that the images were made with, likewise.
     """
 
     count: int
@@ -126,6 +141,7 @@ class Features:
     spatial: Tensor | None = None
     gaussians: Mapping[str, Gaussian] = field(default_factory=dict)
     labels: Tensor | None = None
+    text: Tensor | None = None
 
     def output(self, name: str) -> Tensor | None:
         """One of the network's outputs for each image, by its name: pool, logits or spatial."""
@@ -135,20 +151,20 @@ class Features:
         """The features of some of the images, int64 rows. Known statistics describe all images and are left out."""
         parts = (
             None if part is None else part[rows.to(part.device)]
-            for part in (self.pool, self.logits, self.spatial, self.labels)
+            for part in (self.pool, self.logits, self.spatial, self.labels, self.text)
         )
-        pool, logits, spatial, labels = parts
-        return Features(len(rows), pool, logits, spatial, labels=labels)
+        pool, logits, spatial, labels, text = parts
+        return Features(len(rows), pool, logits, spatial, labels=labels, text=text)
 
     def to(self, device: torch.device) -> Features:
         """The same on a device, where metrics compute."""
         parts = (None if part is None else part.to(device) for part in (self.pool, self.logits, self.spatial))
-        labels = None if self.labels is None else self.labels.to(device)
+        labels, text = (None if part is None else part.to(device) for part in (self.labels, self.text))
         gaussians = {
             name: replace(known, mean=known.mean.to(device), covariance=known.covariance.to(device))
             for name, known in self.gaussians.items()
         }
-        return Features(self.count, *parts, gaussians, labels)
+        return Features(self.count, *parts, gaussians, labels, text)
 
 
 def mean(values: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ def evaluate(
     protocol: str = "adm",
     metrics: Sequence[str] | None = None,
     feature: Choice = "inception",
+    captions: str | Path | None = None,
     num_samples: int | None = None,
     resamples: int = 40,
     outputs: str | Path = "outputs",
@@ -41,7 +42,8 @@ def evaluate(
     images: a folder or an npz file, the id of a sample set in `outputs`, an array (N, H, W, C) uint8, or Samples.
     reference: the same, a file of statistics, or an option of conf/reference such as "digits"; None for metrics that
     need none. protocol: the evaluator to follow. metrics: names of conf/metric; None for FID, IS, precision and recall.
-    feature: the network that judges. num_samples: the first images only. resamples: random halves of the images, which
+    feature: the network that judges. captions: a file of the images' prompts, for clip_score; None for those of a set
+    or beside the images. num_samples: the first images only. resamples: random halves of the images, which
     the standard deviations come from; 0 for none. outputs: the folder where features are cached and the result goes.
     progress: a bar, if it takes long.
 
@@ -56,6 +58,7 @@ def evaluate(
         *option("feature", feature),
         f"protocol={protocol}",
         *([] if metrics is None else [override("metric", list(metrics))]),
+        override("captions", None if captions is None else str(captions)),
         override("num_samples", num_samples),
         override("resamples", resamples),
         override("outputs", str(kept.root)),

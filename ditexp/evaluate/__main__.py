@@ -9,13 +9,16 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.table import Table
+from rich.text import Text
 
 from ditexp.cli.command import command
+from ditexp.evaluate.per_prompt import extremes, table_beside
 from ditexp.outputs import Outputs
 from ditexp.report.tables.column import MISSING
 from ditexp.report.tables.comparability import describe_reference
 from ditexp.result import Evaluation
-from ditexp.terminal.console import wide_terminal
+from ditexp.terminal.console import Terminal, wide_terminal
+from ditexp.terminal.escape import for_picture
 
 
 @command("evaluate")
@@ -46,9 +49,25 @@ def show(evaluation: Evaluation, out: Path) -> None:
     facts = [f"protocol {measurement.protocol}", *measurement.changed, f"features {measurement.network}"]
     terminal.print(", ".join(facts), soft_wrap=True)
     terminal.print(table)
+    if evaluation.per_prompt:
+        print_prompts(evaluation, out, terminal)
     if measurement.beyond:
         terminal.print(f"{measurement.protocol}'s evaluator has no {', '.join(measurement.beyond)}")
     terminal.print(str(out), soft_wrap=True)
+
+
+def print_prompts(evaluation: Evaluation, out: Path, terminal: Terminal) -> None:
+    """Print the prompts with the lowest and the highest scores."""
+    lowest, highest = extremes(evaluation.per_prompt)
+    table = Table()
+    table.add_column("prompt", overflow="fold")
+    for name in ("images", *lowest[0].scores):
+        table.add_column(name, justify="right")
+    for each in (*highest, *lowest[::-1]):
+        numbers = [str(len(each.samples)), *(f"{value:.6g}" for value in each.scores.values())]
+        table.add_row(Text(for_picture(each.prompt, 60)), *numbers)
+    terminal.print(table)
+    terminal.print(f"all {len(evaluation.per_prompt):,} prompts: {table_beside(out)}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from ditexp.core import Feature
+from ditexp.core import Feature, TextFeature
 from ditexp.extraction import check_channels
 from ditexp.images.source import ImageSource
 from ditexp.metric.base import Metric
 from ditexp.reference.kinds import Reference, StatisticsFile, gaussians_of
 from ditexp.samples.store import SampleStore
+from ditexp.values import Prompt
 
 
 def needed(metrics: Mapping[str, Metric], of_reference: str | None = None) -> set[str]:
@@ -24,8 +25,9 @@ def find_mistakes(
     feature: Feature | None,
     reference: Reference | None,
     metrics: Mapping[str, Metric],
+    prompts: Sequence[Prompt] = (),
 ) -> Iterator[str]:
-    """What keeps the metrics from scoring the first `count` images, one line each."""
+    """What keeps the metrics from scoring the first `count` images, one line each. prompts: of the images."""
     if not metrics:
         return
     if feature is None:
@@ -33,6 +35,8 @@ def find_mistakes(
         return
     for name in [name for name, metric in metrics.items() if metric.needs_labels]:
         yield from (f"{name}: {mistake}; or leave {name} out" for mistake in mistakes_of(check_labels, images, feature))
+    for name in [name for name, metric in metrics.items() if metric.needs_prompts]:
+        yield from (f"{name}: {mistake}" for mistake in mistakes_of(check_prompts, images, feature, prompts))
     needy = [name for name, metric in metrics.items() if metric.reference]
     if reference is None and needy:
         choices = "reference=digits, folder, npz, torchvision or statistics"
@@ -108,6 +112,19 @@ def check_metric(name: str, metric: Metric, count: int, feature: Feature, refere
     if metric.reference == "statistics" and not len(reference) and not is_known:
         raise ValueError(f"{name} needs statistics of {metric.uses} features, which {reference.name} lacks")
     metric.check(fake=count, real=None if is_known else len(reference) or None)
+
+
+def check_prompts(images: ImageSource, feature: Feature, prompts: Sequence[Prompt]) -> None:
+    """Raise ValueError unless the images have prompts, and the network embeds them."""
+    if not isinstance(feature, TextFeature):
+        raise ValueError(f"feature={feature.name} embeds no prompts: choose feature=clip, or leave it out")
+    if prompts:
+        return
+    if isinstance(images, SampleStore):
+        remedy = "choose condition=prompts; to an older set of prompts, its command adds them"
+    else:
+        remedy = "give captions=<file>, or metadata.jsonl in their folder"
+    raise ValueError(f"nothing says the prompts of {images.name}: {remedy}")
 
 
 def check_labels(images: ImageSource, feature: Feature) -> None:

@@ -7,29 +7,40 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ditexp.core import Feature
+from ditexp.core import Feature, TextFeature
 from ditexp.evaluate.checks import find_mistakes, needed
+from ditexp.evaluate.per_prompt import scores_per_prompt
 from ditexp.evaluate.protocol import Protocol
 from ditexp.evaluate.uncertainty import deviations
-from ditexp.extraction import are_kept, extract, folder_of
+from ditexp.extraction import are_kept, embed_texts, extract, folder_of
 from ditexp.images.source import ImageSource
-from ditexp.metric.base import Metric
+from ditexp.metric.base import Metric, SampleMean
 from ditexp.reference.kinds import Reference, StatisticsFile, images_of, reference_features, to_extract
-from ditexp.result import Deviations, Measurement, ReferenceRecord
+from ditexp.result import Deviations, Measurement, PromptScore, ReferenceRecord
 from ditexp.samples.claims import Claims
 from ditexp.samples.store import SampleStore
 from ditexp.terminal.notices import notice
 from ditexp.terminal.progress import Bar, progress_bar
-from ditexp.values import Features
+from ditexp.values import Features, Prompt
 
 POLL = 1.0  # seconds between looks at whether another process has extracted the features
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of images, how they differ between random halves of them, and the scores of each prompt."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    deviations: dict[str, Deviations] = field(default_factory=dict)
+    per_prompt: list[PromptScore] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -46,9 +57,10 @@ class Evaluator:
         """Of the images that it scores."""
         return self.feature.channels if self.feature else 3
 
-    def mistakes(self, images: ImageSource, count: int) -> Iterator[str]:
+    def mistakes(self, images: ImageSource, count: int, prompts: Sequence[Prompt] = ()) -> Iterator[str]:
         """What keeps the first `count` images from being scored, one line each; found before any work."""
-        return find_mistakes(images, count, feature=self.feature, reference=self.reference, metrics=self.metrics)
+        parts: dict[str, Any] = {"feature": self.feature, "reference": self.reference, "metrics": self.metrics}
+        return find_mistakes(images, count, prompts=prompts, **parts)
 
     def prepare(self, *, cache: Path, device: torch.device) -> None:
         """Extract and cache the features of the reference before samples are made.
@@ -89,29 +101,34 @@ class Evaluator:
         cache: Path,
         device: torch.device,
         units: Sequence[int] | None = None,
-    ) -> tuple[dict[str, float], dict[str, Deviations]]:
-        """The scores of the first `count` images, and how they differ between random halves of the images.
+        prompts: Sequence[Prompt] = (),
+    ) -> Scored:
+        """The scores of the first `count` images.
 
         Network and metrics compute on the device; on CUDA metrics by the same algorithms, which no GPU has run yet.
         Features are extracted once and cached block by block. resamples: the number of halves, see
-        `uncertainty.deviations`. units: the unit of each image; images of one unit are not independent.
+        `uncertainty.deviations`. units: the unit of each image; images of one unit are not independent. prompts: that
+        the images have in turn.
         """
         if not self.metrics:
-            return {}, {}
+            return Scored()
         fake, real = self._features(images, count, cache=cache, device=device)
         if resamples or any(metric.needs_labels for metric in self.metrics.values()):
             fake = dataclasses.replace(fake, labels=self._labels(images, count))
+        if any(metric.needs_prompts for metric in self.metrics.values()):
+            fake = dataclasses.replace(fake, text=self._text(prompts, count, cache))
 
-        def on(device: torch.device) -> tuple[dict[str, float], dict[str, Deviations]]:
+        def on(device: torch.device) -> Scored:
             x, y = fake.to(device), None if real is None else real.to(device)
             scores: dict[str, float] = {}
             for metric in self.metrics.values():
                 scores |= metric(x, y)
+            means = [metric for metric in self.metrics.values() if prompts and isinstance(metric, SampleMean)]
+            of_prompts = scores_per_prompt(prompts, count, {each.name: each.values(x).cpu() for each in means})
             with progress_bar("uncertainty", total=resamples, unit="resamples") as bar:
                 advance = partial(bar.advance, 1)
-                return scores, deviations(
-                    self.metrics.values(), x, y, resamples=resamples, units=units, advance=advance
-                )
+                spread = deviations(self.metrics.values(), x, y, resamples=resamples, units=units, advance=advance)
+            return Scored(scores, spread, of_prompts)
 
         try:
             return on(device)
@@ -146,6 +163,11 @@ class Evaluator:
         if needy := [name for name, metric in self.metrics.items() if metric.needs_labels]:
             raise ValueError(f"{images.name} have no labels: leave out {', '.join(needy)}")
         return None
+
+    def _text(self, prompts: Sequence[Prompt], count: int, cache: Path) -> Tensor:
+        """The embedding of each image's prompt, (count, D)."""
+        assert isinstance(self.feature, TextFeature)  # see `mistakes`
+        return embed_texts([prompts[index % len(prompts)].text for index in range(count)], self.feature, cache)
 
     def record(self) -> Measurement:
         """How scores are measured: whatever must be equal for two scores to be comparable."""

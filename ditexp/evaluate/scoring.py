@@ -16,6 +16,8 @@ from ditexp.cli.components import instantiate
 from ditexp.cli.numbers import not_whole_numbers
 from ditexp.evaluate.evaluator import Evaluator
 from ditexp.evaluate.images import notice_skipped_folders
+from ditexp.evaluate.per_prompt import table_beside, write_table
+from ditexp.evaluate.prompts import digest_of, prompts_of
 from ditexp.evaluate.protocol import protocol_of
 from ditexp.evaluate.units import units_of
 from ditexp.files.atomic import atomic, make_way
@@ -29,6 +31,7 @@ from ditexp.result import Evaluation, ImagesRecord
 from ditexp.samples.claims import kept
 from ditexp.samples.store import SampleStore
 from ditexp.terminal.notices import notice
+from ditexp.values import Prompt
 
 
 def build_evaluator(cfg: DictConfig) -> Evaluator:
@@ -55,36 +58,53 @@ def score(
     count = len(images) if cfg.num_samples is None else cfg.num_samples
     if not isinstance(count, int) or not 0 < count <= len(images):
         raise ValueError(f"num_samples={count}: {images.name} has images for 1 to {len(images)}")
-    if mistakes := list(evaluator.mistakes(images, count)):
+    needs_prompts = any(metric.needs_prompts for metric in evaluator.metrics.values())
+    wanted = needs_prompts or cfg.captions is not None or isinstance(images, SampleStore)
+    prompts = prompts_of(images, cfg.captions) if wanted else ()
+    if mistakes := list(evaluator.mistakes(images, count, prompts)):
         raise ConfigError("\n".join(mistakes))
     notice_skipped_folders(images, count)
     outputs = Outputs(cfg.outputs)
     with kept(images.folder) if isinstance(images, SampleStore) else nullcontext():
-        evaluation = evaluate(evaluator, images, count, resamples=cfg.resamples, outputs=outputs)
+        evaluation = evaluate(evaluator, images, count, prompts, resamples=cfg.resamples, outputs=outputs)
         out = outputs.evaluation(evaluation.id)
         show(evaluation, out)  # before it is written: a disk that has become full hides no number
         save(evaluation, out)
     return evaluation
 
 
-def evaluate(evaluator: Evaluator, images: ImageSource, count: int, *, resamples: int, outputs: Outputs) -> Evaluation:
-    """The scores of the first `count` images. resamples: the number of random halves for the deviations."""
-    judged = ImagesRecord(name=images.name, fingerprint=images.fingerprint(), count=count)
+def evaluate(
+    evaluator: Evaluator,
+    images: ImageSource,
+    count: int,
+    prompts: Sequence[Prompt],
+    *,
+    resamples: int,
+    outputs: Outputs,
+) -> Evaluation:
+    """The scores of the first `count` images.
+
+    prompts: that they have in turn. resamples: the number of random halves for the deviations.
+    """
+    of_prompts = digest(digest_of(prompts)) if prompts and not isinstance(images, SampleStore) else None
+    judged = ImagesRecord(name=images.name, fingerprint=images.fingerprint(), count=count, prompts=of_prompts)
     measurement = dataclasses.replace(evaluator.record(), images=judged)  # hashes all files before any is scored
     units, has_units = independent_units(images, count)
-    scores, deviations = evaluator.score(
+    scored = evaluator.score(
         images,
         count=count,
         resamples=resamples if has_units else 0,
         units=units,
+        prompts=prompts,
         cache=outputs.features,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
     )
     return Evaluation(
         id=digest(encode(measurement)),
-        metrics=scores,
-        deviations=deviations,
+        metrics=scored.metrics,
+        deviations=scored.deviations,
         measurement=measurement,
+        per_prompt=scored.per_prompt,
         **provenance(),
     )
 
@@ -102,6 +122,8 @@ def independent_units(images: ImageSource, count: int) -> tuple[Sequence[int] | 
 
 
 def save(evaluation: Evaluation, out: Path) -> None:
+    if evaluation.per_prompt:
+        write_table(evaluation.per_prompt, table_beside(out))
     make_way(out)
     with atomic(out) as temporary:
         temporary.write_text(json.dumps(evaluation.to_json(), indent=2) + "\n")

@@ -29,10 +29,11 @@ class Metric(ABC):
     A metric is a pure function: it does not depend on batch size and device, nor on the order of images unless its
     definition does. A subclass is a frozen dataclass; its fields are the settings that a result records.
 
-    needs_labels: whether it needs the labels that the samples were made with.
+    needs_labels, needs_prompts: whether it needs the labels, or the prompts, that the samples were made with.
     """
 
     needs_labels: ClassVar[bool] = False
+    needs_prompts: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -69,6 +70,28 @@ class Metric(ABC):
         """
         score = self.against(real)
         return lambda rows, part: score(part)
+
+
+@dataclass(frozen=True)
+class SampleMean(Metric):
+    """A metric that is the mean of one value of each sample, which needs no reference. name: of the score."""
+
+    name: ClassVar[str]
+    reference = None
+
+    @abstractmethod
+    def values(self, fake: Features) -> Tensor:
+        """(N,) float64, the value of each sample."""
+
+    def check(self, *, fake: int, real: int | None) -> None:
+        """Any number of samples is enough."""
+
+    def __call__(self, fake: Features, real: Features | None = None) -> dict[str, float]:
+        return {self.name: self.values(fake).mean().item()}
+
+    def of_parts(self, fake: Features, real: Features | None) -> Callable[[Tensor, Features], dict[str, float]]:
+        values = self.values(fake)
+        return lambda rows, part: {self.name: values[rows.to(values.device)].mean().item()}
 
 
 @dataclass(frozen=True)

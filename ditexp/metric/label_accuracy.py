@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ditexp.metric.base import Metric, output
+from torch import Tensor
+
+from ditexp.metric.base import SampleMean, output
 from ditexp.values import Features
 
 
 @dataclass(frozen=True)
-class LabelAccuracy(Metric):
+class LabelAccuracy(SampleMean):
     """The fraction of samples whose label is the class with the largest logit.
 
     The logits must be over the classes of the labels; among ditexp's networks those of feature=digits are. The score
@@ -18,14 +21,12 @@ class LabelAccuracy(Metric):
     network's classes.
     """
 
+    name: ClassVar[str] = "label_accuracy"
     uses = "logits"
-    reference = None
     needs_labels = True
 
-    def check(self, *, fake: int, real: int | None) -> None:
-        """Any number of samples is enough."""
-
-    def __call__(self, fake: Features, real: Features | None = None) -> dict[str, float]:
+    def values(self, fake: Features) -> Tensor:
+        """1 for a sample that is recognised, 0 for others."""
         logits, labels = output(fake, self.uses, metric="label_accuracy"), fake.labels
         if labels is None:
             raise ValueError("label_accuracy needs the labels of the samples, but they have none: leave it out")
@@ -33,4 +34,4 @@ class LabelAccuracy(Metric):
             raise ValueError(
                 f"label_accuracy got samples of label {wrong[0]}, but the network has {logits.shape[1]} classes"
             )
-        return {"label_accuracy": logits.argmax(1).eq(labels).double().mean().item()}
+        return logits.argmax(1).eq(labels).double()

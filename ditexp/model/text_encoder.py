@@ -16,6 +16,7 @@ from ditexp.files.atomic import atomic
 from ditexp.files.content import changed, hashes
 from ditexp.files.reading import unfit
 from ditexp.files.stamps import files_below
+from ditexp.files.transformers_library import import_transformers
 from ditexp.terminal.notices import in_line, notice
 
 TOKENIZER_FILE, ENCODER_FILE = "tokenizer_config.json", "config.json"  # every tokenizer and every encoder has one
@@ -164,14 +165,3 @@ def word_tokenizer(words: Sequence[str], max_length: int) -> Any:
     return import_transformers().PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=max_length, **names
     )
-
-
-def import_transformers() -> Any:
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    try:
-        import transformers
-    except ImportError:
-        raise ValueError("prompts need transformers and tokenizers: pip install 'ditexp[text]'") from None
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    return transformers

@@ -133,7 +133,7 @@ def build(cfg: DictConfig, *, loaded: Mapping[str, Any] | None = None, measure: 
     with Mistakes() as mistakes:
         evaluator = Evaluator(parts["feature"], parts["reference"], metrics, protocol_of(cfg))
         check_sampler(sampler, cfg.num_samples, mistakes)
-        mistakes.add(evaluator.mistakes(store, cfg.num_samples))
+        mistakes.add(evaluator.mistakes(store, cfg.num_samples, store.prompts))
     return Cell(
         id=cell_id(store, evaluator, comparisons, cfg.resamples),
         study=str(cfg.study),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ditexp.binding import bind
 from ditexp.cli.components import instantiate
-from ditexp.core import VAE, Feature, FlowModel
+from ditexp.core import VAE, Feature, FlowModel, PromptedConditioner
 from ditexp.files.stamps import Stamp, stamp, stamps_below
 from ditexp.outputs import Outputs
 from ditexp.run.decoding import Decoder
@@ -21,7 +21,7 @@ from ditexp.run.identity import flow_of, latents_identity, sampling_identity
 from ditexp.sampler import Sampler
 from ditexp.samples.latents import LatentStore
 from ditexp.samples.store import SampleStore
-from ditexp.values import LabelMeaning
+from ditexp.values import LabelMeaning, Prompt
 
 COMPONENTS = ("model", "vae", "solver", "schedule", "guidance", "cache", "condition", "task")
 
@@ -65,6 +65,7 @@ def store_of(cfg: DictConfig, sampler: Sampler) -> SampleStore:
         latents=LatentStore(root, identity=latents_identity(sampler, identity), **shared),
         keep=cfg.store,
         decode=Decoder(sampler, cfg.batch_size),
+        prompts=prompts_of(sampler),
         **shared,
     )
 
@@ -72,6 +73,13 @@ def store_of(cfg: DictConfig, sampler: Sampler) -> SampleStore:
 def label_meaning(sampler: Sampler) -> LabelMeaning:
     """The meaning of the samples' labels: the task's if it sets its own, or else the conditioner's."""
     return sampler.task.label_meaning(sampler.model) or sampler.conditioner.label_meaning(sampler.model)
+
+
+def prompts_of(sampler: Sampler) -> Sequence[Prompt]:
+    """The prompts that samples have in turn; none if the task, and not their index, decides on their condition."""
+    task, conditioner = sampler.task, sampler.conditioner
+    is_by_index = task.has_own_conditions and task.label_meaning(sampler.model) is None
+    return conditioner.rows if is_by_index and isinstance(conditioner, PromptedConditioner) else ()
 
 
 def build_component(cfg: DictConfig, name: str) -> Any:

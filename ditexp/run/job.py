@@ -11,6 +11,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
+from ditexp.evaluate.per_prompt import summary, table_beside, write_table
 from ditexp.files.atomic import check_writable, make_way, remove_abandoned
 from ditexp.files.records import write_record
 from ditexp.provenance import command as typed_command
@@ -20,7 +21,7 @@ from ditexp.run.block_queue import BlockQueue
 from ditexp.run.blocks import SetSpec
 from ditexp.run.cell import Cell
 from ditexp.run.judge import Scores, judge
-from ditexp.run.pictures import mend_pictures, write_pictures
+from ditexp.run.pictures import mend_pictures, write_pictures, write_prompt_picture
 from ditexp.run.watch import Watch
 from ditexp.run.workers import pool_of
 from ditexp.samples.card import write_card
@@ -63,6 +64,9 @@ def run(
         watch.phase("scoring")
         scores = judge(cell)
         write_pictures(cell)
+        if scores.per_prompt:
+            write_table(scores.per_prompt, table_beside(cell.outputs.result(cell.id)))
+            write_prompt_picture(cell, scores.per_prompt)
         result = result_of(cell, begun, scores)
         write_record(cell.outputs.result(cell.id), result.to_json())
     return replace(result, cached=False)
@@ -192,15 +196,19 @@ def in_words(blocks: list[int]) -> str:
 
 
 def result_of(cell: Cell, begun: Result, scores: Scores) -> Result:
-    film = cell.outputs.film(cell.id)
+    film, of_prompts = cell.outputs.film(cell.id), cell.outputs.prompt_picture(cell.id)
+    details = dict(scores.details)
+    if scores.per_prompt:
+        details["prompts"] = summary(scores.per_prompt, table_beside(cell.outputs.result(cell.id)))
     return replace(
         begun,
         status="done",
         film=film if film.exists() else None,
+        prompt_picture=of_prompts if scores.per_prompt and of_prompts.exists() else None,
         cost=cell.store.cost(steps=cell.steps),
         metrics=scores.metrics,
         deviations=scores.deviations,
-        details=scores.details,
+        details=details,
         measurement=cell.evaluator.record(),
         provenance=provenance()["provenance"],
     )

@@ -13,7 +13,7 @@ from ditexp.core import Feature
 from ditexp.evaluate.checks import check_labels
 from ditexp.evaluate.uncertainty import deviations_per_sample
 from ditexp.extraction import extract
-from ditexp.result import Deviations
+from ditexp.result import Deviations, PromptScore
 from ditexp.run.cell import Cell
 from ditexp.terminal.notices import notice
 from ditexp.terminal.progress import progress_bar
@@ -24,14 +24,20 @@ FLOW = ("model", "guidance", "conditioner", "seed", "device", "numerics")  # wha
 
 @dataclass(frozen=True)
 class Scores:
-    """Metrics and their deviations by the metrics' names, and details by the names of comparisons."""
+    """Metrics and their deviations by the metrics' names, details by the names of comparisons, and single prompts."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     deviations: dict[str, Deviations] = field(default_factory=dict)
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    per_prompt: list[PromptScore] = field(default_factory=list)
 
     def __or__(self, other: Scores) -> Scores:
-        return Scores(self.metrics | other.metrics, self.deviations | other.deviations, self.details | other.details)
+        return Scores(
+            self.metrics | other.metrics,
+            self.deviations | other.deviations,
+            self.details | other.details,
+            self.per_prompt + other.per_prompt,
+        )
 
 
 def judge(cell: Cell) -> Scores:
@@ -41,15 +47,16 @@ def judge(cell: Cell) -> Scores:
 
 def score_images(cell: Cell) -> Scores:
     """The metrics of the images' features."""
-    metrics, deviations = cell.evaluator.score(
+    scored = cell.evaluator.score(
         cell.store,
         count=cell.num_samples,
         resamples=cell.resamples,
         cache=cell.outputs.features,
         device=cell.devices[0],
         units=cell.sampler.task.units(range(cell.num_samples)),
+        prompts=cell.store.prompts,
     )
-    return Scores(metrics, deviations)
+    return Scores(scored.metrics, scored.deviations, per_prompt=scored.per_prompt)
 
 
 def compare(cell: Cell) -> Scores:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ditexp.cli.errors import describe
+from ditexp.evaluate.per_prompt import extremes
 from ditexp.files.atomic import atomic, make_way
 from ditexp.report.grids import GRID_COLUMNS, by_caption, draw, film, image_grid
 from ditexp.report.picture_files import flaw_of
-from ditexp.result import Result
+from ditexp.result import PromptScore, Result
 from ditexp.run.cell import Cell
 from ditexp.samples.store import BLOCK_IMAGES, SampleStore
 from ditexp.terminal.notices import notice
@@ -26,6 +27,36 @@ def write_pictures(cell: Cell) -> None:
     """Draw all pictures. A failure becomes a notice: scores are valid without pictures."""
     attempt(draw_samples, cell, cell.outputs.grid(cell.id))
     attempt(draw_trajectory, cell, cell.outputs.trajectory(cell.id))
+
+
+def write_prompt_picture(cell: Cell, scores: Sequence[PromptScore]) -> None:
+    """Draw samples of the prompts with the lowest and the highest scores. A failure becomes a notice."""
+    attempt(lambda cell: draw_prompts(cell, scores), cell, cell.outputs.prompt_picture(cell.id))
+
+
+def draw_prompts(cell: Cell, scores: Sequence[PromptScore]) -> None:
+    lowest, highest = extremes(scores)
+    shown = [*lowest, *highest]
+    count = min(GRID_COLUMNS, *(len(each.samples) for each in shown))
+    samples = [each.samples[:count] for each in shown]
+    images = images_at(cell.store, {index for row in samples for index in row})
+    rows = torch.stack([torch.stack([images[index] for index in row]) for row in samples])
+    words = [f"{each.prompt}: {', '.join(f'{value:.4g}' for value in each.scores.values())}" for each in shown]
+    path = cell.outputs.prompt_picture(cell.id)
+    make_way(path)
+    with atomic(path) as temporary:
+        draw(Sheet(rows, rows=words)).save(temporary, format="png")
+
+
+def images_at(store: SampleStore, indices: Collection[int]) -> dict[int, Tensor]:
+    """Images (C, H, W) uint8 by their indices. Each block is read once."""
+    found = {}
+    for block in sorted({index // store.block_size for index in indices}):
+        images, _ = store.read(block)
+        for index in indices:
+            if index in store.indices(block):
+                found[index] = torch.tensor(images[index - block * store.block_size]).permute(2, 0, 1)
+    return found
 
 
 def mend_pictures(cell: Cell, result: Result, *, has_samples: bool) -> None:

@@ -2,6 +2,7 @@
 
 outputs/samples/<id>/README.md       the set for people: what it is, what made it, how to make it again (card.py)
                      set.json        the same for programs (set_record.py)
+                     prompts.jsonl   the prompts of the samples, if they have any (prompt_list.py)
                      000000.npy.gz   the images and labels of a block (store.py, block_format.py)
                      000000.safetensors   or its latents and labels (latents.py)
                      000000.json     its manifest: size, hashes, cost and maker (manifest.py)

@@ -94,7 +94,7 @@ def export_set(outputs: Outputs, id: str, out: Path, *, num_samples: int | None)
     if isinstance(store, SampleStore):
         store.check_pixels()
     with kept(folder), progress_bar(f"exporting {title(store)}", total=len(store)) as bar:
-        export(store, out, bar.advance)
+        export(store, out, bar.advance, store.prompts if isinstance(store, SampleStore) else ())
     print(f"{len(store)} {store.kind}: {out}")
     if num_samples is None and len(store) < (planned := len(find_set(store.folder))):
         print(f"{title(store)} is not complete: {planned} samples were asked for", file=sys.stderr)

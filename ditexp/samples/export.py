@@ -7,7 +7,7 @@ import json
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ditexp.files.atomic import atomic, check_writable, free_space
+from ditexp.values import Prompt
 
 Advance = Callable[[int], None]
 
@@ -50,10 +51,10 @@ class Exported(Protocol):
     def read(self, block: int) -> tuple[np.ndarray, np.ndarray | None]: ...
 
 
-def export(store: Exported, out: Path, advance: Advance) -> None:
+def export(store: Exported, out: Path, advance: Advance, prompts: Sequence[Prompt] = ()) -> None:
     """Write an .npz, a .tar of PNGs, or else a folder of PNGs, as the name of `out` says; latents only as an .npz.
 
-    advance: called with the number of samples that are done. Raises ValueError if `out` is a folder already, or if the
+    prompts: that the samples have in turn, for a folder or a .tar. advance: called with the number of samples that are done. Raises ValueError if `out` is a folder already, or if the
     disk has no room.
     """
     out = Path(out)
@@ -68,10 +69,10 @@ def export(store: Exported, out: Path, advance: Advance) -> None:
         raise ValueError(
             f"{out}: the disk has {size:,} bytes free, too few for {len(store)} {store.kind}: choose another"
         )
-    write(store, out, advance)
+    write(store, out, advance, prompts)
 
 
-def to_npz(store: Exported, out: Path, advance: Advance) -> None:
+def to_npz(store: Exported, out: Path, advance: Advance, prompts: Sequence[Prompt]) -> None:
     """The format of ADM's and most other evaluators: arr_0 (N, H, W, C) uint8 and, if there are labels, arr_1 (N,).
 
     Of latents, arr_0 is (N, C, H, W) float32.
@@ -92,8 +93,11 @@ def to_npz(store: Exported, out: Path, advance: Advance) -> None:
                 np.lib.format.write_array(member, np.concatenate(every_label))
 
 
-def to_folder(store: Exported, out: Path, advance: Advance) -> None:
-    """000000.png, 000001.png, ... and, if there are labels, dataset.json as EDM's tools write it."""
+def to_folder(store: Exported, out: Path, advance: Advance, prompts: Sequence[Prompt]) -> None:
+    """000000.png, 000001.png, ... and, if there are labels, dataset.json as EDM's tools write it.
+
+    If there are prompts, also metadata.jsonl, as the Hugging Face hub and `ditexp evaluate` read it.
+    """
     with atomic(out) as temporary:
         temporary.mkdir()
         every_label = []
@@ -103,15 +107,21 @@ def to_folder(store: Exported, out: Path, advance: Advance) -> None:
             advance(1)
         if every_label[0][1] is not None:
             (temporary / "dataset.json").write_text(json.dumps({"labels": every_label}))
+        if prompts:
+            every_prompt = ((name, prompts[i % len(prompts)]) for i, (name, _) in enumerate(every_label))
+            facts = ({"file_name": name, "prompt": prompt.text, "id": prompt.id} for name, prompt in every_prompt)
+            (temporary / "metadata.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in facts))
 
 
-def to_tar(store: Exported, out: Path, advance: Advance) -> None:
-    """000000.png, 000000.cls (the label as text), and so on, as webdataset reads them."""
+def to_tar(store: Exported, out: Path, advance: Advance, prompts: Sequence[Prompt]) -> None:
+    """000000.png, 000000.cls (the label as text), 000000.txt (the prompt), and so on, as webdataset reads them."""
     with atomic(out) as temporary, tarfile.open(temporary, "w") as tar:
-        for name, data, label in pngs(store):
+        for i, (name, data, label) in enumerate(pngs(store)):
             add(tar, f"{name}.png", data)
             if label is not None:
                 add(tar, f"{name}.cls", str(label).encode())
+            if prompts:
+                add(tar, f"{name}.txt", prompts[i % len(prompts)].text.encode())
             advance(1)
 
 

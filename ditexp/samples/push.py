@@ -15,6 +15,7 @@ from ditexp.outputs import Outputs
 from ditexp.samples.card import card
 from ditexp.samples.folders import Set
 from ditexp.samples.needs import SHAPE
+from ditexp.samples.prompt_list import NAME as PROMPTS
 from ditexp.samples.set_record import NAME as RECORD
 
 FRONT_MATTER = "---\ntags: [ditexp, generated-images]\n---\n\n"  # by which the hub finds data sets
@@ -37,6 +38,7 @@ def files_of(store: Set, outputs: Outputs, *, images: bool) -> list[Sent]:
     sent = [
         Sent("README.md", (FRONT_MATTER + card(store)).encode()),
         Sent(RECORD, store.folder / RECORD),
+        *(Sent(PROMPTS, path) for path in [store.folder / PROMPTS] if path.exists()),
         *(Sent(f"results/{path.name}", path) for path in results_of(store, outputs)),
     ]
     blocks = [block for block in range(store.num_blocks) if images and store.manifest(block)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,9 +19,11 @@ from ditexp.samples.block_store import BlockStore, Facts, record_in
 from ditexp.samples.cost import cost_per_image
 from ditexp.samples.latents import LatentStore
 from ditexp.samples.manifest import Manifest
+from ditexp.samples.prompt_list import NAME as PROMPTS
+from ditexp.samples.prompt_list import stored_prompts, write_prompts
 from ditexp.samples.set_record import check_sizes
 from ditexp.terminal.notices import notice
-from ditexp.values import Cost, LabelMeaning
+from ditexp.values import Cost, LabelMeaning, Prompt
 
 BLOCK_IMAGES = 256
 KEEP = ("pixels", "latents", "both")
@@ -41,6 +43,7 @@ class SampleStore(BlockStore):
     latents: the set of their latents. keep: what a run leaves on disk; "latents" leaves a manifest in place of a
     block's pixels, and the latents must be there for the block to count as whole. decode: makes pixels of latents.
     Without it, as where a set is opened from its folder alone, pixels that are not kept cannot be read.
+    prompts: that the samples have in turn; None for those in the set's folder.
 
     is_ours: whether features of this set are known by its id, see `open`.
     """
@@ -66,10 +69,11 @@ class SampleStore(BlockStore):
         latents: LatentStore | None = None,
         keep: str = "pixels",
         decode: Decode | None = None,
+        prompts: Sequence[Prompt] | None = None,
     ) -> None:
         super().__init__(root, identity=identity, num_samples=num_samples, label_meaning=label_meaning)
         self.image_shape, self.is_ours = self.shape, True
-        self.latents, self.decode = latents, decode
+        self.latents, self.decode, self._prompts = latents, decode, prompts
         self._opened: dict[str, LatentStore] = {}
         self.keeps_pixels, self.keeps_latents = keep != "latents", latents is not None and keep != "pixels"
         if latents is not None and self.keeps_latents:
@@ -93,6 +97,19 @@ class SampleStore(BlockStore):
         found = super().find(folder)
         found.keeps_pixels = False  # pixels that are not kept are no gap
         return found
+
+    @property
+    def prompts(self) -> Sequence[Prompt]:
+        """Sample i has prompt i modulo their number; empty if samples have none, or if it is not known."""
+        if self._prompts is None:
+            self._prompts = stored_prompts(self.folder / PROMPTS)
+        return self._prompts
+
+    def begin(self, *, config: Facts | None = None, command: str = "", provenance: Facts | None = None) -> bool:
+        is_written = super().begin(config=config, command=command, provenance=provenance)
+        if self._prompts and not (self.folder / PROMPTS).exists():
+            write_prompts(self.folder / PROMPTS, self._prompts)
+        return is_written
 
     def fingerprint(self) -> str:
         return self.id if self.is_ours else digest([one.sha256 or one.pixels for one in self.manifests()])

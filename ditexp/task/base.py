@@ -38,11 +38,13 @@ class Task(ABC):
     Only `__call__` is required. The other methods have defaults that fit a task with nothing to add.
 
     class_scores: the names of the `scores` that need the classes which a network takes samples for.
+    has_own_conditions: whether sample i is made under the condition of index i.
     decoding_facts: which of "codec" and "rounding" change the x that `__call__` returns. Stored latents are of use to
     sets that differ in the others.
     """
 
     class_scores: ClassVar[tuple[str, ...]] = ()
+    has_own_conditions: ClassVar[bool] = True
     decoding_facts: ClassVar[tuple[str, ...]] = ("codec", "rounding")
 
     @property

@@ -40,6 +40,7 @@ class Interpolate(Task):
     have the same condition.
     """
 
+    has_own_conditions: ClassVar[bool] = False
     decoding_facts: ClassVar[tuple[str, ...]] = ()
 
     frames: int = 11

@@ -49,7 +49,12 @@ def show_cell(run: Any, result: Result) -> None:
     costs = encode(result.cost) if result.cost else {}
     costs.pop("steps", None)
     run.config.update(config_of(result), allow_val_change=True)
-    pictures = {"samples": result.grid, "film": result.film, "trajectory": result.trajectory_picture}
+    pictures = {
+        "samples": result.grid,
+        "film": result.film,
+        "trajectory": result.trajectory_picture,
+        "prompts": result.prompt_picture,
+    }
     if row := metrics | media_of(pictures, caption_of(result)):
         run.log(row)
     run.summary.update(metrics | costs | {"status": result.status})

@@ -50,7 +50,12 @@ def page_data(table: Table) -> dict[str, Any]:
 
 def pictures_of(result: Result) -> dict[str, Path]:
     """The paths of a result's pictures, by their kind on the page."""
-    paths = {"grid": result.grid, "trajectory_picture": result.trajectory_picture, "film": result.film}
+    paths = {
+        "grid": result.grid,
+        "trajectory_picture": result.trajectory_picture,
+        "film": result.film,
+        "prompt_picture": result.prompt_picture,
+    }
     return {kind: path for kind, path in paths.items() if path}
 
 

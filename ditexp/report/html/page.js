@@ -7,7 +7,7 @@ document.documentElement.classList.add("script"); // shows what works with scrip
 const data = JSON.parse(document.getElementById("data").textContent);
 const columns = data.columns;
 const byName = Object.fromEntries(columns.map((column) => [column.name, column]));
-const PICTURE_NAMES = { grid: "Samples", trajectory_picture: "From noise to data", film: "Film" };
+const PICTURE_NAMES = { grid: "Samples", trajectory_picture: "From noise to data", film: "Film", prompt_picture: "Prompts" };
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);

@@ -34,6 +34,7 @@ METRICS = {
     "precision": Label("Precision", max),
     "recall": Label("Recall", max),
     "label_accuracy": Label("label accuracy", max),
+    "clip_score": Label("CLIP score", max),
     "density": Label("Density", max),
     "coverage": Label("Coverage", max),
     "trajectory_rmse": Label("RMSE to exact", min),
@@ -50,6 +51,7 @@ METRICS = {
     "change_rmse": Label("change"),
     "target_share": Label("target class", max),
 }
+FRECHET = {"dinov2": "FD-DINOv2", "clip": "FD-CLIP"}  # what the Fréchet distance is called
 WITHOUT_FEATURES = (  # computed from pixels or latents alone
     "trajectory_rmse",
     "trajectory_order",
@@ -67,8 +69,10 @@ WITHOUT_FEATURES = (  # computed from pixels or latents alone
 def metric_label(network: str, name: str) -> Label:
     """A metric's label; its header names every feature network but Inception. network: the feature network's name."""
     header, goal = METRICS.get(name, Label(name))
-    if (network, name) == ("dinov2", "fid"):
-        header = "FD-DINOv2"
+    if name == "fid" and network in FRECHET:
+        header = FRECHET[network]
+    elif name == "clip_score":
+        return Label(header, goal)
     elif network != "inception" and name not in WITHOUT_FEATURES:
         header = f"{header} ({network})"
     return Label(header, goal)
