@@ -66,7 +66,7 @@ def extract(
 
 
 def embed_texts(texts: Sequence[str], feature: TextFeature, cache: Path | str) -> Tensor:
-    """The network's embeddings of texts, (N, D) float32 on the CPU: each text once, cached beside features of images."""
+    """The network's embeddings of texts, (N, D) float32 on the CPU. Each is made once and cached."""
     unique = list(dict.fromkeys(texts))
     path = _block_path(folder_of(f"texts-{digest(unique)}", feature, cache), 0)
     try:

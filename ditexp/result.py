@@ -143,7 +143,8 @@ class Result:
     error: one line, unless running or done. sweep: the name of the folder in outputs/runs that the cell ran in.
     published: where the published numbers of a study of one's own were. command: what the user typed. cell_command:
     what makes this cell alone. grid, film, trajectory_picture, prompt_picture: pictures of samples. details: what a
-    comparison gives beside its scores, by its name; with scores of single prompts, `prompts`. cached: whether the result was there before this run; None in a file of no run.
+    comparison gives beside its scores, by its name; and `prompts`, the extremes of scores of single prompts. cached:
+    whether the result was there before this run; None in a file of no run.
 
     A cell that is not done has no cost, metrics, deviations and measurement.
     """

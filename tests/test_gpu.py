@@ -120,8 +120,6 @@ def test_metrics_of_the_same_features_are_those_of_the_cpu(tmp_path):
     images = ArrayImages(noisy, name="noisy digits")
     found = []
     for device in ("cpu", "cuda"):  # the second takes the features that the first has kept
-        scores, deviations = evaluator.score(
-            images, count=len(noisy), resamples=4, cache=tmp_path, device=torch.device(device)
-        )
-        found.append(scores | {f"{name}, sd": each.sd for name, each in deviations.items()})
+        scored = evaluator.score(images, count=len(noisy), resamples=4, cache=tmp_path, device=torch.device(device))
+        found.append(scored.metrics | {f"{name}, sd": each.sd for name, each in scored.deviations.items()})
     assert found[1] == pytest.approx(found[0], rel=1e-6)

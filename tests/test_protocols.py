@@ -36,9 +36,11 @@ from ditexp.core import (
     FlowModel,
     Guidance,
     GuidedVelocity,
+    PromptedConditioner,
     ResizableModel,
     Schedule,
     Solver,
+    TextFeature,
     TextModel,
     TransformerBlock,
     TransformerModel,
@@ -47,6 +49,7 @@ from ditexp.core import (
     Walk,
 )
 from ditexp.data import CaptionedDigits, Digits, ImageFolder
+from ditexp.feature.clip import CLIP
 from ditexp.feature.digits import DigitsFeature
 from ditexp.feature.dinov2 import DINOv2
 from ditexp.feature.inception import Inception
@@ -58,7 +61,8 @@ from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import ModelField, NoGuidance
 from ditexp.guidance.rescaled import Rescaled
-from ditexp.metric.base import Comparison, Metric
+from ditexp.metric.base import Comparison, Metric, SampleMean
+from ditexp.metric.clip_score import ClipScore
 from ditexp.metric.density_coverage import DensityCoverage
 from ditexp.metric.fid import FrechetDistance
 from ditexp.metric.fid_infinity import FrechetInfinity
@@ -161,14 +165,16 @@ VAES: tuple[type[VAE], ...] = (Autoencoder,)
 CODECS: tuple[type[Codec], ...] = (LatentCodec, Pixels, PipelineVAE)
 
 CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, InOrder, Random, Original, Prompts, Unconditional)
+PROMPTED_CONDITIONERS: tuple[type[PromptedConditioner], ...] = (Prompts,)
 TASKS: tuple[type[Task], ...] = (Generate, Inpaint, Edit, Interpolate, InterpolateImages, Progressive)
 
 COMPARISONS: tuple[type[Comparison], ...] = (Trajectory,)
 METRICS: tuple[type[Metric], ...] = (
     *(FrechetDistance, FrechetInfinity, InceptionScore, KernelDistance, LabelAccuracy, PrecisionRecall),
-    DensityCoverage,
+    *(DensityCoverage, ClipScore),
 )
-FEATURES: tuple[type[Feature], ...] = (DigitsFeature, DINOv2, Inception)
+FEATURES: tuple[type[Feature], ...] = (CLIP, DigitsFeature, DINOv2, Inception)
+TEXT_FEATURES: tuple[type[TextFeature], ...] = (CLIP,)
 IMAGES: tuple[type[Data], ...] = (Digits, ImageFolder)  # that tasks can start from; captions are for training only
 TRACKERS: tuple[type[Tracker], ...] = (NullTracker, TensorBoardTracker, WandbTracker)
 TRACKERS_BESIDE: tuple[type[Tracker], ...] = (WandbRuns,)
@@ -203,6 +209,7 @@ def construct(settings: dict[str, Any]) -> tuple[object, ...]:
         *(Generate(), Inpaint(**settings), Edit(**settings), Interpolate(**settings), Progressive(**settings)),
         InterpolateImages(**settings),
         *(FrechetDistance(**settings), FrechetInfinity(**settings), KernelDistance(**settings), LabelAccuracy()),
+        ClipScore(**settings),
         *(PrecisionRecall(**settings), DensityCoverage(**settings), InceptionScore(**settings), Trajectory(**settings)),
         *(Beta(**settings), Cosine(**settings), Flux(**settings), Karras(**settings), LogitNormal(**settings)),
         *(LinearQuadratic(**settings), Power(**settings), Quadratic(**settings), Shift(**settings)),
@@ -226,7 +233,7 @@ def construct(settings: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-BASES: tuple[type, ...] = (ConditionerBase, Task, Metric, Comparison)
+BASES: tuple[type, ...] = (ConditionerBase, Task, Metric, SampleMean, Comparison)
 
 
 def named_in(group: str) -> set[type]:

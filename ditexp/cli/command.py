@@ -19,7 +19,7 @@ from ditexp import bundled
 from ditexp.checks import ConfigError
 from ditexp.cli import arguments
 from ditexp.cli.errors import describe, is_wrong_input
-from ditexp.cli.packaged import PACKAGE, packaged
+from ditexp.cli.packaged import PACKAGE, packaged, study_file
 from ditexp.cli.settings import settle
 from ditexp.cli.streams import without_readers
 from ditexp.cli.system import require_utf_8, search_for_garbage_less_often, settle_temporary_folder
@@ -30,6 +30,7 @@ from ditexp.terminal.notices import notice
 PLUGINS = str(PACKAGE / "_plugins")
 # A job on a cluster may have them already: it takes over those of the process that submitted it.
 OmegaConf.register_new_resolver("bundled", bundled, replace=True)
+OmegaConf.register_new_resolver("study_file", study_file, replace=True)
 OmegaConf.register_new_resolver(
     "process", lambda: f"{socket.gethostname()}-{os.getpid()}", use_cache=True, replace=True
 )

@@ -24,6 +24,15 @@ def packaged(name: str) -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / name
 
 
+def study_file(name: str) -> str:
+    """The path of a study's file, as `text/prompts.txt`; ${study_file:...} in a configuration.
+
+    It is relative to the working directory if it lies below that, so that tables of a checkout have no path in them.
+    """
+    path = packaged("experiments") / name
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def published_file(study: str) -> Path | None:
     """The published numbers that a study is compared with, if it has any; those of one's own study come first."""
     return own_published_file(study) or published_in(packaged("experiments"), study)

@@ -28,8 +28,8 @@ class Prompts(Conditioner):
     labels: first the first prompt of every class, then the second, and so on. file: in place of the list, a text file
     with one prompt a line, or a table with a column `prompt` and, if wanted, `id`, `seed` and `label`, a class: see
     `files.prompt_table.read_prompts`.
-    rows: the prompts in the order of the samples, from either. has_classes: whether their labels are classes. has_seeds:
-    whether any has a seed.
+    rows: the prompts in the order of the samples, from either. has_classes: whether their labels are classes.
+    has_seeds: whether any has a seed.
 
     The noise of image j of a prompt with a seed is that of sample j of a run with this seed, plus the run's own seed;
     prompts with equal seeds share it. Raises ValueError unless exactly one of the two is given and has a prompt.

@@ -19,9 +19,7 @@ from ditexp.values import Prompt
 EXTREMES = 5  # prompts with the lowest and with the highest score that reports show
 
 
-def scores_per_prompt(
-    prompts: Sequence[Prompt], count: int, values: Mapping[str, Tensor]
-) -> list[PromptScore]:
+def scores_per_prompt(prompts: Sequence[Prompt], count: int, values: Mapping[str, Tensor]) -> list[PromptScore]:
     """In the order of the prompts; none without prompts or values.
 
     prompts: that the first `count` images have in turn. values: (count,) of each score, by its name.

@@ -36,10 +36,10 @@ class CLIP:
     name, judges_labels = "clip", False
     class_names: Sequence[str] = ()
 
-    def __init__(self, *, path: str, channels: int = 3, prefix: str = "", batch_size: int = 50) -> None:
+    def __init__(self, *, path: str, channels: int = 3, prefix: str | None = None, batch_size: int = 50) -> None:
         self.channels = choice("feature.channels", channels, (1, 3))
-        if not isinstance(prefix, str):
-            raise ValueError(f"feature.prefix={prefix}: give a text, such as 'A photo depicts '")
+        if not isinstance(prefix, str | None):
+            raise ValueError(f"feature.prefix={prefix}: give a text, such as 'A photo depicts ', or null")
         self.prefix = prefix
         self.batch_size = whole("feature.batch_size", batch_size, minimum=1)
         self.path, self.folder = path, located(path)
@@ -85,7 +85,7 @@ class CLIP:
         network, tokenizer = self._network.to(self.device), self._tokenizer
         length, found, cut = network.text_model.config.max_position_embeddings, [], 0
         for start in range(0, len(texts), self.batch_size):
-            batch = [self.prefix + text for text in texts[start : start + self.batch_size]]
+            batch = [f"{self.prefix or ''}{text}" for text in texts[start : start + self.batch_size]]
             cut += sum(len(tokens) > length for tokens in tokenizer(batch).input_ids)
             tokens = tokenizer(batch, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
             with full_float32():
@@ -120,5 +120,5 @@ class CLIP:
             raise self._unreadable("tokenizer", error) from None
 
     def _unreadable(self, part: str, error: Exception) -> ValueError:
-        reason = in_line(" ".join(str(error).split()), 60)
+        reason = in_line(" ".join(str(error).split()), 80)
         return unfit(f"feature.path={self.path}", f"has no {part} that can be read ({reason})", REMEDY)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ditexp.feature.resize import pillow_bicubic
@@ -21,7 +20,7 @@ NEEDED = re.compile(
     rf"{CONFIG}|{OWN_PREPROCESSING}|{PROCESSOR}|tokenizer(_config)?\.json|special_tokens_map\.json|vocab\.json|merges\.txt"
     r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 )
-REMEDY = "give the folder of a CLIP that save_pretrained of transformers wrote, with model.safetensors"
+REMEDY = "give a CLIP that save_pretrained wrote, with model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Preprocessing:
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> (B, 3, crop, crop) float32. The crop is torchvision's: an odd rest is rounded to even."""
+        """(B, 3, H, W) uint8 -> (B, 3, crop, crop) float32. The crop lies as torchvision's does."""
         height, width = images.shape[2:]
         short = min(height, width)
         resized = pillow_bicubic(images, (self.size * height // short, self.size * width // short))

@@ -1,7 +1,7 @@
 """The preprocessing of each FID evaluator, and Pillow's bicubic resize, reproduced to the last bit.
 
-Each function of an evaluator turns (B, 3, H, W) uint8 into (B, 3, 299, 299) float32 on the same device, normalised for the network.
-All raise ValueError for images that are not uint8 RGB.
+Each function of an evaluator turns (B, 3, H, W) uint8 into (B, 3, 299, 299) float32 on the same device, normalised for
+the network. All raise ValueError for images that are not uint8 RGB.
 """
 
 from __future__ import annotations

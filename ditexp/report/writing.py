@@ -24,6 +24,7 @@ from ditexp.report.plots.heat_map import heat_map
 from ditexp.report.plots.quality import quality_vs_cost
 from ditexp.report.plots.side_by_side import side_by_side
 from ditexp.report.plots.style import save
+from ditexp.report.prompts import extremes_of_prompts
 from ditexp.report.recommend import Advice, recommend
 from ditexp.report.studies.comparison import compare, study_table
 from ditexp.report.studies.published import load
@@ -44,8 +45,9 @@ Part = Callable[[], "str | bytes | Figure | None"]
 @dataclass(frozen=True)
 class Report:
     """paths: of each part by its file's name: report.html, table.md, table.csv, table.tex, cells.csv, cells.parquet,
-    report.json (for the index), quality_vs_cost.png, heat_map.png, samples.png and, with metric=trajectory,
-    error_vs_cost.png and error_along_t.png. None for a part that has nothing to show, or that failed.
+    report.json (for the index), quality_vs_cost.png, heat_map.png, samples.png; with metric=trajectory,
+    error_vs_cost.png and error_along_t.png; where prompts have scores, prompts.md. None for a part that has nothing to
+    show, or that failed.
 
     title: what was swept. advice: on which cell to use. study: published numbers compared with the results, also
     written as published.md, .csv and .tex; None without any. failed: a line for each part that could not be written.
@@ -121,6 +123,7 @@ def parts_of(
             "error_vs_cost.png": lambda: quality_vs_cost(table, table.metric("trajectory_rmse")),
             "error_along_t.png": lambda: error_along_t(table),
             "samples.png": lambda: side_by_side(table),
+            "prompts.md": lambda: extremes_of_prompts(table),
         }
     parts["report.html"] = lambda: html_page(
         table, title=title, command=commands, recommendations=sentences, study=study

@@ -54,8 +54,8 @@ class Exported(Protocol):
 def export(store: Exported, out: Path, advance: Advance, prompts: Sequence[Prompt] = ()) -> None:
     """Write an .npz, a .tar of PNGs, or else a folder of PNGs, as the name of `out` says; latents only as an .npz.
 
-    prompts: that the samples have in turn, for a folder or a .tar. advance: called with the number of samples that are done. Raises ValueError if `out` is a folder already, or if the
-    disk has no room.
+    prompts: that the samples have in turn, for a folder or a .tar. advance: called with the number of samples that are
+    done. Raises ValueError if `out` is a folder already, or if the disk has no room.
     """
     out = Path(out)
     write = {".npz": to_npz, ".tar": to_tar}.get(out.suffix, to_folder)

@@ -29,7 +29,9 @@ DAY = 86_400  # seconds
 SET_ID = re.compile("[0-9a-f]{16}")
 LEFT = "left by a killed process"
 # The names of all files that ditexp writes in a set's folder.
-OURS = re.compile(r"README\.md|set\.json|prompts\.jsonl|\d{6,}\.(json|npy\.gz|safetensors|claim)|(.+~.+|removal)\.claim|\..+\.tmp")
+OURS = re.compile(
+    r"README\.md|set\.json|prompts\.jsonl|\d{6,}\.(json|npy\.gz|safetensors|claim)|(.+~.+|removal)\.claim|\..+\.tmp"
+)
 
 
 @dataclass(frozen=True)
