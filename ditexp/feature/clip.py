@@ -104,10 +104,10 @@ class CLIP:
             network, report = transformers.CLIPModel.from_pretrained(
                 self.folder, output_loading_info=True, use_safetensors=True, dtype=torch.float32
             )
-            if missing := sorted(report["missing_keys"]):
-                raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
         except Exception as error:  # transformers raises nearly anything for damaged files
             raise self._unreadable("weights", error) from None
+        if missing := sorted(report["missing_keys"]):
+            raise unfit(f"feature.path={self.path}", f"lacks weights, such as {missing[0]}", REMEDY)
         if self._files() != before:
             raise changed(self.folder)
         return network.eval()

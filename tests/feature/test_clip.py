@@ -96,18 +96,19 @@ def test_embeddings_are_those_of_transformers(folder):
 
 
 @pytest.mark.slow
-def test_weights_that_are_missing_or_damaged_are_refused(folder, tmp_path):
+def test_weights_that_are_missing_or_damaged_are_refused(folder, tmp_path, monkeypatch):
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(folder, tmp_path / "clip")
+    monkeypatch.chdir(tmp_path)  # long paths leave no room for the reason
     weights = load_file(folder / "model.safetensors")
     del weights["visual_projection.weight"]
     save_file(weights, tmp_path / "clip" / "model.safetensors", {"format": "pt"})
-    with refused(["feature.path=", "no weights that can be read", "1 weights are missing"]):
-        CLIP(path=str(tmp_path / "clip")).load()
+    with refused(["feature.path=clip", "lacks weights, such as visual_projection.weight"]):
+        CLIP(path="clip").load()
     (tmp_path / "clip" / "model.safetensors").write_bytes(b"no tensors")
-    with refused(["no weights that can be read"]):
-        CLIP(path=str(tmp_path / "clip")).load()
+    with refused(["feature.path=clip has no weights that can be read"]):
+        CLIP(path="clip").load()
 
 
 @pytest.mark.slow
