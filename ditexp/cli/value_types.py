@@ -29,7 +29,7 @@ WRITTEN: dict[str, object] = {  # as they are written in source
     "float | None": float | None,
     "int | float": int | float,
 }
-NAMES_AND_PATHS = ("outputs", "study", "images", "out", "folder")  # settings of commands themselves
+NAMES_AND_PATHS = ("outputs", "study", "images", "captions", "out", "folder")  # settings of commands themselves
 
 
 def wrong_names(cfg: DictConfig, known: dict[str, Any]) -> Iterator[str]:

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,8 +58,9 @@ class Evaluator:
 
     def mistakes(self, images: ImageSource, count: int, prompts: Sequence[Prompt] = ()) -> Iterator[str]:
         """What keeps the first `count` images from being scored, one line each; found before any work."""
-        parts: dict[str, Any] = {"feature": self.feature, "reference": self.reference, "metrics": self.metrics}
-        return find_mistakes(images, count, prompts=prompts, **parts)
+        return find_mistakes(
+            images, count, feature=self.feature, reference=self.reference, metrics=self.metrics, prompts=prompts
+        )
 
     def prepare(self, *, cache: Path, device: torch.device) -> None:
         """Extract and cache the features of the reference before samples are made.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -275,6 +276,18 @@ def test_the_command_samples_prompts_and_shows_them(ditexp, tmp_path):
         assert store.labels()[:5].tolist() == [3, 7, 3, 3, 7]
         named = result["config"]["condition"]["prompts"]
         assert named == {"3": ["a three", "the digit 3"], "7": "a seven"}
+        of_prompts = list(csv.DictReader((tmp_path / f"outputs/results/{result['id']}.prompts.csv").open()))
+        assert [(row["prompt"], row["images"]) for row in of_prompts] == [
+            ("a three", "8"),
+            ("a seven", "8"),
+            ("the digit 3", "8"),
+        ]
+        scores = [float(row["label_accuracy"]) for row in of_prompts]
+        assert sum(scores) / 3 == pytest.approx(result["metrics"]["label_accuracy"])
+        assert result["prompts"]["lowest"][0]["label_accuracy"] == min(scores)
+        assert Image.open(result["prompt_picture"]).width > 200
+    (report,) = (tmp_path / "outputs" / "reports").glob("*/prompts.md")
+    assert report.read_text().count("2 of 3 prompts") == 2
 
 
 def test_mistakes_in_prompts_come_before_any_work(in_process):

@@ -174,3 +174,20 @@ def test_what_the_command_could_not_write_is_named_with_exit_code_1(ended, tmp_p
     first, last = capsys.readouterr().err.splitlines()
     assert "heat_map.png was not written" in first and last.endswith(f"{tmp_path / 'out'} is not complete: see above")
     assert (tmp_path / "out" / "table.md").is_file()
+
+
+def test_prompts_with_the_highest_and_lowest_scores_stand_in_a_table(tmp_path, quick):
+    done, other = six_cells()[:2]
+    lowest = [{"id": "b", "prompt": "a | b", "images": 2, "clip_score": 1.23456789}]
+    highest = [{"id": "a", "prompt": "seven", "images": 2, "clip_score": 30.0}]
+    done["prompts"] = {"table": "x.prompts.csv", "count": 2, "lowest": lowest, "highest": highest}
+    text = (write_report(results_of([done, other]), tmp_path, title="x").paths["prompts.md"] or Path()).read_text()
+    assert text.count("## ") == 1 and "2 of 2 prompts" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert rows == [
+        "| id | prompt | images | clip\\_score |",
+        "| a | seven | 2 | 30 |",
+        "| b | a \\| b | 2 | 1.23457 |",
+    ]
+    assert write_report(results_of([other]), tmp_path, title="x").paths["prompts.md"] is None
+    assert not (tmp_path / "prompts.md").exists()
