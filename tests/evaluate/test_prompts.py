@@ -29,7 +29,7 @@ from ditexp.values import Cost, LabelMeaning, Prompt
 from tests.helpers.refusals import refused
 
 TEXTS = ["zero", "one", "two"]
-PROMPTS = [Prompt(f"p{number}", text, number) for number, text in enumerate(TEXTS)]
+PROMPTS = [Prompt(f"p{number}", text, number, seed) for number, (text, seed) in enumerate(zip(TEXTS, (None, 5, 0)))]
 
 
 class Counting(DigitsFeature):
@@ -129,9 +129,10 @@ def test_a_set_keeps_its_prompts(tmp_path):
     store = made(tmp_path)
     opened = SampleStore.open(store.folder)
     assert opened.prompts == PROMPTS and prompts_of(opened, None) == PROMPTS
-    (store.folder / "prompts.jsonl").write_text("{")
-    with refused(["prompts.jsonl", "not JSON at line 1"]):
-        _ = SampleStore.open(store.folder).prompts
+    for damaged in ("{", "[]", '{"id": "a", "prompt": 7, "label": 0}', ""):
+        (store.folder / "prompts.jsonl").write_text(damaged)
+        with refused(["prompts.jsonl is damaged", "the set's command writes it again"]):
+            _ = SampleStore.open(store.folder).prompts
     (store.folder / "prompts.jsonl").unlink()
     assert SampleStore.open(store.folder).prompts == []
     store.begin()  # the command that made an older set adds them

@@ -185,7 +185,7 @@ def test_prompts_with_the_highest_and_lowest_scores_stand_in_a_table(tmp_path, q
     assert text.count("## ") == 1 and "2 of 2 prompts" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert rows == [
-        "| id | prompt | images | clip\\_score |",
+        "| id | prompt | images | clip_score |",
         "| a | seven | 2 | 30 |",
         "| b | a \\| b | 2 | 1.23457 |",
     ]
