@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ditexp.feature.resize import pillow_bicubic
-from ditexp.files.hub import fetched, hub_place
+from ditexp.files.hub import HubPlace, fetched, hub_place
 from ditexp.files.reading import UnfitFile, read_facts, shown, unfit
 
 # The files that decide the outputs; a repository may also have weights in other formats.
@@ -48,13 +48,14 @@ def located(path: str) -> Path:
     place = hub_place(path)
     if place is None:
         return Path(path)
+    return fetched(place, lambda names: needed_of(names, place), setting=f"feature.path={path}", remedy=REMEDY)
+
+
+def needed_of(names: Sequence[str], place: HubPlace) -> list[str]:
+    """The files of a CLIP among those of a repository; empty if they are not all there."""
     below = f"{place.inner}/" if place.inner else ""
-
-    def choose(names: Sequence[str]) -> list[str]:
-        found = [name for name in names if name.startswith(below)]
-        return [below + name for name in needed([name.removeprefix(below) for name in found])]
-
-    return fetched(place, choose, setting=f"feature.path={path}", remedy=REMEDY)
+    inside = [name.removeprefix(below) for name in names if name.startswith(below)]
+    return [below + name for name in needed(inside)]
 
 
 def needed(names: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ditexp.cli.packaged import published_file
 from ditexp.core import Walk
+from ditexp.feature.clip_files import needed_of
 from ditexp.files.hub import HubPlace, cached, hub_place
 from ditexp.model.dit import DiT
 from ditexp.model.families.known import FAMILIES
@@ -30,7 +31,10 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "guidance.weak": ("checkpoint", "folder"),
     "vae": ("path", "statistics"),
     "reference": ("path", "root"),
+    "feature": ("path",),
 }
+# Of those that may be on the hub: the files that are needed among those of a repository.
+ON_HUB: Mapping[str, Callable[[Sequence[str], HubPlace], list[str]]] = {"vae": needed, "feature": needed_of}
 
 DIT_XL: dict[str, Any] = {"input_size": 32, "patch_size": 2, "in_channels": 4, "num_classes": 1000}
 DIT_XL |= {"hidden_size": 1152, "depth": 28, "num_heads": 16}
@@ -122,14 +126,14 @@ def missing_of(cfg: DictConfig, part: str) -> Iterator[MissingFile]:
         if OmegaConf.is_missing(node, key):
             yield MissingFile(part, f"{part}.{key}", None)
         elif isinstance(value := node[key], str):
-            place = hub_place(value) if part == "vae" else None
-            is_there = is_cached(place) if place else os.path.exists(value)
+            place = hub_place(value) if part in ON_HUB else None
+            is_there = is_cached(place, part) if place else os.path.exists(value)
             if not is_there:
                 yield MissingFile(part, f"{part}.{key}", value, on_hub=place is not None)
 
 
-def is_cached(place: HubPlace) -> bool:
-    return cached(place, lambda names: needed(names, place)) is not None
+def is_cached(place: HubPlace, part: str) -> bool:
+    return cached(place, lambda names: ON_HUB[part](names, place)) is not None
 
 
 def with_stand_ins(cfg: DictConfig, missing: list[MissingFile]) -> DictConfig:
@@ -145,6 +149,8 @@ def with_stand_ins(cfg: DictConfig, missing: list[MissingFile]) -> DictConfig:
         changes["vae"] = {"_target_": f"{__name__}.StandInVAE"}
     if "reference" in parts:
         changes |= {"reference": None, "metric": {}}
+    if "feature" in parts:
+        changes |= {"feature": None, "metric": {}}
     stood_in = cfg.copy()
     OmegaConf.set_struct(stood_in, False)
     for part, node in changes.items():

@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+from ditexp.cli.composing import settled
 from ditexp.evaluate import __main__ as evaluate
 from ditexp.feature.clip import CLIP
 from ditexp.feature.clip_files import needed, read_config
 from ditexp.feature.resize import pillow_bicubic
 from ditexp.metric.clip_score import ClipScore
+from ditexp.run.missing import MissingFile, missing_files, with_stand_ins
 from ditexp.values import Features
 from tests.helpers.refusals import refused
 from tests.helpers.tiny_clip import save_tiny_clip
@@ -210,3 +212,11 @@ def test_only_what_is_read_is_downloaded():
     shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
     assert needed(["config.json", *shards]) == ["config.json", *shards]
     assert needed(["config.json", shards[0]]) == []
+
+
+def test_a_plan_lists_a_clip_that_is_not_here():
+    for path, on_hub in (("nobody/clip", True), ("/nowhere/clip", False)):
+        with settled("config", ["feature=clip", f"feature.path={path}"]) as (cfg, _):
+            assert missing_files(cfg) == [MissingFile("feature", "feature.path", path, on_hub)]
+            stood_in = with_stand_ins(cfg, missing_files(cfg))
+            assert stood_in.feature is None and stood_in.metric == {}
