@@ -33,6 +33,7 @@ from tests.helpers.samplers import sampler_of as sampler_of_parts
 
 BUNDLED = WEIGHTS / "digits_text"
 HELD_OUT = OmegaConf.to_container(OmegaConf.load(ROOT / "experiments/text/sweep.yaml").condition.prompts)
+STUDIED = ("trained", "held_out")
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,14 @@ def test_held_out_phrasings_are_not_among_the_captions():
     held_out = [prompt for prompts in HELD_OUT.values() for prompt in prompts]
     assert len(set(held_out)) == 80 and trained.isdisjoint(held_out)
     assert len(CaptionedDigits()) == 1797 * len(PHRASINGS)
+    files = {name: Prompts(file=str(ROOT / f"experiments/prompt_adherence/{name}.jsonl")) for name in STUDIED}
+    assert {(row.text, row.label) for row in files["trained"].rows} == {
+        (caption(phrasing, digit), digit) for phrasing in PHRASINGS for digit in range(10)
+    }
+    assert {(row.text, row.label) for row in files["held_out"].rows} == {
+        (prompt, int(digit)) for digit, prompts in HELD_OUT.items() for prompt in prompts
+    }
+    assert [len({row.id for row in file.rows}) for file in files.values()] == [160, 80]
 
 
 @pytest.mark.slow

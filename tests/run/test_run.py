@@ -179,7 +179,10 @@ def test_help_lists_the_groups(in_process):
             ["guidance.weight=3"],
             "unknown key 'guidance.weight'; guidance has no settings here: choose another guidance=",
         ),
-        (["metric=[fids]"], "unknown metric 'fids'; did you mean metric=fid?; choices: clip_score, density_coverage, fid, "),
+        (
+            ["metric=[fids]"],
+            "unknown metric 'fids'; did you mean metric=fid?; choices: clip_score, density_coverage, fid, ",
+        ),
         (["heun"], "heun: give <key>=<value>, such as solver=heun"),
         (
             ["model.checkpoint=a=b.pt"],
