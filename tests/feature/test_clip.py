@@ -215,8 +215,9 @@ def test_only_what_is_read_is_downloaded():
 
 
 def test_a_plan_lists_a_clip_that_is_not_here():
-    for path, on_hub in (("nobody/clip", True), ("/nowhere/clip", False)):
-        with settled("config", ["feature=clip", f"feature.path={path}"]) as (cfg, _):
+    with settled("config", ["feature=clip"]) as (cfg, _):
+        for path, on_hub in (("nobody/clip", True), ("/nowhere/clip", False)):
+            cfg.feature.path = path
             assert missing_files(cfg) == [MissingFile("feature", "feature.path", path, on_hub)]
-            stood_in = with_stand_ins(cfg, missing_files(cfg))
-            assert stood_in.feature is None and stood_in.metric == {}
+        stood_in = with_stand_ins(cfg, missing_files(cfg))
+        assert stood_in.feature is None and stood_in.metric == {}
