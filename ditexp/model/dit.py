@@ -30,6 +30,7 @@ from ditexp.model.layers import (
     image_rope,
     modulate,
     token_norm,
+    unpatchify,
 )
 from ditexp.values import required
 
@@ -195,9 +196,7 @@ class Transformer(nn.Module):
 
     def unpatchify(self, tokens: Tensor, height: int, width: int) -> Tensor:
         """(B, h w, p p C) -> (B, C, h p, w p)."""
-        p = self.patch_size
-        x = tokens.view(tokens.shape[0], height, width, p, p, -1)
-        return x.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], -1, height * p, width * p)
+        return unpatchify(tokens, height, width, self.patch_size)
 
 
 class DiT(Transformer, LabelNetwork):

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from ditexp.checkpoint.container import Container, read_checkpoint
-from ditexp.checkpoint.weights import Weights, weights_of
+from ditexp.checkpoint.networks import anchor_of
+from ditexp.checkpoint.weights import ANCHORS, Weights, weights_of
 from ditexp.files.content import found_once
 from ditexp.files.reading import LINE, parse_json, unfit
 from ditexp.model.architecture import NoDiT
@@ -23,7 +24,9 @@ from ditexp.model.loading import Misfit, load_network
 from ditexp.model.prediction import Prediction, Velocity
 from ditexp.terminal.notices import in_line, notice
 
+# By depth and width; the second line is of iMF and pMF.
 SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL", (32, 1280): "H"}
+SIZES |= {(24, 768): "M", (32, 1024): "L", (48, 1024): "XL", (16, 768): "B", (48, 1280): "H"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,14 +116,15 @@ def load_published(
     in_context_start: int | None = None,
     of_two_times: bool = False,
 ) -> Published:
-    """Read a checkpoint and build its network; for the settings see PretrainedDiT.
+    """Read a checkpoint and build its network; for the settings see PretrainedDiT and PretrainedFlowMap.
 
     of_two_times: whether a model of two times is wanted. Raises ValueError for a file that is missing, damaged,
     contains code, or is no such model.
     """
     name = f"model.checkpoint={checkpoint}"
     container = read_checkpoint(checkpoint, name=name)
-    found, trained = weights_of(container, which=weights), training_of(container)
+    anchor = anchor_of(container.state, ANCHORS)
+    found, trained = weights_of(container, anchor=anchor, which=weights), training_of(container)
     tensors = renamed(found.tensors)
     is_plain = trained.by_ditexp and family in (None, "sit")
     known = SIT if is_plain else chosen_family(tensors, family, name=name)

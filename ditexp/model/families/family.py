@@ -17,6 +17,7 @@ from ditexp.model.prediction import Prediction
 from ditexp.terminal.notices import in_line
 
 IN_CONTEXT = "in_context_posemb"
+SPAN, TOKENS = "r_embedder.", "omega_tokens"  # of networks of two times
 
 
 @dataclass(frozen=True, kw_only=True)
