@@ -16,7 +16,8 @@ from ditexp.files.reading import LINE, parse_json, unfit
 from ditexp.model.architecture import NoDiT
 from ditexp.model.claim import contradiction
 from ditexp.model.families.dits import SIT
-from ditexp.model.families.family import Family
+from ditexp.model.families.family import SPAN, Family
+from ditexp.model.families.flow_maps import FLOW_MAP
 from ditexp.model.families.known import STATISTICS, chosen_family, fitting, renamed
 from ditexp.model.label_network import LabelNetwork
 from ditexp.model.layers import BlockOptions
@@ -126,8 +127,8 @@ def load_published(
     anchor = anchor_of(container.state, ANCHORS)
     found, trained = weights_of(container, anchor=anchor, which=weights), training_of(container)
     tensors = renamed(found.tensors)
-    is_plain = trained.by_ditexp and family in (None, "sit")
-    known = SIT if is_plain else chosen_family(tensors, family, name=name)
+    known = own_family(tensors, family) if trained.by_ditexp else None
+    known = known or chosen_family(tensors, family, name=name)
     if known.of_two_times != of_two_times:
         raise wrong_times(known, name)
     try:
@@ -156,6 +157,12 @@ def load_published(
         trained=trained,
         sha256=container.sha256,
     )
+
+
+def own_family(tensors: Mapping[str, Tensor], given: str | None) -> Family | None:
+    """The family of a file of ditexp train; None if another one is given, which may fit."""
+    known = FLOW_MAP if any(key.startswith(SPAN) for key in tensors) else SIT
+    return known if given in (None, known.name) else None
 
 
 def wrong_times(family: Family, name: str) -> ValueError:

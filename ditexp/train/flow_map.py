@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ditexp.checks import number, whole
-from ditexp.core import FlowMapModel, FlowModel
+from ditexp.checks import flag, number, whole
+from ditexp.core import FlowMapModel, FlowModel, ModuleModel
+from ditexp.model.families.family import SPAN
 from ditexp.model.flow_map_network import FlowMapNetwork
 from ditexp.solver.adams import AdamsBashforth
 from ditexp.values import Condition, append_dims, times_of
@@ -26,18 +27,22 @@ class FlowMapDistillation:
     Each image of a batch gives a label, and stands for one noise with its path by Adams-Bashforth of order 2, which
     never evaluates the teacher at t = 1. The images themselves are not used.
 
+    from_teacher: whether the network begins with the teacher's weights, as the teacher's velocity whatever the span.
+
     teacher: its velocity v. guidance_scale: of classifier-free guidance inside the map, v = v_null + scale (v - v_null);
     1 is none. steps: of a path, equal ones. pairs: of times, drawn from each path, uniformly but for the fraction
     `whole`, from noise to data in one jump.
     """
 
     teacher: FlowModel
+    from_teacher: bool = True
     guidance_scale: float = 1.0
     steps: int = 16
-    pairs: int = 8
+    pairs: int = 16
     whole: float = 0.25
 
     def __post_init__(self) -> None:
+        flag("objective.from_teacher", self.from_teacher)
         number("objective.guidance_scale", self.guidance_scale)
         whole("objective.steps", self.steps, minimum=1)
         whole("objective.pairs", self.pairs, minimum=1)
@@ -69,8 +74,24 @@ class FlowMapDistillation:
         x, span = states[start, rows], ((end - start) / self.steps).to(noise)
         average = (states[end, rows] - x) / append_dims(span.clamp(min=1 / self.steps), x)
         target = torch.where(append_dims(span == 0, x), velocities[start, rows], average)
-        # The network's time runs from data to noise, and it predicts noise - data.
-        return F.mse_loss(-network.average(x, 1 - (start / self.steps).to(noise), span, labels[rows]), target)
+        return F.mse_loss(network.average(x, (start / self.steps).to(noise), span, labels[rows]), target)
+
+    def begin(self, network: FlowMapNetwork) -> None:
+        """Give the network its first weights. Raises ValueError if it is to have the teacher's, and cannot."""
+        if not self.from_teacher:
+            return
+        own = network.state_dict()
+        theirs = self.teacher.network.state_dict() if isinstance(self.teacher, ModuleModel) else {}
+        shared = {key: value[: len(own[key])] for key, value in theirs.items() if key in own}  # without the null class
+        added = [key for key in own if key not in shared]
+        wrong = next((key for key, value in shared.items() if value.shape != own[key].shape), None)
+        if wrong or not all(key.startswith(SPAN) for key in added):
+            raise ValueError(
+                f"objective.from_teacher=true: {wrong or added[0]} is not as in the teacher: give the network its sizes, "
+                "or choose false"
+            )
+        last = [key for key in added if key.startswith(f"{SPAN}mlp.2.")]
+        network.load_state_dict({**own, **shared, **{key: torch.zeros_like(own[key]) for key in last}})
 
     def drawn(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Pairs of steps' numbers (count,) int64, the first no larger than the second, and not the last."""

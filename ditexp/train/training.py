@@ -27,6 +27,8 @@ def run(cfg: DictConfig) -> None:
     torch.manual_seed(cfg.seed)
     network = instantiate(cfg.network)
     check(network, objective, data)
+    if isinstance(objective, FlowMapDistillation):
+        objective.begin(network)
     notice_oddities(cfg, network, data)
     network.to(device)
     average = copy.deepcopy(network).eval().requires_grad_(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +20,7 @@ from ditexp.model.architecture import (
     heads_of,
     shape_of,
 )
-from ditexp.model.families.dits import GATED, NORM, PROJECTORS
+from ditexp.model.families.dits import GATED, NORM, PROJECTORS, predict_velocity
 from ditexp.model.families.family import IN_CONTEXT, SPAN, TOKENS, Family
 from ditexp.model.improved_mean_flow import ImprovedMeanFlow, PixelMeanFlow
 from ditexp.model.mean_flow import MeanFlowDiT
@@ -134,6 +134,8 @@ MEANFLOW = Family(
     predict=predict_average,
     at_noise=None,
 )
+# What ditexp train makes with objective=flow_map: its metadata tell it from MeanFlow's. Its time runs from noise to data.
+FLOW_MAP = replace(MEANFLOW, name="flow_map", title="a flow map of ditexp train", predict=predict_velocity)
 IMF = Family(
     name="imf",
     title="iMF",
