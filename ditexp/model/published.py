@@ -127,8 +127,8 @@ def load_published(
     anchor = anchor_of(container.state, ANCHORS)
     found, trained = weights_of(container, anchor=anchor, which=weights), training_of(container)
     tensors = renamed(found.tensors)
-    known = own_family(tensors, family) if trained.by_ditexp else None
-    known = known or chosen_family(tensors, family, name=name)
+    own = own_family(tensors, family, name) if trained.by_ditexp else None
+    known = own or chosen_family(tensors, family, name=name)
     if known.of_two_times != of_two_times:
         raise wrong_times(known, name)
     try:
@@ -159,10 +159,13 @@ def load_published(
     )
 
 
-def own_family(tensors: Mapping[str, Tensor], given: str | None) -> Family | None:
-    """The family of a file of ditexp train; None if another one is given, which may fit."""
-    known = FLOW_MAP if any(key.startswith(SPAN) for key in tensors) else SIT
-    return known if given in (None, known.name) else None
+def own_family(tensors: Mapping[str, Tensor], given: str | None, name: str) -> Family | None:
+    """The family of a file of ditexp train; None if another one is given that may fit. Raises ValueError."""
+    if not any(key.startswith(SPAN) for key in tensors):
+        return SIT if given in (None, "sit") else None
+    if given not in (None, FLOW_MAP.name):
+        raise ValueError(f"model.family={given}: {name} is of {FLOW_MAP.title}: choose model={FLOW_MAP.name}")
+    return FLOW_MAP
 
 
 def wrong_times(family: Family, name: str) -> ValueError:

@@ -82,16 +82,17 @@ class FlowMapDistillation:
             return
         own = network.state_dict()
         theirs = self.teacher.network.state_dict() if isinstance(self.teacher, ModuleModel) else {}
-        shared = {key: value[: len(own[key])] for key, value in theirs.items() if key in own}  # without the null class
-        added = [key for key in own if key not in shared]
-        wrong = next((key for key, value in shared.items() if value.shape != own[key].shape), None)
-        if wrong or not all(key.startswith(SPAN) for key in added):
+        kept = {key: value[: len(own[key])] for key, value in theirs.items() if key in own}  # without the null class
+        added = {key: value for key, value in own.items() if key.startswith(SPAN)}
+        strange = [key for key in own.keys() ^ theirs.keys() if key not in added]
+        strange += [key for key, value in kept.items() if value.shape != own[key].shape]
+        if strange:
             raise ValueError(
-                f"objective.from_teacher=true: {wrong or added[0]} is not as in the teacher: give the network its sizes, "
-                "or choose false"
+                f"objective.from_teacher=true: {min(strange)} is not as in the teacher: give the network its sizes, or "
+                "choose false"
             )
-        last = [key for key in added if key.startswith(f"{SPAN}mlp.2.")]
-        network.load_state_dict({**own, **shared, **{key: torch.zeros_like(own[key]) for key in last}})
+        no_effect = {key: torch.zeros_like(value) for key, value in added.items() if key.startswith(f"{SPAN}mlp.2.")}
+        network.load_state_dict(added | no_effect | kept)
 
     def drawn(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Pairs of steps' numbers (count,) int64, the first no larger than the second, and not the last."""
