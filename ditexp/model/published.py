@@ -112,10 +112,12 @@ def load_published(
     num_classes: int | None = None,
     in_context_start: int | None = None,
     of_two_times: bool = False,
+    **sizes: Any,
 ) -> Published:
     """Read a checkpoint and build its network; for the settings see PretrainedDiT.
 
-    of_two_times: whether a model of two times is wanted. Raises ValueError for a file that is missing, damaged,
+    of_two_times: whether a model of two times is wanted. sizes: settings of single families, None for those that are
+    not given. Raises ValueError for a file that is missing, damaged,
     contains code, or is no such model.
     """
     name = f"model.checkpoint={checkpoint}"
@@ -127,12 +129,12 @@ def load_published(
     if known.of_two_times != of_two_times:
         raise wrong_times(known, name)
     try:
-        architecture = known.infer(
+        architecture = known.architecture(
             tensors,
             num_heads=trained.num_heads if num_heads is None else num_heads,
             num_classes=trained.num_classes if num_classes is None else num_classes,
             in_context_start=in_context_start,
-            **known.fixed,
+            **sizes,
         )
         kept = {key: value for key, value in tensors.items() if not known.is_dropped(key)}
         network = load_network(known.network, architecture, kept)
