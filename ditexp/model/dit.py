@@ -27,9 +27,9 @@ from ditexp.model.layers import (
     PatchEmbed,
     Rope,
     TimestepEmbedder,
-    for_tokens,
     image_rope,
     modulate,
+    of_tokens,
     token_norm,
 )
 from ditexp.values import required
@@ -38,7 +38,8 @@ from ditexp.values import required
 class BlockLayers(nn.Module):
     """The layers of a transformer block with adaLN-Zero conditioning.
 
-    adaLN_modulation: (B, D), or (B, N, D) for each token -> shift, scale and gate for the attention, then for the MLP.
+    adaLN_modulation: c, (B, D) of samples or (B, N, D) of tokens -> shift, scale and gate for the attention, then for
+    the MLP.
     """
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, options: BlockOptions) -> None:
@@ -54,9 +55,9 @@ class BlockLayers(nn.Module):
     def modulation(self, c: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None, Tensor, Tensor]:
         """Shift, scale and gate for the attention, then for the MLP; a shift is None if there is none.
 
-        c: (B, D) or (B, N, D). They are (B, 1, D) or (B, N, D).
+        They are (B, 1, D) for c of samples, and (B, N, D) for c of tokens.
         """
-        parts = for_tokens(self.adaLN_modulation(c))
+        parts = of_tokens(self.adaLN_modulation(c))
         if self.shifts:
             shift1, scale1, gate1, shift2, scale2, gate2 = parts.chunk(6, dim=-1)
             return shift1, scale1, gate1, shift2, scale2, gate2
@@ -65,7 +66,7 @@ class BlockLayers(nn.Module):
 
 
 class Block(BlockLayers):
-    """The block of DiT: self-attention and MLP on tokens x (B, N, D), modulated by c (B, D) or (B, N, D)."""
+    """The block of DiT: self-attention and MLP on tokens x (B, N, D), modulated by c, (B, D) or (B, N, D)."""
 
     def forward(self, x: Tensor, c: Tensor, rope: Rope | None = None) -> Tensor:
         return self.computed(x, c, rope)[0]
