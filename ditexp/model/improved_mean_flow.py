@@ -7,7 +7,6 @@ imeanflow and pMF, branch torch, but for the names of blocks, see `renamed` in f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -141,7 +140,7 @@ class ImprovedMeanFlow(FlowMapNetwork):
         )
         self.y_embedder = LabelEmbedder(num_classes, hidden_size, has_null)
         self.class_tokens, self.omega_tokens, self.t_min_tokens, self.t_max_tokens, self.time_tokens = (
-            nn.Parameter(torch.randn(*self.leading, count, hidden_size) / math.sqrt(hidden_size))
+            trained_tokens(*self.leading, count, hidden_size, std=hidden_size**-0.5)
             for count in (class_tokens, omega_tokens, interval_tokens, interval_tokens, time_tokens)
         )
         self.prefix = class_tokens + omega_tokens + 2 * interval_tokens + time_tokens
@@ -193,7 +192,7 @@ class PixelMeanFlow(ImprovedMeanFlow):
     def __init__(self, **arguments) -> None:
         super().__init__(**arguments)
         count = self.prefix + (self.input_size // self.patch_size) ** 2
-        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, count, self.hidden_size))
+        self.pos_embed = trained_tokens(1, count, self.hidden_size, std=0.02)
 
     def positioned(self, tokens: Tensor) -> Tensor:
         return tokens + self.pos_embed
@@ -212,3 +211,9 @@ class PixelMeanFlow(ImprovedMeanFlow):
         is_alike = table.shape == expected.shape and table.is_complex()
         if not is_alike or not bool((table - expected).abs().max() < 0.01):
             raise NoDiT("rope_freqs holds other rotations than those of its patches")
+
+
+def trained_tokens(*shape: int, std: float) -> nn.Parameter:
+    tokens = nn.Parameter(torch.empty(shape))
+    nn.init.normal_(tokens, std=std)
+    return tokens

@@ -64,10 +64,15 @@ def head_norm(kind: str | None, width: int) -> nn.Module:
     return nn.LayerNorm(width) if kind == "layer" else RMSNorm(width, weight_in_float32=kind == "rms_float32")
 
 
+def of_tokens(modulation: Tensor) -> Tensor:
+    """(B, D) of samples -> (B, 1, D), which acts on all of their tokens alike. (B, N, D) of tokens stays."""
+    return modulation if modulation.dim() == 3 else modulation.unsqueeze(1)
+
+
 def modulate(x: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
-    """x (B, N, D), scaled and shifted for each sample by (B, D)."""
-    scaled = x * (1 + scale.unsqueeze(1))
-    return scaled if shift is None else scaled + shift.unsqueeze(1)
+    """x (B, N, D), scaled and shifted by (B, 1, D) or (B, N, D)."""
+    scaled = x * (1 + scale)
+    return scaled if shift is None else scaled + shift
 
 
 class PatchEmbed(nn.Module):
@@ -215,7 +220,7 @@ MLPS = {"gelu": Mlp, "swiglu": SwiGLU}
 
 
 class FinalLayer(nn.Module):
-    """Tokens (B, N, D) -> patches (B, N, p p C), modulated by c (B, D)."""
+    """Tokens (B, N, D) -> patches (B, N, p p C), modulated by c, (B, D) of samples or (B, N, D) of tokens."""
 
     def __init__(self, hidden_size: int, patch_size: int, out_channels: int, norm: str) -> None:
         super().__init__()
@@ -224,7 +229,7 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(c).chunk(2, dim=1)
+        shift, scale = of_tokens(self.adaLN_modulation(c)).chunk(2, dim=-1)
         return self.linear(modulate(self.norm_final(x), shift, scale))
 
 

@@ -79,13 +79,13 @@ class Published:
         facts = f"claim {self.family.name} {heads} {self.sha256} {self.weights.which}"
         rest = [one for one in others if one is not self.family]
         if wrong := found_once(facts, lambda: contradiction(self.network, self.family, rest)):
-            raise ValueError(f"{self.name} is not a {self.family.title}: {wrong}")
+            raise ValueError(f"{self.name} is not {self.family.with_article}: {wrong}")
 
     def announce(self, checkpoint: str) -> None:
         """Print what was found in the file, and what of it is used."""
         if self.trained.by_ditexp:
             return
-        notice(f"{self.name} is a {self.summary}")
+        notice(f"{self.name} is {self.summary}")
         if STATISTICS in self.tensors:
             notice(f"{self.name} has the statistics of REPA-E's latents: decode with vae.statistics={checkpoint}")
 
@@ -99,7 +99,7 @@ class Published:
         dropped = [key for key in self.tensors if family.is_dropped(key)]
         used = [f"{key}={value}" for key, value in family.trained_with(found.args).items()]
         parts = [
-            f"{family.title}-{size}/{network.patch_size} of {count / 1e6:.1f} M parameters",
+            f"{family.with_article}-{size}/{network.patch_size} of {count / 1e6:.1f} M parameters",
             f"{found.which} weights" + (f" (not {others})" if others else ""),
             *([f"without {len(dropped)} tensors ({dropped[0]}, ...)"] if dropped else []),
             *([f"trained with {', '.join(used)}"] if used else []),
@@ -116,10 +116,12 @@ def load_published(
     num_classes: int | None = None,
     in_context_start: int | None = None,
     of_two_times: bool = False,
+    **sizes: Any,
 ) -> Published:
     """Read a checkpoint and build its network; for the settings see PretrainedDiT and PretrainedFlowMap.
 
-    of_two_times: whether a model of two times is wanted. Raises ValueError for a file that is missing, damaged,
+    of_two_times: whether a model of two times is wanted. sizes: settings of single families, None for those that are
+    not given. Raises ValueError for a file that is missing, damaged,
     contains code, or is no such model.
     """
     name = f"model.checkpoint={checkpoint}"
@@ -132,18 +134,18 @@ def load_published(
     if known.of_two_times != of_two_times:
         raise wrong_times(known, name)
     try:
-        architecture = known.infer(
+        architecture = known.architecture(
             tensors,
             num_heads=trained.num_heads if num_heads is None else num_heads,
             num_classes=trained.num_classes if num_classes is None else num_classes,
             in_context_start=in_context_start,
-            **known.fixed,
+            **sizes,
         )
         kept = {key: value for key, value in tensors.items() if not known.is_dropped(key)}
         network = load_network(known.network, architecture, kept)
         network.check_file(tensors)
     except (NoDiT, Misfit) as error:
-        raise unfit(name, f"is not a {known.title}: {error}", "give another file") from None
+        raise unfit(name, f"is not {known.with_article}: {error}", "give another file") from None
     except ValueError as error:
         raise ValueError(in_line(f"{name}: {error}", LINE)) from None
     return Published(

@@ -68,6 +68,14 @@ RECIPES: dict[tuple[int, int, int], Recipe] = {
 }
 
 
+TOKENS_OF_EACH = {"class_tokens": 8, "omega_tokens": 4, "interval_tokens": 2, "time_tokens": 4}
+CONDITION = {"num_classes": 1000, "has_null": True, **TOKENS_OF_EACH}
+IMF_XL = {"input_size": LATENTS, "patch_size": 2, "in_channels": 4, "hidden_size": 1024, "depth": 48, "num_heads": 16}
+IMF_XL |= {"mlp_width": 2730, **CONDITION}
+PMF_B = {"input_size": 256, "patch_size": 16, "in_channels": 3, "hidden_size": 768, "depth": 16, "num_heads": 12}
+PMF_B |= {"mlp_width": 2048, "bottleneck": 128, **CONDITION}
+
+
 def predict_average(known: Mapping[str, Any]) -> Prediction:
     """noise - data, in a time from data to noise."""
     return Velocity(reversed=True)
@@ -143,6 +151,7 @@ IMF = Family(
     dropped=UNUSED,
     network=ImprovedMeanFlow,
     infer=infer_tokens,
+    published=IMF_XL,
     of_two_times=True,
     arguments=("omega", "interval"),
     predict=predict_average,
@@ -156,6 +165,7 @@ PMF = Family(
     dropped=UNUSED,
     network=PixelMeanFlow,
     infer=infer_tokens,
+    published=PMF_B,
     of_two_times=True,
     arguments=("omega", "interval", "noise_scale"),
     predict=predict_image,

@@ -47,7 +47,7 @@ def chosen_family(weights: Mapping[str, Tensor], given: str | None, *, name: str
         family = FAMILIES[choice("model.family", given, FAMILIES)]
         if wrong := family.misfit(weights):
             remedy = f"it looks like {titles}" if found else "give another file"
-            raise unfit(name, f"is not a {family.title}: {wrong}", remedy)
+            raise unfit(name, f"is not {family.with_article}: {wrong}", remedy)
         return family
     if len(found) == 1:
         return found[0]
