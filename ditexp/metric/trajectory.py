@@ -95,14 +95,14 @@ class Trajectory(Comparison):
 
     samples: how many. reference: the adaptive solver that stands for the exact flow, always in fp32. tolerance: its
     rtol and atol. Its paths are kept and serve every solver, schedule and precision.
-    teacher: the model whose flow is exact, with the sampler's guidance, if any: for a model of two times, the one that it
+    teacher: the model whose flow is exact, under the sampler's guidance. For a model of two times it is the one that it
     was trained to follow. None for the sampler's own.
     """
 
     samples: int = 256
     reference: AdaptiveSolver
     tolerance: float = 1e-6
-    teacher: FlowModel | None = added(None)
+    teacher: FlowModel | None = added(None)  # noqa: RUF009 (it is a field)
 
     name: ClassVar[str] = "trajectory"
 

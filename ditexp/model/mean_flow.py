@@ -5,8 +5,6 @@ State-dict keys and arithmetic are those of https://github.com/zhuyu-cs/MeanFlow
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from ditexp.model.dit import DiT
@@ -23,8 +21,8 @@ class MeanFlowDiT(FlowMapNetwork, DiT):
 
     kind = "meanflow"
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def initialize_weights(self) -> None:
+        super().initialize_weights()
         self.r_embedder = TimestepEmbedder(self.hidden_size)
 
     def average(

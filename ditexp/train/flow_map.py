@@ -21,15 +21,14 @@ from ditexp.values import Condition, append_dims, times_of
 class FlowMapDistillation:
     """E |u(x_t, t, r, y) - (x_r - x_t) / (r - t)|^2 along paths of a trained model, its teacher.
 
-    Luhman & Luhman (2021, arXiv 2101.02388) teach a network where each noise ends. Here it learns the average velocity u
-    between any two times of a path, t <= r, which at r = t is the teacher's velocity. A true flow map has loss 0.
+    Luhman & Luhman (2021, arXiv 2101.02388) teach a network where each noise ends. Here it learns the average velocity
+    u between any two times t <= r of the path, which at r = t is the teacher's velocity. A true flow map has loss 0.
 
     Each image of a batch gives a label, and stands for one noise with its path by Adams-Bashforth of order 2, which
     never evaluates the teacher at t = 1. The images themselves are not used.
 
-    from_teacher: whether the network begins with the teacher's weights, as the teacher's velocity whatever the span.
-
-    teacher: its velocity v. guidance_scale: of classifier-free guidance inside the map, v = v_null + scale (v - v_null);
+    teacher: its velocity v. from_teacher: whether the network begins with the teacher's weights, as the teacher's
+    velocity whatever the span. guidance_scale: of classifier-free guidance inside the map, v_null + scale (v - v_null);
     1 is none. steps: of a path, equal ones. pairs: of times, drawn from each path, uniformly but for the fraction
     `whole`, from noise to data in one jump.
     """
@@ -49,8 +48,8 @@ class FlowMapDistillation:
         number("objective.whole", self.whole, minimum=0, maximum=1)
         if isinstance(self.teacher, FlowMapModel):
             raise ValueError(
-                f"objective.teacher: {type(self.teacher).__name__} is a model of two times: choose one of one time, such "
-                "as model@objective.teacher=digits"
+                f"objective.teacher: {type(self.teacher).__name__} is a model of two times: choose one of one time, "
+                "such as model@objective.teacher=digits"
             )
         if self.guidance_scale != 1 and not self.teacher.has_null:
             raise ValueError(

@@ -142,7 +142,7 @@ MEANFLOW = Family(
     predict=predict_average,
     at_noise=None,
 )
-# What ditexp train makes with objective=flow_map: its metadata tell it from MeanFlow's. Its time runs from noise to data.
+# What ditexp train makes with objective=flow_map; metadata tell it from MeanFlow's. Its time runs from noise to data.
 FLOW_MAP = replace(MEANFLOW, name="flow_map", title="a flow map of ditexp train", predict=predict_velocity)
 IMF = Family(
     name="imf",
