@@ -60,12 +60,16 @@ class FlowMapDistillation:
         self, network: FlowMapNetwork, images: Tensor, labels: Tensor | Sequence[str], generator: torch.Generator
     ) -> Tensor:
         """images (B, C, H, W), of which only the shape counts, and labels (B,) int64 -> scalar loss."""
+        if not isinstance(network, FlowMapNetwork):
+            name = type(network).__name__
+            raise ValueError(f"objective=flow_map trains a network of two times: choose digits_flow_map, not {name}")
         if network.has_null:
-            raise ValueError("objective=flow_map never trains a null class: give +network.has_null=false")
+            raise ValueError("objective=flow_map never trains a null class: give network.has_null=false")
+        if not isinstance(labels, Tensor):
+            raise ValueError("objective=flow_map needs images with labels, not captions: choose data=digits")
         if images.shape[1:] != tuple(self.teacher.sample_shape):
             theirs, ours = (" x ".join(map(str, shape)) for shape in (self.teacher.sample_shape, images.shape[1:]))
             raise ValueError(f"objective.teacher makes samples of {theirs}, and the images are {ours}: choose another")
-        assert isinstance(labels, Tensor)
         noise = torch.randn(images.shape, generator=generator).to(images.device)
         states, velocities = self.path(noise, Condition(labels))
         rows = torch.arange(len(images)).repeat(self.pairs)

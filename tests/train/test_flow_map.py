@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ditexp.core import FlowModel
 from ditexp.model.analytic import GaussianMixture
+from ditexp.model.dit import DiT
+from ditexp.model.flow_map_network import FlowMapNetwork
 from ditexp.model.mean_flow import MeanFlowDiT
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.model.pretrained_flow_map import PretrainedFlowMap
@@ -38,15 +40,16 @@ def loss(of: FlowMapDistillation, network) -> float:
     return of(network, IMAGES, LABELS, torch.Generator().manual_seed(0)).item()
 
 
-class Exact:
+class Exact(FlowMapNetwork):
     """The network of a flow map that is known. stretch: of the span, 1 for the true map."""
 
-    has_null = False
+    has_null, label_table = False, torch.zeros(0)
 
     def __init__(self, stretch: float = 1.0) -> None:
+        super().__init__()
         self.map, self.stretch = GaussianFlowMap(**SMALL), stretch
 
-    def average(self, x: Tensor, t: Tensor, span: Tensor, labels: Tensor) -> Tensor:
+    def average(self, x, t, span, labels=None, guidance=None) -> Tensor:
         until, is_moment = t + self.stretch * span, (self.stretch * span == 0).view(-1, 1, 1, 1)
         condition = Condition(labels)
         return torch.where(is_moment, self.map(x, t, condition), self.map.average_velocity(x, t, condition, until))
@@ -114,6 +117,8 @@ def test_a_network_begins_as_its_teacher():
         (lambda: objective(from_teacher="yes"), ["objective.from_teacher=yes", "true or false"]),
         (lambda: loss(objective(GaussianMixture()), Exact()), ["samples of 1 x 8 x 8", "images are 1 x 4 x 4"]),
         (lambda: loss(objective(), MeanFlowDiT(**SIZES, num_classes=3)), ["null class", "network.has_null=false"]),
+        (lambda: loss(objective(), DiT(**SIZES, num_classes=3)), ["network of two times", "digits_flow_map", "DiT"]),
+        (lambda: objective()(Exact(), IMAGES, ["a 3"] * 12, torch.Generator()), ["captions", "data=digits"]),
         (lambda: loss(FlowMatching(), MeanFlowDiT(**SIZES, num_classes=3)), ["objective=flow", "two", "flow_map"]),
     ],
 )
@@ -164,6 +169,11 @@ def test_its_training_resumes_and_its_file_is_a_model_of_two_times(train, monkey
     assert train(*OF_MAP)[0] == 0
     assert Path("run/model.safetensors").read_bytes() == expected
 
+    shutil.copy(WEIGHTS / "digits_dit.safetensors", "elsewhere.safetensors")  # a teacher is known by its weights
+    assert "already trained" in train(*OF_MAP, "objective.teacher.checkpoint=elsewhere.safetensors")[1]
+    code, output = train(*OF_MAP, "model@objective.teacher=digits_sizes")
+    assert code == 2 and "made with other settings (objective)" in output
+
     path, digits = "run/model.safetensors", str(WEIGHTS / "digits_dit.safetensors")
     model = PretrainedFlowMap(checkpoint=path)
     assert (model.num_classes, model.has_null, model.class_names[3]) == (10, False, "3")
@@ -176,12 +186,3 @@ def test_its_training_resumes_and_its_file_is_a_model_of_two_times(train, monkey
         PretrainedFlowMap(checkpoint=path, family="meanflow")
     with refused(["model of one time", "choose model=sit"]):
         PretrainedFlowMap(checkpoint=digits)
-
-
-def test_a_teacher_is_known_by_its_weights_and_another_is_refused(train):
-    assert train(*OF_MAP)[0] == 0
-    shutil.copy(WEIGHTS / "digits_dit.safetensors", "elsewhere.safetensors")
-    there = "objective.teacher.checkpoint=elsewhere.safetensors"
-    assert "already trained" in train(*OF_MAP, there)[1]
-    code, output = train(*OF_MAP, "model@objective.teacher=digits_sizes")
-    assert code == 2 and "made with other settings (objective)" in output
