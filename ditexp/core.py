@@ -253,7 +253,7 @@ class TransformerBlock(Protocol):
     """A block of a transformer: a sum of its input and of the gated outputs of its branches."""
 
     def __call__(self, x: Tensor, c: Tensor, *inputs: Any, **given: Any) -> Tensor:
-        """The tokens after the block, from those before it, x (B, N, D). c: (B, D), what modulates them."""
+        """The tokens after the block, from those before it, x (B, N, D). c: modulates them, (B, D) or (B, N, D)."""
 
     def computed(self, x: Tensor, c: Tensor, *inputs: Any, **given: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The same, and the output of each branch before its gate (B, N, D)."""

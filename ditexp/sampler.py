@@ -188,12 +188,15 @@ class Sampler:
         grid = self.schedule.grid().tolist()
         return replace(self, guidance=NoGuidance(), grid=since(self.model.start, grid) if self.model.start else grid)
 
-    def in_full_precision(self) -> Sampler:
-        """The same in fp32, without a cache and not compiled, with a meter of its own; its model is on the device."""
-        meter = Meter(self.device)
-        network = Network(self.model, meter, adaptive=self.solver.adaptive)  # of the velocity, whatever the solver uses
+    def in_full_precision(self, model: FlowModel | None = None) -> Sampler:
+        """The same in fp32, without a cache and not compiled, with a meter of its own; its model is on the device.
+
+        model: in place of its own.
+        """
+        model, meter = model or self.model, Meter(self.device)
+        network = Network(model, meter, adaptive=self.solver.adaptive)  # of the velocity, whatever the solver uses
         network.place()
-        return replace(self, precision="fp32", compile=False, cache=None, network=network, meter=meter)
+        return replace(self, model=model, precision="fp32", compile=False, cache=None, network=network, meter=meter)
 
     @torch.inference_mode()
     def prepare(self, batch_size: int) -> None:

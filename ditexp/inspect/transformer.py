@@ -12,15 +12,15 @@ from typing import Any
 from torch import Tensor
 
 from ditexp.checkpoint.container import Container, read_checkpoint
-from ditexp.checkpoint.networks import NotOne, networks
-from ditexp.checkpoint.weights import ANCHOR, Weights, weights_of
+from ditexp.checkpoint.networks import NotOne, anchor_of, networks
+from ditexp.checkpoint.weights import ANCHORS, Weights, weights_of
 from ditexp.inspect.facts import Card, file_facts
-from ditexp.model.architecture import NoDiT, infer_architecture
+from ditexp.model.architecture import NoDiT
 from ditexp.model.claim import correlation
-from ditexp.model.dit import DiT
+from ditexp.model.families.dits import SIT
 from ditexp.model.families.family import Family
 from ditexp.model.families.known import FAMILIES, fitting, renamed
-from ditexp.model.loading import Misfit, load_network
+from ditexp.model.loading import Misfit, load_network, without_values
 from ditexp.model.published import SIZES, Training, training_of
 from ditexp.terminal.notices import in_line
 
@@ -29,10 +29,11 @@ ARGUMENTS = 40  # training arguments that a card shows
 
 def card_of_transformer(path: Path, container: Container) -> Card | None:
     """None for a file without such a network. Raises ValueError for one that is damaged or contradicts itself."""
+    anchor = anchor_of(container.state, ANCHORS)
     with suppress(NotOne):  # for which `weights_of` raises an error that names the file
-        if not networks(container.state, ANCHOR):
+        if not networks(container.state, anchor):
             return None
-    found, trained = weights_of(container), training_of(container)
+    found, trained = weights_of(container, anchor=anchor), training_of(container)
     tensors = renamed(found.tensors)
     families = fitting(tensors)
     facts = {**file_facts(container), **facts_of_weights(found)}
@@ -91,30 +92,27 @@ def facts_of_network(
     facts: dict[str, Any] = {"parameters": sum(value.numel() for value in kept.values())}
     if dropped:
         facts["dropped"] = {"tensors": len(dropped), "first": dropped[0]}
+    known = family or SIT
     try:
-        architecture = infer_architecture(
-            kept if family else tensors,
-            num_heads=trained.num_heads,
-            num_classes=trained.num_classes,
-            **(family.fixed if family else {}),
-        )
+        architecture = known.architecture(kept, num_heads=trained.num_heads, num_classes=trained.num_classes)
+        network = without_values(known.network, architecture)
     except NoDiT as error:
         raise ValueError(f"{name} is not a DiT: {error}") from None
     except ValueError as error:
         return {**facts, "needs": [str(error)]}
-    depth, width, patch = (architecture[key] for key in ("depth", "hidden_size", "patch_size"))
-    channels, side = architecture["in_channels"], architecture["input_size"]
+    depth, width, patch = len(network.blocks), network.hidden_size, network.patch_size
+    channels, side = network.in_channels, network.input_size
     size = SIZES.get((depth, width))
     facts["architecture"] = {
         **({"size": f"{size}/{patch}"} if size else {}),
         "depth": depth,
         "width": width,
-        "heads": architecture["num_heads"],
+        **({"heads": architecture["num_heads"]} if "num_heads" in architecture else {}),
         "patch": patch,
     }
     facts["samples"] = {"pixels" if channels in (1, 3) else "latents": [channels, side, side]}
-    if architecture["num_classes"]:
-        facts["classes"] = {"number": architecture["num_classes"], "null class": architecture["has_null"]}
+    if network.num_classes:
+        facts["classes"] = {"number": network.num_classes, "null class": network.has_null}
     if channels not in (1, 3):
         facts["needs"] = [f"a VAE for latents of {channels} x {side} x {side}, which compat= chooses"]
     return facts
@@ -142,7 +140,7 @@ def trials(tensors: Mapping[str, Tensor], families: Sequence[Family]) -> Iterato
     for family in families:
         kept = {key: value for key, value in tensors.items() if not family.is_dropped(key)}
         try:
-            network = load_network(DiT, infer_architecture(kept, **family.fixed), kept)
+            network = load_network(family.network, family.architecture(kept), kept)
         except (ValueError, Misfit):
             continue
         if family.at_noise:

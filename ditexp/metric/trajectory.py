@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ditexp.checks import number, whole
-from ditexp.core import Solver, VelocityField
+from ditexp.core import FlowMapModel, FlowModel, Solver, VelocityField
 from ditexp.files.atomic import atomic
 from ditexp.files.content import digest
 from ditexp.metric.base import Comparison
 from ditexp.precision import full_float32
 from ditexp.terminal.notices import notice
-from ditexp.values import PerSample, root_mean
+from ditexp.values import PerSample, added, root_mean
 
 if TYPE_CHECKING:
     from ditexp.sampler import Sampler
@@ -71,15 +71,15 @@ class Paths(NamedTuple):
 class Batch(NamedTuple):
     """The exact paths of some samples, and the solver's differences from them.
 
-    end: at t = 1. finer_end: at t = 1 with steps of half the length. start: of the noise, back at t = 0. along: at the
-    times of the grid.
+    end: at t = 1. along: at the times of the grid. finer_end: at t = 1 with steps of half the length. start: of the
+    noise, back at t = 0. The last two are empty for a model of two times.
     """
 
     paths: Paths
     end: Tensor
+    along: list[Tensor]
     finer_end: Tensor
     start: Tensor
-    along: list[Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,16 +89,20 @@ class Trajectory(Comparison):
     trajectory_rmse: root mean square difference, over samples and elements of x at t = 1, in the model's own space.
     trajectory_order: log2 of how much smaller it gets when every step is halved; not for adaptive solvers.
     round_trip_rmse: of the noise, when samples are taken back to t = 0 by the same solver.
+    A model of two times has neither of the last two: it has no order, and no way back.
     The details are the `curvature` of the exact paths; `reference_error`, the change from halving the reference's
     tolerance; and `error_along_t`, the root mean square error at each time of the grid.
 
     samples: how many. reference: the adaptive solver that stands for the exact flow, always in fp32. tolerance: its
     rtol and atol. Its paths are kept and serve every solver, schedule and precision.
+    teacher: the model whose flow is exact, under the sampler's guidance. For a model of two times it is the one that it
+    was trained to follow. None for the sampler's own.
     """
 
     samples: int = 256
     reference: AdaptiveSolver
     tolerance: float = 1e-6
+    teacher: FlowModel | None = added(None)  # noqa: RUF009 (it is a field)
 
     name: ClassVar[str] = "trajectory"
 
@@ -112,14 +116,22 @@ class Trajectory(Comparison):
         number("metric.trajectory.tolerance", self.tolerance, above=0, below=1)
         tight = replace(self.reference, rtol=self.tolerance, atol=self.tolerance)
         object.__setattr__(self, "reference", tight)
+        if isinstance(self.teacher, FlowMapModel):
+            raise ValueError(
+                f"metric.trajectory.teacher: {type(self.teacher).__name__} is a model of two times: choose one of one "
+                "time, such as model@metric.trajectory.teacher=digits"
+            )
 
     def check(self, solver: Solver) -> None:
         if solver.stochastic:
             raise ValueError(
                 f"metric=trajectory compares paths, but {type(solver).__name__} adds noise to each: leave it out"
             )
-        if solver.uses_flow_map:
-            raise ValueError("metric=trajectory follows paths back to noise, as solver=flow_map can't: leave it out")
+        if solver.uses_flow_map and self.teacher is None:
+            raise ValueError(
+                "metric=trajectory needs the flow that a model of two times was trained to follow: give "
+                "model@metric.trajectory.teacher=..., such as digits for model=digits_flow_map"
+            )
 
     @torch.inference_mode()
     def compare(
@@ -130,13 +142,17 @@ class Trajectory(Comparison):
         sampler: its model is loaded. identity: JSON-able facts that determine the exact flow, its noise and condition.
         cache: the folder of exact paths. advance: called with the number of samples that are done.
         """
+        if self.teacher is not None and tuple(self.teacher.sample_shape) != tuple(sampler.model.sample_shape):
+            raise ValueError(
+                f"metric.trajectory.teacher makes samples of {tuple(self.teacher.sample_shape)} and the model of "
+                f"{tuple(sampler.model.sample_shape)}: choose the model that it was trained to follow"
+            )
         batches = []
         for start in range(0, self.samples, batch_size):
             indices = range(start, min(start + batch_size, self.samples))
             batches.append(self.batch(sampler, indices, identity, cache))
             advance(len(indices))
         ends = mean_squares([batch.end for batch in batches])
-        starts = mean_squares([batch.start for batch in batches])
         rmse = root_mean(ends).item()
         reference_error = rms([batch.paths.x[-1] - batch.paths.half for batch in batches])
         if rmse < 10 * reference_error:
@@ -144,11 +160,15 @@ class Trajectory(Comparison):
                 f"trajectory_rmse {rmse:.2g} is not far above the reference's own error of {reference_error:.2g}: "
                 "lower metric.trajectory.tolerance"
             )
-        scores = {"trajectory_rmse": PerSample(ends, root_mean), "round_trip_rmse": PerSample(starts, root_mean)}
+        scores = {"trajectory_rmse": PerSample(ends, root_mean)}
+        if not sampler.solver.uses_flow_map:
+            starts = mean_squares([batch.start for batch in batches])
+            scores["round_trip_rmse"] = PerSample(starts, root_mean)
         details = {"reference_error": reference_error, "curvature": curvature([batch.paths for batch in batches])}
         if not sampler.solver.adaptive:
-            finer_ends = mean_squares([batch.finer_end for batch in batches])
-            scores["trajectory_order"] = PerSample(torch.stack([ends, finer_ends], dim=1), order)
+            if not sampler.solver.uses_flow_map:
+                finer_ends = mean_squares([batch.finer_end for batch in batches])
+                scores["trajectory_order"] = PerSample(torch.stack([ends, finer_ends], dim=1), order)
             details["error_along_t"] = [
                 [t, rms([batch.along[point] for batch in batches])] for point, t in enumerate(sampler.grid)
             ]
@@ -157,7 +177,9 @@ class Trajectory(Comparison):
     def batch(self, sampler: Sampler, indices: Sequence[int], identity: dict, cache: Path) -> Batch:
         """Integrate some samples in all the ways that are compared."""
         x, condition = sampler.begin(sampler.noise(indices)), sampler.condition(indices)
-        exact = sampler.in_full_precision().field(condition)
+        exact = sampler.in_full_precision(self.teacher).field(condition)
+        if self.teacher is not None:
+            identity = identity | {"model": self.teacher.identity}
         first = sampler.grid[0]
         times = [first + (1 - first) * fraction for fraction in POINTS]
         facts = {"reference": repr(self.reference), "samples": [indices[0], indices[-1]], "times": times}
@@ -171,14 +193,17 @@ class Trajectory(Comparison):
             along.append(state - paths.at(t))
             return state
 
+        finer = start = x.new_zeros(0)
         if sampler.solver.adaptive:
-            end = finer = sampler.integrate(x, condition, indices)
+            end = sampler.integrate(x, condition, indices)
         else:
             end = sampler.integrate(x, condition, indices, project=observe)
-            finer = sampler.integrate(x, condition, indices, grid=halved(sampler.grid))
-        start = sampler.invert(end, condition) - x
+        if not sampler.solver.uses_flow_map:
+            if not sampler.solver.adaptive:
+                finer = sampler.integrate(x, condition, indices, grid=halved(sampler.grid)) - paths.x[-1]
+            start = sampler.invert(end, condition) - x
         sampler.meter.check()
-        return Batch(paths, end - paths.x[-1], finer - paths.x[-1], start, along)
+        return Batch(paths, end - paths.x[-1], along, finer, start)
 
 
 def exact_paths(reference: AdaptiveSolver, field: VelocityField, x: Tensor, times: Sequence[float]) -> Paths:

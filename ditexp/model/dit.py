@@ -29,7 +29,9 @@ from ditexp.model.layers import (
     TimestepEmbedder,
     image_rope,
     modulate,
+    of_tokens,
     token_norm,
+    unpatchify,
 )
 from ditexp.values import required
 
@@ -37,7 +39,8 @@ from ditexp.values import required
 class BlockLayers(nn.Module):
     """The layers of a transformer block with adaLN-Zero conditioning.
 
-    adaLN_modulation: (B, D) -> shift, scale and gate for the attention, then for the MLP.
+    adaLN_modulation: c, (B, D) of samples or (B, N, D) of tokens -> shift, scale and gate for the attention, then for
+    the MLP.
     """
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, options: BlockOptions) -> None:
@@ -51,17 +54,20 @@ class BlockLayers(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, width))
 
     def modulation(self, c: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None, Tensor, Tensor]:
-        """Shift, scale and gate (B, D) for the attention, then for the MLP; a shift is None if there is none."""
-        parts = self.adaLN_modulation(c)
+        """Shift, scale and gate for the attention, then for the MLP; a shift is None if there is none.
+
+        They are (B, 1, D) for c of samples, and (B, N, D) for c of tokens.
+        """
+        parts = of_tokens(self.adaLN_modulation(c))
         if self.shifts:
-            shift1, scale1, gate1, shift2, scale2, gate2 = parts.chunk(6, dim=1)
+            shift1, scale1, gate1, shift2, scale2, gate2 = parts.chunk(6, dim=-1)
             return shift1, scale1, gate1, shift2, scale2, gate2
-        scale1, gate1, scale2, gate2 = parts.chunk(4, dim=1)
+        scale1, gate1, scale2, gate2 = parts.chunk(4, dim=-1)
         return None, scale1, gate1, None, scale2, gate2
 
 
 class Block(BlockLayers):
-    """The block of DiT: self-attention and MLP on tokens x (B, N, D), modulated by c (B, D)."""
+    """The block of DiT: self-attention and MLP on tokens x (B, N, D), modulated by c, (B, D) or (B, N, D)."""
 
     def forward(self, x: Tensor, c: Tensor, rope: Rope | None = None) -> Tensor:
         return self.computed(x, c, rope)[0]
@@ -70,15 +76,15 @@ class Block(BlockLayers):
         """The tokens after the block, and the outputs (B, N, D) of attention and MLP before their gates."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)
         attended = self.attn(modulate(self.norm1(x), shift1, scale1), rope)
-        x = x + gate1.unsqueeze(1) * attended
+        x = x + gate1 * attended
         transformed = self.mlp(modulate(self.norm2(x), shift2, scale2))
-        return x + gate2.unsqueeze(1) * transformed, (attended, transformed)
+        return x + gate2 * transformed, (attended, transformed)
 
     def completed(self, x: Tensor, c: Tensor, branches: Sequence[Tensor]) -> Tensor:
         """The tokens after the block if these are the outputs of attention and MLP before their gates."""
         attended, transformed = branches
         _, _, gate1, _, _, gate2 = self.modulation(c)
-        return x + gate1.unsqueeze(1) * attended + gate2.unsqueeze(1) * transformed
+        return x + gate1 * attended + gate2 * transformed
 
 
 class Transformer(nn.Module):
@@ -195,9 +201,7 @@ class Transformer(nn.Module):
 
     def unpatchify(self, tokens: Tensor, height: int, width: int) -> Tensor:
         """(B, h w, p p C) -> (B, C, h p, w p)."""
-        p = self.patch_size
-        x = tokens.view(tokens.shape[0], height, width, p, p, -1)
-        return x.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], -1, height * p, width * p)
+        return unpatchify(tokens, height, width, self.patch_size)
 
 
 class DiT(Transformer, LabelNetwork):

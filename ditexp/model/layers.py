@@ -64,10 +64,15 @@ def head_norm(kind: str | None, width: int) -> nn.Module:
     return nn.LayerNorm(width) if kind == "layer" else RMSNorm(width, weight_in_float32=kind == "rms_float32")
 
 
+def of_tokens(modulation: Tensor) -> Tensor:
+    """(B, D) of samples -> (B, 1, D), which acts on all of their tokens alike. (B, N, D) of tokens stays."""
+    return modulation if modulation.dim() == 3 else modulation.unsqueeze(1)
+
+
 def modulate(x: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
-    """x (B, N, D), scaled and shifted for each sample by (B, D)."""
-    scaled = x * (1 + scale.unsqueeze(1))
-    return scaled if shift is None else scaled + shift.unsqueeze(1)
+    """x (B, N, D), scaled and shifted by (B, 1, D) or (B, N, D)."""
+    scaled = x * (1 + scale)
+    return scaled if shift is None else scaled + shift
 
 
 class PatchEmbed(nn.Module):
@@ -82,11 +87,13 @@ class PatchEmbed(nn.Module):
 
 
 class BottleneckPatchEmbed(nn.Module):
-    """(B, C, H, W) -> (B, H W / p^2, D) through a narrow linear layer, as in JiT."""
+    """(B, C, H, W) -> (B, H W / p^2, D) through a narrow linear layer, as in JiT. bias: of that layer, as in pMF."""
 
-    def __init__(self, in_channels: int, hidden_size: int, patch_size: int, bottleneck: int) -> None:
+    def __init__(
+        self, in_channels: int, hidden_size: int, patch_size: int, bottleneck: int, *, bias: bool = False
+    ) -> None:
         super().__init__()
-        self.proj1 = nn.Conv2d(in_channels, bottleneck, kernel_size=patch_size, stride=patch_size, bias=False)
+        self.proj1 = nn.Conv2d(in_channels, bottleneck, kernel_size=patch_size, stride=patch_size, bias=bias)
         self.proj2 = nn.Conv2d(bottleneck, hidden_size, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -164,14 +171,26 @@ def image_rope(height: int, width: int, *, trained_side: int, head_width: int, d
     Angles are position / 10000^(2 k / (head_width / 2)). On another grid than the trained one, positions are
     stretched to it.
     """
-    exponents = torch.arange(0, head_width // 2, 2, device=device).float() / (head_width // 2)
-    frequencies = (1 / 10_000**exponents).repeat_interleave(2)
+    frequencies = rotation_frequencies(head_width // 2, device)
     rows, columns = (
         (torch.arange(side, device=device) / side * trained_side)[:, None] * frequencies for side in (height, width)
     )
     grid = (height, width, head_width // 2)
     angles = torch.cat([rows[:, None].expand(grid), columns[None].expand(grid)], dim=-1).flatten(0, 1)
     return angles.cos(), angles.sin()
+
+
+def sequence_rope(count: int, *, head_width: int, device: torch.device) -> Rope:
+    """Rotations of `count` tokens in a row, by position / 10000^(2 k / head_width)."""
+    positions = torch.arange(count, device=device).float()
+    angles = positions[:, None] * rotation_frequencies(head_width, device)
+    return angles.cos(), angles.sin()
+
+
+def rotation_frequencies(width: int, device: torch.device) -> Tensor:
+    """(width,): 1 / 10000^(2 k / width), each for a pair of neighbours."""
+    exponents = torch.arange(0, width, 2, device=device).float() / width
+    return (1 / 10_000**exponents).repeat_interleave(2)
 
 
 class Mlp(nn.Module):
@@ -201,7 +220,7 @@ MLPS = {"gelu": Mlp, "swiglu": SwiGLU}
 
 
 class FinalLayer(nn.Module):
-    """Tokens (B, N, D) -> patches (B, N, p p C), modulated by c (B, D)."""
+    """Tokens (B, N, D) -> patches (B, N, p p C), modulated by c, (B, D) of samples or (B, N, D) of tokens."""
 
     def __init__(self, hidden_size: int, patch_size: int, out_channels: int, norm: str) -> None:
         super().__init__()
@@ -210,5 +229,12 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(c).chunk(2, dim=1)
+        shift, scale = of_tokens(self.adaLN_modulation(c)).chunk(2, dim=-1)
         return self.linear(modulate(self.norm_final(x), shift, scale))
+
+
+def unpatchify(tokens: Tensor, height: int, width: int, patch_size: int) -> Tensor:
+    """(B, h w, p p C) -> (B, C, h p, w p)."""
+    p = patch_size
+    x = tokens.view(tokens.shape[0], height, width, p, p, -1)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], -1, height * p, width * p)

@@ -17,12 +17,17 @@ N = TypeVar("N", bound=nn.Module)
 
 def load_network(kind: Callable[..., N], arguments: Mapping[str, Any], weights: Mapping[str, Tensor]) -> N:
     """A network for inference with these very tensors. Raises Misfit if it has others."""
-    with torch.device("meta"), SkipInitialization():
-        network = kind(**arguments)
+    network = without_values(kind, arguments)
     if wrong := misfit(weights, network.state_dict()):
         raise Misfit(wrong)
     network.load_state_dict(weights, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def without_values(kind: Callable[..., N], arguments: Mapping[str, Any]) -> N:
+    """A network whose weights have shapes and no values."""
+    with torch.device("meta"), SkipInitialization():
+        return kind(**arguments)
 
 
 class Misfit(ValueError):

@@ -48,17 +48,17 @@ class TextBlock(BlockLayers):
         """The tokens after the block, and the outputs (B, N, D) of its three branches before their gates."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c)
         attended = self.attn(modulate(self.norm1(x), shift1, scale1), rope)
-        x = x + gate1.unsqueeze(1) * attended
+        x = x + gate1 * attended
         read = self.cross_attn(x, text, mask)
         x = x + read
         transformed = self.mlp(modulate(self.norm2(x), shift2, scale2))
-        return x + gate2.unsqueeze(1) * transformed, (attended, read, transformed)
+        return x + gate2 * transformed, (attended, read, transformed)
 
     def completed(self, x: Tensor, c: Tensor, branches: Sequence[Tensor]) -> Tensor:
         """The tokens after the block if these are the outputs of its branches before their gates."""
         attended, read, transformed = branches
         _, _, gate1, _, _, gate2 = self.modulation(c)
-        return x + gate1.unsqueeze(1) * attended + read + gate2.unsqueeze(1) * transformed
+        return x + gate1 * attended + read + gate2 * transformed
 
 
 class TextDiT(Transformer):

@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -16,9 +16,10 @@ from ditexp.cli.packaged import published_file
 from ditexp.core import Walk
 from ditexp.feature.clip_files import needed_of
 from ditexp.files.hub import HubPlace, cached, hub_place
-from ditexp.model.dit import DiT
+from ditexp.model.families.dits import DIT
 from ditexp.model.families.known import FAMILIES
-from ditexp.model.loading import SkipInitialization
+from ditexp.model.label_network import LabelNetwork
+from ditexp.model.loading import without_values
 from ditexp.model.prediction import Velocity
 from ditexp.pixels import Pixels
 from ditexp.report.studies.published import Need, load
@@ -35,9 +36,6 @@ FILES: Mapping[str, tuple[str, ...]] = {
 }
 # Of those that may be on the hub: the files that are needed among those of a repository.
 ON_HUB: Mapping[str, Callable[[Sequence[str], HubPlace], list[str]]] = {"vae": needed, "feature": needed_of}
-
-DIT_XL: dict[str, Any] = {"input_size": 32, "patch_size": 2, "in_channels": 4, "num_classes": 1000}
-DIT_XL |= {"hidden_size": 1152, "depth": 28, "num_heads": 16}
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class StandIn:
     """In place of a model whose checkpoint is missing: evaluations are counted on it, and never made.
 
     family: of the model, if it is known; it decides where samples begin, and whether there is a variance. What a cache
-    leaves of an evaluation is counted on a DiT-XL/2.
+    leaves of an evaluation is counted on a published network of the family, or else on a DiT-XL/2.
     """
 
     sample_shape: ClassVar[tuple[int, ...]] = (3, 2, 2)
@@ -78,13 +76,15 @@ class StandIn:
     def __call__(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
         if walk is None:
             raise TypeError("a stand-in makes no samples")
-        return dit_xl()(x.new_empty(len(x), 4, 32, 32), t, condition.labels, walk)
+        network = published_network(self.family)
+        side = network.input_size
+        return network(x.new_empty(len(x), network.in_channels, side, side), t, condition.labels, walk)
 
     velocity_and_variance = __call__
 
     @property
     def blocks(self) -> nn.ModuleList:
-        return dit_xl().blocks
+        return published_network(self.family).blocks
 
     def network_time(self, t: float) -> float:
         return t
@@ -96,11 +96,19 @@ class StandIn:
         return self
 
 
+@dataclass(eq=False)
+class StandInFlowMap(StandIn):
+    """In place of a model of two times."""
+
+    def average_velocity(self, x: Tensor, t: Tensor, condition: Condition, until: Tensor) -> Tensor:
+        raise TypeError("a stand-in makes no samples")
+
+
 @functools.cache
-def dit_xl() -> DiT:
-    """A DiT-XL/2 whose weights have shapes and no values."""
-    with torch.device("meta"), SkipInitialization():
-        network = DiT(**DIT_XL)
+def published_network(name: str | None) -> LabelNetwork:
+    """A network of a published size of a family, or a DiT-XL/2, whose weights have shapes and no values."""
+    family = FAMILIES.get(name or "", DIT)
+    network = without_values(family.network, family.published)
     return network.to("meta")  # the position embedding, too
 
 
@@ -142,7 +150,8 @@ def with_stand_ins(cfg: DictConfig, missing: list[MissingFile]) -> DictConfig:
     changes: dict[str, object] = {}
     for part in parts & {"model", "guidance.weak"}:
         family = OmegaConf.select(cfg, f"{part}.family")
-        changes[part] = {"_target_": f"{__name__}.StandIn", "family": family}
+        kind = StandInFlowMap if family in FAMILIES and FAMILIES[family].of_two_times else StandIn
+        changes[part] = {"_target_": f"{__name__}.{kind.__name__}", "family": family}
     if "model" in parts:
         changes["vae"] = None  # the stand-in makes pixels
     elif "vae" in parts:

@@ -34,4 +34,5 @@ def date(seconds: float) -> str:
 
 def plural(count: float, one: str, many: str = "") -> str:
     """A number and its noun: 1 cell, 2 cells, 1,200 samples."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    whole = int(count) if count == int(count) else count  # the mean of several seeds is a float
+    return f"{whole:,} {one if count == 1 else many or one + 's'}"

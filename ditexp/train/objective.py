@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ditexp.checks import number
+from ditexp.model.flow_map_network import FlowMapNetwork
 from ditexp.train.network import FlowNetwork
 
 
@@ -48,6 +49,8 @@ class FlowMatching:
         self, network: FlowNetwork, images: Tensor, labels: Tensor | Sequence[str], generator: torch.Generator
     ) -> Tensor:
         """images (B, C, H, W) in [-1, 1], labels (B,) int64 or B captions -> scalar loss."""
+        if isinstance(network, FlowMapNetwork):
+            raise ValueError("objective=flow trains a network of one time, and this one has two: choose flow_map")
         if self.sizes:
             largest, patch_size = min(images.shape[2:]), network.patch_size
             if any(side > largest or side % patch_size for side in self.sizes):

@@ -14,6 +14,7 @@ from ditexp.files.atomic import check_writable, remove_abandoned
 from ditexp.model.text_dit import TextDiT
 from ditexp.train.checkpoint import Checkpoint, write_model
 from ditexp.train.data import check, facts_of
+from ditexp.train.flow_map import FlowMapDistillation
 from ditexp.train.loop import train
 from ditexp.train.network import classes_of
 from ditexp.train.settings import notice_oddities
@@ -26,6 +27,8 @@ def run(cfg: DictConfig) -> None:
     torch.manual_seed(cfg.seed)
     network = instantiate(cfg.network)
     check(network, objective, data)
+    if isinstance(objective, FlowMapDistillation):
+        objective.begin(network)
     notice_oddities(cfg, network, data)
     network.to(device)
     average = copy.deepcopy(network).eval().requires_grad_(False)
@@ -33,7 +36,10 @@ def run(cfg: DictConfig) -> None:
 
     folder = Path(cfg.folder)
     trained = folder / "model.safetensors"
-    checkpoint = Checkpoint(folder / "checkpoint.pt", resolve(cfg), facts_of(data))
+    config = resolve(cfg)
+    if isinstance(objective, FlowMapDistillation):
+        config["objective"]["teacher"] = objective.teacher.identity  # and not the place of its file
+    checkpoint = Checkpoint(folder / "checkpoint.pt", config, facts_of(data))
     remove_abandoned(folder)
     start, loss = 0, None
     if checkpoint.path.exists():

@@ -19,11 +19,14 @@ from ditexp.sampler import Sampler
 from ditexp.schedule.uniform import Uniform
 from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
 from ditexp.solver.euler import Euler
+from ditexp.solver.flow_map import FlowMapJumps
 from ditexp.solver.heun import Heun
 from tests.helpers.components import SOLVERS
+from tests.helpers.flow_maps import GaussianFlowMap
+from tests.helpers.refusals import refused
 from tests.helpers.samplers import in_float64, sampler_of
 
-ODE = [solver for solver in SOLVERS if not solver.stochastic]
+ODE = [solver for solver in SOLVERS if not solver.stochastic and not solver.uses_flow_map]
 SMALL = ("num_samples=16", "batch_size=16", "metric=trajectory", "metric.trajectory.samples=16")
 
 
@@ -109,6 +112,40 @@ def test_a_loose_reference_is_told(model, tmp_path, caplog):
     """Heun with 512 steps is about as exact as an adaptive solver at 1e-3."""
     compare(sampler(model, Heun(), steps=512), tmp_path, tolerance=1e-3)
     assert "not far above the reference's own error" in caplog.text
+
+
+def test_a_model_of_two_times_is_compared_with_its_teacher(model, tmp_path):
+    """Of one Gaussian: the exact map ends where its flow does, and a flow of others elsewhere."""
+    teacher, other = (GaussianMixture(num_classes=3, components=1, shape=(1, 2, 2), std=std) for std in (0.4, 0.1))
+    made = sampler(GaussianFlowMap(num_classes=3, shape=(1, 2, 2), std=0.4), FlowMapJumps(), steps=2)
+    errors = []
+    for exact in (teacher, other):
+        metric = Trajectory(samples=12, reference=Dopri5(), tolerance=1e-9, teacher=exact)
+        metric.check(made.solver)
+        found = metric.compare(made, batch_size=8, identity={}, cache=tmp_path, advance=lambda count: None)
+        scores, details = found
+        assert list(scores) == ["trajectory_rmse"] and len(details["error_along_t"]) == 3
+        errors.append(scores["trajectory_rmse"].score)
+    assert errors[0] < 1e-7 and errors[1] > 0.1
+    assert len(list(tmp_path.iterdir())) == 4  # two batches of each teacher
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, ["metric=trajectory", "model@metric.trajectory.teacher=", "digits"]),
+        ({"teacher": GaussianFlowMap()}, ["metric.trajectory.teacher", "GaussianFlowMap", "one time"]),
+    ],
+)
+def test_a_model_of_two_times_needs_a_teacher_of_one(change, words):
+    with refused(words):
+        Trajectory(reference=Dopri5(), **change).check(FlowMapJumps())
+
+
+def test_a_teacher_of_other_samples_is_refused(model, tmp_path):
+    metric = Trajectory(samples=12, reference=Dopri5(), teacher=GaussianMixture())
+    with refused(["metric.trajectory.teacher", "(1, 8, 8)", "(1, 2, 2)"]):
+        metric.compare(sampler(model, Euler()), batch_size=8, identity={}, cache=tmp_path, advance=lambda count: None)
 
 
 def test_curvature_is_that_of_the_closed_form(tmp_path):

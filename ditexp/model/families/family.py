@@ -17,6 +17,16 @@ from ditexp.model.prediction import Prediction
 from ditexp.terminal.notices import in_line
 
 IN_CONTEXT = "in_context_posemb"
+SPAN, TOKENS = "r_embedder.", "omega_tokens"  # of networks of two times
+XL_2: Mapping[str, Any] = {
+    "input_size": 32,
+    "patch_size": 2,
+    "in_channels": 4,
+    "hidden_size": 1152,
+    "depth": 28,
+    "num_heads": 16,
+    "num_classes": 1000,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +38,9 @@ class Family:
     of names in none of its files. variance: whether the head also predicts a variance; None: in some files.
     dropped: beginnings of names that sampling does not need.
     network: the class of the network; its state dict has the names of the files. infer: its arguments from the weights,
-    called with them and with num_heads, num_classes and in_context_start, None for those that are not given, and
-    `fixed`, what no weight tells; see `infer_architecture` and its errors.
+    called with them and with num_heads, num_classes and in_context_start, None for those that are not given, `sizes`,
+    further settings of the model, if they are given, and `fixed`, what no weight tells; see `infer_architecture` and
+    its errors. published: the network's arguments for a size that is published, on which plans without a file count.
     of_two_times: whether the network is a FlowMapModel's, which PretrainedFlowMap loads.
     arguments: of its training script, in a checkpoint's `args`; they and settings of the same name choose the
     prediction. predict: the prediction of those that are known, with the images' side as `side`.
@@ -46,11 +57,31 @@ class Family:
     dropped: tuple[str, ...] = ()
     network: type[LabelNetwork] = DiT
     infer: Callable[..., dict[str, Any]] = infer_architecture
+    sizes: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    published: Mapping[str, Any] = field(default_factory=lambda: XL_2)
     of_two_times: bool = False
     arguments: tuple[str, ...] = ()
     predict: Callable[[Mapping[str, Any]], Prediction]
     at_noise: tuple[float, int] | None
+
+    def architecture(self, weights: Mapping[str, Tensor], **settings: Any) -> dict[str, Any]:
+        """The network's arguments, see `infer`. settings: None for those that are not given.
+
+        Raises ValueError for settings that the family has no use for, besides those of `infer`.
+        """
+        known = {key: settings.pop(key, None) for key in ("num_heads", "num_classes", "in_context_start")}
+        given = {key: value for key, value in settings.items() if value is not None}
+        self.require_known(given, self.sizes)
+        return self.infer(weights, **known, **given, **self.fixed)
+
+    def require_known(self, settings: Mapping[str, Any], known: tuple[str, ...]) -> None:
+        if strange := next((key for key in settings if key not in known), None):
+            raise ValueError(f"model.{strange}={settings[strange]}: {self.title} has no {strange}: leave it null")
+
+    @property
+    def with_article(self) -> str:
+        return f"{'an' if self.title[0] in 'AEIOUaeiou' else 'a'} {self.title}"
 
     def misfit(self, weights: Mapping[str, Tensor]) -> str | None:
         """The first thing that none of its files has, or lacks; None if there is nothing."""
@@ -74,8 +105,7 @@ class Family:
         Raises ValueError, with the file's name, for a value that is wrong or that the family has no use for.
         """
         settings = {key: value for key, value in given.items() if value is not None}
-        if strange := next((key for key in settings if key not in self.arguments), None):
-            raise ValueError(f"model.{strange}={settings[strange]}: {self.title} has no {strange}: leave it null")
+        self.require_known(settings, self.arguments)
         try:
             return self.predict({"side": side, **self.trained_with(args), **settings})
         except ValueError as error:
