@@ -291,6 +291,17 @@ class TransformerModel(FlowModel, Protocol):
         """The time that the network is given at t."""
 
 
+@runtime_checkable
+class PartedModel(TransformerModel, Protocol):
+    """A transformer that may have several parts, each with tokens of its own, such as a trunk and a head.
+
+    parts: the numbers of the blocks of each; one part if the tokens of each block lead to the next.
+    """
+
+    @property
+    def parts(self) -> tuple[range, ...]: ...
+
+
 class CacheState(Protocol):
     """What one integration of one batch remembers of its evaluations."""
 

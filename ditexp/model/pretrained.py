@@ -1,4 +1,4 @@
-"""A trained DiT, SiT, REPA, LightningDiT or JiT from its checkpoint: its architecture inferred, its weights hashed."""
+"""A trained model of a published family from its checkpoint: its architecture inferred, its weights hashed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PretrainedDiT:
     """The velocity of a published model, or of one that ditexp.train made, from its checkpoint.
 
     checkpoint: .safetensors, also in shards, or any file of torch.save; code in a pickle is never run.
-    family: sit, dit, repa, lightningdit or jit; None to recognise it, which fails where files of families look alike.
+    family: sit, dit, repa, lightningdit, jit or rae; None to recognise it, which fails where files of families look alike.
     weights: which of the file's: model, ema, ema1, ...; None for the averaged ones, if there are any.
     num_heads: needed for widths of no published model. num_classes: needed only if the model was trained without label
     dropout; by default the last row of the label table is the null class. in_context_start: needed for a JiT of a width
@@ -71,6 +71,10 @@ class PretrainedDiT:
     @property
     def blocks(self) -> nn.ModuleList:
         return self.network.blocks
+
+    @property
+    def parts(self) -> tuple[range, ...]:
+        return self.network.parts
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)

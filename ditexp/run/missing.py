@@ -82,6 +82,10 @@ class StandIn:
     def blocks(self) -> nn.ModuleList:
         return published_network(self.family).blocks
 
+    @property
+    def parts(self) -> tuple[range, ...]:
+        return published_network(self.family).parts
+
     def network_time(self, t: float) -> float:
         return t
 

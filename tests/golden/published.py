@@ -23,7 +23,7 @@ def weights(shapes: Shapes, *, salt: str = "") -> dict[str, Tensor]:
     for key, shape in shapes.items():
         if key == "pos_embed":
             state[key] = sincos_position_embedding(shape[2], round(shape[1] ** 0.5))
-        if key.startswith("feat_rope."):
+        if "feat_rope." in key:
             side = round(shape[0] ** 0.5)
             tables = image_rope(side, side, trained_side=side, head_width=shape[1], device=torch.device("cpu"))
             state[key] = tables["cos" not in key]
@@ -42,6 +42,8 @@ def published(family: str, shapes: Shapes, **arguments: Any) -> dict[str, Any]:
     if family == "jit":
         averages = {"model_ema1": prefixed("net.", averaged), "model_ema2": prefixed("net.", others)}
         return {"model": prefixed("net.", others), **averages, "optimizer": optimizer, "epoch": 599, "args": args}
+    if family == "rae":
+        return {"step": 3, "epoch": 0, "model": others, "ema": averaged, "optimizer": optimizer, "scheduler": None}
     return averaged  # as DiT's and REPA's released files are
 
 

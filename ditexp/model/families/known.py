@@ -10,9 +10,10 @@ from ditexp.checks import choice
 from ditexp.files.reading import unfit
 from ditexp.model.families.dits import DIT, JIT, LIGHTNINGDIT, REPA, SIT
 from ditexp.model.families.family import Family
+from ditexp.model.families.rae import RAE
 
 STATISTICS = "bn.running_mean"  # of the latents of REPA-E
-FAMILIES = {family.name: family for family in (SIT, DIT, REPA, LIGHTNINGDIT, JIT)}
+FAMILIES = {family.name: family for family in (SIT, DIT, REPA, LIGHTNINGDIT, JIT, RAE)}
 
 
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
