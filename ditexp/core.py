@@ -278,6 +278,14 @@ class Walk(Protocol):
 
 
 @runtime_checkable
+class EncoderWalk(Walk, Protocol):
+    """A walk that decides whether a network's encoder is computed."""
+
+    def encoded(self, encode: Callable[[], Tensor]) -> Tensor:
+        """The encoder's output, which modulates the other blocks: what `encode` computes, or an earlier one."""
+
+
+@runtime_checkable
 class TransformerModel(FlowModel, Protocol):
     """A model whose network is a sequence of blocks, which can be evaluated by a walk through them."""
 
@@ -289,6 +297,17 @@ class TransformerModel(FlowModel, Protocol):
 
     def network_time(self, t: float) -> float:
         """The time that the network is given at t."""
+
+
+@runtime_checkable
+class EncoderModel(TransformerModel, Protocol):
+    """A model whose first blocks may be an encoder that modulates the others.
+
+    encoder_depth: how many are the encoder; 0 if the blocks are one sequence.
+    """
+
+    @property
+    def encoder_depth(self) -> int: ...
 
 
 class CacheState(Protocol):

@@ -16,6 +16,8 @@ class LabelNetwork(nn.Module, ABC):
 
     input_size: height = width of x. in_channels: of x. hidden_size: the width of its tokens.
     kind: its name in the ids of sample sets.
+    encoder_depth: how many of the first blocks are an encoder, whose output modulates the others; 0 if they are one
+    sequence.
     num_classes: 0 if there are no labels. has_null: whether row num_classes of the label table is the empty condition.
     """
 
@@ -25,6 +27,7 @@ class LabelNetwork(nn.Module, ABC):
     patch_size: int
     in_channels: int
     hidden_size: int
+    encoder_depth: int = 0
     num_classes: int
     has_null: bool
     blocks: nn.ModuleList

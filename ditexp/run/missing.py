@@ -82,6 +82,10 @@ class StandIn:
     def blocks(self) -> nn.ModuleList:
         return published_network(self.family).blocks
 
+    @property
+    def encoder_depth(self) -> int:
+        return published_network(self.family).encoder_depth
+
     def network_time(self, t: float) -> float:
         return t
 

@@ -207,6 +207,40 @@ def test_jit(case, overrides, tmp_path, monkeypatch):
     compare(JIT, case, tmp_path, monkeypatch, "model.in_context_start=1", *overrides)
 
 
+DDT = Golden("ddt")
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("euler", ("guidance=none",)),
+        ("guided", ()),
+        ("edge_on_grid", ("steps=10", "schedule.last=0.1")),
+        ("shifted", ("schedule.shift=2",)),
+        ("reuse_2", ("cache=ddt",)),
+        ("reuse_3", ("cache=ddt", "cache.interval=3")),
+    ],
+)
+def test_ddt(case, overrides, tmp_path, monkeypatch):
+    settings = ("model.encoder_depth=2", "model.input_size=8", *(() if "steps=10" in overrides else ("steps=20",)))
+    compare(DDT, case, tmp_path, monkeypatch, *settings, *overrides)
+
+
+REPA_E = Golden("repa_e")
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("euler_guided", ("solver=euler", "schedule=uniform", "steps=10")),
+        ("sde", ("steps=20", "guidance=none")),
+        ("sde_guided", ("steps=20", "guidance.scale=2.5", "guidance.interval=[0.25,1]")),
+    ],
+)
+def test_repa_e(case, overrides, tmp_path, monkeypatch):
+    compare(REPA_E, case, tmp_path, monkeypatch, HEADS, *overrides)
+
+
 DIT = Golden("dit")
 
 
