@@ -300,14 +300,14 @@ class TransformerModel(FlowModel, Protocol):
 
 
 @runtime_checkable
-class EncoderModel(TransformerModel, Protocol):
-    """A model whose first blocks may be an encoder that modulates the others.
+class PartedModel(TransformerModel, Protocol):
+    """A transformer that may have several parts, each with tokens of its own, such as a trunk and a head.
 
-    encoder_depth: how many are the encoder; 0 if the blocks are one sequence.
+    parts: the numbers of the blocks of each; one part if the tokens of each block lead to the next.
     """
 
     @property
-    def encoder_depth(self) -> int: ...
+    def parts(self) -> tuple[range, ...]: ...
 
 
 class CacheState(Protocol):

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ditexp.cache.base import Periodic, PeriodicState
-from ditexp.core import EncoderModel, TransformerBlock, TransformerModel
+from ditexp.core import PartedModel, TransformerBlock, TransformerModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,10 @@ class EncoderReuse(Periodic):
         return ("no encoder",)
 
     def check(self, model: TransformerModel) -> None:
-        if not (isinstance(model, EncoderModel) and model.encoder_depth):
+        if not (isinstance(model, PartedModel) and len(model.parts) > 1):
             raise ValueError(
-                "cache=ddt reuses the output of DDT's encoder, and this model has none: choose cache=fora or taylorseer"
+                "cache=ddt reuses the output of an encoder, as DDT has, and this model has none: choose cache=fora or "
+                "cache=taylorseer"
             )
 
     def begin(self, model: TransformerModel) -> Encoded:

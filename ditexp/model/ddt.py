@@ -103,6 +103,10 @@ class DDT(LabelNetwork):
         self.final_layer.adaLN_modulation = nn.Sequential(nn.Linear(hidden_size, 2 * hidden_size))
 
     @property
+    def parts(self) -> tuple[range, ...]:
+        return range(self.encoder_depth), range(self.encoder_depth, len(self.blocks))
+
+    @property
     def label_table(self) -> Tensor:
         return self.y_embedder.embedding_table.weight
 
@@ -113,12 +117,13 @@ class DDT(LabelNetwork):
         time, labels = self.t_embedder(t), required(labels)
         y = labels if labels.is_floating_point() else self.y_embedder(labels)
 
+        encoder, decoder = self.parts
+
         def encoded() -> Tensor:
-            tokens = self.through(range(self.encoder_depth), self.s_embedder(x), F.silu(time + y), rope, walk)
+            tokens = self.through(encoder, self.s_embedder(x), F.silu(time + y), rope, walk)
             return F.silu(time.unsqueeze(1) + tokens)
 
         s = walk.encoded(encoded) if isinstance(walk, EncoderWalk) else encoded()
-        decoder = range(self.encoder_depth, len(self.blocks))
         patches = self.final_layer(self.through(decoder, self.x_embedder(x), s, rope, walk), s)
         return F.fold(patches.transpose(1, 2), x.shape[2:], self.patch_size, stride=self.patch_size)
 
@@ -179,7 +184,7 @@ def infer_ddt(
             f"model.encoder_depth is needed: how many of its {depth} blocks are the encoder, which is unknown for the "
             f"width {hidden_size}"
         )
-    whole("model.encoder_depth", encoder, minimum=1, maximum=depth)
+    whole("model.encoder_depth", encoder, minimum=1, maximum=depth - 1)
     side = whole("model.input_size", INPUT_SIZE if input_size is None else input_size, minimum=1)
     if side % patch_size:
         raise ValueError(f"model.input_size={side} must be a multiple of the patch size {patch_size}")

@@ -16,8 +16,6 @@ class LabelNetwork(nn.Module, ABC):
 
     input_size: height = width of x. in_channels: of x. hidden_size: the width of its tokens.
     kind: its name in the ids of sample sets.
-    encoder_depth: how many of the first blocks are an encoder, whose output modulates the others; 0 if they are one
-    sequence.
     num_classes: 0 if there are no labels. has_null: whether row num_classes of the label table is the empty condition.
     """
 
@@ -27,7 +25,6 @@ class LabelNetwork(nn.Module, ABC):
     patch_size: int
     in_channels: int
     hidden_size: int
-    encoder_depth: int = 0
     num_classes: int
     has_null: bool
     blocks: nn.ModuleList
@@ -44,6 +41,16 @@ class LabelNetwork(nn.Module, ABC):
         labels: (B,) int64, or embeddings (B, D), rows of the table or between them. walk: computes the blocks in place
         of themselves.
         """
+
+    @property
+    def depth(self) -> int:
+        """The number of blocks by which the size is named."""
+        return len(self.blocks)
+
+    @property
+    def parts(self) -> tuple[range, ...]:
+        """The numbers of the blocks whose tokens lead from each to the next; one range if they all do."""
+        return (range(len(self.blocks)),)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, walk: Walk | None = None) -> Tensor:
         """`outputs` without channels beyond those of x."""

@@ -78,8 +78,8 @@ class PretrainedDiT:
         return self.network.blocks
 
     @property
-    def encoder_depth(self) -> int:
-        return self.network.encoder_depth
+    def parts(self) -> tuple[range, ...]:
+        return self.network.parts
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)

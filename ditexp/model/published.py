@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +18,6 @@ from ditexp.model.families.dits import REPA_E, SIT, STATISTICS
 from ditexp.model.families.family import Family
 from ditexp.model.families.known import chosen_family, fitting, renamed
 from ditexp.model.label_network import LabelNetwork
-from ditexp.model.layers import BlockOptions
 from ditexp.model.loading import Misfit, load_network
 from ditexp.model.prediction import Prediction, Velocity
 from ditexp.terminal.notices import in_line, notice
@@ -52,7 +51,8 @@ class Published:
     def identity(self, prediction: Prediction) -> dict[str, Any]:
         """The facts that determine the model."""
         known = {
-            key: asdict(value) if isinstance(value, BlockOptions) else value for key, value in self.architecture.items()
+            key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+            for key, value in self.architecture.items()
         }
         predicts = {} if prediction == Velocity() else prediction.identity
         which = self.weights.which
@@ -88,7 +88,7 @@ class Published:
     @property
     def summary(self) -> str:
         family, network, found = self.family, self.network, self.weights
-        width, depth = network.hidden_size, len(network.blocks)
+        width, depth = network.hidden_size, network.depth
         size = SIZES.get((depth, width), f"{depth}x{width}")
         count = sum(value.numel() for value in network.parameters())
         others = ", ".join(one for one in found.available if one != found.which)

@@ -25,7 +25,7 @@ def weights(shapes: Shapes, *, salt: str = "") -> dict[str, Tensor]:
             state[key] = sincos_position_embedding(shape[2], round(shape[1] ** 0.5))
         if key.endswith("num_batches_tracked"):
             state[key] = torch.tensor(7)
-        if key.startswith("feat_rope."):
+        if "feat_rope." in key:
             side = round(shape[0] ** 0.5)
             tables = image_rope(side, side, trained_side=side, head_width=shape[1], device=torch.device("cpu"))
             state[key] = tables["cos" not in key]
@@ -58,6 +58,8 @@ def published(family: str, shapes: Shapes, **arguments: Any) -> dict[str, Any]:
             "steps": 9,
             **({"vae": vae} if vae else {}),
         }
+    if family == "rae":
+        return {"step": 3, "epoch": 0, "model": others, "ema": averaged, "optimizer": optimizer, "scheduler": None}
     return averaged  # as DiT's and REPA's released files are
 
 

@@ -26,7 +26,7 @@ from tests.helpers.refusals import refused
 
 GOLDEN = {
     family: read_golden(FOLDER / family / "forward.npz")
-    for family in ("sit", "dit", "repa", "lightningdit", "jit", "ddt")
+    for family in ("sit", "dit", "repa", "lightningdit", "jit", "rae", "ddt")
 }
 CASES = [(family, name) for family, (facts, _) in GOLDEN.items() for name in facts["cases"]]
 GIVEN = {"narrow": {"num_heads": 4}, "four channels": {"num_heads": 4}, "without rope": {"num_heads": 4}}
@@ -45,7 +45,7 @@ def case_of(family: str, name: str) -> dict[str, Any]:
 def loaded(family: str, name: str, /, **settings) -> PretrainedDiT:
     case = case_of(family, name)
     options = case["options"]
-    given = {} if family == "jit" else GIVEN.get(name, {})
+    given = {} if family in ("jit", "rae") else GIVEN.get(name, {})
     args = {"path_type": "Linear", "prediction": "velocity"} if family == "sit" else {}
     if family == "jit":
         given = {"in_context_start": options["in_context_start"]}

@@ -11,8 +11,9 @@ from ditexp.files.reading import unfit
 from ditexp.model.families.ddt import DDT
 from ditexp.model.families.dits import DIT, JIT, LIGHTNINGDIT, REPA, REPA_E, SIT
 from ditexp.model.families.family import Family
+from ditexp.model.families.rae import RAE
 
-FAMILIES = {family.name: family for family in (SIT, DIT, REPA, REPA_E, LIGHTNINGDIT, JIT, DDT)}
+FAMILIES = {family.name: family for family in (SIT, DIT, REPA, REPA_E, LIGHTNINGDIT, JIT, RAE, DDT)}
 
 
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
