@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from ditexp.values import added
 
 @dataclass(frozen=True)
 class SiTPoints(Steps):
-    """The grid of SiT, LightningDiT and RAE for ODEs: `steps` counts points, so that 50 are 49 intervals.
+    """The grid of SiT and LightningDiT for ODEs: `steps` counts points, so that 50 are 49 intervals.
 
     It is `num_sampling_steps` in their scripts. shift: as in `schedule=shift`; LightningDiT's `timestep_shift` of 0.3
     is 1 / 0.3 here.
@@ -30,6 +31,29 @@ class SiTPoints(Steps):
 
     def grid(self) -> Tensor:
         return Shift(self.steps - 1, self.shift).grid()
+
+
+@dataclass(frozen=True)
+class RAEPoints(Steps):
+    """The grid of RAE (Zheng et al. 2025, arXiv 2510.11690): shifted points, which end before t = 1 and count as steps.
+
+    They are the shift by a = sqrt(dimension / 4096) of points that are uniform from 0 to 0.999, so that 50 points are
+    49 intervals, the last of which ends at 0.99311 for latents of 768 x 16 x 16. Their script decodes x there: it has
+    no last step to 1.
+
+    dimension: the numbers of a latent, channels times height times width; `time_dist_shift_dim` in their configs.
+    """
+
+    dimension: int = 768 * 16 * 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole("schedule.dimension", self.dimension, minimum=4096)
+        whole("steps", self.steps, minimum=2)  # points
+
+    def grid(self) -> Tensor:
+        points = torch.linspace(0, 0.999, self.steps, dtype=torch.float64)
+        return Shift(self.steps, math.sqrt(self.dimension / 4096)).warp(points)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ def encoded(data: Data, sampler: Sampler, indices: Sequence[int]) -> Tensor:
 
 
 def check_images(data: Data, sampler: Sampler, *, task: str) -> None:
-    """Raise ValueError unless the first image has the size and channels of the model's images."""
+    """Raise ValueError unless images can become samples, and the first has the size and channels of the model's."""
+    check_end(sampler, task=task)
     height, width, channels = sampler.codec.image_shape
     shape = data[0][0].shape
     if tuple(shape) != (channels, height, width):
@@ -48,6 +49,15 @@ def check_solver(sampler: Sampler, *, task: str) -> None:
         raise ValueError(
             f"task={task} goes to noise and back, but the jumps of solver=flow_map lead to images alone: choose a "
             "model of one time, and a solver such as heun"
+        )
+
+
+def check_end(sampler: Sampler, *, task: str) -> None:
+    """Raise ValueError if samples are not at t = 1, as data are."""
+    if sampler.grid[-1] != 1:
+        raise ValueError(
+            f"task={task} needs samples at t = 1, and this schedule ends at t = {sampler.grid[-1]:.4g}: choose "
+            "another, such as schedule=shift"
         )
 
 
