@@ -278,6 +278,14 @@ class Walk(Protocol):
 
 
 @runtime_checkable
+class EncoderWalk(Walk, Protocol):
+    """A walk that decides whether a network's encoder is computed."""
+
+    def encoded(self, encode: Callable[[], Tensor]) -> Tensor:
+        """The encoder's output, which modulates the other blocks: what `encode` computes, or an earlier one."""
+
+
+@runtime_checkable
 class TransformerModel(FlowModel, Protocol):
     """A model whose network is a sequence of blocks, which can be evaluated by a walk through them."""
 

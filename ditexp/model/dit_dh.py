@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ditexp.core import TransformerBlock, Walk
+from ditexp.core import EncoderWalk, TransformerBlock, Walk
 from ditexp.model.architecture import NoDiT, classes_of, depth_of, heads_of, shape_of
 from ditexp.model.dit import Block, check_rotations, interpolated, sincos_position_embedding, unpatchify
 from ditexp.model.label_network import LabelNetwork
@@ -119,9 +119,13 @@ class DiTDH(LabelNetwork):
             return tokens
 
         of_trunk, of_head = self.parts
-        tokens = self.s_embedder(x) + interpolated(self.pos_embed, self.input_size, height, width)
-        tokens = through(self.trunk, of_trunk, tokens, F.silu(time + y))  # each block applies SiLU again
-        s = self.s_projector(F.silu(time.unsqueeze(1) + tokens))
+
+        def encoded() -> Tensor:
+            tokens = self.s_embedder(x) + interpolated(self.pos_embed, self.input_size, height, width)
+            tokens = through(self.trunk, of_trunk, tokens, F.silu(time + y))  # each block applies SiLU again
+            return self.s_projector(F.silu(time.unsqueeze(1) + tokens))
+
+        s = walk.encoded(encoded) if isinstance(walk, EncoderWalk) else encoded()
         tokens = through(self.head, of_head, self.x_embedder(x), s)
         return unpatchify(self.final_layer(tokens, s), height, width, patch_size=1)
 

@@ -14,9 +14,9 @@ from ditexp.files.content import found_once
 from ditexp.files.reading import LINE, parse_json, unfit
 from ditexp.model.architecture import NoDiT
 from ditexp.model.claim import contradiction
-from ditexp.model.families.dits import SIT
+from ditexp.model.families.dits import REPA_E, SIT, STATISTICS
 from ditexp.model.families.family import Family
-from ditexp.model.families.known import STATISTICS, chosen_family, fitting, renamed
+from ditexp.model.families.known import chosen_family, fitting, renamed
 from ditexp.model.label_network import LabelNetwork
 from ditexp.model.loading import Misfit, load_network
 from ditexp.model.prediction import Prediction, Velocity
@@ -82,7 +82,7 @@ class Published:
         if self.trained.by_ditexp:
             return
         notice(f"{self.name} is a {self.summary}")
-        if STATISTICS in self.tensors:
+        if STATISTICS in self.tensors and self.family is not REPA_E:
             notice(f"{self.name} has the statistics of REPA-E's latents: decode with vae.statistics={checkpoint}")
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor
 from ditexp.checks import number, whole
 from ditexp.schedule.base import Steps
 from ditexp.schedule.shift import Shift
+from ditexp.values import added
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,25 @@ class RAEPoints(Steps):
 
 @dataclass(frozen=True)
 class SiTLastStep(Steps):
-    """The grid of SiT and REPA for the SDE: steps - 1 equal steps to t = 1 - last, and a last step to 1.
+    """The grid of SiT and REPA for the SDE, and of DDT: steps - 1 equal steps to t = 1 - last, and a last step to 1.
 
-    last: 0.04 in both (`last_step_size`), so that the score is never evaluated near t = 1, where it is singular.
+    last: 0.04 in all of them (SiT's `last_step_size`), so that the score is never evaluated near t = 1, where it is
+    singular. shift: as in `schedule=shift`, of all points; DDT's `timeshift`.
     """
 
     last: float = 0.04
+    shift: float = added(1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         number("schedule.last", self.last, above=0, below=1)
+        number("schedule.shift", self.shift, above=0)
         whole("steps", self.steps, minimum=2)
 
     def grid(self) -> Tensor:
-        return torch.cat([torch.linspace(0, 1 - self.last, self.steps, dtype=torch.float64), torch.ones(1).double()])
+        points = torch.linspace(0, 1 - self.last, self.steps, dtype=torch.float64)
+        points = points if self.shift == 1 else Shift(self.steps, self.shift).warp(points)
+        return torch.cat([points, torch.ones(1).double()])
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from tests.helpers.refusals import refused
 
 GOLDEN = {
     family: read_golden(FOLDER / family / "forward.npz")
-    for family in ("sit", "dit", "repa", "lightningdit", "jit", "rae")
+    for family in ("sit", "dit", "repa", "lightningdit", "jit", "rae", "ddt")
 }
 CASES = [(family, name) for family, (facts, _) in GOLDEN.items() for name in facts["cases"]]
 GIVEN = {"narrow": {"num_heads": 4}, "four channels": {"num_heads": 4}, "without rope": {"num_heads": 4}}
@@ -50,6 +50,8 @@ def loaded(family: str, name: str, /, **settings) -> PretrainedDiT:
     if family == "jit":
         given = {"in_context_start": options["in_context_start"]}
         args = {"noise_scale": options.get("noise_scale", 1.0), "t_eps": 0.05}
+    if family == "ddt":
+        given = {"encoder_depth": options["num_encoder_blocks"], "input_size": options["input_size"]}
     file = published_file(Path("x.pt"), family, case["shapes"], **args)
     return PretrainedDiT(checkpoint=file, **{"family": family, **given, **settings})
 

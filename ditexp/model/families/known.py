@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ditexp.checks import choice
 from ditexp.files.reading import unfit
-from ditexp.model.families.dits import DIT, JIT, LIGHTNINGDIT, REPA, SIT
+from ditexp.model.families.ddt import DDT
+from ditexp.model.families.dits import DIT, JIT, LIGHTNINGDIT, REPA, REPA_E, SIT
 from ditexp.model.families.family import Family
 from ditexp.model.families.rae import RAE
 
-STATISTICS = "bn.running_mean"  # of the latents of REPA-E
-FAMILIES = {family.name: family for family in (SIT, DIT, REPA, LIGHTNINGDIT, JIT, RAE)}
+FAMILIES = {family.name: family for family in (SIT, DIT, REPA, REPA_E, LIGHTNINGDIT, JIT, RAE, DDT)}
 
 
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -29,8 +29,9 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fitting(weights: Mapping[str, Tensor]) -> list[Family]:
-    """The families whose files these weights could be from."""
-    return [family for family in FAMILIES.values() if family.misfit(weights) is None]
+    """The families whose files these weights could be from; of a family and its variant, the variant."""
+    found = [family for family in FAMILIES.values() if family.misfit(weights) is None]
+    return [family for family in found if family.name not in {other.variant_of for other in found}]
 
 
 def chosen_family(weights: Mapping[str, Tensor], given: str | None, *, name: str) -> Family:
