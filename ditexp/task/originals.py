@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ditexp.core import Data
-from ditexp.pixels import Pixels
+from ditexp.pixels import Pixels, WithoutEncoder
 
 if TYPE_CHECKING:
     from ditexp.sampler import Sampler
@@ -28,6 +28,10 @@ def encoded(data: Data, sampler: Sampler, indices: Sequence[int]) -> Tensor:
 
 def check_images(data: Data, sampler: Sampler, *, task: str) -> None:
     """Raise ValueError unless images can become samples, and the first has the size and channels of the model's."""
+    if isinstance(sampler.codec, WithoutEncoder):
+        raise ValueError(
+            f"task={task} encodes images, and this VAE is a decoder alone: choose task=generate, or another model"
+        )
     check_end(sampler, task=task)
     height, width, channels = sampler.codec.image_shape
     shape = data[0][0].shape
