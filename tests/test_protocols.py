@@ -33,6 +33,7 @@ from ditexp.core import (
     Data,
     EvaluatedModel,
     Feature,
+    FlowMapModel,
     FlowModel,
     Guidance,
     GuidedVelocity,
@@ -70,6 +71,7 @@ from ditexp.metric.trajectory import Trajectory
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.dit import Block
 from ditexp.model.pretrained import PretrainedDiT
+from ditexp.model.pretrained_flow_map import PretrainedFlowMap
 from ditexp.model.pretrained_text import PretrainedTextDiT
 from ditexp.model.sd3 import PipelineVAE, StableDiffusion3
 from ditexp.model.text_dit import TextBlock
@@ -154,12 +156,15 @@ GUIDANCE: tuple[type[Guidance], ...] = (
 FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
 GUIDED_FIELDS: tuple[type[GuidedVelocity], ...] = (GuidedField, CountedField)
 
-MODELS: tuple[type[FlowModel], ...] = (GaussianMixture, PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
+MODELS: tuple[type[FlowModel], ...] = (
+    *(GaussianMixture, PretrainedDiT, PretrainedFlowMap, PretrainedTextDiT, StableDiffusion3),
+)
+FLOW_MAP_MODELS: tuple[type[FlowMapModel], ...] = (PretrainedFlowMap,)
 TRANSFORMER_MODELS: tuple[type[TransformerModel], ...] = (PretrainedDiT, PretrainedTextDiT)
 TRANSFORMER_BLOCKS: tuple[type[TransformerBlock], ...] = (Block, TextBlock)
 VARIANCE_MODELS: tuple[type[VarianceModel], ...] = (PretrainedDiT,)
 TEXT_MODELS: tuple[type[TextModel], ...] = (PretrainedTextDiT, StableDiffusion3)
-BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
+BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedFlowMap, PretrainedTextDiT, StableDiffusion3)
 RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
 EVALUATED_MODELS: tuple[type[EvaluatedModel], ...] = (Network, Rehearsal, CachedNetwork)
 

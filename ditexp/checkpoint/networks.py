@@ -13,8 +13,9 @@ from torch import Tensor
 from ditexp.checkpoint.record import UnusableTensor
 
 Weight = Tensor | UnusableTensor
-# Parts of weights' names that come from wrappers: DDP, torch.compile, FSDP, activation checkpointing.
+# Parts of weights' names that come from wrappers: DDP, torch.compile, FSDP, activation checkpointing, iMF's layers.
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+WRAPPERS |= {"_flax_linear", "_flax_embedding"}
 # A key of averaged weights: ema, model_ema, ema_model, model_ema1, ema_denoiser.
 AVERAGED = re.compile(r"(?:^|_)ema_?(\d*)(?:_|$)")
 SHADOW = re.compile(r"(?:(.*)\.)?shadow_params\.(\d{1,6})")
@@ -95,12 +96,12 @@ def tensor_names(state: object) -> list[str]:
 def named_networks(state: object, anchor: str) -> Iterator[Found]:
     for where, mapping in mappings(state):
         named = {key: value for key, value in mapping.items() if isinstance(value, Tensor | UnusableTensor)}
-        if not any(isinstance(key, str) and (key == anchor or key.endswith(f".{anchor}")) for key in named):
+        if not any(isinstance(key, str) and is_named(bare(key), anchor) for key in named):
             continue
         if other := next((key for key in named if not isinstance(key, str)), None):
             raise NotOne(f"has a weight whose name is {other!r:.40}, not text")
         weights = {key: value for key, value in without_wrappers(named).items() if not SHADOW.fullmatch(key)}
-        prefixes = [key.removesuffix(anchor) for key in weights if key == anchor or key.endswith(f".{anchor}")]
+        prefixes = [key.removesuffix(anchor) for key in weights if is_named(key, anchor)]
         if len(prefixes) > MAX_NETWORKS:
             raise NotOne(f"holds {len(prefixes):,} networks")
         for prefix in prefixes:
@@ -116,11 +117,26 @@ def without_wrappers(named: Mapping[str, Weight]) -> dict[str, Weight]:
     """Weights by their names without the parts of wrappers. Raises NotOne if two then have one name."""
     weights: dict[str, Weight] = {}
     for key, value in named.items():
-        bare = ".".join(part for part in key.split(".") if part not in WRAPPERS)
-        if bare in weights:
-            raise NotOne(f"holds {bare} twice, once as {key}")
-        weights[bare] = value
+        if (name := bare(key)) in weights:
+            raise NotOne(f"holds {name} twice, once as {key}")
+        weights[name] = value
     return weights
+
+
+def bare(key: str) -> str:
+    """A weight's name without the parts of wrappers."""
+    return ".".join(part for part in key.split(".") if part not in WRAPPERS)
+
+
+def is_named(key: str, anchor: str) -> bool:
+    """Whether a weight has the anchor's name, behind any prefix."""
+    return key == anchor or key.endswith(f".{anchor}")
+
+
+def anchor_of(state: object, anchors: Sequence[str]) -> str:
+    """The first of several anchors that a checkpoint has a weight of; the first of all if it has none."""
+    names = [bare(name) for name in tensor_names(state)]
+    return next((anchor for anchor in anchors if any(is_named(name, anchor) for name in names)), anchors[0])
 
 
 def shadows(state: object) -> Iterator[tuple[tuple[str, ...], list[Tensor]]]:

@@ -17,6 +17,7 @@ from ditexp.files.reading import UnfitFile, unfit
 from ditexp.terminal.notices import in_line, notice
 
 ANCHOR = "final_layer.linear.weight"  # every DiT has it
+ANCHORS = (ANCHOR, "u_final_layer.linear.weight")  # or, as iMF and pMF, that
 NAMED = 3  # names that a message lists
 MAX_NAME = 60  # characters of a weight's name in a message
 SAVE = "save its state dict alone"

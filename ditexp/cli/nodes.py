@@ -83,7 +83,7 @@ def resolve(value: Any) -> Any:
         return list(found.values()) if isinstance(value, ListConfig) else found
 
 
-def refers_to_missing(node: DictConfig | ListConfig, key: Key) -> bool:
+def refers_to_missing(node: Any, key: Key) -> bool:
     try:
         node[key]
     except (InterpolationToMissingValueError, MissingMandatoryValue):

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from ditexp.checkpoint.container import Container, read_checkpoint
-from ditexp.checkpoint.networks import NotOne, networks
-from ditexp.checkpoint.weights import ANCHOR, Weights, weights_of
+from ditexp.checkpoint.networks import NotOne, anchor_of, networks
+from ditexp.checkpoint.weights import ANCHORS, Weights, weights_of
 from ditexp.inspect.facts import Card, file_facts
 from ditexp.model.architecture import NoDiT
 from ditexp.model.claim import correlation
@@ -29,10 +29,11 @@ ARGUMENTS = 40  # training arguments that a card shows
 
 def card_of_transformer(path: Path, container: Container) -> Card | None:
     """None for a file without such a network. Raises ValueError for one that is damaged or contradicts itself."""
+    anchor = anchor_of(container.state, ANCHORS)
     with suppress(NotOne):  # for which `weights_of` raises an error that names the file
-        if not networks(container.state, ANCHOR):
+        if not networks(container.state, anchor):
             return None
-    found, trained = weights_of(container), training_of(container)
+    found, trained = weights_of(container, anchor=anchor), training_of(container)
     tensors = renamed(found.tensors)
     families = fitting(tensors)
     facts = {**file_facts(container), **facts_of_weights(found)}
@@ -93,7 +94,7 @@ def facts_of_network(
         facts["dropped"] = {"tensors": len(dropped), "first": dropped[0]}
     known = family or SIT
     try:
-        architecture = known.architecture(kept, num_heads=trained.num_heads, num_classes=trained.num_classes)
+        architecture = known.architecture(tensors, num_heads=trained.num_heads, num_classes=trained.num_classes)
         network = without_values(known.network, architecture)
     except NoDiT as error:
         raise ValueError(f"{name} is not a DiT: {error}") from None
@@ -139,7 +140,7 @@ def trials(tensors: Mapping[str, Tensor], families: Sequence[Family]) -> Iterato
     for family in families:
         kept = {key: value for key, value in tensors.items() if not family.is_dropped(key)}
         try:
-            network = load_network(family.network, family.architecture(kept), kept)
+            network = load_network(family.network, family.architecture(tensors), kept)
         except (ValueError, Misfit):
             continue
         if family.at_noise:

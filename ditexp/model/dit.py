@@ -31,6 +31,7 @@ from ditexp.model.layers import (
     modulate,
     of_tokens,
     token_norm,
+    unpatchify,
 )
 from ditexp.values import required
 
@@ -235,12 +236,6 @@ def interpolated(positions: Tensor, side: int, height: int, width: int) -> Tenso
         return positions
     trained = positions.unflatten(1, (side, side)).permute(0, 3, 1, 2)
     return F.interpolate(trained, (height, width), mode="bicubic").flatten(2).transpose(1, 2)
-
-
-def unpatchify(tokens: Tensor, height: int, width: int, patch_size: int) -> Tensor:
-    """(B, h w, p p C) -> (B, C, h p, w p)."""
-    x = tokens.view(tokens.shape[0], height, width, patch_size, patch_size, -1)
-    return x.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], -1, height * patch_size, width * patch_size)
 
 
 def check_rotations(weights: Mapping[str, Tensor], name: str, expected: Rope, side: int) -> None:

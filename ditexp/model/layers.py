@@ -87,11 +87,13 @@ class PatchEmbed(nn.Module):
 
 
 class BottleneckPatchEmbed(nn.Module):
-    """(B, C, H, W) -> (B, H W / p^2, D) through a narrow linear layer, as in JiT."""
+    """(B, C, H, W) -> (B, H W / p^2, D) through a narrow linear layer, as in JiT. bias: of that layer, as in pMF."""
 
-    def __init__(self, in_channels: int, hidden_size: int, patch_size: int, bottleneck: int) -> None:
+    def __init__(
+        self, in_channels: int, hidden_size: int, patch_size: int, bottleneck: int, *, bias: bool = False
+    ) -> None:
         super().__init__()
-        self.proj1 = nn.Conv2d(in_channels, bottleneck, kernel_size=patch_size, stride=patch_size, bias=False)
+        self.proj1 = nn.Conv2d(in_channels, bottleneck, kernel_size=patch_size, stride=patch_size, bias=bias)
         self.proj2 = nn.Conv2d(bottleneck, hidden_size, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -170,14 +172,26 @@ def image_rope(height: int, width: int, *, trained_side: int, head_width: int, d
     Angles are position / 10000^(2 k / (head_width / 2)). On another grid than the trained one, positions are
     stretched to it.
     """
-    exponents = torch.arange(0, head_width // 2, 2, device=device).float() / (head_width // 2)
-    frequencies = (1 / 10_000**exponents).repeat_interleave(2)
+    frequencies = rotation_frequencies(head_width // 2, device)
     rows, columns = (
         (torch.arange(side, device=device) / side * trained_side)[:, None] * frequencies for side in (height, width)
     )
     grid = (height, width, head_width // 2)
     angles = torch.cat([rows[:, None].expand(grid), columns[None].expand(grid)], dim=-1).flatten(0, 1)
     return angles.cos(), angles.sin()
+
+
+def sequence_rope(count: int, *, head_width: int, device: torch.device) -> Rope:
+    """Rotations of `count` tokens in a row, by position / 10000^(2 k / head_width)."""
+    positions = torch.arange(count, device=device).float()
+    angles = positions[:, None] * rotation_frequencies(head_width, device)
+    return angles.cos(), angles.sin()
+
+
+def rotation_frequencies(width: int, device: torch.device) -> Tensor:
+    """(width,): 1 / 10000^(2 k / width), each for a pair of neighbours."""
+    exponents = torch.arange(0, width, 2, device=device).float() / width
+    return (1 / 10_000**exponents).repeat_interleave(2)
 
 
 class Mlp(nn.Module):
@@ -218,3 +232,10 @@ class FinalLayer(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale = of_tokens(self.adaLN_modulation(c)).chunk(2, dim=-1)
         return self.linear(modulate(self.norm_final(x), shift, scale))
+
+
+def unpatchify(tokens: Tensor, height: int, width: int, patch_size: int) -> Tensor:
+    """(B, h w, p p C) -> (B, C, h p, w p)."""
+    p = patch_size
+    x = tokens.view(tokens.shape[0], height, width, p, p, -1)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], -1, height * p, width * p)

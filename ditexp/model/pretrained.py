@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ditexp.core import Walk
 from ditexp.model.label_network import LabelNetwork
+from ditexp.model.labelled import Labelled, given
 from ditexp.model.prediction import Data
 from ditexp.model.published import load_published
 from ditexp.pixels import Pixels
-from ditexp.values import Condition, required
+from ditexp.values import Condition
 
 
-class PretrainedDiT:
+class PretrainedDiT(Labelled[LabelNetwork]):
     """The velocity of a published model, or of one that ditexp.train made, from its checkpoint.
 
     checkpoint: .safetensors, also in shards, or any file of torch.save; code in a pickle is never run.
@@ -69,14 +68,6 @@ class PretrainedDiT:
         if family and not found.trained.by_ditexp:
             found.check_claim(self.prediction)
 
-    def to(self, device: torch.device | str) -> PretrainedDiT:
-        self.network.to(device)
-        return self
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        return self.network.blocks
-
     @property
     def parts(self) -> tuple[range, ...]:
         return self.network.parts
@@ -97,40 +88,8 @@ class PretrainedDiT:
         (found,) = self.prediction.inputs(x, time)[1].tolist()
         return found
 
-    def with_network(self, network: nn.Module) -> PretrainedDiT:
-        assert isinstance(network, LabelNetwork)
-        made = copy.copy(self)
-        made.network = network
-        return made
-
     def velocity_and_variance(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)
         output = self.network.outputs(x_given, time, given(condition), walk)
         predicted, variance = output.chunk(2, dim=1)
         return torch.cat([self.prediction.velocity(predicted, x, t), variance], dim=1)
-
-    def null(self, condition: Condition) -> Condition:
-        labels = torch.full_like(required(condition.labels), self.num_classes)
-        return Condition(labels, None if condition.vector is None else self.embed(labels))
-
-    def between(self, first: Condition, second: Condition, fraction: Tensor) -> Condition:
-        """Label embeddings (B, D) on the straight line between two; the labels are those of the nearer end."""
-        start, end = (self.embed(required(condition.labels)) for condition in (first, second))
-        return Condition(nearer_labels(first, second, fraction), torch.lerp(start, end, fraction[:, None]))
-
-    def embed(self, labels: Tensor) -> Tensor:
-        """The rows (B, D) of the label table, on the device of the labels, wherever the table is."""
-        table = self.network.label_table
-        return table[labels.to(table.device)].to(labels.device)
-
-
-def given(condition: Condition) -> Tensor | None:
-    """What the network is given of a condition: the embeddings (B, D) if it has any, or else the labels (B,)."""
-    return condition.labels if condition.vector is None else condition.vector
-
-
-def nearer_labels(first: Condition, second: Condition, fraction: Tensor) -> Tensor | None:
-    """The labels (B,) of the nearer of two conditions, at `fraction` (B,) of the way; None if they have no labels."""
-    if first.labels is None or second.labels is None:
-        return None
-    return torch.where(fraction < 0.5, first.labels, second.labels)

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from ditexp.checkpoint.container import Container, read_checkpoint
-from ditexp.checkpoint.weights import Weights, weights_of
+from ditexp.checkpoint.networks import anchor_of
+from ditexp.checkpoint.weights import ANCHORS, Weights, weights_of
 from ditexp.files.content import found_once
 from ditexp.files.reading import LINE, parse_json, unfit
 from ditexp.model.architecture import NoDiT
@@ -22,7 +23,9 @@ from ditexp.model.loading import Misfit, load_network
 from ditexp.model.prediction import Prediction, Velocity
 from ditexp.terminal.notices import in_line, notice
 
+# By depth and width; the second line is of iMF and pMF.
 SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL", (32, 1280): "H"}
+SIZES |= {(24, 768): "M", (32, 1024): "L", (48, 1024): "XL", (16, 768): "B", (48, 1280): "H"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,13 +78,13 @@ class Published:
         facts = f"claim {self.family.name} {heads} {self.sha256} {self.weights.which}"
         rest = [one for one in others if one is not self.family]
         if wrong := found_once(facts, lambda: contradiction(self.network, self.family, rest)):
-            raise ValueError(f"{self.name} is not a {self.family.title}: {wrong}")
+            raise ValueError(f"{self.name} is not {self.family.with_article}: {wrong}")
 
     def announce(self, checkpoint: str) -> None:
         """Print what was found in the file, and what of it is used."""
         if self.trained.by_ditexp:
             return
-        notice(f"{self.name} is a {self.summary}")
+        notice(f"{self.name} is {self.summary}")
         if STATISTICS in self.tensors and self.family is not REPA_E:
             notice(f"{self.name} has the statistics of REPA-E's latents: decode with vae.statistics={checkpoint}")
 
@@ -95,7 +98,7 @@ class Published:
         dropped = [key for key in self.tensors if family.is_dropped(key)]
         used = [f"{key}={value}" for key, value in family.trained_with(found.args).items()]
         parts = [
-            f"{family.title}-{size}/{network.patch_size} of {count / 1e6:.1f} M parameters",
+            f"{family.with_article}-{size}/{network.patch_size} of {count / 1e6:.1f} M parameters",
             f"{found.which} weights" + (f" (not {others})" if others else ""),
             *([f"without {len(dropped)} tensors ({dropped[0]}, ...)"] if dropped else []),
             *([f"trained with {', '.join(used)}"] if used else []),
@@ -114,15 +117,15 @@ def load_published(
     of_two_times: bool = False,
     **sizes: Any,
 ) -> Published:
-    """Read a checkpoint and build its network; for the settings see PretrainedDiT.
+    """Read a checkpoint and build its network; for the settings see PretrainedDiT and PretrainedFlowMap.
 
     of_two_times: whether a model of two times is wanted. sizes: settings of single families, None for those that are
-    not given. Raises ValueError for a file that is missing, damaged,
-    contains code, or is no such model.
+    not given. Raises ValueError for a file that is missing, damaged, contains code, or is no such model.
     """
     name = f"model.checkpoint={checkpoint}"
     container = read_checkpoint(checkpoint, name=name)
-    found, trained = weights_of(container, which=weights), training_of(container)
+    anchor = anchor_of(container.state, ANCHORS)
+    found, trained = weights_of(container, anchor=anchor, which=weights), training_of(container)
     tensors = renamed(found.tensors)
     is_plain = trained.by_ditexp and family in (None, "sit")
     known = SIT if is_plain else chosen_family(tensors, family, name=name)
@@ -140,7 +143,7 @@ def load_published(
         network = load_network(known.network, architecture, kept)
         network.check_file(tensors)
     except (NoDiT, Misfit) as error:
-        raise unfit(name, f"is not a {known.title}: {error}", "give another file") from None
+        raise unfit(name, f"is not {known.with_article}: {error}", "give another file") from None
     except ValueError as error:
         raise ValueError(in_line(f"{name}: {error}", LINE)) from None
     return Published(

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ditexp.checks import choice, whole
 from ditexp.files.content import changed
+from ditexp.model.labelled import nearer_labels
 from ditexp.model.loading import SkipInitialization
-from ditexp.model.pretrained import nearer_labels
 from ditexp.model.text_encoder import contents, import_transformers
 from ditexp.terminal.notices import notice
 from ditexp.values import Condition, required

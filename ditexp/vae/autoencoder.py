@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,7 @@ from ditexp.terminal.notices import notice
 from ditexp.vae.codec import PRECISIONS, TILE, Decoding, LatentCodec, LatentDecoder
 from ditexp.vae.networks import Loaded, load
 from ditexp.vae.place import located
-from ditexp.vae.statistics import Normalization, per_channel, read_statistics
-
+from ditexp.vae.statistics import Normalization, given_statistics, per_channel, read_statistics
 
 WITHOUT_TILES = {"AutoencoderTiny": "a tiny autoencoder", "AutoencoderRAE": "a representation autoencoder"}
 
@@ -31,7 +30,8 @@ class Autoencoder:
     of a repository on the Hugging Face hub with one of these, followed by its place within: `owner/name/file.pt`. It is
     downloaded at once.
     scaling_factor, shift_factor: None takes those of the VAE's own config; with `statistics`, they are 1 and 0.
-    statistics: a file with a mean and a standard deviation for each channel or element, see `read_statistics`.
+    statistics: a file with a mean and a standard deviation for each channel or element, see `read_statistics`; or these
+    numbers for each channel, as {"mean": [...], "std": [...]}.
     batch_size, precision, tiling: of decoding and encoding, see `Decoding`; tiling is auto, true or false.
     Raises ValueError for settings or files that don't fit.
     """
@@ -42,7 +42,7 @@ class Autoencoder:
         path: str,
         scaling_factor: float | None = None,
         shift_factor: float | None = None,
-        statistics: str | None = None,
+        statistics: str | Mapping[str, Sequence[float]] | None = None,
         batch_size: int | None = None,
         precision: str = "fp32",
         tiling: str | bool = "auto",
@@ -108,20 +108,28 @@ class Autoencoder:
         return Decoding(batch_size=batch_size, tiling=None if automatic else tiling is True, precision=precision)
 
     def _normalization(
-        self, scale: float | None, shift: float | None, statistics: str | None, loaded: Loaded
+        self,
+        scale: float | None,
+        shift: float | None,
+        statistics: str | Mapping[str, Sequence[float]] | None,
+        loaded: Loaded,
     ) -> tuple[Normalization, dict]:
         """How samples become latents, and the facts that determine it."""
         facts: dict[str, Any] = {}
         latents = loaded.latents
         if statistics is not None:
-            mean, std, sha256 = read_statistics(located(statistics, "vae.statistics"), f"vae.statistics={statistics}")
+            if isinstance(statistics, str):
+                name = f"vae.statistics={statistics}"
+                mean, std, facts["statistics"] = read_statistics(located(statistics, "vae.statistics"), name)
+            else:
+                name, (mean, std) = "vae.statistics", given_statistics(statistics)
+                facts["statistics"] = [mean.flatten().tolist(), std.flatten().tolist()]
             if len(mean) != self.channels:
                 raise ValueError(
-                    f"vae.statistics={statistics} are of {len(mean)} channels, and the VAE's latents have "
-                    f"{self.channels}: give those of this VAE"
+                    f"{name} are of {len(mean)} channels, and the VAE's latents have {self.channels}: give those of "
+                    "this VAE"
                 )
             scale, shift = 1.0 if scale is None else scale, 0.0 if shift is None else shift
-            facts["statistics"] = sha256
         else:
             mean, std = (self._own(latents, key) for key in ("latents_mean", "latents_std"))
             scale = scale or latents["scaling_factor"]

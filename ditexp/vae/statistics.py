@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ditexp.checkpoint.container import read_checkpoint
 from ditexp.checkpoint.weights import aligned
+from ditexp.checks import number
 from ditexp.files.reading import unfit
 
 REMEDY = "give one with the mean and std of the latents"
@@ -41,6 +42,22 @@ class Normalization:
 
 def per_channel(values: Sequence[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+
+
+def given_statistics(settings: Mapping[str, Sequence[float]]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C, 1, 1) from settings. Raises ValueError for other numbers than those."""
+    names = sorted(settings)
+    lengths = {len(values) for values in settings.values() if isinstance(values, Sequence)}
+    if names != ["mean", "std"] or len(lengths) != 1 or isinstance(settings["mean"], str):
+        raise ValueError(
+            f"vae.statistics has {', '.join(names) or 'nothing'}: give a file, or mean and std, each with a number for "
+            "each channel"
+        )
+    for value in settings["mean"]:
+        number("vae.statistics.mean", value)
+    for value in settings["std"]:
+        number("vae.statistics.std", value, above=0)
+    return per_channel(settings["mean"]), per_channel(settings["std"])
 
 
 def read_statistics(path: Path, name: str) -> tuple[Tensor, Tensor, str]:

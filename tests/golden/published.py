@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ditexp.model.dit import sincos_position_embedding
 from ditexp.model.layers import image_rope
-from tests.golden.weights import drawn
+from tests.golden.weights import draw, drawn
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -22,13 +22,19 @@ def weights(shapes: Shapes, *, salt: str = "") -> dict[str, Tensor]:
     state = drawn(shapes, salt=salt)
     for key, shape in shapes.items():
         if key == "pos_embed":
-            state[key] = sincos_position_embedding(shape[2], round(shape[1] ** 0.5))
+            is_trained = "rope_freqs" in shapes  # pMF's
+            side = round(shape[1] ** 0.5)
+            state[key] = draw(key, shape) if is_trained else sincos_position_embedding(shape[2], side)
         if key.endswith("num_batches_tracked"):
             state[key] = torch.tensor(7)
         if "feat_rope." in key:
             side = round(shape[0] ** 0.5)
             tables = image_rope(side, side, trained_side=side, head_width=shape[1], device=torch.device("cpu"))
             state[key] = tables["cos" not in key]
+        if key == "rope_freqs":
+            side = round(shape[0] ** 0.5)
+            tables = image_rope(side, side, trained_side=side, head_width=2 * shape[1], device=torch.device("cpu"))
+            state[key] = torch.complex(*(table[:, ::2] for table in tables))
     return {key: state[key] for key in shapes}
 
 
@@ -60,6 +66,10 @@ def published(family: str, shapes: Shapes, **arguments: Any) -> dict[str, Any]:
         }
     if family == "rae":
         return {"step": 3, "epoch": 0, "model": others, "ema": averaged, "optimizer": optimizer, "scheduler": None}
+    if family == "meanflow":
+        return {"model": others, "ema": averaged, "opt": optimizer, "args": args, "steps": 400_000}
+    if family in ("imf", "pmf"):
+        return prefixed("net.", averaged)
     return averaged  # as DiT's and REPA's released files are
 
 

@@ -263,6 +263,27 @@ def test_repa_e(case, overrides, tmp_path, monkeypatch):
     compare(REPA_E, case, tmp_path, monkeypatch, HEADS, *overrides)
 
 
+PIXELS = ("model.noise_scale=2",)
+
+
+@pytest.mark.parametrize(
+    ("family", "case", "overrides"),
+    [
+        ("meanflow", "one_step", (HEADS,)),
+        pytest.param("meanflow", "two_steps", (HEADS, "steps=2"), marks=pytest.mark.slow),
+        pytest.param("meanflow", "four_steps", (HEADS, "steps=4"), marks=pytest.mark.slow),
+        pytest.param("imf", "one_step", ("model.omega=8", "model.interval=[0.35,0.6]"), marks=pytest.mark.slow),
+        ("imf", "two_steps", ("steps=2", "model.omega=4", "model.interval=[0.36,0.64]")),
+        pytest.param(
+            "pmf", "one_step", (*PIXELS, "model.omega=7.5", "model.interval=[0.2,0.9]"), marks=pytest.mark.slow
+        ),
+        ("pmf", "two_steps", (*PIXELS, "steps=2", "model.omega=6.5", "model.interval=[0.3,0.9]")),
+    ],
+)
+def test_models_of_two_times(family, case, overrides, tmp_path, monkeypatch):
+    compare(Golden(family), case, tmp_path, monkeypatch, *overrides)
+
+
 DIT = Golden("dit")
 
 

@@ -21,7 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FIXED = ("pos_embed", "freqs_cos", "freqs_sin", "num_batches_tracked")  # the last part of names that are not drawn
+FIXED = (
+    "pos_embed",
+    "freqs_cos",
+    "freqs_sin",
+    "num_batches_tracked",
+    "rope_freqs",
+)  # the last part of names that are not drawn
 VECTOR_STD = 0.25  # of biases, of tables, and of the weights of norms around 1
 TABLES = ("embedding_table.weight", "in_context_posemb")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ditexp.checks import choice, number
 from ditexp.model.architecture import BOTTLENECK, PATCHES, QK_NORM, ROTATIONS
-from ditexp.model.families.family import IN_CONTEXT, Family
+from ditexp.model.families.family import IN_CONTEXT, SPAN, TOKENS, Family
 from ditexp.model.paths import Discrete
 from ditexp.model.prediction import Data, Noise, Prediction, Velocity, sit_prediction
 
@@ -37,7 +37,7 @@ def predict_data(known: Mapping[str, Any]) -> Prediction:
     return Data(t_eps=number("t_eps", t_eps, above=0), scale=number("noise_scale", scale, above=0))
 
 
-PLAIN = (NORM, GATED, "feat_rope.", BOTTLENECK, IN_CONTEXT)  # what SiT's blocks don't have
+PLAIN = (NORM, GATED, "feat_rope.", BOTTLENECK, IN_CONTEXT, SPAN)  # what SiT's blocks don't have
 
 SIT = Family(
     name="sit",
@@ -81,7 +81,7 @@ LIGHTNINGDIT = Family(
     name="lightningdit",
     title="LightningDiT",
     any_of=(NORM, GATED, ROTATIONS, QK_NORM),
-    lacks=(PROJECTORS, "bn.", BOTTLENECK, IN_CONTEXT, "s_embedder.", "t_embedder.W"),
+    lacks=(PROJECTORS, "bn.", BOTTLENECK, IN_CONTEXT, "s_embedder.", "t_embedder.W", SPAN, TOKENS),
     dropped=("feat_rope.",),
     arguments=("path_type", "prediction"),
     predict=predict_velocity,

@@ -17,6 +17,7 @@ from ditexp.model.prediction import Prediction
 from ditexp.terminal.notices import in_line
 
 IN_CONTEXT = "in_context_posemb"
+SPAN, TOKENS = "r_embedder.", "omega_tokens"  # of networks of two times
 XL_2: Mapping[str, Any] = {
     "input_size": 32,
     "patch_size": 2,
@@ -78,6 +79,10 @@ class Family:
     def require_known(self, settings: Mapping[str, Any], known: tuple[str, ...]) -> None:
         if strange := next((key for key in settings if key not in known), None):
             raise ValueError(f"model.{strange}={settings[strange]}: {self.title} has no {strange}: leave it null")
+
+    @property
+    def with_article(self) -> str:
+        return f"{'an' if self.title[0] in 'AEIOUaeiou' else 'a'} {self.title}"
 
     def misfit(self, weights: Mapping[str, Tensor]) -> str | None:
         """The first thing that none of its files has, or lacks; None if there is nothing."""

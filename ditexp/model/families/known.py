@@ -11,19 +11,23 @@ from ditexp.files.reading import unfit
 from ditexp.model.families.ddt import DDT
 from ditexp.model.families.dits import DIT, JIT, LIGHTNINGDIT, REPA, REPA_E, SIT
 from ditexp.model.families.family import Family
+from ditexp.model.families.flow_maps import IMF, MEANFLOW, PMF
 from ditexp.model.families.rae import RAE
 
-FAMILIES = {family.name: family for family in (SIT, DIT, REPA, REPA_E, LIGHTNINGDIT, JIT, RAE, DDT)}
+FAMILIES = {family.name: family for family in (SIT, DIT, REPA, REPA_E, LIGHTNINGDIT, JIT, RAE, DDT, MEANFLOW, IMF, PMF)}
+FIRST, FURTHER = ("blocks", "shared_blocks"), ("decoder_blocks", "u_heads")
 
 
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with the `decoder_blocks` of early files of REPA as the further `blocks` that they are."""
-    encoder = len({key.split(".")[1] for key in weights if key.startswith("blocks.")})
+    """The weights with all blocks as `blocks`: early files of REPA, and iMF's, have others beside or after them."""
+    first = len({key.split(".")[1] for key in weights if key.startswith(tuple(f"{kind}." for kind in FIRST))})
 
     def name(key: str) -> str:
         kind, number, rest = [*key.split(".", 2), "", ""][:3]
-        is_later = kind == "decoder_blocks" and number.isdecimal() and len(number) < 5
-        return f"blocks.{encoder + int(number)}.{rest}" if is_later else key
+        if kind == "shared_blocks":
+            return f"blocks.{number}.{rest}"
+        is_later = kind in FURTHER and number.isdecimal() and len(number) < 5
+        return f"blocks.{first + int(number)}.{rest}" if is_later else key
 
     return {name(key): value for key, value in weights.items()}
 
@@ -45,7 +49,7 @@ def chosen_family(weights: Mapping[str, Tensor], given: str | None, *, name: str
         family = FAMILIES[choice("model.family", given, FAMILIES)]
         if wrong := family.misfit(weights):
             remedy = f"it looks like {titles}" if found else "give another file"
-            raise unfit(name, f"is not a {family.title}: {wrong}", remedy)
+            raise unfit(name, f"is not {family.with_article}: {wrong}", remedy)
         return family
     if len(found) == 1:
         return found[0]
