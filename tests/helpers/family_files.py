@@ -38,7 +38,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
 }
 RAE: dict[str, Any] = {
-    "input_size": 2,
+    "input_size": 4,
     "in_channels": 8,
     "trunk": Blocks(width=384, depth=2, num_heads=6, mlp_ratio=1.0),
     "head": Blocks(width=64, depth=1, num_heads=2, mlp_ratio=1.0),
@@ -74,7 +74,7 @@ def save_family(path: Path, family: str, **changes: Any) -> Path:
         state = {"model": moved(own, 0.02), **averages, "epoch": 599, "args": arguments}
     if family == "rae":
         for name, head_width in (("enc_feat_rope", 64), ("dec_feat_rope", 32)):
-            cos, sin = image_rope(2, 2, trained_side=2, head_width=head_width, device=torch.device("cpu"))
+            cos, sin = image_rope(4, 4, trained_side=4, head_width=head_width, device=torch.device("cpu"))
             state |= {f"{name}.freqs_cos": cos, f"{name}.freqs_sin": sin}
         state = {"step": 3, "epoch": 0, "model": moved(state, 0.01), "ema": state, "scheduler": None}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ def test_a_published_familys_file_is_known(family, tmp_path):
         assert facts["weights"] == {"taken": "ema1", "available": ["ema1", "ema2", "model"], "precision": ["float32"]}
         assert facts["trained with"]["model"] == "JiT-B/16"
         return
-    patch, latents = {"lightningdit": (1, [32, 2, 2]), "rae": (1, [8, 2, 2])}.get(family, (2, [4, 4, 4]))
+    patch, latents = {"lightningdit": (1, [32, 2, 2]), "rae": (1, [8, 4, 4])}.get(family, (2, [4, 4, 4]))
     heads = {} if family == "rae" else {"heads": 6}
     depth = 2 if family == "rae" else 1
     assert facts["architecture"] == {"depth": depth, "width": 384, **heads, "patch": patch}
