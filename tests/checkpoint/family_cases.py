@@ -17,7 +17,7 @@ from tests.golden.files import FOLDER, read_golden
 from tests.golden.published import published
 from tests.helpers.hostile_files import Code
 
-FAMILIES = ("sit", "dit", "repa", "lightningdit", "jit")
+FAMILIES = ("sit", "dit", "repa", "lightningdit", "jit", "ddt")
 # A weight that each family has, and that its network cannot do without.
 PROJECTION = "blocks.1.attn.proj.weight"
 
@@ -43,9 +43,11 @@ def state(family: str, change: Callable[[dict[str, Tensor]], dict] = dict, **mor
 
 
 def settings(family: str) -> dict[str, Any]:
-    start = {"in_context_start": shapes(family)["options"]["in_context_start"]} if family == "jit" else {}
-    heads = shapes(family)["options"].get("num_heads")
-    return {"family": family, "num_heads": heads, **start}
+    options = shapes(family)["options"]
+    given = {"in_context_start": options["in_context_start"]} if family == "jit" else {}
+    if family == "ddt":
+        given = {"encoder_depth": options["num_encoder_blocks"], "input_size": options["input_size"]}
+    return {"family": family, "num_heads": options.get("num_heads"), **given}
 
 
 def own(family: str) -> Cases:
@@ -62,13 +64,14 @@ def own(family: str) -> Cases:
         return lambda found: {key: value for key, value in found.items() if not key.endswith(ending)}
 
     width = shapes(family)["shapes"][PROJECTION][0]
+    embedding = "s_embedder.proj.bias" if family == "ddt" else "pos_embed"
     return {
         "whole": of(dict, works=True),
         "in bfloat16": of(lambda found: {key: value.bfloat16() for key, value in found.items()}, works=True),
         "code in args": accepted(as_torch(lambda: state(family, args=Code(posix.mkdir, RAN))), **given),
         "another shape": of(replaced(lambda value: value[:, 1:]), PROJECTION, f"({width}, {width})"),
         "no projection": of(without(PROJECTION), PROJECTION),
-        "no positions": of(without("pos_embed"), "pos_embed"),
+        "no embedding": of(without(embedding), embedding),
         "complex": of(replaced(lambda value: value.to(torch.complex64)), PROJECTION, "complex64"),
         "sparse": of(replaced(lambda value: value.to_sparse()), PROJECTION, "sparse"),
         "one block more": of(lambda found: found | {f"{prefix_of(found)}blocks.9.x": torch.zeros(1)}, "blocks.9"),
@@ -79,7 +82,8 @@ def own(family: str) -> Cases:
 
 
 def prefix_of(found: dict[str, Tensor]) -> str:
-    return next(key.removesuffix(PROJECTION) for key in found if key.endswith(PROJECTION))
+    """Of the averaged weights, which come last where a file has others beside them."""
+    return [key.removesuffix(PROJECTION) for key in found if key.endswith(PROJECTION)][-1]
 
 
 def rotations() -> Cases:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ditexp.model.ddt import DDT
 from ditexp.model.dit import DiT
 from ditexp.model.layers import BlockOptions, image_rope
 
@@ -18,6 +19,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "sit": {**LATENTS, "learn_sigma": True},
     "dit": {**LATENTS, "learn_sigma": True},
     "repa": LATENTS,
+    "repa_e": LATENTS,
     "lightningdit": {
         "input_size": 2,
         "patch_size": 1,
@@ -35,13 +37,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "in_context_tokens": 4,
         "in_context_start": 0,
     },
+    "ddt": {**LATENTS, "depth": 2, "encoder_depth": 1, "mlp_width": 1024},
 }
 
 
 def family_state(family: str, **changes: Any) -> dict[str, Tensor]:
     """The tensors of a network of this family by its own names, with weights everywhere."""
     torch.manual_seed(0)
-    network = DiT(**{**SIZES, **NETWORKS[family], **changes})
+    network = (DDT if family == "ddt" else DiT)(**{**SIZES, **NETWORKS[family], **changes})
     for name, parameter in network.named_parameters():
         if name != "pos_embed":
             torch.nn.init.normal_(parameter, std=0.02)
@@ -53,6 +56,14 @@ def save_family(path: Path, family: str, **changes: Any) -> Path:
     state: dict[str, Any] = family_state(family, **changes)
     if family == "repa":
         state |= {f"projectors.0.{layer}.weight": torch.zeros(3, 3) for layer in (0, 2, 4)}
+    if family == "repa_e":
+        state |= {"bn.running_mean": torch.zeros(4), "bn.running_var": torch.ones(4)}
+        state |= {"bn.num_batches_tracked": torch.tensor(3)}
+        state = {"model": moved(state, 1), "ema": state, "vae": {"decoder.conv_in.weight": torch.zeros(3, 4, 3, 3)}}
+    if family == "ddt":
+        networks = {f"denoiser.{name}": value for name, value in moved(state, 0.01).items()}
+        networks |= {f"ema_denoiser.{name}": value for name, value in state.items()}
+        state = {"state_dict": {**networks, "diffusion_trainer.proj.0.weight": torch.zeros(3, 3)}, "global_step": 9}
     if family == "lightningdit":
         cos, sin = image_rope(2, 2, trained_side=2, head_width=64, device=torch.device("cpu"))
         state |= {"feat_rope.freqs_cos": cos, "feat_rope.freqs_sin": sin}
