@@ -21,13 +21,13 @@ from ditexp.network import Network
 from ditexp.precision import PRECISIONS, check_precision, library_of
 from ditexp.solver.euler import Euler
 from ditexp.values import Condition
-from tests.helpers.family_files import NETWORKS, save_family
+from tests.helpers.family_files import FAMILIES, save_family
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.samplers import sampler_of
 
 CPU = torch.device("cpu")
 DIGITS = str(WEIGHTS / "digits_dit.safetensors")
-MODELS = ["digits", *NETWORKS]
+MODELS = ["digits", *FAMILIES]
 
 
 class Casts(TorchDispatchMode):

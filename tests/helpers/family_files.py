@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ditexp.model.ddt import DDT
 from ditexp.model.dit import DiT
+from ditexp.model.dit_dh import Blocks, DiTDH
 from ditexp.model.layers import BlockOptions, image_rope
 
 SIZES: dict[str, Any] = {"hidden_size": 384, "depth": 1, "num_heads": 6, "num_classes": 5}
@@ -39,12 +40,21 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
     "ddt": {**LATENTS, "depth": 2, "encoder_depth": 1, "mlp_width": 1024},
 }
+RAE: dict[str, Any] = {
+    "input_size": 2,
+    "in_channels": 8,
+    "trunk": Blocks(width=384, depth=2, num_heads=6, mlp_ratio=1.0),
+    "head": Blocks(width=64, depth=1, num_heads=2, mlp_ratio=1.0),
+    "num_classes": 5,
+}
+FAMILIES = (*NETWORKS, "rae")
 
 
 def family_state(family: str, **changes: Any) -> dict[str, Tensor]:
     """The tensors of a network of this family by its own names, with weights everywhere."""
     torch.manual_seed(0)
-    network = (DDT if family == "ddt" else DiT)(**{**SIZES, **NETWORKS[family], **changes})
+    kind = {"ddt": DDT, "rae": DiTDH}.get(family, DiT)
+    network = kind(**{**(RAE if family == "rae" else SIZES | NETWORKS[family]), **changes})
     for name, parameter in network.named_parameters():
         if name != "pos_embed":
             torch.nn.init.normal_(parameter, std=0.02)
@@ -73,6 +83,11 @@ def save_family(path: Path, family: str, **changes: Any) -> Path:
         averages = {"model_ema1": own, "model_ema2": moved(own, 0.01)}
         arguments = argparse.Namespace(model="JiT-B/16", img_size=8, noise_scale=1.0)
         state = {"model": moved(own, 0.02), **averages, "epoch": 599, "args": arguments}
+    if family == "rae":
+        for name, head_width in (("enc_feat_rope", 64), ("dec_feat_rope", 32)):
+            cos, sin = image_rope(2, 2, trained_side=2, head_width=head_width, device=torch.device("cpu"))
+            state |= {f"{name}.freqs_cos": cos, f"{name}.freqs_sin": sin}
+        state = {"step": 3, "epoch": 0, "model": moved(state, 0.01), "ema": state, "scheduler": None}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(state, path)
     return path
