@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from ditexp.model.dit import DiT
+from ditexp.model.flow_map_network import FlowMapNetwork
+from ditexp.model.improved_mean_flow import ImprovedMeanFlow, PixelMeanFlow
 from ditexp.model.layers import BlockOptions, image_rope
+from ditexp.model.mean_flow import MeanFlowDiT
 
 SIZES: dict[str, Any] = {"hidden_size": 384, "depth": 1, "num_heads": 6, "num_classes": 5}
 LATENTS = {"input_size": 4, "patch_size": 2, "in_channels": 4}
@@ -37,11 +40,20 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
 }
 
+IN_CONTEXT: dict[str, Any] = {"has_null": True, "mlp_width": 64, "class_tokens": 2, "omega_tokens": 1}
+IN_CONTEXT |= {"interval_tokens": 1, "time_tokens": 1}
+FLOW_MAPS: dict[str, tuple[type[FlowMapNetwork], dict[str, Any]]] = {
+    "meanflow": (MeanFlowDiT, LATENTS),
+    "imf": (ImprovedMeanFlow, {**IN_CONTEXT, "input_size": 32, "patch_size": 16, "in_channels": 4}),
+    "pmf": (PixelMeanFlow, {**IN_CONTEXT, "input_size": 8, "patch_size": 4, "in_channels": 3, "bottleneck": 8}),
+}
+
 
 def family_state(family: str, **changes: Any) -> dict[str, Tensor]:
     """The tensors of a network of this family by its own names, with weights everywhere."""
     torch.manual_seed(0)
-    network = DiT(**{**SIZES, **NETWORKS[family], **changes})
+    kind, options = FLOW_MAPS[family] if family in FLOW_MAPS else (DiT, NETWORKS[family])
+    network = kind(**{**SIZES, **options, **changes})
     for name, parameter in network.named_parameters():
         if name != "pos_embed":
             torch.nn.init.normal_(parameter, std=0.02)
@@ -49,7 +61,7 @@ def family_state(family: str, **changes: Any) -> dict[str, Tensor]:
 
 
 def save_family(path: Path, family: str, **changes: Any) -> Path:
-    """A file as the family's authors publish it: SiT, DiT and REPA bare, the others beside what training needs."""
+    """A file as the family's authors publish it: bare, or beside what training needs."""
     state: dict[str, Any] = family_state(family, **changes)
     if family == "repa":
         state |= {f"projectors.0.{layer}.weight": torch.zeros(3, 3) for layer in (0, 2, 4)}
@@ -62,9 +74,22 @@ def save_family(path: Path, family: str, **changes: Any) -> Path:
         averages = {"model_ema1": own, "model_ema2": moved(own, 0.01)}
         arguments = argparse.Namespace(model="JiT-B/16", img_size=8, noise_scale=1.0)
         state = {"model": moved(own, 0.02), **averages, "epoch": 599, "args": arguments}
+    if family == "meanflow":
+        state = {"model": moved(state, 0.01), "ema": state, "opt": {}, "steps": 400_000}
+    if family in ("imf", "pmf"):
+        state = {f"net.{flax_name(name, value)}": value for name, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(state, path)
     return path
+
+
+def flax_name(name: str, value: Tensor) -> str:
+    """The name in files of iMF and pMF. The only block is one of the head, and matrices are wrapped."""
+    name = name.replace("blocks.", "u_heads.")
+    is_table, is_matrix = "embedding_table" in name, value.dim() == 2 and name.endswith("weight")
+    is_bias = name.endswith(("mlp.0.bias", "mlp.2.bias", "linear.bias"))
+    parent, _, last = name.rpartition(".")
+    return f"{parent}._flax_{'embedding' if is_table else 'linear'}.{last}" if is_matrix or is_bias else name
 
 
 def moved(state: dict[str, Tensor], by: float) -> dict[str, Tensor]:
