@@ -101,7 +101,7 @@ def facts_of_network(
         raise ValueError(f"{name} is not a DiT: {error}") from None
     except ValueError as error:
         return {**facts, "needs": [str(error)]}
-    depth, width, patch = len(network.blocks), network.hidden_size, network.patch_size
+    depth, width, patch = network.depth, network.hidden_size, network.patch_size
     channels, side = network.in_channels, network.input_size
     size = SIZES.get((depth, width))
     facts["architecture"] = {

@@ -158,8 +158,8 @@ class Trajectory(Comparison):
         """Integrate some samples in all the ways that are compared."""
         x, condition = sampler.begin(sampler.noise(indices)), sampler.condition(indices)
         exact = sampler.in_full_precision().field(condition)
-        first = sampler.grid[0]
-        times = [first + (1 - first) * fraction for fraction in POINTS]
+        first, last = sampler.grid[0], sampler.grid[-1]
+        times = [first + (last - first) * fraction for fraction in POINTS]
         facts = {"reference": repr(self.reference), "samples": [indices[0], indices[-1]], "times": times}
         key = digest(identity | facts)
         with full_float32():

@@ -115,9 +115,12 @@ def depth_of(weights: Iterable[str]) -> int:
     return len(found)
 
 
-def heads_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | None) -> int:
-    """The number of heads. Raises ValueError if it is wrong or cannot be known, NoDiT if it is no whole number."""
-    key = QK_NORM if QK_NORM in weights else ROTATIONS
+def heads_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | None, key: str | None = None) -> int:
+    """The number of heads. key: of a weight as wide as a head, if there is one; None: a norm's or a table of rotations.
+
+    Raises ValueError if it is wrong or cannot be known, NoDiT if it is no whole number.
+    """
+    key = key or (QK_NORM if QK_NORM in weights else ROTATIONS)
     known = None
     if key in weights:
         width = weights[key].shape[-1] if weights[key].dim() else 0

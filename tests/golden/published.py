@@ -25,7 +25,9 @@ def weights(shapes: Shapes, *, salt: str = "") -> dict[str, Tensor]:
             is_trained = "rope_freqs" in shapes  # pMF's
             side = round(shape[1] ** 0.5)
             state[key] = draw(key, shape) if is_trained else sincos_position_embedding(shape[2], side)
-        if key.startswith("feat_rope."):
+        if key.endswith("num_batches_tracked"):
+            state[key] = torch.tensor(7)
+        if "feat_rope." in key:
             side = round(shape[0] ** 0.5)
             tables = image_rope(side, side, trained_side=side, head_width=shape[1], device=torch.device("cpu"))
             state[key] = tables["cos" not in key]
@@ -48,6 +50,22 @@ def published(family: str, shapes: Shapes, **arguments: Any) -> dict[str, Any]:
     if family == "jit":
         averages = {"model_ema1": prefixed("net.", averaged), "model_ema2": prefixed("net.", others)}
         return {"model": prefixed("net.", others), **averages, "optimizer": optimizer, "epoch": 599, "args": args}
+    if family == "ddt":
+        networks = {**prefixed("denoiser.", others), **prefixed("ema_denoiser.", averaged)}
+        state = {**networks, "diffusion_trainer.proj.0.weight": torch.zeros(3, 3)}
+        return {"epoch": 7, "global_step": 9, "state_dict": state, "callbacks": {}, "optimizer_states": [optimizer]}
+    if family == "repa_e":
+        vae = arguments.pop("vae", None)
+        return {
+            "model": others,
+            "ema": averaged,
+            "opt": optimizer,
+            "args": args,
+            "steps": 9,
+            **({"vae": vae} if vae else {}),
+        }
+    if family == "rae":
+        return {"step": 3, "epoch": 0, "model": others, "ema": averaged, "optimizer": optimizer, "scheduler": None}
     if family == "meanflow":
         return {"model": others, "ema": averaged, "opt": optimizer, "args": args, "steps": 400_000}
     if family in ("imf", "pmf"):

@@ -25,7 +25,8 @@ from tests.helpers.networks import saved
 from tests.helpers.refusals import refused
 
 GOLDEN = {
-    family: read_golden(FOLDER / family / "forward.npz") for family in ("sit", "dit", "repa", "lightningdit", "jit")
+    family: read_golden(FOLDER / family / "forward.npz")
+    for family in ("sit", "dit", "repa", "lightningdit", "jit", "rae", "ddt")
 }
 CASES = [(family, name) for family, (facts, _) in GOLDEN.items() for name in facts["cases"]]
 GIVEN = {"narrow": {"num_heads": 4}, "four channels": {"num_heads": 4}, "without rope": {"num_heads": 4}}
@@ -44,11 +45,13 @@ def case_of(family: str, name: str) -> dict[str, Any]:
 def loaded(family: str, name: str, /, **settings) -> PretrainedDiT:
     case = case_of(family, name)
     options = case["options"]
-    given = {} if family == "jit" else GIVEN.get(name, {})
+    given = {} if family in ("jit", "rae") else GIVEN.get(name, {})
     args = {"path_type": "Linear", "prediction": "velocity"} if family == "sit" else {}
     if family == "jit":
         given = {"in_context_start": options["in_context_start"]}
         args = {"noise_scale": options.get("noise_scale", 1.0), "t_eps": 0.05}
+    if family == "ddt":
+        given = {"encoder_depth": options["num_encoder_blocks"], "input_size": options["input_size"]}
     file = published_file(Path("x.pt"), family, case["shapes"], **args)
     return PretrainedDiT(checkpoint=file, **{"family": family, **given, **settings})
 
