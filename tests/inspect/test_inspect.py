@@ -49,6 +49,24 @@ def test_a_published_familys_file_is_known(family, tmp_path):
         assert facts["dropped"] == {"tensors": 3, "first": "projectors.0.0.weight"}
 
 
+@pytest.mark.parametrize("family", ["meanflow", "imf", "pmf"])
+def test_a_file_of_a_model_of_two_times_is_known(family, tmp_path):
+    card = card_of(save_family(tmp_path / "my.pt", family))
+    facts = card.facts
+    assert card.kind == {"meanflow": "MeanFlow", "imf": "iMF", "pmf": "pMF"}[family] and facts["family"] == [family]
+    patch, samples = {
+        "meanflow": (2, {"latents": [4, 4, 4]}),
+        "imf": (16, {"latents": [4, 32, 32]}),
+        "pmf": (4, {"pixels": [3, 8, 8]}),
+    }[family]
+    assert facts["architecture"] == {"depth": 1, "width": 384, "heads": 6, "patch": patch}
+    assert facts["samples"] == samples and facts["classes"] == {"number": 5, "null class": True}
+    assert ("two times" in facts) and f"ditexp run compat={family} " in card.commands[0]
+    needs = " ".join(facts.get("needs", ()))
+    assert ("model.omega" in needs, "a VAE" in needs) == (family != "meanflow", family != "pmf")
+    assert ("model.noise_scale" in needs) == (family == "pmf")
+
+
 def test_files_that_look_alike_have_both_names_and_the_evidence(tmp_path):
     path = save_family(tmp_path / "my.pt", "sit")
     torch.save({"ema": torch.load(path), "args": {"model": "SiT-S/2", "path_type": "Linear"}}, path)

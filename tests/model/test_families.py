@@ -84,7 +84,12 @@ def test_outputs_are_those_of_the_original_network(family, name):
 @torch.inference_mode()
 def test_velocities_run_from_noise_to_data():
     """SiT's and LightningDiT's are the output, REPA's its opposite at 1 - t, and JiT's that of its own sampler."""
-    for family, name, sign in (("sit", "narrow", 1), ("lightningdit", "qk-norm", 1), ("repa", "qk-norm", -1), ("rae", "narrow", -1)):
+    for family, name, sign in (
+        ("sit", "narrow", 1),
+        ("lightningdit", "qk-norm", 1),
+        ("repa", "qk-norm", -1),
+        ("rae", "narrow", -1),
+    ):
         model, (x, time, labels) = loaded(family, name), inputs(family, name)
         found = sign * model(x, time if sign == 1 else 1 - time, Condition(labels))
         assert relative_error(found, GOLDEN[family][1][f"{name}: output"]) < 1e-5
