@@ -46,14 +46,14 @@ def state(family: str, change: Callable[[dict[str, Tensor]], dict] = dict, **mor
 
 
 def settings(family: str) -> dict[str, Any]:
-    options = shapes(family)["options"]
-    given = {"in_context_start": options["in_context_start"]} if family == "jit" else {}
-    if family == "ddt":
-        given = {"encoder_depth": options["num_encoder_blocks"], "input_size": options["input_size"]}
     if family in FLOW_MAPS:
         inside = {} if family == "meanflow" else {"omega": 2.0, "interval": [0.2, 0.8]}
         scale = {"noise_scale": 1.0} if family == "pmf" else {}
         return {"family": family, "num_heads": 4 if family == "meanflow" else None, **inside, **scale}
+    options = shapes(family)["options"]
+    given = {"in_context_start": options["in_context_start"]} if family == "jit" else {}
+    if family == "ddt":
+        given = {"encoder_depth": options["num_encoder_blocks"], "input_size": options["input_size"]}
     return {"family": family, "num_heads": options.get("num_heads"), **given}
 
 
