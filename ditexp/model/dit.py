@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ditexp.core import TransformerBlock, Walk
-from ditexp.model.architecture import NoDiT
+from ditexp.model.architecture import NoDiT, holds
 from ditexp.model.label_network import LabelNetwork
 from ditexp.model.layers import (
     MLPS,
@@ -241,10 +241,7 @@ def interpolated(positions: Tensor, side: int, height: int, width: int) -> Tenso
 def check_rotations(weights: Mapping[str, Tensor], name: str, expected: Rope, side: int) -> None:
     """Raise NoDiT if a file has a table of rotations, `<name>.freqs_cos` and `_sin`, other than the expected."""
     for key, values in zip((f"{name}.freqs_cos", f"{name}.freqs_sin"), expected):
-        table = weights.get(key, values)
-        # bfloat16 keeps cosines to 0.002; the entries of other rotations differ by 1.
-        is_alike = table.shape == values.shape and table.is_floating_point()
-        if not (is_alike and (table - values).abs().max() < 0.01):  # NaN is not
+        if not holds(weights.get(key, values), values):
             raise NoDiT(f"{key} holds other rotations than those of its {side} x {side} patches")
 
 

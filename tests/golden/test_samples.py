@@ -215,9 +215,7 @@ WITH_CFG = ("guidance=cfg", "guidance.scale=2.5", "guidance.interval_closed=both
     ("case", "overrides"),
     [
         ("euler", ("guidance=none", "steps=20")),
-        pytest.param(
-            "cfg_interval", (*WITH_CFG, "guidance.interval=[0.1,0.8]", "steps=12"), marks=pytest.mark.slow
-        ),
+        pytest.param("cfg_interval", (*WITH_CFG, "guidance.interval=[0.1,0.8]", "steps=12"), marks=pytest.mark.slow),
         ("cfg_edge_on_grid", (*WITH_CFG, "guidance.interval=[0.333,0.666]", "steps=10", "schedule.dimension=4096")),
         ("autoguidance", ("steps=20",)),
     ],

@@ -84,7 +84,12 @@ def test_outputs_are_those_of_the_original_network(family, name):
 @torch.inference_mode()
 def test_velocities_run_from_noise_to_data():
     """SiT's and LightningDiT's are the output, REPA's its opposite at 1 - t, and JiT's that of its own sampler."""
-    for family, name, sign in (("sit", "narrow", 1), ("lightningdit", "qk-norm", 1), ("repa", "qk-norm", -1), ("rae", "narrow", -1)):
+    for family, name, sign in (
+        ("sit", "narrow", 1),
+        ("lightningdit", "qk-norm", 1),
+        ("repa", "qk-norm", -1),
+        ("rae", "narrow", -1),
+    ):
         model, (x, time, labels) = loaded(family, name), inputs(family, name)
         found = sign * model(x, time if sign == 1 else 1 - time, Condition(labels))
         assert relative_error(found, GOLDEN[family][1][f"{name}: output"]) < 1e-5
@@ -97,7 +102,8 @@ def test_velocities_run_from_noise_to_data():
         assert model.codec == Pixels((z.shape[2], z.shape[2], 3), scale)
 
 
-RECOGNISED = [("repa", "narrow"), ("lightningdit", "published options"), ("jit", "narrow"), ("rae", "narrow")]
+RECOGNISED = [("repa", "narrow"), ("lightningdit", "published options"), ("jit", "narrow")]
+RECOGNISED += [("rae", "narrow"), ("ddt", "narrow")]
 
 
 @pytest.mark.parametrize(("family", "name"), RECOGNISED)
@@ -108,6 +114,7 @@ def test_what_keys_decide_is_recognised(family, name, caplog):
     words = {
         "repa": ["REPA-2x48/2", "model weights", "without 6 tensors (projectors.0.0.weight, ...)"],
         "lightningdit": ["LightningDiT-2x48/1", "ema weights", "without 2 tensors (feat_rope.freqs_cos, ...)"],
+        "ddt": ["DDT-4x48/2", "ema weights (not model)"],
         "rae": ["RAE-2x48/1", "ema weights (not model)", "without 4 tensors (enc_feat_rope.freqs_cos, ...)"],
         "jit": ["JiT-4x48/4", "ema1 weights (not ema2, model)", "trained with noise_scale=1.0, t_eps=0.05"],
     }
@@ -235,6 +242,38 @@ def test_in_context_tokens_join_where_the_published_sizes_say(width, start):
 def test_wrong_settings_are_refused(settings, words):
     with refused(words):
         loaded("jit", "narrow", **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"encoder_depth": None}, ["model.encoder_depth is needed: how many of its 4 blocks", "for the width 48"]),
+        ({"encoder_depth": 4}, ["model.encoder_depth=4: give a whole number of at most 3"]),
+        ({"input_size": 9}, ["model.input_size=9", "multiple of the patch size 2"]),
+        ({"in_context_start": 1}, ["model.in_context_start=1: DDT has no in_context_start: leave it null"]),
+        ({"num_heads": 4}, ["model.num_heads=4, but blocks.0.attn.q_norm.weight is (16,): there are 3"]),
+    ],
+    ids=str,
+)
+def test_wrong_settings_of_ddt_are_refused(settings, words):
+    with refused(words):
+        loaded("ddt", "narrow", **settings)
+
+
+def test_the_side_that_no_weight_of_ddt_tells_is_that_of_256_pixels():
+    assert loaded("ddt", "narrow", input_size=None).sample_shape == (4, 32, 32)
+    with refused(["model.encoder_depth=2: SiT has no encoder_depth: leave it null"]):
+        loaded("sit", "narrow", encoder_depth=2)
+
+
+def test_repa_es_file_is_known_and_repa_reads_it_too(caplog):
+    facts, _ = read_golden(FOLDER / "repa_e" / "samples.npz")
+    file = published_file(Path("x.pt"), "repa_e", facts["shapes"], vae={"decoder.conv_in.weight": torch.zeros(2)})
+    known, given = (PretrainedDiT(checkpoint=file, family=family, num_heads=4) for family in (None, "repa"))
+    assert known.family.name == "repa_e" and given.family.name == "repa" and known.identity == given.identity
+    assert "decode with vae.statistics=" in caplog.messages[-1]
+    with refused(["is not a REPA-E: it has no bn.running_mean"]):
+        loaded("repa", "narrow", family="repa_e")
 
 
 def test_arguments_of_the_training_choose_the_prediction():

@@ -379,7 +379,7 @@ def test_the_commands_of_a_study_make_the_cells_of_its_rows(sweep, cells_of_stud
 def files_of_recipes(tmp_path_factory) -> Path:
     """A folder with small files in place of the published ones, with random weights: <family>.pt and vae-<channels>."""
     folder = tmp_path_factory.mktemp("files")
-    for family in ("sit", "dit", "repa", "lightningdit", "jit", "rae"):
+    for family in ("sit", "dit", "repa", "lightningdit", "jit", "meanflow", "imf", "pmf", "rae"):
         save_family(folder / f"{family}.pt", family)
     saved_rae(folder / "rae")
     for channels in (4, 32):
@@ -409,6 +409,11 @@ def test_a_recipe_is_ready_but_for_its_files(sweep, cells_of_study, files_of_rec
 
 def with_files(cfg: DictConfig, folder: Path) -> int:
     """Name the files in a recipe's configuration; returns the side of its images."""
+    if cfg.model.family in ("imf", "pmf"):  # no published model of this size tells how it is guided
+        cfg.model.omega, cfg.model.interval = 2.0, [0.2, 0.8]
+    if cfg.model.family == "pmf":
+        cfg.model.checkpoint, cfg.model.noise_scale = str(folder / "pmf.pt"), 1.0
+        return 8
     if cfg.vae is None:
         is_jit = cfg.model.family == "jit"
         cfg.model.checkpoint = str(folder / ("jit.pt" if is_jit else "pixels.pt"))
@@ -423,7 +428,7 @@ def with_files(cfg: DictConfig, folder: Path) -> int:
     cfg.model.checkpoint, cfg.vae.path = str(folder / f"{cfg.model.family}.pt"), str(folder / f"vae-{channels}")
     if channels == 32:
         cfg.vae.statistics = str(folder / "latents_stats.pt")
-    return 4 if channels == 32 else 8
+    return {"lightningdit": 4, "imf": 64}.get(cfg.model.family, 8)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from ditexp.vae.autoencoder import Autoencoder
 from ditexp.vae.codec import Decoding
 from tests.golden.files import FOLDER, read_golden
 from tests.golden.noise import normal
+from tests.golden.published import published_file
 from tests.golden.weights import draw, drawn, drawn_like
 from tests.helpers.paths import ROOT
 from tests.helpers.refusals import refused
@@ -30,6 +31,7 @@ SHAPE = (4, SIDE, SIDE)
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TAEF2 = ROOT.parent / "shared" / "data" / "taef2"
 GOLDEN = Path(__file__).parents[1] / "golden" / "va_vae.npz"
+REPA_E = FOLDER / "repa_e" / "samples.npz"
 
 
 @pytest.fixture(scope="module")
@@ -312,6 +314,18 @@ def test_a_representation_autoencoder_is_that_of_diffusers(with_statistics, tmp_
         (tmp_path / "config.json").write_text(json.dumps(config | {key: value}))
         with refused(words):
             Autoencoder(path=str(tmp_path))
+
+
+def test_repa_es_vae_and_statistics_are_in_the_models_file(tmp_path):
+    """Decoded as by its generate.py: x sqrt(running_var) + running_mean, without the eps of batch normalisation."""
+    facts, arrays = read_golden(REPA_E)
+    file = published_file(tmp_path / "0400000.pt", "repa_e", facts["shapes"], vae=drawn(facts["vae"]))
+    codec = Autoencoder(path=file, statistics=file).codec((8, 4, 4))
+    decoded, expected = codec.decode(arrays["sde_guided"])[:, :, ::3, ::3], arrays["sde_guided_decoded"]
+    assert (decoded - expected).abs().max() < 1e-5 * expected.abs().max()
+    alone = published_file(tmp_path / "4000000.pt", "repa_e", facts["shapes"])
+    with refused(["vae.path=", "is not a VAE", "has "]):
+        Autoencoder(path=alone, statistics=alone)
 
 
 def halves(network) -> dict[str, dict[str, torch.Tensor]]:
