@@ -127,7 +127,7 @@ from ditexp.tracker.runs import WandbRuns
 from ditexp.tracker.tensorboard import TensorBoardTracker
 from ditexp.tracker.wandb import WandbTracker
 from ditexp.vae.autoencoder import Autoencoder
-from ditexp.vae.codec import LatentCodec
+from ditexp.vae.codec import LatentCodec, LatentDecoder
 from tests.helpers.paths import CONF
 
 RUNGE_KUTTA: tuple[type[Solver], ...] = (
@@ -150,7 +150,7 @@ SOLVERS: tuple[type[Solver], ...] = (
 
 SCHEDULES: tuple[type[Schedule], ...] = (
     *(Beta, Cosine, DiffusersFlow, Explicit, Flux, Karras, LinearQuadratic, LogitNormal, Optimized, Power, Quadratic),
-    *(RespacedDDPM, Shift, SiTLastStep, SiTPoints, Uniform),
+    *(RAEPoints, RespacedDDPM, Shift, SiTLastStep, SiTPoints, Uniform),
 )
 GUIDANCE: tuple[type[Guidance], ...] = (
     *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance),
@@ -176,7 +176,7 @@ WALKS: tuple[type[Walk], ...] = (Remembering, Extrapolating, Measuring, Skipping
 ENCODER_WALKS: tuple[type[EncoderWalk], ...] = (Encoding, Decoding)
 
 VAES: tuple[type[VAE], ...] = (Autoencoder,)
-CODECS: tuple[type[Codec], ...] = (LatentCodec, Pixels, PipelineVAE)
+CODECS: tuple[type[Codec], ...] = (LatentCodec, LatentDecoder, Pixels, PipelineVAE)
 
 CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, InOrder, Random, Original, Prompts, Unconditional)
 TASKS: tuple[type[Task], ...] = (Generate, Inpaint, Edit, Interpolate, InterpolateImages, Progressive)
