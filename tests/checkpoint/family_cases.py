@@ -17,7 +17,7 @@ from tests.golden.files import FOLDER, read_golden
 from tests.golden.published import published
 from tests.helpers.hostile_files import Code
 
-FAMILIES = ("sit", "dit", "repa", "lightningdit", "jit", "ddt")
+FAMILIES = ("sit", "dit", "repa", "lightningdit", "jit", "ddt", "rae")
 FLOW_MAPS = ("meanflow", "imf", "pmf")
 # A weight that each family has, and that its network cannot do without: its names in files and in messages.
 PROJECTION = "blocks.1.attn.proj.weight"
@@ -54,7 +54,8 @@ def settings(family: str) -> dict[str, Any]:
     given = {"in_context_start": options["in_context_start"]} if family == "jit" else {}
     if family == "ddt":
         given = {"encoder_depth": options["num_encoder_blocks"], "input_size": options["input_size"]}
-    return {"family": family, "num_heads": options.get("num_heads"), **given}
+    heads = None if family == "rae" else options.get("num_heads")  # a table of rotations tells them
+    return {"family": family, "num_heads": heads, **given}
 
 
 def in_bfloat16(found: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -100,12 +101,15 @@ def prefix_of(found: dict[str, Tensor]) -> str:
 
 
 def rotations() -> Cases:
-    """Tables that LightningDiT's files have, and its network computes."""
-    key = "feat_rope.freqs_cos"
+    """Tables that LightningDiT's and RAE's files have, and their networks compute."""
+    of_rae = {f"of RAE, {name}": case for name, case in other_tables("rae", "dec_feat_rope.freqs_cos").items()}
+    return other_tables("lightningdit", "feat_rope.freqs_cos") | of_rae
 
+
+def other_tables(family: str, key: str) -> Cases:
     def of(change: Callable[[Tensor], Tensor]) -> Case:
         replaced = lambda found: {k: change(v) if k.endswith(key) else v for k, v in found.items()}  # noqa: E731
-        return refused(as_torch(lambda: state("lightningdit", replaced)), key, **settings("lightningdit"))
+        return refused(as_torch(lambda: state(family, replaced)), key, **settings(family))
 
     return {
         "others": of(lambda value: value.flip(0)),
