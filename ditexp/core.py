@@ -214,7 +214,7 @@ class Schedule(Protocol):
     """Where the steps lie."""
 
     def grid(self) -> Tensor:
-        """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1, or to where a published sampler stops."""
+        """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1, or where a published sampler stops."""
 
     def tuned_to(self, flow: dict) -> Schedule:
         """The schedule that is used, and identified, for a flow. Called once.

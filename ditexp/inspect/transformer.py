@@ -95,7 +95,7 @@ def facts_of_network(
         facts["dropped"] = {"tensors": len(dropped), "first": dropped[0]}
     known = family or SIT
     try:
-        architecture = known.architecture(kept, num_heads=trained.num_heads, num_classes=trained.num_classes)
+        architecture = known.architecture(tensors, num_heads=trained.num_heads, num_classes=trained.num_classes)
         network = without_values(known.network, architecture)
     except NoDiT as error:
         raise ValueError(f"{name} is not a DiT: {error}") from None
@@ -145,7 +145,7 @@ def trials(tensors: Mapping[str, Tensor], families: Sequence[Family]) -> Iterato
     for family in families:
         kept = {key: value for key, value in tensors.items() if not family.is_dropped(key)}
         try:
-            network = load_network(family.network, family.architecture(kept), kept)
+            network = load_network(family.network, family.architecture(tensors), kept)
         except (ValueError, Misfit):
             continue
         if family.at_noise:

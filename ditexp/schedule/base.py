@@ -19,7 +19,7 @@ class AnySchedule(ABC):
 
     @abstractmethod
     def grid(self) -> Tensor:
-        """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1, or to where a published sampler stops.
+        """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1, or where a published sampler stops.
 
         A sample is x at the last point, whatever it is.
         """

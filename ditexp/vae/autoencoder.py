@@ -73,7 +73,7 @@ class Autoencoder:
                 "channels: choose the VAE that the model was trained with"
             )
         side = self._loaded.side
-        if side not in (None, height) or height != width:
+        if side is not None and (height, width) != (side, side):
             raise ValueError(
                 f"the model makes latents of {' x '.join(map(str, sample_shape))}, and this VAE decodes those of "
                 f"{channels} x {side} x {side}: choose the VAE that the model was trained with"

@@ -31,7 +31,8 @@ class Parts(NamedTuple):
     """What a file holds.
 
     side: of the latents. arguments: of the decoder, diffusers' RAEDecoder. tensors: its weights, by diffusers' names.
-    positions: of the class token and the tokens, (1, 1 + side^2, width); None: as diffusers computes them. image_mean, image_std: (1, 3, 1, 1), of images in [0, 1]. mean, std: of latents, (C, 1, 1) or (C, H, W).
+    positions: of the class token and the tokens, (1, 1 + side^2, width); None: as diffusers computes them.
+    image_mean, image_std: (1, 3, 1, 1), of images in [0, 1]. mean, std: of latents, (C, 1, 1) or (C, H, W).
     """
 
     side: int

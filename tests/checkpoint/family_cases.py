@@ -17,7 +17,7 @@ from tests.golden.files import FOLDER, read_golden
 from tests.golden.published import published
 from tests.helpers.hostile_files import Code
 
-FAMILIES = ("sit", "dit", "repa", "lightningdit", "jit")
+FAMILIES = ("sit", "dit", "repa", "lightningdit", "jit", "ddt", "rae")
 FLOW_MAPS = ("meanflow", "imf", "pmf")
 # A weight that each family has, and that its network cannot do without: its names in files and in messages.
 PROJECTION = "blocks.1.attn.proj.weight"
@@ -46,13 +46,16 @@ def state(family: str, change: Callable[[dict[str, Tensor]], dict] = dict, **mor
 
 
 def settings(family: str) -> dict[str, Any]:
-    start = {"in_context_start": shapes(family)["options"]["in_context_start"]} if family == "jit" else {}
     if family in FLOW_MAPS:
         inside = {} if family == "meanflow" else {"omega": 2.0, "interval": [0.2, 0.8]}
         scale = {"noise_scale": 1.0} if family == "pmf" else {}
         return {"family": family, "num_heads": 4 if family == "meanflow" else None, **inside, **scale}
-    heads = shapes(family)["options"].get("num_heads")
-    return {"family": family, "num_heads": heads, **start}
+    options = shapes(family)["options"]
+    given = {"in_context_start": options["in_context_start"]} if family == "jit" else {}
+    if family == "ddt":
+        given = {"encoder_depth": options["num_encoder_blocks"], "input_size": options["input_size"]}
+    heads = None if family == "rae" else options.get("num_heads")  # a table of rotations tells them
+    return {"family": family, "num_heads": heads, **given}
 
 
 def in_bfloat16(found: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -74,7 +77,7 @@ def own(family: str) -> Cases:
 
     key, shown = (SHARED, SHARED_SHOWN) if family in ("imf", "pmf") else (PROJECTION, PROJECTION)
     width = shapes(family)["shapes"][key][0]
-    positions = {} if family == "imf" else {"no positions": of(without("pos_embed"), "pos_embed")}
+    positions = {} if family in ("imf", "ddt") else {"no positions": of(without("pos_embed"), "pos_embed")}
     return {
         "whole": of(dict, works=True),
         "in bfloat16": of(in_bfloat16, works=True),
@@ -92,17 +95,21 @@ def own(family: str) -> Cases:
 
 
 def prefix_of(found: dict[str, Tensor]) -> str:
+    """Of the averaged weights, which come last where a file has others beside them."""
     names = ((key, name) for key in found for name in PROJECTIONS if key.endswith(name))
-    return next(key.removesuffix(name) for key, name in names)
+    return [key.removesuffix(name) for key, name in names][-1]
 
 
 def rotations() -> Cases:
-    """Tables that LightningDiT's files have, and its network computes."""
-    key = "feat_rope.freqs_cos"
+    """Tables that LightningDiT's and RAE's files have, and their networks compute."""
+    of_rae = {f"of RAE, {name}": case for name, case in other_tables("rae", "dec_feat_rope.freqs_cos").items()}
+    return other_tables("lightningdit", "feat_rope.freqs_cos") | of_rae
 
+
+def other_tables(family: str, key: str) -> Cases:
     def of(change: Callable[[Tensor], Tensor]) -> Case:
         replaced = lambda found: {k: change(v) if k.endswith(key) else v for k, v in found.items()}  # noqa: E731
-        return refused(as_torch(lambda: state("lightningdit", replaced)), key, **settings("lightningdit"))
+        return refused(as_torch(lambda: state(family, replaced)), key, **settings(family))
 
     return {
         "others": of(lambda value: value.flip(0)),

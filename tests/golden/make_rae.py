@@ -24,17 +24,9 @@ WEAK: dict[str, Any] = {**SIZES, "hidden_size": [32, 64], "depth": [1, 1], "num_
 # dimension: what decides on the shift, which is 1 for 4096; then 10 points have 0.667 and 0.334 among them.
 CASES: dict[str, dict[str, Any]] = {
     "euler": {"num_steps": 20, "dimension": 196608},
-    "cfg": {"num_steps": 20, "dimension": 196608, "cfg_scale": 1.8},
     "cfg_interval": {"num_steps": 12, "dimension": 196608, "cfg_scale": 2.5, "cfg_interval": (0.2, 0.9)},
     "cfg_edge_on_grid": {"num_steps": 10, "dimension": 4096, "cfg_scale": 2.5, "cfg_interval": (0.334, 0.667)},
     "autoguidance": {"num_steps": 20, "dimension": 196608, "cfg_scale": 1.42, "weak": True},
-    "autoguidance_interval": {
-        "num_steps": 12,
-        "dimension": 196608,
-        "cfg_scale": 1.5,
-        "weak": True,
-        "cfg_interval": (0.2, 0.9),
-    },
 }
 DECODER: dict[str, Any] = {"hidden_size": 8, "decoder_hidden_size": 48, "decoder_num_hidden_layers": 2}
 DECODER |= {"decoder_num_attention_heads": 16, "decoder_intermediate_size": 80, "patch_size": 4, "image_size": 16}

@@ -38,8 +38,13 @@ def weights(shapes: Shapes, *, salt: str = "") -> dict[str, Tensor]:
     return {key: state[key] for key in shapes}
 
 
-def published(family: str, shapes: Shapes, **arguments: Any) -> dict[str, Any]:
-    """What the family's code saves. Weights that a paper doesn't sample from are others. arguments: of the training."""
+def published(
+    family: str, shapes: Shapes, *, vae: Mapping[str, Tensor] | None = None, **arguments: Any
+) -> dict[str, Any]:
+    """What the family's code saves. Weights that a paper doesn't sample from are others. arguments: of the training.
+
+    vae: the weights that REPA-E trains with its network; None if it did not.
+    """
     averaged, others = weights(shapes), weights(shapes, salt="others ")
     args = argparse.Namespace(epochs=1400, **arguments)
     optimizer = {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-4}]}
@@ -55,15 +60,9 @@ def published(family: str, shapes: Shapes, **arguments: Any) -> dict[str, Any]:
         state = {**networks, "diffusion_trainer.proj.0.weight": torch.zeros(3, 3)}
         return {"epoch": 7, "global_step": 9, "state_dict": state, "callbacks": {}, "optimizer_states": [optimizer]}
     if family == "repa_e":
-        vae = arguments.pop("vae", None)
-        return {
-            "model": others,
-            "ema": averaged,
-            "opt": optimizer,
-            "args": args,
-            "steps": 9,
-            **({"vae": vae} if vae else {}),
-        }
+        discriminator = {"main.0.weight": torch.zeros(3, 3)}
+        trained = {"vae": vae, "discriminator": discriminator} if vae else {}
+        return {"model": others, "ema": averaged, **trained, "opt": optimizer, "args": args, "steps": 9}
     if family == "rae":
         return {"step": 3, "epoch": 0, "model": others, "ema": averaged, "optimizer": optimizer, "scheduler": None}
     if family == "meanflow":

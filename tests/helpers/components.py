@@ -38,7 +38,8 @@ def node(group: str, name: str) -> DictConfig:
     return loaded
 
 
-# Schedules that are made of steps and reach t = 1; the SDE's is no grid to measure orders on, since its last step never gets shorter.
+# Schedules that are made of steps and reach t = 1; the SDE's is no grid to measure orders on, since its last step never
+# gets shorter.
 STEPPED = [
     name
     for name in options("schedule")

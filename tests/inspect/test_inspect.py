@@ -15,7 +15,8 @@ from ditexp.inspect.card import card_of
 from tests.helpers.family_files import family_state, save_family
 from tests.helpers.paths import CONF, WEIGHTS
 
-TITLES = {"sit": "SiT or DiT", "repa": "REPA", "lightningdit": "LightningDiT", "jit": "JiT"}
+TITLES = {"sit": "SiT or DiT", "repa": "REPA", "lightningdit": "LightningDiT", "jit": "JiT", "rae": "RAE"}
+TITLES |= {"ddt": "DDT", "repa_e": "REPA-E"}
 
 
 @pytest.mark.parametrize("family", TITLES)
@@ -27,15 +28,23 @@ def test_a_published_familys_file_is_known(family, tmp_path):
     assert facts["size"] == path.stat().st_size and len(facts["sha256"]) == 64 and facts["format"] == "torch"
     assert facts["parameters"] == sum(value.numel() for value in family_state(family).values())
     assert f"ditexp run compat={family} model.checkpoint={path} " in " ".join(card.commands)
+    if family == "ddt":
+        assert facts["needs"][0].startswith("model.encoder_depth is needed")
+        assert facts["weights"] == {"taken": "ema", "available": ["ema", "model"], "precision": ["float32"]}
+        return
     if family == "jit":
         assert facts["needs"][0].startswith("model.in_context_start is needed")  # the width is that of no published one
         assert facts["weights"] == {"taken": "ema1", "available": ["ema1", "ema2", "model"], "precision": ["float32"]}
         assert facts["trained with"]["model"] == "JiT-B/16"
         return
-    patch, latents = (1, [32, 2, 2]) if family == "lightningdit" else (2, [4, 4, 4])
-    assert facts["architecture"] == {"depth": 1, "width": 384, "heads": 6, "patch": patch}
+    patch, latents = {"lightningdit": (1, [32, 2, 2]), "rae": (1, [8, 4, 4])}.get(family, (2, [4, 4, 4]))
+    heads = {} if family == "rae" else {"heads": 6}
+    depth = 2 if family == "rae" else 1
+    assert facts["architecture"] == {"depth": depth, "width": 384, **heads, "patch": patch}
     assert facts["samples"] == {"latents": latents} and facts["needs"][-1].startswith("a VAE for latents of ")
     assert facts["classes"] == {"number": 5, "null class": True}
+    if family == "repa_e":
+        assert facts["dropped"] == {"tensors": 3, "first": "bn.running_mean"}
     if family == "repa":
         assert facts["dropped"] == {"tensors": 3, "first": "projectors.0.0.weight"}
 
