@@ -55,6 +55,7 @@ from ditexp.values import Features, Solution
 from tests.helpers.codecs import Blocks
 from tests.helpers.components import ONE_TIME, classes, component, solver_for_any_model
 from tests.helpers.flow_maps import GaussianFlowMap
+from tests.helpers.networks import model_of, tiny_ddt
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.samplers import sampler_of
 
@@ -220,7 +221,8 @@ def test_jumps_stay_on_the_device(waits_of_steps, request):
 
 @pytest.mark.parametrize("cache", classes("cache"))
 def test_a_cache_stays_on_the_device(cache, request):
-    made = sampler(Heun(), GUIDANCE["cfg"], model=PretrainedDiT(checkpoint=DIGITS), cache=component("cache", cache))
+    model = model_of(tiny_ddt()) if cache == "ddt" else PretrainedDiT(checkpoint=DIGITS)
+    made = sampler(Heun(), GUIDANCE["cfg"], model=model, cache=component("cache", cache))
     request.getfixturevalue("pretended_gpu")
     assert samples(made).device.type == "cuda"
     assert made.take_cost().network_rows % 1  # some evaluations reused outputs

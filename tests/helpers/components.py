@@ -38,11 +38,12 @@ def node(group: str, name: str) -> DictConfig:
     return loaded
 
 
-# Schedules that are made of steps; the SDE's is no grid to measure orders on, since its last step never gets shorter.
+# Schedules that are made of steps and reach t = 1; the SDE's is no grid to measure orders on, since its last step never
+# gets shorter.
 STEPPED = [
     name
     for name in options("schedule")
-    if "steps" in OmegaConf.load(CONF / "schedule" / f"{name}.yaml") and name != "optimized"
+    if "steps" in OmegaConf.load(CONF / "schedule" / f"{name}.yaml") and name not in ("optimized", "compat_rae")
 ]
 # Settings with which a solver runs on any model: DDPM's own variance is learned, and few models predict it.
 ON_ANY_MODEL = {"ddpm": {"variance": "fixed_small"}}
