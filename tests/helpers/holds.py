@@ -25,9 +25,12 @@ def apply(patches: dict[str, Any]) -> None:
         setattr(pkgutil.resolve_name(of), attribute, value)
 
 
-def as_it_writes(part: str) -> dict[str, Any]:
-    """The command writes a file with this part in its name, and is never done: the temporary file stays."""
-    return {"ditexp.files.atomic._sync": partial(_sync_forever, part)}
+def as_it_writes(part: str, *, in_place_of: Path | None = None) -> dict[str, Any]:
+    """The command writes a file with this part in its name, and is never done: the temporary file stays.
+
+    in_place_of: a file that has to be there, so that the command writes its first version.
+    """
+    return {"ditexp.files.atomic._sync": partial(_sync_forever, part, in_place_of)}
 
 
 def with_blocks(samples: Path, count: int, *, files: str = "0*.json", until: Path | None = None) -> dict[str, Any]:
@@ -64,8 +67,8 @@ def wait_for(condition: Callable[[], Any], command: Any) -> None:
         time.sleep(0.005)
 
 
-def _sync_forever(part: str, path: Path) -> None:
-    if part in path.name:
+def _sync_forever(part: str, in_place_of: Path | None, path: Path) -> None:
+    if part in path.name and (in_place_of is None or in_place_of.exists()):
         time.sleep(FOREVER)
 
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 
 from ditexp.result import SETTING_GROUPS
 from ditexp.tracker.service import Limits
-from tests.helpers import commands
+from tests.helpers import commands, holds
 from tests.helpers.offline_wandb import read_runs
 from tests.helpers.paths import ROOT
 from tests.helpers.wandb_server import Run, WandbServer
@@ -45,16 +44,16 @@ SUMMARY = {
 CHARTS = {f"{m}_vs_{c}" for m in ("fid", "inception_score", "precision", "recall") for c in ("forwards", "seconds")}
 PICTURES = {"quality_vs_cost", "heat_map", "side_by_side"}
 
-# The server's fault, and how many requests it answers before; a cell makes about forty.
+# The server's fault, and in which run it begins; of those that come before, all arrives.
 FAULTS = {
     "answers 500": ("error", 0),
-    "answers 500 from midway": ("error", 50),
     "hangs": ("hang", 0),
-    "hangs from midway": ("hang", 50),
-    "dies midway": ("die", 50),
+    "hangs from midway": ("hang", 2),
+    "dies midway": ("die", 2),
 }
-SOON = Limits(init=8, request=2, finish=6, run=30, total=200)
-TO_THE_END = {"ditexp.tracker.wandb.MIN_WAIT": 200, "ditexp.tracker.wandb.MAX_WAIT": 200}  # of the process beside
+SOON = Limits(init=8, request=2, finish=6, run=60, total=600)  # where nothing is to arrive
+PATIENT = Limits(init=120, finish=15, run=200, total=600)
+TO_THE_END = {"ditexp.tracker.wandb.MIN_WAIT": 600, "ditexp.tracker.wandb.MAX_WAIT": 600}  # of the process beside
 
 
 @dataclass
@@ -234,7 +233,7 @@ def faulty(tmp_path_factory):
         for name, (fault, after) in FAULTS.items():
             server = servers[name] = WandbServer(fault, after=after).__enter__()
             sweep = Sweep(tmp_path_factory.mktemp("faulty"), HALF)
-            patches = TO_THE_END | {"ditexp.tracker.service.limits": SOON}
+            patches = TO_THE_END | {"ditexp.tracker.service.limits": PATIENT if after else SOON}
             sweeps[name] = server, sweep, sweep.start("metric=[fid]", patches=patches, **server.environment())
         for _, _, command in sweeps.values():
             command.wait()
@@ -265,18 +264,18 @@ def test_a_server_that_fails_costs_one_warning(faulty, fault):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds W&B's service by /proc")
 def test_a_service_killed_midway_does_no_harm(tmp_path):
     sweep = Sweep(tmp_path, HALF)
-    command = sweep.start("metric=[fid]")
-    while command.process.is_alive() and "done euler" not in command.output:
-        time.sleep(0.01)
-    killed = 0
-    while command.process.is_alive() and not killed:
-        for beside in children(command.process.pid):
-            for pid in children(beside, "wandb-core"):
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-        time.sleep(0.01)
+    killed, samples = tmp_path / "killed", tmp_path / "outputs" / "samples"
+    command = sweep.start("metric=[fid]", patches=TO_THE_END | holds.with_blocks(samples, 2, until=killed))
+
+    def services() -> list[int]:
+        return [pid for beside in children(command.process.pid) for pid in children(beside, "wandb-core")]
+
+    holds.wait_for(lambda: len(holds.blocks_in(samples)) == 2 and services(), command)
+    for pid in services():
+        os.kill(pid, signal.SIGKILL)
+    killed.touch()
     assert command.wait().code == 0, command.output
-    assert killed
+    assert command.output.count("done ") == 2
     sweep.check_that_it_is_complete()
 
 
