@@ -34,9 +34,11 @@ SLOWEST = (
 )
 
 
-def pytest_collection_modifyitems(items) -> None:
+def pytest_collection_modifyitems(config, items) -> None:
     rank = {name: place for place, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(SLOWEST)))
+    if "not slow" not in config.option.markexpr:
+        commands.fork_server.PRELOAD.append(commands.DIFFUSERS)
 
 
 @pytest.fixture(autouse=True)
@@ -67,13 +69,14 @@ def logging_as_before():
 def ditexp(tmp_path) -> Callable[..., commands.Command]:
     """ditexp("-m", "solver=euler") runs the main command with its outputs in tmp_path, without W&B.
 
+    Halves of the samples are scored only where a test gives resamples=..., since that takes a quarter of a small cell.
     ditexp.start(...) does not wait for its end.
     """
 
     def start(*arguments: str, module: str = "ditexp.run", **options) -> commands.Command:
         flags = [argument for argument in arguments if argument.startswith("-")]
         rest = [argument for argument in arguments if not argument.startswith("-")]
-        defaults = [f"outputs={tmp_path / 'outputs'}", "tracker=none"] if module == "ditexp.run" else []
+        defaults = [f"outputs={tmp_path / 'outputs'}", "tracker=none", "resamples=0"] if module == "ditexp.run" else []
         log = commands.unused_name(tmp_path / "logs")
         return commands.start(log, module, *flags, *defaults, *rest, **options)
 

@@ -19,8 +19,10 @@ context = multiprocessing.get_context("forkserver")
 # runs in the tests' own process, since whichever starts the server first decides what it has imported.
 fork_server.PRELOAD[:] = [
     *("ditexp.run.sweep", "ditexp.run.worker_process", "ditexp.train.training", "ditexp.evaluate.scoring"),
-    *("ditexp.optimize.finding", "torch._dynamo", "matplotlib.figure", "pandas", "scipy.stats", "wandb"),
+    *("ditexp.optimize.finding", "torch._dynamo", "matplotlib.figure", "pandas", "scipy.stats"),
+    "tests.helpers.registered",
 ]
+DIFFUSERS = "diffusers.models.autoencoders.autoencoder_kl"  # five seconds, which many slow tests need
 context.set_forkserver_preload(fork_server.PRELOAD)
 
 

@@ -22,7 +22,7 @@ from tests.helpers.wandb_server import Run, WandbServer
 
 pytestmark = pytest.mark.slow  # whole sweeps, and servers that hang
 
-SWEEP = ("-m", "solver=euler,heun", "num_samples=32", "batch_size=32", "study=small", "devices=cpu:1")
+SWEEP = ("-m", "solver=euler,heun", "num_samples=32", "batch_size=32", "resamples=0", "study=small", "devices=cpu:1")
 CELLS = {("euler", 2), ("euler", 4), ("heun", 2), ("heun", 4)}
 HALF = {("euler", 2), ("heun", 2)}  # enough where W&B fails
 DOCS = ROOT / "docs" / "wandb.md"
