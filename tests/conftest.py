@@ -28,9 +28,10 @@ os.environ["DITEXP_CACHE"] = CACHE.name
 
 # Begun first, so that no worker is left alone with them: they take minutes, by processes that they wait for.
 SLOWEST = (
-    *("test_published_models", "test_latents"),
-    *("test_faults", "test_launchers", "test_wandb_sweep", "test_reproducible", "test_run", "test_interpolate"),
-    *("test_evaluate", "test_train", "test_sampling", "test_adaptive", "test_settings", "test_first_use"),
+    *("test_published_models", "test_run", "test_faults", "test_wandb_sweep", "test_settings", "test_train"),
+    *("test_launchers", "test_evaluate", "test_latents", "test_wandb_live", "test_adaptive", "test_reproducible"),
+    *("test_interpolate", "test_first_use", "test_sampling", "test_fuzz", "test_wandb", "test_trajectory"),
+    *("test_docs", "test_benchmarks", "test_wandb_where", "test_metrics", "test_samples", "test_tour"),
 )
 
 

@@ -54,6 +54,7 @@ FAULTS = {
 SOON = Limits(init=8, request=2, finish=6, run=60, total=600)  # where nothing is to arrive
 PATIENT = Limits(init=120, finish=15, run=200, total=600)
 TO_THE_END = {"ditexp.tracker.wandb.MIN_WAIT": 600, "ditexp.tracker.wandb.MAX_WAIT": 600}  # of the process beside
+LIMITS = "ditexp.tracker.service.limits"
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Sweep:
         steps = f"steps={','.join(str(count) for count in sorted({count for _, count in self.cells}))}"
         arguments = (*SWEEP, steps, f"outputs={self.folder / 'outputs'}", *more)
         log = commands.unused_name(self.folder / "logs")
-        patches = TO_THE_END if patches is None else patches
+        patches = TO_THE_END | {LIMITS: PATIENT} | (patches or {})
         return commands.start(log, "ditexp.run", *arguments, environment=lonely | environment, patches=patches)
 
     @property
@@ -194,7 +195,7 @@ def test_another_server_gets_the_whole_sweep_even_if_a_run_was_deleted_there(arr
     deleted, *others = sweep.results
     with WandbServer() as other:
         other.refused = {deleted: 409}
-        patches = TO_THE_END | {"ditexp.tracker.service.limits": Limits(init=10)}
+        patches = {LIMITS: Limits(init=20, probe=20)}  # wandb asks for all of that time whether it is still deleted
         for line in ("(sent: 4 cells and the report)", "already on"):
             requests = other.requests
             command = sweep.start(**other.environment(), patches=patches).wait()
@@ -225,28 +226,28 @@ def test_what_is_offline_can_be_uploaded_later(offline):
         check_that_everything_arrived(server, offline)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def faulty(tmp_path_factory):
-    """A sweep for each fault, all at once, since they wait most of the time: (server, sweep, command)."""
+    """A sweep for each fault: (server, sweep, command). They wait most of the time, beside the tests before them."""
     sweeps, servers = {}, {}
     try:
         for name, (fault, after) in FAULTS.items():
             server = servers[name] = WandbServer(fault, after=after).__enter__()
             sweep = Sweep(tmp_path_factory.mktemp("faulty"), HALF)
-            patches = TO_THE_END | {"ditexp.tracker.service.limits": PATIENT if after else SOON}
+            patches = {LIMITS: PATIENT if after else SOON}
             sweeps[name] = server, sweep, sweep.start("metric=[fid]", patches=patches, **server.environment())
-        for _, _, command in sweeps.values():
-            command.wait()
         yield sweeps
     finally:
         for server in servers.values():
             server.close()
+        for _, _, command in sweeps.values():
+            command.wait()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_server_that_fails_costs_one_warning(faulty, fault):
     server, sweep, command = faulty[fault]
-    assert command.code == 0, command.output
+    assert command.wait().code == 0, command.output
     sweep.check_that_it_is_complete()
     lines = [line for line in command.output.splitlines() if "W&B" in line or "wandb" in line.replace("wandb sync", "")]
     warning, *sent, where = [line for line in lines if " is live: " not in line]
@@ -265,13 +266,11 @@ def test_a_server_that_fails_costs_one_warning(faulty, fault):
 def test_a_service_killed_midway_does_no_harm(tmp_path):
     sweep = Sweep(tmp_path, HALF)
     killed, samples = tmp_path / "killed", tmp_path / "outputs" / "samples"
-    command = sweep.start("metric=[fid]", patches=TO_THE_END | holds.with_blocks(samples, 2, until=killed))
-
-    def services() -> list[int]:
-        return [pid for beside in children(command.process.pid) for pid in children(beside, "wandb-core")]
-
-    holds.wait_for(lambda: len(holds.blocks_in(samples)) == 2 and services(), command)
-    for pid in services():
+    patches = {LIMITS: SOON} | holds.with_blocks(samples, 2, until=killed)
+    command = sweep.start("metric=[fid]", patches=patches)
+    holds.wait_for(lambda: len(list(sweep.wandb.glob("wandb/offline-run-*"))) == 2, command)
+    (beside,) = (pid for pid in children(command.process.pid) if children(pid, "wandb-core"))
+    for pid in children(beside, "wandb-core"):
         os.kill(pid, signal.SIGKILL)
     killed.touch()
     assert command.wait().code == 0, command.output
