@@ -28,15 +28,18 @@ os.environ["DITEXP_CACHE"] = CACHE.name
 
 # Begun first, so that no worker is left alone with them: they take minutes, by processes that they wait for.
 SLOWEST = (
-    *("test_published_models", "test_latents"),
-    *("test_faults", "test_launchers", "test_wandb_sweep", "test_reproducible", "test_run", "test_interpolate"),
-    *("test_evaluate", "test_train", "test_sampling", "test_adaptive", "test_settings", "test_first_use"),
+    *("test_published_models", "test_run", "test_faults", "test_wandb_sweep", "test_settings", "test_train"),
+    *("test_launchers", "test_evaluate", "test_latents", "test_wandb_live", "test_adaptive", "test_reproducible"),
+    *("test_interpolate", "test_first_use", "test_sampling", "test_fuzz", "test_wandb", "test_trajectory"),
+    *("test_docs", "test_benchmarks", "test_wandb_where", "test_metrics", "test_samples", "test_tour"),
 )
 
 
-def pytest_collection_modifyitems(items) -> None:
+def pytest_collection_modifyitems(config, items) -> None:
     rank = {name: place for place, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(SLOWEST)))
+    if "not slow" not in config.option.markexpr:
+        commands.fork_server.PRELOAD.append(commands.DIFFUSERS)
 
 
 @pytest.fixture(autouse=True)
@@ -67,13 +70,14 @@ def logging_as_before():
 def ditexp(tmp_path) -> Callable[..., commands.Command]:
     """ditexp("-m", "solver=euler") runs the main command with its outputs in tmp_path, without W&B.
 
+    Halves of the samples are scored only where a test gives resamples=..., since that takes a quarter of a small cell.
     ditexp.start(...) does not wait for its end.
     """
 
     def start(*arguments: str, module: str = "ditexp.run", **options) -> commands.Command:
         flags = [argument for argument in arguments if argument.startswith("-")]
         rest = [argument for argument in arguments if not argument.startswith("-")]
-        defaults = [f"outputs={tmp_path / 'outputs'}", "tracker=none"] if module == "ditexp.run" else []
+        defaults = [f"outputs={tmp_path / 'outputs'}", "tracker=none", "resamples=0"] if module == "ditexp.run" else []
         log = commands.unused_name(tmp_path / "logs")
         return commands.start(log, module, *flags, *defaults, *rest, **options)
 

@@ -6,8 +6,6 @@ benchmarks/gpu measures; here it is only seen that what runs there is right.
 from __future__ import annotations
 
 import functools
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +21,7 @@ from ditexp.images.digits import DigitsImages
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.sampler import Sampler
 from ditexp.solver.euler import Euler
+from tests.helpers.holds import blocks_in, wait_for, with_blocks
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.sample_sets import files_of
 from tests.helpers.samplers import sampler_of
@@ -93,19 +92,15 @@ def test_a_killed_run_continues_to_the_same_bytes(ditexp, tmp_path):
     cell = (*CELL, "steps=50")
     undisturbed = ditexp(*cell, f"outputs={tmp_path / 'undisturbed'}")
     assert undisturbed.code == 0, undisturbed.output
-    killed = ditexp.start(*cell, f"outputs={tmp_path / 'killed'}")
-    while killed.process.is_alive() and not blocks(tmp_path / "killed"):
-        time.sleep(0.01)
+    samples = tmp_path / "killed" / "samples"
+    killed = ditexp.start(*cell, f"outputs={tmp_path / 'killed'}", patches=with_blocks(samples, 1))
+    wait_for(lambda: blocks_in(samples), killed)
     killed.process.kill()
     killed.wait()
-    assert len(blocks(tmp_path / "killed")) < 4
+    assert len(blocks_in(samples)) < 4
     again = ditexp(*cell, f"outputs={tmp_path / 'killed'}")
     assert again.code == 0, again.output
     assert files_of(tmp_path / "killed" / "samples") == files_of(tmp_path / "undisturbed" / "samples")
-
-
-def blocks(outputs: Path) -> list[Path]:
-    return list(outputs.rglob("samples/*/0*.json"))
 
 
 METRICS = ("fid", "kid", "inception_score", "precision_recall", "density_coverage", "fid_infinity")

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NoReturn, cast
 
 import hydra
@@ -145,10 +146,16 @@ def exit_with(code: int, *errors: Exception | str) -> NoReturn:
 
 
 def register_with_hydra() -> None:
-    """Let Hydra find our launchers, and each experiments/<study>/sweep.yaml as the option experiment=<study>."""
+    """Let Hydra find our launchers, and each experiments/<study>/sweep.yaml as the option experiment=<study>.
+
+    A process reads the files once: that takes as long as composing a configuration.
+    """
     if PLUGINS not in sys.path:  # Hydra finds plugins only in a namespace package called hydra_plugins
         sys.path.append(PLUGINS)
     for path in packaged("experiments").glob("*/sweep.yaml"):
+        date = path.stat().st_mtime_ns
+        if _registered.get(path.parent.name) == (path, date):
+            continue
         try:
             node = read_yaml(path, "the sweep.yaml of a study", remedy="it is left out")
         except UnfitFile as error:
@@ -156,3 +163,7 @@ def register_with_hydra() -> None:
             continue
         study = {"group": "experiment", "name": path.parent.name, "node": node}
         ConfigStore.instance().store(**study, package="_global_", provider="ditexp")
+        _registered[path.parent.name] = (path, date)
+
+
+_registered: dict[str, tuple[Path, int]] = {}  # by the study's name, the file that Hydra has, and its date

@@ -109,8 +109,10 @@ class Watch:
 
     def _show(self) -> None:
         if self._cell is not None:
-            for viewer in self._viewers:
-                self._give(viewer.log_progress, self._cell, self.progress)
+            with self._lock:  # or a thread that was stopped here would give an older state after a newer one
+                progress = self.progress
+                for viewer in self._viewers:
+                    self._give(viewer.log_progress, self._cell, progress)
 
     def _give(self, method: Callable[..., None], *arguments: Any) -> bool:
         """Whether it succeeded: nothing that only shows a cell may fail it."""

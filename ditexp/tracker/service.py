@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+TRANSMIT = 5  # seconds between two uploads of what is new in a run
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Seconds. init: to begin a run. probe: the same, after W&B has refused the id of a deleted run. request: for other
     requests. finish: to upload the rest of a run that is finished. run: for all steps of a run together. kill: for
-    wandb to notice that its service is gone. crashed: to upload what is left when the sampling process is gone. total:
-    for the process beside, from then on.
+    wandb to notice that its service is gone. crashed: to upload what is left when the sampling process is gone, which
+    wandb does every TRANSMIT seconds. total: for the process beside, from then on.
     """
 
     init: float = 20
@@ -37,7 +40,7 @@ class Limits:
     finish: float = 30
     run: float = 70
     kill: float = 5
-    crashed: float = 5
+    crashed: float = 12
     total: float = 600
 
 
@@ -206,7 +209,7 @@ def settings_of_run(*, init_timeout: float, watched: int | None) -> wandb.Settin
         finish_timeout_raises=True,
         x_graphql_timeout_seconds=limits.finish,
         x_graphql_retry_max=100,
-        x_file_stream_transmit_interval=5,
+        x_file_stream_transmit_interval=TRANSMIT,
         x_transaction_log_flush_interval=5,
         x_disable_stats=watched is None,
         x_stats_pid=watched or os.getpid(),

@@ -6,9 +6,7 @@ The results are part of the table that tests/run/test_faults.py prints.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +17,7 @@ from ditexp.files.process import this_process
 from ditexp.images.digits import DigitsImages
 from ditexp.samples.store import SampleStore
 from ditexp.values import Cost
-from tests.helpers import commands
-
-
-def sync_forever(part: str, path: Path) -> None:
-    """A disk that is never done with files whose name has this part: the temporary file is there until the kill."""
-    if part in path.name:
-        time.sleep(600)
+from tests.helpers import commands, holds
 
 
 class Faulty(NamedTuple):
@@ -111,10 +103,8 @@ def test_a_command_killed_as_it_writes(name, tmp_path, record_property):
     undisturbed, killed = prepare(tmp_path / "undisturbed"), prepare(tmp_path / "killed")
     first = start(undisturbed)
     for part in faulty.killed_at:
-        command = start(killed, patches={"ditexp.files.atomic._sync": partial(sync_forever, part)})
-        while not any(part in path.name for path in temporary_files(killed)):
-            assert command.process.is_alive(), command.output
-            time.sleep(0.002)
+        command = start(killed, patches=holds.as_it_writes(part))
+        holds.wait_for(lambda: any(part in path.name for path in temporary_files(killed)), command)  # noqa: B023
         command.process.kill()
         command.wait()
         assert any(part in path.name for path in temporary_files(killed))

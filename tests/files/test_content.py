@@ -80,6 +80,7 @@ def test_a_file_that_has_just_changed_is_hashed_again(tmp_path, read, monkeypatc
     path = write(tmp_path / "x.bin", b"a")
     mark = stamps.stamp(path)
     monkeypatch.setattr(content, "stamp", lambda *_: mark)  # a clock that stands still
+    monkeypatch.setattr(stamps.time, "time_ns", lambda: mark.ctime_ns + 10**9)
     assert content.sha256(path) == hashlib.sha256(b"a").hexdigest()
     path.write_bytes(b"b")
     assert content.sha256(path) == hashlib.sha256(b"b").hexdigest()

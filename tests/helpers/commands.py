@@ -12,14 +12,17 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 from ditexp.run import fork_server
+from tests.helpers import holds
 
 context = multiprocessing.get_context("forkserver")
 # What commands import late is slow too: an optimizer takes torch._dynamo, a report matplotlib. The list is also that of
 # runs in the tests' own process, since whichever starts the server first decides what it has imported.
 fork_server.PRELOAD[:] = [
     *("ditexp.run.sweep", "ditexp.run.worker_process", "ditexp.train.training", "ditexp.evaluate.scoring"),
-    *("ditexp.optimize.finding", "torch._dynamo", "matplotlib.figure", "pandas", "scipy.stats", "wandb"),
+    *("ditexp.optimize.finding", "torch._dynamo", "matplotlib.figure", "pandas", "scipy.stats"),
+    "tests.helpers.registered",
 ]
+DIFFUSERS = "diffusers.models.autoencoders.autoencoder_kl"  # five seconds, which many slow tests need
 context.set_forkserver_preload(fork_server.PRELOAD)
 
 
@@ -54,7 +57,7 @@ def start(
     patches: dict | None = None,
     folder: Path | None = None,
 ) -> Command:
-    """Begin `python -m <module> <arguments>` in `folder`; patches: values by names as ditexp.samples.claims.EXPIRY."""
+    """Begin `python -m <module> <arguments>` in `folder`; patches: see `holds.apply`."""
     given = (log, module, arguments, environment or {}, patches or {}, folder or Path.cwd())
     process = context.Process(target=run_module, args=given)
     process.start()
@@ -72,9 +75,7 @@ def run_module(log: Path, module: str, arguments: list[str], environment: dict, 
     os.environ.update({"WANDB_ERROR_REPORTING": "false", "COLUMNS": "200", **environment})
     os.chdir(folder)
     sys.path.insert(0, str(folder))
-    for name, value in patches.items():
-        of, _, attribute = name.rpartition(".")
-        setattr(importlib.import_module(of), attribute, value)
+    holds.apply(patches)
     sys.argv = [f"{module}.py", *arguments]
     importlib.import_module(f"{module}.__main__").main()
 

@@ -31,9 +31,9 @@ class OfflineRun:
 
 
 def read_runs(folder: Path) -> dict[str, OfflineRun]:
-    """Every run below `folder` by its id."""
+    """Every run below `folder` by its id. Of one whose service was killed online, there may be nothing yet."""
     runs = [read_run(file) for file in sorted(folder.rglob("*.wandb"))]
-    return {run.run.run_id: run for run in runs}
+    return {run.run.run_id: run for run in runs if run.run}
 
 
 def read_run(file: Path) -> OfflineRun:
@@ -53,7 +53,7 @@ def read_run(file: Path) -> OfflineRun:
 
 
 def records(data: bytes):
-    assert data.startswith(b":W&B")
+    assert data.startswith(b":W&B") or not data
     position, message = HEADER, b""
     while position + HEADER <= len(data):
         left = BLOCK - position % BLOCK
@@ -62,6 +62,8 @@ def records(data: bytes):
             continue
         _, length, kind = struct.unpack_from("<IHB", data, position)
         position += HEADER
+        if position + length > len(data):  # the service was killed here
+            return
         message += data[position : position + length]
         position += length
         if kind in (WHOLE, LAST):

@@ -23,7 +23,7 @@ def opened(browser, file: Path, **options: Any) -> Iterator[Any]:
     """A tab with the page; it fails if anything was logged, or asked for but the page itself."""
     context = browser.new_context(**options)
     tab, complaints = context.new_page(), []
-    tab.set_default_timeout(5000)
+    tab.set_default_timeout(120_000)
     tab.on("console", lambda message: complaints.append(message.text))
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.on("request", lambda request: request.url.startswith("data:") or complaints.append(request.url))
@@ -32,3 +32,9 @@ def opened(browser, file: Path, **options: Any) -> Iterator[Any]:
     yield tab
     context.close()
     assert complaints == [file.as_uri()]
+
+
+def resize(tab: Any, width: int) -> None:
+    """The page draws itself anew for a window of this width before its next frame but one."""
+    tab.set_viewport_size({"width": width, "height": 800})
+    tab.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")

@@ -10,7 +10,6 @@ import json
 import re
 import socket
 import threading
-import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -30,9 +29,8 @@ class Refusal(Exception):
 @dataclass
 class Run:
     """facts: the variables of UpsertBucket: groupName, jobType, displayName, tags, ... media: by path, such as
-    `media/images/...`. history: its rows. events: of the machine. arrived: when each row of history did, by
-    time.monotonic. heard: when anything last did. used: the names of its input artifacts. exit_code: None until the run
-    is over. begun: how often it was begun."""
+    `media/images/...`. history: its rows. events: of the machine. used: the names of its input artifacts. exit_code:
+    None until the run is over. begun: how often it was begun."""
 
     project: str
     facts: dict = field(default_factory=dict)
@@ -40,8 +38,6 @@ class Run:
     summary: dict = field(default_factory=dict)
     history: list[dict] = field(default_factory=list)
     events: list[dict] = field(default_factory=list)
-    arrived: list[float] = field(default_factory=list)
-    heard: float = 0.0
     used: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     exit_code: int | None = None
@@ -67,8 +63,9 @@ class WandbServer:
     """Serves at `url` from `with WandbServer() as server` to the end of the block.
 
     fault: error answers 500, hang accepts and never answers, die closes every connection and the port.
-    after: so many requests are answered before. entity: the account's default one. refused, cut, large: by the ids of
-    runs, the HTTP status that answers beginning a run, sending its rows, or uploading its files.
+    after: the number of the run whose beginning is the last request that is answered; 0: none is. entity: the
+    account's default one. refused, cut, large: by the ids of runs, the HTTP status that answers beginning a run,
+    sending its rows, or uploading its files.
     """
 
     def __init__(self, fault: str | None = None, *, after: int = 0, entity: str = ENTITY):
@@ -210,10 +207,8 @@ class WandbServer:
         if run in self.cut:
             raise Refusal(self.cut[run])
         files = body.get("files", {})
-        self.runs[run].heard = time.monotonic()
         if part := files.get("wandb-history.jsonl"):
             self.runs[run].history[part["offset"] :] = map(json.loads, part["content"])
-            self.runs[run].arrived[part["offset"] :] = [time.monotonic()] * len(part["content"])
         if part := files.get("wandb-events.jsonl"):
             self.runs[run].events += map(json.loads, part["content"])
         if part := files.get("wandb-summary.json"):
@@ -259,7 +254,7 @@ class Handler(BaseHTTPRequestHandler):
     def respond(self, action) -> None:
         server, body = self.server.owner, self.rfile.read(int(self.headers["Content-Length"] or 0))
         with server.lock:
-            is_faulty = server.fault and server.requests >= server.after
+            is_faulty = server.fault and len(server.runs) >= server.after
             server.requests += 1
             status, answer = 500, {}
             if not is_faulty:

@@ -29,7 +29,7 @@ from ditexp.report.plots.style import PALETTE
 from ditexp.report.tables.column import Column
 from ditexp.report.tables.table import Table
 from ditexp.values import Sheet
-from tests.helpers.pages import LAPTOP, PHONE, data_of, opened
+from tests.helpers.pages import LAPTOP, PHONE, data_of, opened, resize
 from tests.helpers.results import cell, failed, sampled, six_cells, table_of
 
 HOSTILE = "</script><img src=x onerror='document.title=1'>&<b>\x1b[31m\x00\udcff"
@@ -354,7 +354,7 @@ def test_a_row_opens_to_all_that_is_known_of_it(tab):
 @on_both
 def test_it_is_as_wide_as_the_window(tab):
     for width in (390, 768, 1366, 2200):
-        tab.set_viewport_size({"width": width, "height": 800})
+        resize(tab, width)
         assert tab.evaluate("document.querySelector('main').clientWidth") > 0.9 * width
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -407,8 +407,7 @@ def test_galleries_show_whole_rows_of_the_same_samples(tab):
     """As many as fit: fewer, but not smaller ones, in a narrow window."""
     seen = {}
     for width in (390, 1366):
-        tab.set_viewport_size({"width": width, "height": 800})
-        tab.wait_for_timeout(100)  # it draws once it has another width
+        resize(tab, width)
         sizes = tab.locator(".gallery canvas").evaluate_all("all => all.map(x => [x.width, x.height, x.clientWidth])")
         (wide, high, shown) = sizes[0]
         assert all(size == sizes[0] for size in sizes) and (wide + 2) % 50 == (high + 2) % 50 == 0

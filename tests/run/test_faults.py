@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -27,15 +26,14 @@ from ditexp.report.picture_files import is_picture
 from ditexp.result import read_result
 from ditexp.samples import garbage
 from ditexp.samples.store import SampleStore
-from tests.helpers import commands
+from tests.helpers import commands, holds
+from tests.helpers.holds import blocks_in, wait_for
 from tests.helpers.paths import ROOT
 from tests.helpers.sample_sets import files_of
 
-# Eight blocks of 256. A run lasts about 2 s; half of that is sampling.
+# Eight blocks of 256.
 CELL = ("solver=euler", "steps=3", "num_samples=2048", "batch_size=64", "tracker=none", "metric=[]", "devices=cpu:2")
 pytestmark = pytest.mark.slow  # tests/test_damage.py has the quick ones
-
-PARENT_KILLS, WORKER_KILLS = 9, 6
 
 
 class Runs:
@@ -44,9 +42,7 @@ class Runs:
     def __init__(self, folder: Path):
         self.folder, self.logs = folder, folder / "logs"
         self.start("first").wait()  # also waits for the fork server to import torch
-        began = time.monotonic()
         undisturbed = self.start("undisturbed").wait()
-        self.duration = time.monotonic() - began
         assert undisturbed.code == 0, undisturbed.output
         self.expected = files_of(self.samples("undisturbed"))
         self.names = {path.name for path in self.samples("undisturbed").rglob("*")}
@@ -93,76 +89,69 @@ def alive(pid: int) -> bool:
         return False
 
 
-def no_processes(seconds: float = 5) -> bool:
-    """Whether all commands and workers end within this time."""
-    until = time.monotonic() + seconds
-    while children():
+def no_processes(found: Callable[[], object] = children) -> bool:
+    """Whether all commands and workers end by themselves, within two minutes."""
+    until = time.monotonic() + 120
+    while found():
         if time.monotonic() > until:
             return False
         time.sleep(0.02)
     return True
 
 
-def wait_for_blocks(samples: Path, count: int, command: commands.Command) -> None:
-    while command.process.is_alive() and len(list(samples.rglob("0*.json"))) < count:
-        time.sleep(0.005)
-
-
 def test_kill_9_of_the_parent(runs, record_property):
-    draw, kills, sets, saved = random.Random(0), 0, 0, 0
-    while kills < PARENT_KILLS:
-        name, sets = f"killed-{sets}", sets + 1
-        while kills < PARENT_KILLS:
-            command = runs.start(name)
-            command.process.join(draw.uniform(0.2, 1) * runs.duration)
-            if not command.process.is_alive():
-                break
-            command.process.kill()
-            kills += 1
-            command.wait()
-            saved += bool(list(runs.samples(name).rglob("0*.json")))
-        runs.check(name)
-    assert saved
-    outcome = "kill -9 of the parent", kills, f"{sets} sets; {saved} times finished blocks were there to go on from"
-    record_property("fault", outcome)
+    """Before its first block, between others, and as it writes what comes before and after them."""
+    samples, results = runs.samples("killed"), runs.folder / "killed" / "results"
+    (result,) = (runs.folder / "undisturbed" / "results").glob("*.json")
 
-
-def test_kill_9_of_a_worker(runs, record_property):
-    draw, kills, sets, failed = random.Random(1), 0, 0, 0
-    while kills < WORKER_KILLS:
-        name, sets = f"worker-killed-{sets}", sets + 1
-        command = runs.start(name)
-        while command.process.is_alive():
-            workers = children() - {command.process.pid}
-            if workers and list(runs.samples(name).rglob("*.claim")):
-                time.sleep(draw.uniform(0, 0.3 * runs.duration))
-                victim = draw.choice(sorted(workers))
-                if alive(victim) and command.process.is_alive():
-                    os.kill(victim, signal.SIGKILL)
-                    kills += 1
-            time.sleep(0.02)
+    def kill(when: Callable[[], object], patches: dict) -> int:
+        """How many blocks are there then."""
+        command = runs.start("killed", patches=patches)
+        wait_for(when, command)
+        command.process.kill()
         command.wait()
-        if command.code:
-            failed += 1
-            assert command.code == 1 and "was killed by SIGKILL" in command.output, command.output
-        runs.check(name)
-    survived = f"{sets} sets: {sets - failed} ended well by themselves, {failed} after a block had failed twice"
-    record_property("fault", ("kill -9 of single workers", kills, survived))
+        assert no_processes()
+        return len(blocks_in(samples))
+
+    assert kill(lambda: list(samples.rglob(".set.json.*")), holds.as_it_writes("set.json")) == 0
+    assert kill(lambda: list(samples.rglob("0*.claim")), holds.with_blocks(samples, 0)) < 3
+    for count in (2, 4):
+        assert count <= kill(lambda: len(blocks_in(samples)) >= count, holds.with_blocks(samples, count)) < 8  # noqa: B023
+    assert kill(lambda: list(results.glob(f".{result.name}.*")), holds.as_it_writes(result.name)) == 8
+    runs.check("killed")
+    record_property("fault", ("kill -9 of the parent", 5, "each next run goes on from the blocks that are there"))
+
+
+@pytest.mark.parametrize(
+    ("point", "kills", "code"),
+    [
+        ("ditexp.run.blocks.BlockMaker.make", 1, 0),
+        ("ditexp.samples.store.SampleStore.write", 1, 0),
+        ("ditexp.run.blocks.BlockMaker.make", 3, 1),  # with two workers, one of two blocks fails twice
+    ],
+)
+def test_kill_9_of_a_worker(runs, tmp_path, record_property, point, kills, code):
+    name = f"{point}-{kills}"
+    command = runs.start(name, patches=holds.with_dying_workers(point, kills, tmp_path)).wait()
+    assert command.code == code and ("was killed by SIGKILL" in command.output) == bool(code), command.output
+    assert 2 <= len(list(tmp_path.iterdir())) <= kills if code else len(list(tmp_path.iterdir())) == kills
+    runs.check(name)
+    outcome = "exit code 1 after a block failed twice, mended by the next run" if code else "the run ends well"
+    record_property("fault", (f"kill -9 of workers in {point.rpartition('.')[2]}()", kills, outcome))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_tidily(runs, record_property, number, code):
-    name, draw = number.name, random.Random(2)
-    command = runs.start(name)
-    wait_for_blocks(runs.samples(name), 1, command)
-    time.sleep(draw.uniform(0, 0.2 * runs.duration))
+    name = number.name
+    samples = runs.samples(name)
+    command = runs.start(name, patches=holds.with_blocks(samples, 1))
+    wait_for(lambda: blocks_in(samples), command)
     # Ctrl-C also reaches the workers; kill and batch systems may signal the parent alone.
-    for pid in children() if number == signal.SIGINT else [command.process.pid]:
+    workers = children() - {command.process.pid} if number == signal.SIGINT else set()
+    for pid in (*workers, command.process.pid):
         os.kill(pid, number)
-    command.wait()
-    if command.code != 0:  # it may have been about to end
-        assert command.code == code and "the same command continues from there:" in command.complaints
-        assert not list(runs.samples(name).rglob("*.claim")) and not list(runs.samples(name).rglob("*.tmp"))
+    assert command.wait().code == code and "the same command continues from there:" in command.complaints
+    assert not list(samples.rglob("*.claim")) and not list(samples.rglob("*.tmp"))
     runs.check(name)
     record_property("fault", (number.name, 1, f"exit code {code}, what is kept is said, nothing left behind"))
 
@@ -181,14 +170,15 @@ def small_disk(folder: Path, size: str):
 def test_a_disk_that_fills_up(runs, record_property):
     name = "full"
     with small_disk(runs.folder / name, "2m"):
-        command = runs.start(name)
-        wait_for_blocks(runs.samples(name), 1, command)
+        samples, full = runs.samples(name), runs.folder / "is-full"
+        command = runs.start(name, patches=holds.with_blocks(samples, 1, until=full))
+        wait_for(lambda: blocks_in(samples), command)
         with open(runs.folder / name / "filler", "wb", buffering=0) as file:
             try:
                 while True:
                     file.write(bytes(4096))
             except OSError:
-                pass
+                full.touch()
         command.wait()
         assert command.code == 1 and "No space left on device" in command.output, command.output
         before = files_of(runs.samples(name))
@@ -210,8 +200,8 @@ def test_a_disk_that_is_too_small_is_refused_before_work(runs, record_property):
 def test_a_folder_that_can_only_be_read(runs, record_property):
     name = "readonly"
     with small_disk(runs.folder / name, "2m"):
-        command = runs.start(name)
-        wait_for_blocks(runs.samples(name), 2, command)
+        command = runs.start(name, patches=holds.with_blocks(runs.samples(name), 2))
+        wait_for(lambda: len(blocks_in(runs.samples(name))) >= 2, command)
         command.process.kill()
         command.wait()
         assert no_processes()
@@ -362,11 +352,14 @@ def watched(samples: Path):
     states: dict[str, set[int]] = {}
     ended = threading.Event()
 
+    def look() -> None:
+        for path in samples.rglob("0*.npy.gz"):
+            with suppress(FileNotFoundError):
+                states.setdefault(path.name, set()).add(path.stat().st_ino)
+
     def watch() -> None:
         while not ended.wait(0.002):
-            for path in samples.rglob("0*.npy.gz"):
-                with suppress(FileNotFoundError):
-                    states.setdefault(path.name, set()).add(path.stat().st_ino)
+            look()
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -375,6 +368,7 @@ def watched(samples: Path):
     finally:
         ended.set()
         thread.join()
+        look()
 
 
 def makers(samples: Path) -> list[str]:
@@ -382,8 +376,9 @@ def makers(samples: Path) -> list[str]:
 
 
 def test_two_processes_share_a_set(runs, record_property):
+    together = holds.until_another_claims(runs.samples("shared"))
     with watched(runs.samples("shared")) as states:
-        both = [runs.start("shared", "devices=cpu:1") for _ in range(2)]
+        both = [runs.start("shared", "devices=cpu:1", patches=together) for _ in range(2)]
         for command in both:
             command.wait()
             assert command.code == 0, command.output
@@ -396,8 +391,13 @@ def test_two_processes_share_a_set(runs, record_property):
 
 
 def test_one_of_two_processes_is_killed(runs, record_property):
-    doomed, other = (runs.start("widowed", "devices=cpu:1") for _ in range(2))
-    wait_for_blocks(runs.samples("widowed"), 2, other)
+    """The other waits for the block that the first had claimed, and makes it then."""
+    samples = runs.samples("widowed")
+    doomed = runs.start("widowed", "devices=cpu:1", patches=holds.with_idle_workers())
+    wait_for(lambda: list(samples.rglob("0*.claim")), doomed)
+    other = runs.start("widowed", "devices=cpu:1")
+    wait_for(lambda: len(blocks_in(samples)) == 7, other)
+    assert [path.stem for path in samples.rglob("0*.claim")] == ["000000"]
     doomed.process.kill()
     doomed.wait()
     other.wait()
@@ -427,23 +427,28 @@ def test_slices_make_a_set_together(runs):
     runs.check("slices")
 
 
+def script(patches: str) -> str:
+    """What `python -c` runs a command by, with patches."""
+    lines = ("from pathlib import Path", "from tests.helpers import holds", f"holds.apply({patches})")
+    return "\n".join((*lines, "from ditexp.run.__main__ import main", "main()"))
+
+
 def test_two_hosts_share_a_set(runs, record_property):
     """Two commands as users start them, each with its own host name and process ids."""
     apart = ["unshare", "--uts", "--pid", "--fork", "--mount-proc"]
     if subprocess.run([*apart, "true"], capture_output=True).returncode:
         pytest.skip("no right to make a host of one's own")
-    cell = [*CELL, "devices=cpu:1", f"outputs={runs.folder / 'hosts'}", "num_samples=4096"]
+    cell = [*CELL, "devices=cpu:1", f"outputs={runs.folder / 'hosts'}"]
+    together = script(f"holds.until_another_claims(Path({str(runs.samples('hosts'))!r}))")
     both = []
     for name in ("one", "two"):
-        line = f'hostname {name}; exec "$0" -m ditexp.run "$@"'
-        command = [*apart, "sh", "-c", line, sys.executable, *cell]
+        command = [*apart, "sh", "-c", f'hostname {name}; exec "$0" -c "$@"', sys.executable, together, *cell]
         both.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     outputs = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     hosts = {process.partition("~")[0] for process in makers(runs.samples("hosts"))}
     assert hosts == {"one", "two"}
-    made = files_of(runs.samples("hosts"))
-    assert len(made) == 16 and runs.expected.items() < made.items()
+    assert files_of(runs.samples("hosts")) == runs.expected
     assert not [path for path in runs.samples("hosts").rglob("*") if path.suffix in (".claim", ".tmp")]
     record_property("fault", ("two hosts on one set", 1, "both end with all of it, each made a part"))
 
@@ -452,7 +457,8 @@ def test_a_command_of_its_own_leaves_no_process(runs, record_property):
     """With its own fork server: the server and the workers end when the parent is killed."""
     marker = f"DITEXP_TEST={time.monotonic_ns()}"
     environment = {**os.environ, **dict([marker.split("=")])}
-    command = [sys.executable, "-m", "ditexp.run", *CELL, f"outputs={runs.folder / 'own'}"]
+    waits = script(f"holds.with_blocks(Path({str(runs.samples('own'))!r}), 1)")
+    command = [sys.executable, "-c", waits, *CELL, f"outputs={runs.folder / 'own'}"]
 
     def ours() -> list[int]:
         found = []
@@ -465,15 +471,13 @@ def test_a_command_of_its_own_leaves_no_process(runs, record_property):
         return found
 
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(runs.samples("own").rglob("0*.json")):
+    while not blocks_in(runs.samples("own")):
+        assert process.poll() is None
         time.sleep(0.01)
     assert len(ours()) >= 4  # the parent, its fork server, two workers
     process.kill()
     process.wait()
-    until = time.monotonic() + 5
-    while ours() and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not ours()
+    assert no_processes(ours)
     runs.check("own")
     record_property("fault", ("kill -9 of a command with its own fork server", 1, "server and workers end with it"))
 

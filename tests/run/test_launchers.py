@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ RAY = ("hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=0")
 
 # Solvers to which accidents happen. The process to kill is the job's, even if it samples in another process.
 ACCIDENTS = """
-import multiprocessing, os, signal
+import multiprocessing, os, signal, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -55,6 +56,8 @@ class RunsOutOfTime(Euler):
         with open("steps", "a") as file:
             file.write(".")
         if Path("steps").stat().st_size == 12:
+            while not list(Path("../outputs/samples").rglob("000000.json")):  # another thread writes it
+                time.sleep(0.01)
             hit(signal.SIGUSR2)
 """
 
@@ -82,9 +85,11 @@ def ray_folder():
     """Where Ray writes; the paths of its sockets must be short. No process of it may be left afterwards."""
     folder = tempfile.mkdtemp(prefix="ray-")
     yield folder
-    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if folder.encode() in content(path)]
+    end = time.monotonic() + 120
+    while left := [path for path in Path("/proc").glob("[0-9]*/cmdline") if folder.encode() in content(path)]:
+        assert time.monotonic() < end, [content(path) for path in left]
+        time.sleep(0.05)
     shutil.rmtree(folder)
-    assert not left, [content(path) for path in left]
 
 
 def content(path: Path) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from functools import partial
 
 import pytest
@@ -17,6 +16,7 @@ from ditexp.guidance.none import NoGuidance
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.solver.heun import Heun
 from tests.helpers.errors import rms
+from tests.helpers.holds import blocks_in, wait_for, with_blocks
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.sample_sets import files_of
 from tests.helpers.samplers import sampler_of
@@ -65,9 +65,9 @@ def test_the_same_bytes_however_many_workers_and_processes(ditexp, tmp_path):
     half = ditexp(*cell, "slice=1/2", f"outputs={tmp_path / 'half'}")
     assert half.code == 0 and len(files_of(tmp_path / "half" / "samples")) == 2
     assert made("half", devices="cpu:2") == one
-    killed = ditexp.start(*cell, "devices=cpu:1", f"outputs={tmp_path / 'killed'}")
-    while not files_of(tmp_path / "killed"):
-        time.sleep(0.01)
+    samples = tmp_path / "killed" / "samples"
+    killed = ditexp.start(*cell, "devices=cpu:1", f"outputs={tmp_path / 'killed'}", patches=with_blocks(samples, 1))
+    wait_for(lambda: blocks_in(samples), killed)
     killed.process.kill()
     assert killed.wait().code == -signal.SIGKILL
     assert made("killed", devices="cpu:2") == one

@@ -27,7 +27,7 @@ def results(outputs: Path) -> list[dict]:
 
 
 def test_a_sweep_from_nothing_to_its_report(ditexp, tmp_path):
-    arguments = ("-m", "solver=euler,rk4", "num_samples=64", "batch_size=32", "steps=2,4")
+    arguments = ("-m", "solver=euler,rk4", "num_samples=64", "batch_size=32", "steps=2,4", "resamples=4")
     first = ditexp(*arguments)
     assert first.code == 0, first.output
     outputs = tmp_path / "outputs"
@@ -40,6 +40,9 @@ def test_a_sweep_from_nothing_to_its_report(ditexp, tmp_path):
         assert result["cost"]["seconds_per_image"] > 0 and result["cost"]["peak_memory_mb"] > 0
         assert result["protocol"]["feature"]["name"] == "digits" and result["protocol"]["reference"]["count"] == 1797
         assert set(result["metrics"]) == {"fid", "inception_score", "precision", "recall"}
+        assert {name: len(found["halves"]) for name, found in result["deviations"].items()} == dict.fromkeys(
+            result["metrics"], 4
+        )
         assert result["protocol"]["protocol"] == "adm" and not result["protocol"]["changed"]
         assert Path(result["grid"]).is_file()
         assert result["provenance"]["torch"] == torch.__version__

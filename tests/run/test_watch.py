@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from dataclasses import replace
 from unittest.mock import Mock
@@ -34,6 +35,7 @@ STATE = Progress(
 
 def test_viewers_are_given_samples_notes_and_the_first_picture(tmp_path, monkeypatch):
     monkeypatch.setattr("ditexp.run.watch.TICK", 0.01)
+    monkeypatch.setattr("ditexp.run.watch.JOIN", 600.0)
     viewer, broken = Mock(), Mock()
     for method in (broken.begin_cell, broken.log_progress, broken.log_preview):
         method.side_effect = OSError("the server is gone")
@@ -59,6 +61,28 @@ def test_viewers_are_given_samples_notes_and_the_first_picture(tmp_path, monkeyp
     count = viewer.log_progress.call_count
     time.sleep(0.03)
     assert viewer.log_progress.call_count == count  # it has ended
+
+
+def test_no_viewer_is_given_an_older_state_after_a_newer_one(monkeypatch):
+    """Even if the thread that shows a cell once a second is stopped between looking and showing."""
+    looked, newer, phases = threading.Event(), threading.Event(), []
+
+    def look(**facts) -> Progress:
+        if threading.current_thread() is not threading.main_thread():
+            looked.set()
+            newer.wait(0.3)
+        return Progress(**facts)
+
+    monkeypatch.setattr("ditexp.run.watch.TICK", 0.01)
+    monkeypatch.setattr("ditexp.run.watch.Progress", look)
+    viewer = Mock()
+    viewer.log_progress.side_effect = lambda cell, progress: phases.append(progress.phase)
+    with Watch([viewer]) as watch:
+        watch.begin(CELL, images=0, total=1024)
+        assert looked.wait(120)
+        watch.phase("scoring")
+        newer.set()
+    assert phases == sorted(phases, key=["preparing", "scoring"].index)
 
 
 def test_a_batch_counts_as_far_as_its_evaluations_are(monkeypatch):

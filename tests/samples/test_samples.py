@@ -461,7 +461,7 @@ def test_a_run_waits_for_a_removal_and_begins_afresh(store):
         while not removal.others():
             time.sleep(0.001)
         hidden = store.folder.rename(store.folder.with_name(".hidden"))
-        waiting.join(10)
+        waiting.join(120)
         assert not waiting.is_alive() and [path.stem for path in store.folder.iterdir()] == [run.me]
         shutil.rmtree(hidden)
     assert not list(store.folder.iterdir())

@@ -434,7 +434,7 @@ def test_real_digits_come_back():
 @pytest.mark.slow
 def test_the_command(ditexp, tmp_path):
     """Sweeps over task and condition: a given condition overrides the task's default."""
-    small = ("solver=midpoint", "steps=5", "num_samples=16", "batch_size=16", "metric=[]")
+    small = ("solver=midpoint", "steps=5", "num_samples=16", "batch_size=16", "metric=[]", "resamples=4")
     command = ditexp("-m", "task=edit", "condition=next,original", *small)
     assert command.code == 0, command.output
     for heading in ("reconstruction", "change", "target class"):

@@ -443,7 +443,7 @@ def test_the_picture_shows_original_given_completed(side, columns):
 
 @pytest.mark.slow
 def test_a_sweep_of_the_command(ditexp, tmp_path):
-    sizes = ("num_samples=40", "batch_size=20", "steps=3")
+    sizes = ("num_samples=40", "batch_size=20", "steps=3", "resamples=4")
     command = ditexp("-m", "task=inpaint", "task.mask=half,box", "solver=euler", *sizes)
     assert command.code == 0, command.output
     outputs = tmp_path / "outputs"

@@ -451,9 +451,8 @@ def test_the_film_goes_there_and_back(digits, tmp_path):
 @pytest.mark.slow
 def test_a_sweep(ditexp, tmp_path, monkeypatch):
     """Scores, pictures and films; blocks smaller than a path; and the film at W&B."""
-    command = ditexp(
-        "-m", "task=interpolate", "task.of=noise,both", "num_samples=11", "batch_size=8", "steps=2", "metric=[]"
-    )
+    sizes = ("num_samples=11", "batch_size=8", "steps=2", "metric=[]", "resamples=4")
+    command = ditexp("-m", "task=interpolate", "task.of=noise,both", *sizes)
     assert command.code == 0, command.output
     outputs = tmp_path / "outputs"
     found = {r["settings"]["task.of"]: r for r in map(read, (outputs / "results").glob("*.json"))}

@@ -216,7 +216,7 @@ def test_latex_compiles_whatever_the_texts(tmp_path, encoding):
     body = f"{table.latex()}\n\n{TABLE.latex()}"
     (tmp_path / "tables.tex").write_text(rf"{preamble}\begin{{document}}{body}\end{{document}}", encoding="utf-8")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "tables.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
     assert "Missing character" not in (tmp_path / "tables.log").read_text(errors="replace")
 

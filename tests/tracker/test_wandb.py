@@ -23,7 +23,7 @@ from ditexp.report.writing import write_report
 from ditexp.result import Measurement, ReferenceRecord, Result
 from ditexp.run.cell import build
 from ditexp.run.outcome import failed_result
-from ditexp.tracker import service
+from ditexp.tracker import service, writer
 from ditexp.tracker.destination import Options
 from ditexp.tracker.lineage import reference
 from ditexp.tracker.null import NullTracker
@@ -165,6 +165,9 @@ def test_odd_results_are_logged_too(tmp_path, cells, caplog):
 def test_unreachable_server_costs_one_warning_and_bounded_time(tmp_path, cells, monkeypatch, caplog, capfd):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setattr(service, "limits", service.Limits(init=2))
+    begun = []
+    begin = writer.begin
+    monkeypatch.setattr(writer, "begin", lambda *given, **run: begun.append(run["mode"]) or begin(*given, **run))
     start = time.monotonic()
     tracker = WandbRuns(Options(folder=tmp_path / "wandb"))
     tracker.begin_cell(cells[0])
@@ -173,7 +176,7 @@ def test_unreachable_server_costs_one_warning_and_bounded_time(tmp_path, cells, 
         tracker.log_cell(cell)
     WandbRuns(Options(folder=tmp_path / "wandb")).log_cell(cells[2])  # the next tracker does not wait again
     tracker.close()
-    assert time.monotonic() - start < 25
+    assert begun.count("online") == 1 and time.monotonic() - start < 300  # wandb itself would try for hours
     assert len(warnings(caplog)) == 1 and "offline" in warnings(caplog)[0]
     assert capfd.readouterr() == ("", "")
     logged = {file.stem for file in (tmp_path / "wandb").rglob("offline-run-*/*.wandb")}
@@ -203,8 +206,8 @@ def test_a_failed_cell_has_the_id_that_it_will_have_when_it_is_done(tmp_path):
 
 @pytest.mark.slow
 def test_what_was_not_uploaded_goes_to_the_same_run_later(tmp_path, cells, server, monkeypatch, caplog):
-    monkeypatch.setattr(service, "limits", service.Limits(init=3, finish=3, request=1))
-    server.fault, server.after = "error", 8  # after the run has begun, before its picture has arrived
+    monkeypatch.setattr(service, "limits", service.Limits(finish=3, run=200))
+    server.fault, server.after = "error", 1  # after the run has begun, before its picture has arrived
     WandbRuns(Options(folder=tmp_path / "wandb")).log_cell(cells[0])
     assert len(warnings(caplog)) == 1 and not [path for path in server.runs["3f2a0"].files if "samples" in path]
     assert list(read_runs(tmp_path / "wandb")) == ["3f2a0"]
@@ -373,7 +376,7 @@ def test_a_wandb_that_hangs_is_left_alone(tmp_path, cells, monkeypatch, caplog):
 
     def hang(*args, **kwargs):
         tries.append(1)
-        time.sleep(60)
+        time.sleep(600)
 
     monkeypatch.setattr("wandb.init", hang)
     tracker = WandbRuns(Options(folder=tmp_path, mode="offline"))
@@ -381,7 +384,7 @@ def test_a_wandb_that_hangs_is_left_alone(tmp_path, cells, monkeypatch, caplog):
     for cell in cells:
         tracker.log_cell(cell)
     tracker.close()
-    assert len(tries) == 1 and time.monotonic() - begin < 5
+    assert len(tries) == 1 and time.monotonic() - begin < 300
     assert len(warnings(caplog)) == 1 and "did not answer" in warnings(caplog)[0]
 
 
@@ -408,4 +411,4 @@ def test_wandb_is_only_imported_when_used(cells):
         "null.NullTracker().log_cell(None); null.NullTracker().close(); wandb.WandbTracker().close()\n"
         "assert 'wandb' not in sys.modules"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=600).returncode == 0

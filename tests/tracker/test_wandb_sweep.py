@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,14 +15,14 @@ import pytest
 
 from ditexp.result import SETTING_GROUPS
 from ditexp.tracker.service import Limits
-from tests.helpers import commands
+from tests.helpers import commands, holds
 from tests.helpers.offline_wandb import read_runs
 from tests.helpers.paths import ROOT
 from tests.helpers.wandb_server import Run, WandbServer
 
 pytestmark = pytest.mark.slow  # whole sweeps, and servers that hang
 
-SWEEP = ("-m", "solver=euler,heun", "num_samples=32", "batch_size=32", "study=small", "devices=cpu:1")
+SWEEP = ("-m", "solver=euler,heun", "num_samples=32", "batch_size=32", "resamples=0", "study=small", "devices=cpu:1")
 CELLS = {("euler", 2), ("euler", 4), ("heun", 2), ("heun", 4)}
 HALF = {("euler", 2), ("heun", 2)}  # enough where W&B fails
 DOCS = ROOT / "docs" / "wandb.md"
@@ -45,16 +44,17 @@ SUMMARY = {
 CHARTS = {f"{m}_vs_{c}" for m in ("fid", "inception_score", "precision", "recall") for c in ("forwards", "seconds")}
 PICTURES = {"quality_vs_cost", "heat_map", "side_by_side"}
 
-# The server's fault, and how many requests it answers before; a cell makes about forty.
+# The server's fault, and in which run it begins; of those that come before, all arrives.
 FAULTS = {
     "answers 500": ("error", 0),
-    "answers 500 from midway": ("error", 50),
     "hangs": ("hang", 0),
-    "hangs from midway": ("hang", 50),
-    "dies midway": ("die", 50),
+    "hangs from midway": ("hang", 2),
+    "dies midway": ("die", 2),
 }
-SOON = Limits(init=8, request=2, finish=6, run=30, total=200)
-TO_THE_END = {"ditexp.tracker.wandb.MIN_WAIT": 200, "ditexp.tracker.wandb.MAX_WAIT": 200}  # of the process beside
+SOON = Limits(init=8, request=2, finish=6, run=60, total=600)  # where nothing is to arrive
+PATIENT = Limits(init=120, finish=15, run=200, total=600)
+TO_THE_END = {"ditexp.tracker.wandb.MIN_WAIT": 600, "ditexp.tracker.wandb.MAX_WAIT": 600}  # of the process beside
+LIMITS = "ditexp.tracker.service.limits"
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Sweep:
         steps = f"steps={','.join(str(count) for count in sorted({count for _, count in self.cells}))}"
         arguments = (*SWEEP, steps, f"outputs={self.folder / 'outputs'}", *more)
         log = commands.unused_name(self.folder / "logs")
-        patches = TO_THE_END if patches is None else patches
+        patches = TO_THE_END | {LIMITS: PATIENT} | (patches or {})
         return commands.start(log, "ditexp.run", *arguments, environment=lonely | environment, patches=patches)
 
     @property
@@ -195,7 +195,7 @@ def test_another_server_gets_the_whole_sweep_even_if_a_run_was_deleted_there(arr
     deleted, *others = sweep.results
     with WandbServer() as other:
         other.refused = {deleted: 409}
-        patches = TO_THE_END | {"ditexp.tracker.service.limits": Limits(init=10)}
+        patches = {LIMITS: Limits(init=20, probe=20)}  # wandb asks for all of that time whether it is still deleted
         for line in ("(sent: 4 cells and the report)", "already on"):
             requests = other.requests
             command = sweep.start(**other.environment(), patches=patches).wait()
@@ -226,28 +226,28 @@ def test_what_is_offline_can_be_uploaded_later(offline):
         check_that_everything_arrived(server, offline)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def faulty(tmp_path_factory):
-    """A sweep for each fault, all at once, since they wait most of the time: (server, sweep, command)."""
+    """A sweep for each fault: (server, sweep, command). They wait most of the time, beside the tests before them."""
     sweeps, servers = {}, {}
     try:
         for name, (fault, after) in FAULTS.items():
             server = servers[name] = WandbServer(fault, after=after).__enter__()
             sweep = Sweep(tmp_path_factory.mktemp("faulty"), HALF)
-            patches = TO_THE_END | {"ditexp.tracker.service.limits": SOON}
+            patches = {LIMITS: PATIENT if after else SOON}
             sweeps[name] = server, sweep, sweep.start("metric=[fid]", patches=patches, **server.environment())
-        for _, _, command in sweeps.values():
-            command.wait()
         yield sweeps
     finally:
         for server in servers.values():
             server.close()
+        for _, _, command in sweeps.values():
+            command.wait()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_server_that_fails_costs_one_warning(faulty, fault):
     server, sweep, command = faulty[fault]
-    assert command.code == 0, command.output
+    assert command.wait().code == 0, command.output
     sweep.check_that_it_is_complete()
     lines = [line for line in command.output.splitlines() if "W&B" in line or "wandb" in line.replace("wandb sync", "")]
     warning, *sent, where = [line for line in lines if " is live: " not in line]
@@ -265,18 +265,16 @@ def test_a_server_that_fails_costs_one_warning(faulty, fault):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds W&B's service by /proc")
 def test_a_service_killed_midway_does_no_harm(tmp_path):
     sweep = Sweep(tmp_path, HALF)
-    command = sweep.start("metric=[fid]")
-    while command.process.is_alive() and "done euler" not in command.output:
-        time.sleep(0.01)
-    killed = 0
-    while command.process.is_alive() and not killed:
-        for beside in children(command.process.pid):
-            for pid in children(beside, "wandb-core"):
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-        time.sleep(0.01)
+    killed, samples = tmp_path / "killed", tmp_path / "outputs" / "samples"
+    patches = {LIMITS: SOON} | holds.with_blocks(samples, 2, until=killed)
+    command = sweep.start("metric=[fid]", patches=patches)
+    holds.wait_for(lambda: len(list(sweep.wandb.glob("wandb/offline-run-*"))) == 2, command)
+    (beside,) = (pid for pid in children(command.process.pid) if children(pid, "wandb-core"))
+    for pid in children(beside, "wandb-core"):
+        os.kill(pid, signal.SIGKILL)
+    killed.touch()
     assert command.wait().code == 0, command.output
-    assert killed
+    assert command.output.count("done ") == 2
     sweep.check_that_it_is_complete()
 
 

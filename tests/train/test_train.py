@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,7 +27,8 @@ from ditexp.train.loading import plain_errors
 from ditexp.train.loop import decay
 from ditexp.train.objective import FlowMatching
 from ditexp.values import Condition
-from tests.helpers import commands
+from tests.helpers import commands, holds
+from tests.helpers.holds import wait_for
 
 TINY = ("network.hidden_size=16", "network.depth=1", "network.num_heads=2", "batch_size=16", "warmup=2")
 CLASSIFIER = ("network=digits_classifier", "objective=classifier", "batch_size=64", "warmup=2")
@@ -47,20 +47,20 @@ def train(ditexp, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(train, tmp_path):
-    arguments = (*TINY, "steps=100", "save_every=10")
+    arguments = (*TINY, "steps=30", "save_every=10")
     straight = train(*arguments)
     assert straight.code == 0 and "trained: " in straight.output, straight.output
     expected = (tmp_path / "trained" / "model.safetensors").read_bytes()
 
     killed = tmp_path / "killed"
     again = (f"folder={killed}", f"hydra.run.dir={tmp_path / 'runs'}", *arguments)
-    command = commands.start(tmp_path / "killed.log", "ditexp.train", *again)
-    while not (killed / "checkpoint.pt").exists() and command.process.is_alive():
-        time.sleep(0.001)
+    second = holds.as_it_writes(".checkpoint.pt.", in_place_of=killed / "checkpoint.pt")
+    command = commands.start(tmp_path / "killed.log", "ditexp.train", *again, patches=second)
+    wait_for(lambda: len(list(killed.glob("*checkpoint.pt*"))) == 2, command)
     command.process.kill()
     command.wait()
     assert not (killed / "model.safetensors").exists()
-    assert 0 < torch.load(killed / "checkpoint.pt")["step"] < 100
+    assert torch.load(killed / "checkpoint.pt")["step"] == 10
     assert train(*again).code == 0
     assert (killed / "model.safetensors").read_bytes() == expected
 
