@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -132,6 +132,35 @@ def save_flux2(path: Path) -> Path:
     return path
 
 
+def save_flux2_klein(path: Path) -> Path:
+    """The parts of FLUX.2 klein that is not distilled; its encoder has the 28 layers that the pipeline reads from."""
+    import diffusers
+    import transformers
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = transformers.Qwen3Config(
+            vocab_size=len(chat_tokenizer()),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=28,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+        )
+        transformer, vae = flux2_transformer(embeds_guidance=False), flux2_autoencoder()
+        strengthen(transformer, vae)
+        pipeline = diffusers.Flux2KleinPipeline(
+            transformer=transformer,
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+            vae=vae,
+            text_encoder=transformers.Qwen3ForCausalLM(config),
+            tokenizer=chat_tokenizer(),
+        )
+    pipeline.save_pretrained(path)
+    return path
+
+
 def flux2_transformer(*, embeds_guidance: bool) -> torch.nn.Module:
     import diffusers
 
@@ -231,10 +260,77 @@ def strengthen(*networks: torch.nn.Module) -> None:
             parameter.data *= 1.5
 
 
-# What saves a tiny pipeline in a folder, by the names of the kinds.
-TINY: Mapping[str, Callable[[Path], Path]] = {
-    "sd3": save_sd3,
-    "flux": save_flux,
-    "flux_schnell": save_flux_schnell,
-    "flux2": save_flux2,
+class Tiny(NamedTuple):
+    """A tiny pipeline.
+
+    save: writes it to a folder. guided: the arguments of a scale and of negative prompts for the guidance by a null
+    condition. pack: noise x (B, C, H, W) as the argument `latents`. unpack: the latents after a step in the shape of x.
+    """
+
+    save: Callable[[Path], Path]
+    guided: Callable[[float, list[str]], dict[str, Any]] = lambda scale, negative: {}
+    pack: Callable[[Any, torch.Tensor], torch.Tensor] = lambda pipeline, x: x
+    unpack: Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor] = lambda pipeline, latents, x: latents
+
+
+def pack_flux(pipeline: Any, x: torch.Tensor) -> torch.Tensor:
+    return pipeline._pack_latents(x, *x.shape)
+
+
+def unpack_flux(pipeline: Any, latents: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    factor = pipeline.vae_scale_factor
+    return pipeline._unpack_latents(latents, factor * x.shape[-2], factor * x.shape[-1], factor)
+
+
+def unpack_flux2(pipeline: Any, latents: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return pipeline._unpack_latents_with_ids(latents, pipeline._prepare_latent_ids(x))
+
+
+def true_cfg(scale: float, negative: list[str]) -> dict[str, Any]:
+    return {"true_cfg_scale": scale, "negative_prompt": negative}
+
+
+# By the names of the kinds.
+TINY: Mapping[str, Tiny] = {
+    "sd3": Tiny(save_sd3, lambda scale, negative: {"guidance_scale": scale, "negative_prompt": negative}),
+    "flux": Tiny(save_flux, true_cfg, pack_flux, unpack_flux),
+    "flux_schnell": Tiny(save_flux_schnell, true_cfg, pack_flux, unpack_flux),
+    "flux2": Tiny(save_flux2, unpack=unpack_flux2),
+    "flux2_klein": Tiny(save_flux2_klein, lambda scale, negative: {"guidance_scale": scale}, unpack=unpack_flux2),
 }
+
+
+def sampled_by_diffusers(
+    name: str,
+    pipeline: Any,
+    x: torch.Tensor,
+    *,
+    side: int,
+    steps: int,
+    scale: float = 1.0,
+    negative: str = "",
+    **given: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents in the shape of the noise x, and images (B, C, H, W) in [0, 1], for PROMPTS in turn.
+
+    side: of the images in pixels. scale, negative: of the guidance by a null condition; off at 1. given: more arguments.
+    """
+    tiny, latents = TINY[name], []
+
+    def record(pipeline: Any, step: int, time: torch.Tensor, tensors: dict[str, torch.Tensor]) -> dict:
+        latents.append(tensors["latents"])
+        return {}
+
+    images = pipeline(
+        prompt=[PROMPTS[index % len(PROMPTS)] for index in range(len(x))],
+        latents=tiny.pack(pipeline, x),
+        num_inference_steps=steps,
+        max_sequence_length=TOKENS,
+        height=side,
+        width=side,
+        output_type="pt",
+        callback_on_step_end=record,
+        **tiny.guided(scale, [negative] * len(x)),
+        **given,
+    ).images
+    return tiny.unpack(pipeline, latents[-1], x), images
