@@ -313,7 +313,8 @@ def sampled_by_diffusers(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents in the shape of the noise x, and images (B, C, H, W) in [0, 1], for PROMPTS in turn.
 
-    side: of the images in pixels. scale, negative: of the guidance by a null condition; off at 1. given: more arguments.
+    side: of the images in pixels. scale, negative: of the guidance by a null condition; off at 1. given: other
+    arguments of the pipeline.
     """
     tiny, latents = TINY[name], []
 
