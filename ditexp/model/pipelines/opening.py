@@ -15,7 +15,7 @@ def open_pipeline(
     max_length: int | None = None,
     t5: bool = True,
     guidance: float | None = None,
-    negative_prompt: str = "",
+    negative_prompt: str | None = None,
 ) -> TextPipeline:
     """The model of the kind that model_index.json names. The settings are those of `TextPipeline`.
 
