@@ -57,7 +57,9 @@ from ditexp.guidance.base import GuidedField
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import ModelField, NoGuidance
+from ditexp.guidance.norm_cap import NormCap
 from ditexp.guidance.rescaled import Rescaled
+from ditexp.guidance.token_norm import TokenNorm
 from ditexp.metric.base import Comparison, Metric
 from ditexp.metric.density_coverage import DensityCoverage
 from ditexp.metric.fid import FrechetDistance
@@ -139,7 +141,7 @@ SCHEDULES: tuple[type[Schedule], ...] = (
     *(RespacedDDPM, Shift, SiTLastStep, SiTPoints, Uniform),
 )
 GUIDANCE: tuple[type[Guidance], ...] = (
-    *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance),
+    *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance, TokenNorm, NormCap),
 )
 FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
 GUIDED_FIELDS: tuple[type[GuidedVelocity], ...] = (GuidedField, CountedField)
@@ -209,7 +211,7 @@ def construct(settings: dict[str, Any]) -> tuple[object, ...]:
         *(Uniform(**settings), Explicit(**settings), Optimized(**settings), DiffusersFlow(**settings)),
         *(SiTPoints(**settings), SiTLastStep(**settings), RespacedDDPM(**settings), DDPM(), DDIM()),
         *(ClassifierFree(**settings), CFGZero(**settings), Rescaled(**settings), AdaptiveProjected(**settings)),
-        Autoguidance(**settings),
+        *(Autoguidance(**settings), TokenNorm(**settings), NormCap(**settings)),
         *(FORA(**settings), TaylorSeer(**settings), Delta(**settings)),
         *(AdamsBashforth(), AdamsBashforthMoulton(), IPNDM(), DPMSolverMultistep(), DPMSolverSinglestep(), UniPC()),
         *(Euler(), Heun(), Heun3(), Kutta3(), Midpoint(), Ralston(), RK4(), RK4ThreeEighths(), Bosh3Fixed()),
