@@ -99,6 +99,7 @@ from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
 from ditexp.solver.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
 from ditexp.solver.euler import Euler
 from ditexp.solver.euler_maruyama import EulerMaruyama
+from ditexp.solver.flow_map import FlowMapJumps
 from ditexp.solver.heun import Heun
 from ditexp.solver.heun3 import Heun3
 from ditexp.solver.ipndm import IPNDM
@@ -134,7 +135,16 @@ MULTISTEP: tuple[type[Solver], ...] = (AdamsBashforth, AdamsBashforthMoulton, IP
 ADAPTIVE: tuple[type[Solver], ...] = (Bosh3, Dopri5, Tsit5, StepDoubling, Torchdiffeq)
 SDE: tuple[type[Solver], ...] = (EulerMaruyama, StochasticHeun)
 DISCRETE: tuple[type[Solver], ...] = (DDPM, DDIM)
-SOLVERS: tuple[type[Solver], ...] = (*RUNGE_KUTTA, *MULTISTEP, DPMSolverSinglestep, *ADAPTIVE, *SDE, *DISCRETE)
+TWO_TIMES: tuple[type[Solver], ...] = (FlowMapJumps,)
+SOLVERS: tuple[type[Solver], ...] = (
+    *RUNGE_KUTTA,
+    *MULTISTEP,
+    DPMSolverSinglestep,
+    *ADAPTIVE,
+    *SDE,
+    *DISCRETE,
+    *TWO_TIMES,
+)
 
 SCHEDULES: tuple[type[Schedule], ...] = (
     *(Beta, Cosine, DiffusersFlow, Explicit, Flux, Karras, LinearQuadratic, LogitNormal, Optimized, Power, Quadratic),
