@@ -18,14 +18,16 @@ from ditexp.values import Condition, required
 class PretrainedDiT:
     """The velocity of a published model, or of one that ditexp.train made, from its checkpoint.
 
-    checkpoint: .safetensors, also in shards, or any file of torch.save; code in a pickle is never run.
+    checkpoint: .safetensors, also in shards, or any file of torch.save; code in a pickle is never run. Or the folder of
+    a DiTPipeline of diffusers, whose weights are DiT's by other names.
     family: sit, dit, repa, lightningdit or jit; None to recognise it, which fails where files of families look alike.
     weights: which of the file's: model, ema, ema1, ...; None for the averaged ones, if there are any.
     num_heads: needed for widths of no published model. num_classes: needed only if the model was trained without label
     dropout; by default the last row of the label table is the null class. in_context_start: needed for a JiT of a width
     of no published one. noise_scale, path_type, prediction: as in training; None for the arguments in the file, or else
     the defaults of the family's script.
-    class_names: from files of ditexp.train, else empty.
+    arithmetic: of a DiT: dit, or diffusers, whose timestep frequencies differ; see DiffusersDiT.
+    class_names: from files of ditexp.train and from pipelines, else empty.
     Raises ValueError for a file that is missing, damaged, contains code, or is no such model.
     """
 
@@ -41,6 +43,7 @@ class PretrainedDiT:
         noise_scale: float | None = None,
         path_type: str | None = None,
         prediction: str | None = None,
+        arithmetic: str = "dit",
     ) -> None:
         found = load_published(
             checkpoint,
@@ -49,6 +52,7 @@ class PretrainedDiT:
             num_heads=num_heads,
             num_classes=num_classes,
             in_context_start=in_context_start,
+            arithmetic=arithmetic,
         )
         self.family, self.network = found.family, found.network
         self.prediction = found.prediction(noise_scale=noise_scale, path_type=path_type, prediction=prediction)

@@ -9,12 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from ditexp.checkpoint.container import Container, read_checkpoint
-from ditexp.checkpoint.weights import Weights, weights_of
+from ditexp.checkpoint.weights import ANCHOR, Weights, weights_of
+from ditexp.checks import choice
 from ditexp.files.content import found_once
 from ditexp.files.reading import LINE, parse_json, unfit
 from ditexp.model.architecture import NoDiT
 from ditexp.model.claim import contradiction
-from ditexp.model.families.dits import SIT
+from ditexp.model.diffusers_dit import ANCHOR as DIFFUSERS_ANCHOR
+from ditexp.model.diffusers_dit import DiffusersDiT, Folder, dit_folder, in_dits_layout
+from ditexp.model.families.dits import DIT, SIT
 from ditexp.model.families.family import Family
 from ditexp.model.families.known import STATISTICS, chosen_family, fitting, renamed
 from ditexp.model.label_network import LabelNetwork
@@ -23,6 +26,7 @@ from ditexp.model.loading import Misfit, load_network
 from ditexp.model.prediction import Prediction, Velocity
 from ditexp.terminal.notices import in_line, notice
 
+ARITHMETIC = {"dit": DIT.network, "diffusers": DiffusersDiT}
 SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL", (32, 1280): "H"}
 
 
@@ -97,6 +101,7 @@ class Published:
         parts = [
             f"{family.title}-{size}/{network.patch_size} of {count / 1e6:.1f} M parameters",
             f"{found.which} weights" + (f" (not {others})" if others else ""),
+            *(["timestep frequencies of diffusers, 10000^(-i/127)"] if isinstance(network, DiffusersDiT) else []),
             *([f"without {len(dropped)} tensors ({dropped[0]}, ...)"] if dropped else []),
             *([f"trained with {', '.join(used)}"] if used else []),
         ]
@@ -111,6 +116,7 @@ def load_published(
     num_heads: int | None = None,
     num_classes: int | None = None,
     in_context_start: int | None = None,
+    arithmetic: str = "dit",
     of_two_times: bool = False,
 ) -> Published:
     """Read a checkpoint and build its network; for the settings see PretrainedDiT.
@@ -119,11 +125,19 @@ def load_published(
     contains code, or is no such model.
     """
     name = f"model.checkpoint={checkpoint}"
-    container = read_checkpoint(checkpoint, name=name)
-    found, trained = weights_of(container, which=weights), training_of(container)
-    tensors = renamed(found.tensors)
+    choice("model.arithmetic", arithmetic, ARITHMETIC)
+    folder = dit_folder(checkpoint)
+    container = read_checkpoint(folder.weights if folder else checkpoint, name=name)
+    found = weights_of(container, which=weights, anchor=DIFFUSERS_ANCHOR if folder else ANCHOR)
+    trained = training_of(container)
+    if folder:
+        tensors, trained, family = from_folder(found, folder, name), training_in(folder), family or DIT.name
+    else:
+        tensors = renamed(found.tensors)
     is_plain = trained.by_ditexp and family in (None, "sit")
     known = SIT if is_plain else chosen_family(tensors, family, name=name)
+    if arithmetic != "dit" and known is not DIT:
+        raise ValueError(f"model.arithmetic={arithmetic}: {name} is of {known.title}, not of DiT: leave it out")
     if known.of_two_times != of_two_times:
         raise wrong_times(known, name)
     try:
@@ -135,10 +149,10 @@ def load_published(
             **known.fixed,
         )
         kept = {key: value for key, value in tensors.items() if not known.is_dropped(key)}
-        network = load_network(known.network, architecture, kept)
+        network = load_network(ARITHMETIC[arithmetic] if known is DIT else known.network, architecture, kept)
         network.check_file(tensors)
     except (NoDiT, Misfit) as error:
-        raise unfit(name, f"is not a {known.title}: {error}", "give another file") from None
+        raise no_such(known, error, name) from None
     except ValueError as error:
         raise ValueError(in_line(f"{name}: {error}", LINE)) from None
     return Published(
@@ -152,6 +166,22 @@ def load_published(
         trained=trained,
         sha256=container.sha256,
     )
+
+
+def no_such(family: Family, error: Exception, name: str) -> ValueError:
+    return unfit(name, f"is not a {family.title}: {error}", "give another file")
+
+
+def from_folder(found: Weights, folder: Folder, name: str) -> dict[str, Tensor]:
+    """The tensors of a DiT of diffusers by DiT's own names. Raises ValueError."""
+    try:
+        return in_dits_layout(found.tensors, folder.config)
+    except NoDiT as error:
+        raise no_such(DIT, error, name) from None
+
+
+def training_in(folder: Folder) -> Training:
+    return Training(False, folder.config["num_attention_heads"], None, folder.class_names)
 
 
 def wrong_times(family: Family, name: str) -> ValueError:
