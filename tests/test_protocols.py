@@ -7,7 +7,7 @@ abstract method of its base class.
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
@@ -71,9 +71,11 @@ from ditexp.metric.precision_recall import PrecisionRecall
 from ditexp.metric.trajectory import Trajectory
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.dit import Block
+from ditexp.model.pipelines.flux2 import BatchNormVAE
+from ditexp.model.pipelines.text import TextPipeline
+from ditexp.model.pipelines.vae import PipelineVAE
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.model.pretrained_text import PretrainedTextDiT
-from ditexp.model.sd3 import PipelineVAE, StableDiffusion3
 from ditexp.model.text_dit import TextBlock
 from ditexp.network import Network, Rehearsal
 from ditexp.pixels import Pixels
@@ -87,6 +89,7 @@ from ditexp.schedule.karras import Karras
 from ditexp.schedule.linear_quadratic import LinearQuadratic
 from ditexp.schedule.logit_normal import LogitNormal
 from ditexp.schedule.optimized import Optimized
+from ditexp.schedule.pipeline import PipelineSteps
 from ditexp.schedule.power import Power
 from ditexp.schedule.quadratic import Quadratic
 from ditexp.schedule.shift import Shift
@@ -147,8 +150,8 @@ SOLVERS: tuple[type[Solver], ...] = (
 )
 
 SCHEDULES: tuple[type[Schedule], ...] = (
-    *(Beta, Cosine, DiffusersFlow, Explicit, Flux, Karras, LinearQuadratic, LogitNormal, Optimized, Power, Quadratic),
-    *(RespacedDDPM, Shift, SiTLastStep, SiTPoints, Uniform),
+    *(Beta, Cosine, DiffusersFlow, Explicit, Flux, Karras, LinearQuadratic, LogitNormal, Optimized, PipelineSteps),
+    *(Power, Quadratic, RespacedDDPM, Shift, SiTLastStep, SiTPoints, Uniform),
 )
 GUIDANCE: tuple[type[Guidance], ...] = (
     *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance, TokenNorm, NormCap),
@@ -156,13 +159,13 @@ GUIDANCE: tuple[type[Guidance], ...] = (
 FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
 GUIDED_FIELDS: tuple[type[GuidedVelocity], ...] = (GuidedField, CountedField)
 
-MODELS: tuple[type[FlowModel], ...] = (GaussianMixture, PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
+MODELS: tuple[type[FlowModel], ...] = (GaussianMixture, PretrainedDiT, PretrainedTextDiT, TextPipeline)
 TRANSFORMER_MODELS: tuple[type[TransformerModel], ...] = (PretrainedDiT, PretrainedTextDiT)
 TRANSFORMER_BLOCKS: tuple[type[TransformerBlock], ...] = (Block, TextBlock)
 VARIANCE_MODELS: tuple[type[VarianceModel], ...] = (PretrainedDiT,)
-TEXT_MODELS: tuple[type[TextModel], ...] = (PretrainedTextDiT, StableDiffusion3)
-BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
-RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
+TEXT_MODELS: tuple[type[TextModel], ...] = (PretrainedTextDiT, TextPipeline)
+BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedTextDiT, TextPipeline)
+RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedTextDiT, TextPipeline)
 EVALUATED_MODELS: tuple[type[EvaluatedModel], ...] = (Network, Rehearsal, CachedNetwork)
 
 CACHES: tuple[type[Cache], ...] = (FORA, TaylorSeer, Delta)
@@ -170,7 +173,7 @@ CACHE_STATES: tuple[type[CacheState], ...] = (Branches, Difference)
 WALKS: tuple[type[Walk], ...] = (Remembering, Extrapolating, Measuring, Skipping)
 
 VAES: tuple[type[VAE], ...] = (Autoencoder,)
-CODECS: tuple[type[Codec], ...] = (LatentCodec, Pixels, PipelineVAE)
+CODECS: tuple[type[Codec], ...] = (LatentCodec, Pixels, PipelineVAE, BatchNormVAE)
 
 CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, InOrder, Random, Original, Prompts, Unconditional)
 TASKS: tuple[type[Task], ...] = (Generate, Inpaint, Edit, Interpolate, InterpolateImages, Progressive)
@@ -244,7 +247,16 @@ BASES: tuple[type, ...] = (ConditionerBase, Task, Metric, Comparison)
 def named_in(group: str) -> set[type]:
     files = (yaml.safe_load(file.read_text()) for file in sorted((CONF / group).glob("*.yaml")))
     parts = (part for file in files for part in (file, *file.values()))
-    return {get_object(part["_target_"]) for part in parts if isinstance(part, dict) and "_target_" in part}
+    targets = {get_object(part["_target_"]) for part in parts if isinstance(part, dict) and "_target_" in part}
+    return set().union(*map(made_by, targets))
+
+
+def made_by(target: Any) -> set[type]:
+    """A class itself; of a function, the classes that it returns."""
+    if isinstance(target, type) or inspect.ismethod(target):
+        return {target}
+    returned = get_type_hints(target)["return"]
+    return set(get_args(returned) or [returned])
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -1,0 +1,21 @@
+"""The kinds of pipelines that can be loaded."""
+
+from __future__ import annotations
+
+from ditexp.model.pipelines.flux import Flux
+from ditexp.model.pipelines.flux2 import Flux2, Flux2Klein
+from ditexp.model.pipelines.kind import PipelineKind
+from ditexp.model.pipelines.sd3 import StableDiffusion3
+from ditexp.terminal.notices import in_line
+
+KINDS: tuple[PipelineKind, ...] = (StableDiffusion3(), Flux(), Flux2(), Flux2Klein())
+
+
+def kind_of(path: str, class_name: str) -> PipelineKind:
+    """The kind of the pipeline with this class name in its model_index.json. Raises ValueError for an unknown one."""
+    for kind in KINDS:
+        if class_name in kind.pipelines:
+            return kind
+    known = ", ".join(kind.pipelines[0] for kind in KINDS)
+    given = in_line(f"model.path={path}", 60)
+    raise ValueError(f"{given} is a {in_line(class_name, 40)}, which ditexp does not know: give one of {known}")
