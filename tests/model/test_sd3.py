@@ -297,7 +297,7 @@ def be_code(file: Path) -> None:
             ["is a WanPipeline", "give one of StableDiffusion3Pipeline, FluxPipeline"],
         ),
         ("model_index.json", bring_code, ["its scheduler comes with its own code, which is never run"]),
-        ("model_index.json", be_code, ["names no class of a pipeline"]),
+        ("model_index.json", be_code, ["its pipeline comes with its own code, which is never run"]),
         ("model_index.json", Path.unlink, ["is no pipeline", "no file named model_index.json", "save_pretrained"]),
         (
             "transformer/diffusion_pytorch_model.safetensors",

@@ -26,9 +26,10 @@ def read_index(path: str) -> Mapping[str, Any]:
     try:
         index = import_diffusers().DiffusionPipeline.load_config(path)
         if own := [name for name, kind in index.items() if isinstance(kind, list) and kind[0] not in LIBRARIES]:
-            raise ValueError(f"its {own[0].strip('_')} comes with its own code, which is never run")
+            part = "pipeline" if own[0] == "_class_name" else own[0]
+            raise ValueError(f"its {part} comes with its own code, which is never run")
         if not isinstance(index["_class_name"], str):
-            raise ValueError("model_index.json names no class of a pipeline")
+            raise ValueError("its model_index.json names no class")
     except DAMAGE as error:
         raise ValueError(f"model.path={path} is no pipeline ({in_words(error)}): {REMEDY}") from None
     return index

@@ -155,24 +155,21 @@ class TextPipeline:
         return replace(null, labels=condition.labels)
 
     def between(self, first: Condition, second: Condition, fraction: Tensor) -> Condition:
-        """States and vectors on the straight lines between those of two prompts, in float32 whatever the weights.
-
-        A token counts if a prompt has it whose part is not zero.
-        """
+        """States and vectors on the straight lines between those of two prompts, in float32 whatever the weights."""
 
         def line(start: Tensor | None, end: Tensor | None, *more: int) -> Tensor | None:
             if start is None or end is None:
                 return None
             return torch.lerp(start.float(), end.float(), fraction.float().view(-1, *more))
 
-        is_first, is_second = fraction[:, None] == 0, fraction[:, None] == 1
+        mask = None
+        if first.mask is not None and second.mask is not None:
+            mask = (first.mask & (fraction[:, None] < 1)) | (second.mask & (fraction[:, None] > 0))
         return Condition(
             labels=nearer_labels(first, second, fraction),
             vector=line(first.vector, second.vector, 1),
             states=line(first.states, second.states, 1, 1),
-            mask=None
-            if first.mask is None or second.mask is None
-            else (first.mask & ~is_second) | (second.mask & ~is_first),
+            mask=mask,
         )
 
 
