@@ -9,6 +9,7 @@ from ditexp.core import (
     Cache,
     Codec,
     Conditioner,
+    FlowMapModel,
     FlowModel,
     Guidance,
     Schedule,
@@ -16,6 +17,7 @@ from ditexp.core import (
     TransformerModel,
     VarianceModel,
 )
+from ditexp.guidance.none import NoGuidance
 from ditexp.meter import Meter
 from ditexp.network import Network
 from ditexp.pixels import Pixels
@@ -57,6 +59,7 @@ def bind(
         notice(f"{type(solver).__name__} chooses its own steps: steps and schedule don't act on it")
     check_precision(precision, device)
     check_variance(model, solver)
+    check_times(model, solver, guidance)
     check_cache(cache, model, solver, compile)
     grid = schedule.grid().tolist()
     guidance = guidance.on(None if solver.adaptive else grid)
@@ -77,7 +80,15 @@ def bind(
         device=device,
         precision=precision,
         compile=compile,
-        network=Network(model, meter, PRECISIONS[precision], compile, solver.adaptive, solver.uses_variance),
+        network=Network(
+            model,
+            meter,
+            PRECISIONS[precision],
+            compile,
+            adaptive=solver.adaptive,
+            with_variance=solver.uses_variance,
+            of_two_times=solver.uses_flow_map,
+        ),
         meter=meter,
         draws=DrawnAhead(device),
     )
@@ -89,6 +100,25 @@ def check_variance(model: FlowModel, solver: Solver) -> None:
         raise ValueError(
             "solver.variance=learned needs a model that predicts the variance of its steps, as DiT does, and this one "
             "doesn't: choose solver.variance=fixed_small"
+        )
+
+
+def check_times(model: FlowModel, solver: Solver, guidance: Guidance) -> None:
+    """Raise ValueError unless solver and guidance are for a model of so many times."""
+    name, is_map = type(model).__name__, isinstance(model, FlowMapModel)
+    if solver.uses_flow_map and not is_map:
+        raise ValueError(
+            f"solver=flow_map jumps with a model of two times, such as MeanFlow, and {name} has one: choose solver=heun"
+        )
+    if is_map and not solver.uses_flow_map:
+        raise ValueError(
+            f"solver: {name} is a model of two times, for jumps and not for {type(solver).__name__}: choose "
+            "solver=flow_map"
+        )
+    if is_map and not isinstance(guidance, NoGuidance):
+        raise ValueError(
+            f"guidance: {type(guidance).__name__} can't guide {name}, whose guidance is inside the network: choose "
+            "guidance=none"
         )
 
 
@@ -104,6 +134,10 @@ def check_cache(cache: Cache | None, model: FlowModel, solver: Solver, compile: 
     if not isinstance(model, TransformerModel):
         raise ValueError(
             f"cache: {name} reuses blocks of a DiT, which {type(model).__name__} has not: choose cache=none"
+        )
+    if solver.uses_flow_map:
+        raise ValueError(
+            f"cache: {name} reuses outputs of evaluations at times close by, and jumps have none: choose cache=none"
         )
     if solver.adaptive:
         raise ValueError(

@@ -26,7 +26,10 @@ class CachedNetwork:
     cache: Cache
     state: CacheState
 
-    def __call__(self, x: Tensor, t: float | Tensor, condition: Condition) -> Tensor:
+    def __call__(
+        self, x: Tensor, t: float | Tensor, condition: Condition, *, until: float | Tensor | None = None
+    ) -> Tensor:
+        assert until is None, "bind refuses it"
         walk = self.state.evaluation(self.time, len(x))
         share = 1 if walk.is_full else share_of_work(self.cache, self.model, x, condition)
         return self.network(x, t, condition, walk, share)

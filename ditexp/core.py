@@ -52,6 +52,15 @@ class GuidedVelocity(VelocityField, Protocol):
         the null half's, which is the same in the guided channels and unconditional in the others."""
 
 
+@runtime_checkable
+class FlowMap(VelocityField, Protocol):
+    """A field that also knows where its flow leads."""
+
+    def average(self, x: Tensor, t: float, until: float) -> Tensor:
+        """The average velocity like x between the times t and `until`, both of all samples: the flow that is at x at t
+        is at x + (until - t) average at `until`."""
+
+
 class Codec(Protocol):
     """Leads from a model's samples to images and back.
 
@@ -134,6 +143,17 @@ class VarianceModel(FlowModel, Protocol):
 
 
 @runtime_checkable
+class FlowMapModel(FlowModel, Protocol):
+    """A model of two times: the average velocity of its flow between them (Geng et al. 2025, arXiv 2505.13447).
+
+    Its velocity is the average velocity with both times equal. Its guidance, if any, is inside the network.
+    """
+
+    def average_velocity(self, x: Tensor, t: Tensor, condition: Condition, until: Tensor) -> Tensor:
+        """u = (x_until - x_t) / (until - t), (B, *sample_shape), at x = x_t and times t and `until` (B,) in [0, 1]."""
+
+
+@runtime_checkable
 class TextModel(FlowModel, Protocol):
     """A model that is conditioned on prompts."""
 
@@ -179,8 +199,10 @@ class ModuleModel(FlowModel, Protocol):
 class EvaluatedModel(Protocol):
     """A FlowModel as the sampler evaluates it: on its device, at its precision, every evaluation counted."""
 
-    def __call__(self, x: Tensor, t: float | Tensor, condition: Condition) -> Tensor:
-        """t: one time of all samples, or (B,)."""
+    def __call__(
+        self, x: Tensor, t: float | Tensor, condition: Condition, *, until: float | Tensor | None = None
+    ) -> Tensor:
+        """t: one time of all samples, or (B,). until: the same, for the average velocity of a model of two times."""
 
     def null(self, condition: Condition) -> Condition: ...
 
@@ -302,6 +324,7 @@ class Solver(Protocol):
     stochastic: whether it adds noise, that is, solves the SDE.
     history: the number of earlier steps that a step looks back at; 0 for a one-step method.
     uses_variance: whether it needs the output of a model's variance head beside the velocity.
+    uses_flow_map: whether it needs a FlowMap, that is, a model of two times.
     """
 
     @property
@@ -310,6 +333,8 @@ class Solver(Protocol):
     def stochastic(self) -> bool: ...
     @property
     def uses_variance(self) -> bool: ...
+    @property
+    def uses_flow_map(self) -> bool: ...
     @property
     def history(self) -> int: ...
 

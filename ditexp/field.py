@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ditexp.core import GuidedVelocity, VelocityField
+from ditexp.core import FlowMap, GuidedVelocity, VelocityField
 from ditexp.meter import Meter
 from ditexp.values import number_like
 
@@ -24,6 +24,12 @@ class CountedField:
         self.meter.cost.velocity_rows += len(x)
         self.meter.times = t
         return self.velocity(x, t)
+
+    def average(self, x: Tensor, t: float, until: float) -> Tensor:
+        assert isinstance(self.velocity, FlowMap), "bind checks it"
+        self.meter.cost.velocity_rows += len(x)
+        self.meter.times = t
+        return self.velocity.average(x, t, until)
 
     def take(self, rows: Tensor) -> CountedField:
         return CountedField(self.velocity.take(rows), self.meter)

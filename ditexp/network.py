@@ -14,13 +14,14 @@ from torch import Tensor
 
 from ditexp.allocation import keep_freed_memory
 from ditexp.cache.work import walks
-from ditexp.core import Cache, EvaluatedModel, FlowModel, TransformerModel, VarianceModel, Walk
+from ditexp.core import Cache, EvaluatedModel, FlowMapModel, FlowModel, TransformerModel, VarianceModel, Walk
 from ditexp.evaluated import compiled_whole, evaluated
 from ditexp.meter import Meter
 from ditexp.precision import PRECISIONS, Precision
 from ditexp.values import Condition, times_of
 
-Forward = Callable[..., Tensor]  # of x, t and a condition, and of a walk through the blocks if there is one
+# Of x, t and a condition, and of a walk through the blocks, or the second time (B,), if there is one.
+Forward = Callable[..., Tensor]
 
 
 @dataclass(eq=False)
@@ -38,12 +39,13 @@ class Network:
     compile: bool | str = False
     adaptive: bool = False
     with_variance: bool = False
+    of_two_times: bool = False
     forward: Forward = field(init=False)
     batch_size: int | None = field(init=False, default=None)  # None before `load`
     others: dict[int, Network] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.forward = evaluation_of(self.model, with_variance=self.with_variance)
+        self.forward = self.evaluation_of(self.model)
 
     def load(self, batch_size: int) -> None:
         """Move the model to the device; if asked for, compile it at its first use. batch_size: of a whole batch."""
@@ -57,14 +59,31 @@ class Network:
     def place(self, compile: bool | str = False) -> None:
         """Move the model to the device, with its matrices at the precision."""
         ready = evaluated(self.model, precision=self.precision, compile=compile, device=self.meter.device)
-        self.forward = evaluation_of(ready, with_variance=self.with_variance)
+        self.forward = self.evaluation_of(ready)
+
+    def evaluation_of(self, model: FlowModel) -> Forward:
+        """The method of a model that is evaluated."""
+        if self.of_two_times:
+            assert isinstance(model, FlowMapModel), "bind checks it"
+            return model.average_velocity
+        if self.with_variance:
+            assert isinstance(model, VarianceModel), "bind checks it"
+            return model.velocity_and_variance
+        return model.__call__
 
     def __call__(
-        self, x: Tensor, t: float | Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
+        self,
+        x: Tensor,
+        t: float | Tensor,
+        condition: Condition,
+        walk: Walk | None = None,
+        share: float = 1,
+        *,
+        until: float | Tensor | None = None,
     ) -> Tensor:
         """walk: computes the blocks of a transformer in place of themselves. share: of an evaluation that it does."""
         self.meter.cost.network_rows += share * len(x)
-        given = () if walk is None else (walk,)
+        given = (*(() if until is None else (times_of(x, until),)), *(() if walk is None else (walk,)))
         # Only the network runs in low precision: the state x stays float32, or small steps would be lost.
         dtype = self.precision.dtype
         with torch.autocast(self.meter.device.type, dtype=dtype, enabled=dtype != torch.float32):
@@ -106,18 +125,17 @@ class Still(Network):
     """Counts evaluations without making them: the velocity is zero, and samples stay where they are."""
 
     def __call__(
-        self, x: Tensor, t: float | Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
+        self,
+        x: Tensor,
+        t: float | Tensor,
+        condition: Condition,
+        walk: Walk | None = None,
+        share: float = 1,
+        *,
+        until: float | Tensor | None = None,
     ) -> Tensor:
         self.meter.cost.network_rows += share * len(x)
         return self.zeros(x)
-
-
-def evaluation_of(model: FlowModel, *, with_variance: bool) -> Forward:
-    """The method of a model that is evaluated."""
-    if not with_variance:
-        return model.__call__
-    assert isinstance(model, VarianceModel), "bind checks it"
-    return model.velocity_and_variance
 
 
 @dataclass(frozen=True)
@@ -130,11 +148,12 @@ class Padded:
     network: Forward
     full: int
 
-    def __call__(self, x: Tensor, t: Tensor, condition: Condition, *walk: Walk) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, condition: Condition, *given: Tensor | Walk) -> Tensor:
         if (size := self.size(len(x))) == len(x):
-            return self.network(x, t, condition, *walk)
+            return self.network(x, t, condition, *given)
         rows = torch.arange(size, device=x.device).clamp(max=len(x) - 1)
-        return self.network(x[rows], t[rows], condition.take(rows), *walk)[: len(x)]
+        filled = (each[rows] if isinstance(each, Tensor) else each for each in given)
+        return self.network(x[rows], t[rows], condition.take(rows), *filled)[: len(x)]
 
     def size(self, count: int) -> int:
         """The smallest size that holds `count` samples. Size 1 is avoided, since torch compiles it separately."""
@@ -163,10 +182,17 @@ class Rehearsal:
         self.network.load(batch_size)
 
     def __call__(
-        self, x: Tensor, t: float | Tensor, condition: Condition, walk: Walk | None = None, share: float = 1
+        self,
+        x: Tensor,
+        t: float | Tensor,
+        condition: Condition,
+        walk: Walk | None = None,
+        share: float = 1,
+        *,
+        until: float | Tensor | None = None,
     ) -> Tensor:
         self.largest, t = max(self.largest, len(x)), times_of(x, t)
-        self.meet(x, t, condition)
+        self.meet(x, t, condition, until)
         for size in self.network.slow_sizes(self.largest):
             rows = torch.arange(size, device=x.device) % len(x)
             self.meet(x[rows], t[rows], condition.take(rows))
@@ -175,13 +201,13 @@ class Rehearsal:
     def null(self, condition: Condition) -> Condition:
         return self.network.null(condition)
 
-    def meet(self, x: Tensor, t: Tensor, condition: Condition) -> None:
+    def meet(self, x: Tensor, t: Tensor, condition: Condition, until: float | Tensor | None = None) -> None:
         inputs = (x, t, *condition.parts)
         kind = tuple(None if part is None else (part.dtype, part.shape, part.stride()) for part in inputs)
         if kind not in self.met:
             self.met.add(kind)
             for walk in self.walks():
-                self.network(x, t, condition, walk)
+                self.network(x, t, condition, walk, until=until)
 
     def walks(self) -> Iterable[Walk | None]:
         if self.cache is None:

@@ -173,7 +173,7 @@ class Sampler:
     def in_full_precision(self) -> Sampler:
         """The same in fp32, without a cache and not compiled, with a meter of its own; its model is on the device."""
         meter = Meter(self.device)
-        network = Network(self.model, meter, adaptive=self.solver.adaptive)
+        network = Network(self.model, meter, adaptive=self.solver.adaptive)  # of the velocity, whatever the solver uses
         network.place()
         return replace(self, precision="fp32", compile=False, cache=None, network=network, meter=meter)
 
@@ -218,6 +218,8 @@ class Sampler:
 
     def evaluate_guidance(self, indices: Sequence[int]) -> None:
         """Evaluate the field while guidance is on and while it is off: the size of the network's batch may differ."""
+        if self.solver.uses_flow_map:
+            return  # there is none
         x, velocity = self.noise(indices), self.field(self.condition(indices))
         low, high = self.guidance.interval or (0, 1)
         for t in (0, (low + high) / 2, 1):
@@ -231,7 +233,12 @@ class Sampler:
         if self.solver.adaptive:
             return None
         meter = Meter(self.device)
-        network = Still(self.model, meter, with_variance=self.solver.uses_variance)
+        network = Still(
+            self.model,
+            meter,
+            with_variance=self.solver.uses_variance,
+            of_two_times=self.solver.uses_flow_map,
+        )
         codec = Unencoded(self.codec.image_shape, self.model.sample_shape)
         still = replace(self, network=network, meter=meter, codec=codec)
         still.task(still, [0])

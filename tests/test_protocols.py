@@ -57,7 +57,9 @@ from ditexp.guidance.base import GuidedField
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import ModelField, NoGuidance
+from ditexp.guidance.norm_cap import NormCap
 from ditexp.guidance.rescaled import Rescaled
+from ditexp.guidance.token_norm import TokenNorm
 from ditexp.metric.base import Comparison, Metric
 from ditexp.metric.density_coverage import DensityCoverage
 from ditexp.metric.fid import FrechetDistance
@@ -100,6 +102,7 @@ from ditexp.solver.dopri5 import Dopri5, Dopri5Fixed
 from ditexp.solver.dpm_solver import DPMSolverMultistep, DPMSolverSinglestep
 from ditexp.solver.euler import Euler
 from ditexp.solver.euler_maruyama import EulerMaruyama
+from ditexp.solver.flow_map import FlowMapJumps
 from ditexp.solver.heun import Heun
 from ditexp.solver.heun3 import Heun3
 from ditexp.solver.ipndm import IPNDM
@@ -135,14 +138,23 @@ MULTISTEP: tuple[type[Solver], ...] = (AdamsBashforth, AdamsBashforthMoulton, IP
 ADAPTIVE: tuple[type[Solver], ...] = (Bosh3, Dopri5, Tsit5, StepDoubling, Torchdiffeq)
 SDE: tuple[type[Solver], ...] = (EulerMaruyama, StochasticHeun)
 DISCRETE: tuple[type[Solver], ...] = (DDPM, DDIM)
-SOLVERS: tuple[type[Solver], ...] = (*RUNGE_KUTTA, *MULTISTEP, DPMSolverSinglestep, *ADAPTIVE, *SDE, *DISCRETE)
+TWO_TIMES: tuple[type[Solver], ...] = (FlowMapJumps,)
+SOLVERS: tuple[type[Solver], ...] = (
+    *RUNGE_KUTTA,
+    *MULTISTEP,
+    DPMSolverSinglestep,
+    *ADAPTIVE,
+    *SDE,
+    *DISCRETE,
+    *TWO_TIMES,
+)
 
 SCHEDULES: tuple[type[Schedule], ...] = (
     *(Beta, Cosine, DiffusersFlow, Explicit, Flux, Karras, LinearQuadratic, LogitNormal, Optimized, PipelineSteps),
     *(Power, Quadratic, RespacedDDPM, Shift, SiTLastStep, SiTPoints, Uniform),
 )
 GUIDANCE: tuple[type[Guidance], ...] = (
-    *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance),
+    *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance, TokenNorm, NormCap),
 )
 FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
 GUIDED_FIELDS: tuple[type[GuidedVelocity], ...] = (GuidedField, CountedField)
@@ -212,7 +224,7 @@ def construct(settings: dict[str, Any]) -> tuple[object, ...]:
         *(Uniform(**settings), Explicit(**settings), Optimized(**settings), DiffusersFlow(**settings)),
         *(SiTPoints(**settings), SiTLastStep(**settings), RespacedDDPM(**settings), DDPM(), DDIM()),
         *(ClassifierFree(**settings), CFGZero(**settings), Rescaled(**settings), AdaptiveProjected(**settings)),
-        Autoguidance(**settings),
+        *(Autoguidance(**settings), TokenNorm(**settings), NormCap(**settings)),
         *(FORA(**settings), TaylorSeer(**settings), Delta(**settings)),
         *(AdamsBashforth(), AdamsBashforthMoulton(), IPNDM(), DPMSolverMultistep(), DPMSolverSinglestep(), UniPC()),
         *(Euler(), Heun(), Heun3(), Kutta3(), Midpoint(), Ralston(), RK4(), RK4ThreeEighths(), Bosh3Fixed()),

@@ -19,6 +19,10 @@ class ModelField:
     def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         return self.model(x, times_of(x, t), self.condition)
 
+    def average(self, x: Tensor, t: float, until: float) -> Tensor:
+        """The average velocity between two times, if the model is one of two times."""
+        return self.model(x, times_of(x, t), self.condition, until=times_of(x, until))
+
     def take(self, rows: Tensor) -> ModelField:
         return replace(self, condition=self.condition.take(rows))
 

@@ -18,9 +18,10 @@ from ditexp.inspect.facts import Card, file_facts
 from ditexp.model.architecture import NoDiT, infer_architecture
 from ditexp.model.claim import correlation
 from ditexp.model.dit import DiT
-from ditexp.model.families import FAMILIES, Family, fitting, renamed
+from ditexp.model.families.family import Family
+from ditexp.model.families.known import FAMILIES, fitting, renamed
 from ditexp.model.loading import Misfit, load_network
-from ditexp.model.pretrained import SIZES, Training, training_of
+from ditexp.model.published import SIZES, Training, training_of
 from ditexp.terminal.notices import in_line
 
 ARGUMENTS = 40  # training arguments that a card shows

@@ -118,6 +118,8 @@ class Trajectory(Comparison):
             raise ValueError(
                 f"metric=trajectory compares paths, but {type(solver).__name__} adds noise to each: leave it out"
             )
+        if solver.uses_flow_map:
+            raise ValueError("metric=trajectory follows paths back to noise, as solver=flow_map can't: leave it out")
 
     @torch.inference_mode()
     def compare(

@@ -10,15 +10,15 @@ from collections.abc import Iterable
 
 import torch
 
-from ditexp.model.dit import DiT
-from ditexp.model.families import Family
+from ditexp.model.families.family import Family
+from ditexp.model.label_network import LabelNetwork
 from ditexp.noise import noise
 
 SUPPORTED = 0.5  # a correlation with the sign that the family's networks have
 CERTAIN = 0.9  # a correlation that random weights don't have
 
 
-def contradiction(network: DiT, claimed: Family, others: Iterable[Family]) -> str:
+def contradiction(network: LabelNetwork, claimed: Family, others: Iterable[Family]) -> str:
     """Why the network is not of the family that is claimed, and of which other it is; "" if it may be of it.
 
     It takes one evaluation of one sample if the claim is right, and one more for each other family if not.
@@ -41,7 +41,7 @@ def contradiction(network: DiT, claimed: Family, others: Iterable[Family]) -> st
 
 
 @torch.inference_mode()
-def correlation(network: DiT, time: float) -> float:
+def correlation(network: LabelNetwork, time: float) -> float:
     """The correlation of the output with its input, one sample of standard normal noise; 0 for a constant output."""
     x = noise(0, [0], (network.in_channels, network.input_size, network.input_size))
     labels = torch.zeros(1, dtype=torch.int64) if network.num_classes else None

@@ -6,7 +6,7 @@ One network serves DiT, SiT, REPA, LightningDiT (Yao et al. 2025, arXiv 2501.014
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
 
 import numpy as np
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ditexp.core import TransformerBlock, Walk
+from ditexp.model.architecture import NoDiT
+from ditexp.model.label_network import LabelNetwork
 from ditexp.model.layers import (
     MLPS,
     Attention,
@@ -119,7 +121,7 @@ class Transformer(nn.Module):
             )
         self.input_size, self.patch_size, self.in_channels = input_size, patch_size, in_channels
         self.num_classes, self.has_null = num_classes, has_null and num_classes > 0
-        self.head_width, self.rope = hidden_size // num_heads, rope
+        self.hidden_size, self.head_width, self.rope = hidden_size, hidden_size // num_heads, rope
         if bottleneck:
             self.x_embedder = BottleneckPatchEmbed(in_channels, hidden_size, patch_size, bottleneck)
         else:
@@ -198,25 +200,39 @@ class Transformer(nn.Module):
         return x.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], -1, height * p, width * p)
 
 
-class DiT(Transformer):
+class DiT(Transformer, LabelNetwork):
     """Velocity v(x, t, label). DiT-S/B/L/XL have width 384/768/1024/1152, depth 12/12/24/28, heads 6/12/16/16."""
 
+    kind = "dit"
     block = Block
+
+    @property
+    def label_table(self) -> Tensor:
+        return self.y_embedder.embedding_table.weight
+
+    def check_file(self, weights: Mapping[str, Tensor]) -> None:
+        """Raise NoDiT if a file has other tables of rotations than this network computes."""
+        if not self.rope:
+            return
+        side = self.input_size // self.patch_size
+        expected = self.rotations(side, side, torch.device("cpu"))
+        for key, values in zip(("feat_rope.freqs_cos", "feat_rope.freqs_sin"), expected):
+            table = weights.get(key, values)
+            # bfloat16 keeps cosines to 0.002; the entries of other rotations differ by 1.
+            is_alike = table.shape == values.shape and table.is_floating_point()
+            if not is_alike or (table - values).abs().max() >= 0.01:
+                raise NoDiT(f"{key} holds other rotations than those of its {side} x {side} patches")
 
     def drop(self, labels: Tensor, dropped: Tensor) -> Tensor:
         """The labels (B,) of a training batch, replaced by the null class where dropped (B,) is true."""
         return torch.where(dropped, self.num_classes, labels)
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, walk: Walk | None = None) -> Tensor:
-        """x (B, C, H, W), t (B,) in [0, 1] with 1 = data, labels (B,) int64 -> velocity (B, C, H, W).
+    def outputs(self, x: Tensor, t: Tensor, labels: Tensor | None = None, walk: Walk | None = None) -> Tensor:
+        """x (B, C, H, W), t (B,), labels (B,) int64 -> (B, C, H, W), with the variance head's channels (B, 2 C, H, W).
 
         H and W are input_size, or other multiples of patch_size: then the position embedding is interpolated.
         labels may also be embeddings (B, D), rows of the table or between them. walk: see `transform`.
         """
-        return self.outputs(x, t, labels, walk)[:, : self.in_channels]
-
-    def outputs(self, x: Tensor, t: Tensor, labels: Tensor | None = None, walk: Walk | None = None) -> Tensor:
-        """As `forward`, with the channels of the variance head, if there is one: (B, C or 2 C, H, W)."""
         c = self.t_embedder(t)
         if not self.num_classes:
             return self.transform(x, c, walk=walk)

@@ -15,7 +15,8 @@ from ditexp.checkpoint.weights import weights_of
 from ditexp.core import Walk
 from ditexp.model.architecture import NoDiT, infer_architecture
 from ditexp.model.loading import Misfit, load_network
-from ditexp.model.pretrained import nearer_labels, training_of
+from ditexp.model.pretrained import nearer_labels
+from ditexp.model.published import training_of
 from ditexp.model.text_dit import TextDiT
 from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
 from ditexp.pixels import Pixels

@@ -16,7 +16,7 @@ from ditexp.cli.packaged import published_file
 from ditexp.core import Walk
 from ditexp.files.hub import HubPlace, cached, hub_place
 from ditexp.model.dit import DiT
-from ditexp.model.families import FAMILIES
+from ditexp.model.families.known import FAMILIES
 from ditexp.model.loading import SkipInitialization
 from ditexp.model.prediction import Velocity
 from ditexp.pixels import Pixels

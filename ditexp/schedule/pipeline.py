@@ -13,9 +13,10 @@ from torch import Tensor
 from ditexp.schedule.base import Steps
 
 CHOICES = "choose schedule=uniform, shift or flux"
-EULER = "FlowMatchEulerDiscreteScheduler"
+EULER, DPM_SOLVER = "FlowMatchEulerDiscreteScheduler", "DPMSolverMultistepScheduler"
 UNSUPPORTED = (
-    *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas", "stochastic_sampling"),
+    *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "invert_sigmas"),
+    "stochastic_sampling",
 )
 
 
@@ -81,6 +82,19 @@ def flow_match_euler(facts: Mapping[str, Any], steps: int) -> Tensor:
     return sigmas
 
 
+def flow_dpm_solver(facts: Mapping[str, Any], steps: int) -> Tensor:
+    """The sigmas of DPMSolverMultistepScheduler with flow sigmas, but 1 in place of its first one, 0.9997 for Sana."""
+    config = facts["config"]
+    if not config["use_flow_sigmas"] or config["final_sigmas_type"] != "zero":
+        raise ValueError(f"schedule=pipeline: this pipeline's scheduler is not one of flows that end at 0: {CHOICES}")
+    if wrong := [name for name in UNSUPPORTED if config.get(name)]:
+        raise ValueError(f"schedule=pipeline: this pipeline's scheduler has {wrong[0]}, which is not done: {CHOICES}")
+    first = 1 - 1 / config["num_train_timesteps"]
+    sigmas = shifted(torch.linspace(first, 0, steps + 1, dtype=torch.float64)[:-1], config["flow_shift"])
+    sigmas[0] = 1
+    return sigmas
+
+
 def shifted(sigmas: Tensor, shift: float) -> Tensor:
     return shift * sigmas / (1 + (shift - 1) * sigmas)
 
@@ -100,5 +114,8 @@ def empirical_mu(facts: Mapping[str, Any], steps: int) -> float:
     return many if tokens > 4300 else few + (many - few) * (steps - 10) / 190
 
 
-SCHEDULERS: Mapping[str, Callable[[Mapping[str, Any], int], Tensor]] = {EULER: flow_match_euler}
+SCHEDULERS: Mapping[str, Callable[[Mapping[str, Any], int], Tensor]] = {
+    EULER: flow_match_euler,
+    DPM_SOLVER: flow_dpm_solver,
+}
 RULES_OF_MU: Mapping[str, Callable[[Mapping[str, Any], int], float]] = {"linear": linear_mu, "empirical": empirical_mu}

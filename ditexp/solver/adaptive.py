@@ -33,6 +33,7 @@ class Adaptive(ABC):
     adaptive: ClassVar[bool] = True
     stochastic: ClassVar[bool] = False
     uses_variance: ClassVar[bool] = False
+    uses_flow_map: ClassVar[bool] = False
     history: ClassVar[int] = 0
 
     rtol: float = 1e-4

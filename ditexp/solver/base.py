@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ditexp.core import GuidedVelocity, Projection, StepNoise, VelocityField
+from ditexp.core import FlowMap, GuidedVelocity, Projection, StepNoise, VelocityField
 from ditexp.transfer import Pending, to_host
 from ditexp.values import Solution
 
@@ -26,6 +26,7 @@ class FixedStep(ABC):
     order: p such that the error at t = 1 falls as steps^-p on smooth fields and grids; of the SDE, the weak order.
     stochastic: whether it adds noise. history: the number of earlier steps that a step looks back at.
     uses_variance: whether it needs the output of a model's variance head beside the velocity.
+    uses_flow_map: whether it needs a FlowMap in place of a velocity.
     """
 
     adaptive: ClassVar[bool] = False
@@ -44,6 +45,10 @@ class FixedStep(ABC):
 
     @property
     def uses_variance(self) -> bool:
+        return False
+
+    @property
+    def uses_flow_map(self) -> bool:
         return False
 
     @abstractmethod
@@ -102,6 +107,10 @@ class CurrentStep:
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         return self.of_step(x, t)
+
+    def average(self, x: Tensor, t: float, until: float) -> Tensor:
+        assert isinstance(self.of_step, FlowMap), "for solvers that use a flow map"
+        return self.of_step.average(x, t, until)
 
     def take(self, rows: Tensor) -> VelocityField:
         return self.of_step.take(rows)

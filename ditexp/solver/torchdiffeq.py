@@ -35,6 +35,7 @@ class Torchdiffeq:
     stochastic: ClassVar[bool] = False
     history: ClassVar[int] = 0
     uses_variance: ClassVar[bool] = False
+    uses_flow_map: ClassVar[bool] = False
 
     method: str = "dopri5"
     rtol: float = 1e-3

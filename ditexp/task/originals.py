@@ -44,6 +44,11 @@ def check_solver(sampler: Sampler, *, task: str) -> None:
             f"task={task} goes to noise and back by one path, but {type(sampler.solver).__name__} adds noise to it: "
             "choose a solver of the ODE, such as solver=heun"
         )
+    if sampler.solver.uses_flow_map:
+        raise ValueError(
+            f"task={task} goes to noise and back, but the jumps of solver=flow_map lead to images alone: choose a "
+            "model of one time, and a solver such as heun"
+        )
 
 
 def makes_latents(sampler: Sampler) -> bool:

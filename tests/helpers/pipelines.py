@@ -205,6 +205,189 @@ def chat_tokenizer() -> Any:
     return tokenizer
 
 
+def save_qwen_image(path: Path) -> Path:
+    """The parts of Qwen-Image, whose template has 34 tokens before the prompt in this tokenizer, too."""
+    import diffusers
+    import transformers
+
+    words = qwen_tokenizer()
+    text = {
+        "vocab_size": len(words),
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
+    }
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = transformers.Qwen2_5_VLForConditionalGeneration(
+            transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+        )
+        transformer = diffusers.QwenImageTransformer2DModel(
+            in_channels=16,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=16,
+            axes_dims_rope=(4, 6, 6),
+        )
+        vae = diffusers.AutoencoderKLQwenImage(
+            base_dim=8,
+            z_dim=4,
+            dim_mult=[1, 1, 1],
+            num_res_blocks=1,
+            temperal_downsample=[False, True],
+            latents_mean=[-0.7, 0.4, 0.1, -0.2],
+            latents_std=[2.8, 1.4, 2.3, 0.6],
+        )
+        strengthen(transformer)
+        pipeline = diffusers.QwenImagePipeline(
+            transformer=transformer,
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
+                use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+            ),
+            vae=vae,
+            text_encoder=encoder,
+            tokenizer=words,
+        )
+    pipeline.save_pretrained(path)
+    return path
+
+
+def save_z_image(path: Path) -> Path:
+    """The parts of Z-Image, with padding tokens that are not zero."""
+    import diffusers
+    import transformers
+
+    words = qwen_tokenizer()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = transformers.Qwen3Model(
+            transformers.Qwen3Config(
+                vocab_size=len(words),
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=3,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                head_dim=8,
+            )
+        )
+        transformer = diffusers.ZImageTransformer2DModel(
+            in_channels=4,
+            dim=32,
+            n_layers=2,
+            n_refiner_layers=1,
+            n_heads=2,
+            n_kv_heads=2,
+            cap_feat_dim=16,
+            axes_dims=[4, 6, 6],
+            axes_lens=[1024, 64, 64],
+        )
+        for token in (transformer.x_pad_token, transformer.cap_pad_token):
+            token.data.normal_()
+        vae = autoencoder()
+        strengthen(transformer, vae)
+        pipeline = diffusers.ZImagePipeline(
+            transformer=transformer,
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+            vae=vae,
+            text_encoder=encoder,
+            tokenizer=words,
+        )
+    pipeline.save_pretrained(path)
+    return path
+
+
+def save_sana(path: Path) -> Path:
+    """The parts of Sana 1.5, whose network is given a thousandth of its scheduler's times."""
+    import diffusers
+    import transformers
+
+    words = qwen_tokenizer(starts=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = transformers.Gemma2Model(
+            transformers.Gemma2Config(
+                vocab_size=len(words),
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                head_dim=8,
+            )
+        )
+        transformer = diffusers.SanaTransformer2DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=4,
+            attention_head_dim=8,
+            num_layers=2,
+            num_cross_attention_heads=2,
+            cross_attention_head_dim=16,
+            cross_attention_dim=32,
+            caption_channels=16,
+            sample_size=8,
+            qk_norm="rms_norm_across_heads",
+            timestep_scale=0.001,
+        )
+        vae = diffusers.AutoencoderDC(
+            latent_channels=4,
+            attention_head_dim=2,
+            encoder_block_out_channels=(8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8),
+            encoder_layers_per_block=(1, 1, 1),
+            decoder_layers_per_block=(1, 1, 1),
+            encoder_qkv_multiscales=((), (), ()),
+            decoder_qkv_multiscales=((), (), ()),
+            scaling_factor=0.41407,
+        )
+        strengthen(transformer)
+        pipeline = diffusers.SanaPipeline(
+            transformer=transformer,
+            scheduler=diffusers.DPMSolverMultistepScheduler(
+                use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction"
+            ),
+            vae=vae,
+            text_encoder=encoder,
+            tokenizer=words,
+        )
+    pipeline.save_pretrained(path)
+    return path
+
+
+def qwen_tokenizer(*, starts: bool = False) -> Any:
+    """Words, punctuation marks, line breaks and the marks of Qwen's chat. starts: a first token, as in Gemma's."""
+    import transformers
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+
+    end, marks = "<|endoftext|>", ["<|im_start|>", "<|im_end|>"]
+    known = [end, "<unk>", *marks, "\n", *WORDS, "system", "user", "assistant", "image"]
+    made = Tokenizer(models.WordLevel({word: number for number, word in enumerate(known)}, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r"\n|\w+|[^\w\s]"), "isolated"), pre_tokenizers.Split(" ", "removed")]
+    )
+    if starts:
+        made.post_processor = processors.TemplateProcessing(single=f"{end} $A", special_tokens=[(end, 0)])
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        model_max_length=2048,
+        pad_token=end,
+        unk_token="<unk>",
+        additional_special_tokens=marks,
+    )
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+        "{% endfor %}<|im_start|>assistant\n"
+    )
+    return tokenizer
+
+
 def clip_tokenizer() -> Any:
     """Spells its prompts."""
     import transformers
@@ -282,6 +465,10 @@ def unpack_flux(pipeline: Any, latents: torch.Tensor, x: torch.Tensor) -> torch.
     return pipeline._unpack_latents(latents, factor * x.shape[-2], factor * x.shape[-1], factor)
 
 
+def unpack_qwen(pipeline: Any, latents: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return unpack_flux(pipeline, latents, x).squeeze(2)
+
+
 def unpack_flux2(pipeline: Any, latents: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return pipeline._unpack_latents_with_ids(latents, pipeline._prepare_latent_ids(x))
 
@@ -296,6 +483,16 @@ TINY: Mapping[str, Tiny] = {
     "flux": Tiny(save_flux, true_cfg, pack_flux, unpack_flux),
     "flux_schnell": Tiny(save_flux_schnell, true_cfg, pack_flux, unpack_flux),
     "flux2": Tiny(save_flux2, unpack=unpack_flux2),
+    "qwen_image": Tiny(save_qwen_image, true_cfg, pack_flux, unpack_qwen),
+    "z_image": Tiny(save_z_image, lambda scale, negative: {"guidance_scale": scale - 1, "negative_prompt": negative}),
+    "sana": Tiny(
+        save_sana,
+        lambda scale, negative: {
+            "guidance_scale": scale,
+            "negative_prompt": negative,
+            "use_resolution_binning": False,
+        },
+    ),
     "flux2_klein": Tiny(save_flux2_klein, lambda scale, negative: {"guidance_scale": scale}, unpack=unpack_flux2),
 }
 

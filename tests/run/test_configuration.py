@@ -59,7 +59,7 @@ class Incomplete:
     ("group", "members"),
     [
         ("model", "sample_shape, codec"),
-        ("solver", "adaptive, stochastic, uses_variance, history, integrate"),
+        ("solver", "adaptive, stochastic, uses_variance, uses_flow_map, history, integrate"),
         ("schedule", "grid, tuned_to"),
         ("guidance", "start, interval, weak, on, bind"),
         ("cache", "period, work, begin"),

@@ -94,7 +94,7 @@ def test_enlarging_keeps_every_part_in_its_place():
     corner[..., 0, 3] = 1
 
     class Fixed:
-        adaptive = uses_variance = False
+        adaptive = uses_variance = uses_flow_map = False
 
         def integrate(self, field, x, grid, project=None, noise=None):
             return Solution(corner if x.shape[-1] == 4 else x)
@@ -144,7 +144,7 @@ def test_stages_of_the_digits_network_and_resemblance_to_direct_samples(digits):
 class Recorder:
     """A solver that records its calls and moves nothing."""
 
-    adaptive = uses_variance = False
+    adaptive = uses_variance = uses_flow_map = False
 
     def __init__(self):
         self.calls = []

@@ -12,11 +12,12 @@ from torch import Tensor
 from ditexp.model.pipelines.vae import PipelineVAE
 from ditexp.values import Condition
 
-# What decides the sigmas of diffusers' FlowMatchEulerDiscreteScheduler.
+# What decides the sigmas of diffusers' schedulers.
 OF_SCHEDULER = (
     *("num_train_timesteps", "shift", "use_dynamic_shifting", "base_shift", "max_shift", "base_image_seq_len"),
     *("max_image_seq_len", "shift_terminal", "time_shift_type", "invert_sigmas", "stochastic_sampling"),
-    *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"),
+    *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas", "flow_shift"),
+    *("use_lu_lambdas", "final_sigmas_type"),
 )
 
 
@@ -96,6 +97,10 @@ class PipelineKind(ABC):
     def encode(self, pipeline: Any, prompt: str, device: torch.device, max_length: int) -> Condition:
         """The condition of one prompt, a batch of 1; of the same length for all prompts."""
 
+    def encode_negative(self, pipeline: Any, prompt: str, device: torch.device, max_length: int) -> Condition:
+        """The condition of a negative prompt, a batch of 1; of the length of the others."""
+        return self.encode(pipeline, prompt, device, max_length)
+
     @abstractmethod
     def count_tokens(self, pipeline: Any, prompt: str, max_length: int) -> Sequence[TokenCount]:
         """The tokens of a prompt, for each encoder."""
@@ -153,3 +158,10 @@ class PipelineKind(ABC):
             "mu": self.mu,
             "tokens": self.tokens(pipeline.transformer, sample_shape),
         }
+
+
+def padded(states: Tensor, length: int) -> Condition:
+    """The condition of a prompt's states (1, N, D), with padding to (1, length, D) that is masked."""
+    _, tokens, width = states.shape
+    mask = torch.arange(length, device=states.device) < tokens
+    return Condition(states=torch.cat([states, states.new_zeros(1, length - tokens, width)], dim=1), mask=mask[None])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from ditexp.model.pretrained import nearer_labels
 from ditexp.terminal.notices import notice
 from ditexp.values import Condition
 
+RGB = 3  # channels of the images
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -64,10 +65,10 @@ class TextPipeline:
         self.guidance = self.embedded_guidance(guidance)
         side = self.side(size)
         self.sample_shape = kind.sample_shape(self.pipeline, side)
-        self.codec = kind.codec(self.pipeline.vae, (side, side, self.pipeline.vae.config.out_channels))
+        self.codec = kind.codec(self.pipeline.vae, (side, side, RGB))
         self.size_multiple = kind.size_multiple(self.network)
         self.device = torch.device("cpu")
-        self.encoded: dict[str, Condition] = {}
+        self.encoded: dict[tuple[Callable[..., Condition], str], Condition] = {}
         self.identity = {
             "model": "pipeline",
             "kind": kind.title,
@@ -123,11 +124,15 @@ class TextPipeline:
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """The condition of B prompts, on the model's device."""
+        return self.encoded_by(self.kind.encode, prompts)
+
+    def encoded_by(self, encode: Callable[..., Condition], prompts: Sequence[str]) -> Condition:
+        """The conditions of B prompts. encode: the kind's, of a prompt or of a negative one."""
         for prompt in dict.fromkeys(prompts):
-            if prompt not in self.encoded:
+            if (encode, prompt) not in self.encoded:
                 with torch.inference_mode():
-                    self.encoded[prompt] = self.kind.encode(self.pipeline, prompt, self.device, self.max_length)
-        parts = zip(*(self.encoded[prompt].parts for prompt in prompts))
+                    self.encoded[encode, prompt] = encode(self.pipeline, prompt, self.device, self.max_length)
+        parts = zip(*(self.encoded[encode, prompt].parts for prompt in prompts))
         return Condition(*(None if rows[0] is None else torch.cat(rows) for rows in parts))
 
     def notice_truncation(self, prompts: Iterable[str]) -> None:
@@ -146,7 +151,7 @@ class TextPipeline:
     def null(self, condition: Condition) -> Condition:
         """The condition of the negative prompt."""
         part = next(part for part in (condition.states, condition.vector) if part is not None)
-        null = self.encode([self.negative_prompt] * len(part)).to(part.device)
+        null = self.encoded_by(self.kind.encode_negative, [self.negative_prompt] * len(part)).to(part.device)
         return replace(null, labels=condition.labels)
 
     def between(self, first: Condition, second: Condition, fraction: Tensor) -> Condition:

@@ -1,0 +1,217 @@
+"""The network of a published model, or of one that ditexp.train made, from its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ditexp.checkpoint.container import Container, read_checkpoint
+from ditexp.checkpoint.weights import ANCHOR, Weights, weights_of
+from ditexp.checks import choice
+from ditexp.files.content import found_once
+from ditexp.files.reading import LINE, parse_json, unfit
+from ditexp.model.architecture import NoDiT
+from ditexp.model.claim import contradiction
+from ditexp.model.diffusers_dit import ANCHOR as DIFFUSERS_ANCHOR
+from ditexp.model.diffusers_dit import DiffusersDiT, Folder, dit_folder, in_dits_layout
+from ditexp.model.families.dits import DIT, SIT
+from ditexp.model.families.family import Family
+from ditexp.model.families.known import STATISTICS, chosen_family, fitting, renamed
+from ditexp.model.label_network import LabelNetwork
+from ditexp.model.layers import BlockOptions
+from ditexp.model.loading import Misfit, load_network
+from ditexp.model.prediction import Prediction, Velocity
+from ditexp.terminal.notices import in_line, notice
+
+ARITHMETIC = {"dit": DIT.network, "diffusers": DiffusersDiT}
+SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL", (32, 1280): "H"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Published:
+    """A network, ready for inference on the CPU, and what its file says.
+
+    name: of the setting and the file, for messages. tensors: all of the network's tensors in the file, by today's
+    names. weights: those that were chosen of the file's. given: that choice, as the user made it. architecture: the
+    network's arguments. sha256: of the file.
+    """
+
+    name: str
+    family: Family
+    network: LabelNetwork
+    architecture: dict[str, Any]
+    tensors: Mapping[str, Tensor]
+    weights: Weights
+    given: str | None
+    trained: Training
+    sha256: str
+
+    def prediction(self, **settings: Any) -> Prediction:
+        """What the network predicts, see Family. settings: the user's, None for those that are not given."""
+        return self.family.prediction(self.weights.args, settings, side=self.network.input_size, name=self.name)
+
+    def identity(self, prediction: Prediction) -> dict[str, Any]:
+        """The facts that determine the model."""
+        known = {
+            key: asdict(value) if isinstance(value, BlockOptions) else value for key, value in self.architecture.items()
+        }
+        predicts = {} if prediction == Velocity() else prediction.identity
+        which = self.weights.which
+        is_averaged = self.given is None or which == "ema"
+        ema = is_averaged or (which != "model" and which)
+        kind = self.network.kind
+        return {"model": kind, **known, "ema": ema, "sha256": self.sha256, **predicts}
+
+    def check_claim(self, prediction: Prediction) -> None:
+        """Raise ValueError if the network shows that it is of another family than the user says.
+
+        It is evaluated once on this machine, for all processes.
+        """
+        others = fitting(self.tensors)
+        if prediction != self.family.prediction({}, {}, side=self.network.input_size, name=self.name):
+            return
+        if others == [self.family]:
+            return
+        heads = self.architecture.get("num_heads")
+        facts = f"claim {self.family.name} {heads} {self.sha256} {self.weights.which}"
+        rest = [one for one in others if one is not self.family]
+        if wrong := found_once(facts, lambda: contradiction(self.network, self.family, rest)):
+            raise ValueError(f"{self.name} is not a {self.family.title}: {wrong}")
+
+    def announce(self, checkpoint: str) -> None:
+        """Print what was found in the file, and what of it is used."""
+        if self.trained.by_ditexp:
+            return
+        notice(f"{self.name} is a {self.summary}")
+        if STATISTICS in self.tensors:
+            notice(f"{self.name} has the statistics of REPA-E's latents: decode with vae.statistics={checkpoint}")
+
+    @property
+    def summary(self) -> str:
+        family, network, found = self.family, self.network, self.weights
+        width, depth = network.hidden_size, len(network.blocks)
+        size = SIZES.get((depth, width), f"{depth}x{width}")
+        count = sum(value.numel() for value in network.parameters())
+        others = ", ".join(one for one in found.available if one != found.which)
+        dropped = [key for key in self.tensors if family.is_dropped(key)]
+        used = [f"{key}={value}" for key, value in family.trained_with(found.args).items()]
+        parts = [
+            f"{family.title}-{size}/{network.patch_size} of {count / 1e6:.1f} M parameters",
+            f"{found.which} weights" + (f" (not {others})" if others else ""),
+            *(["timestep frequencies of diffusers, 10000^(-i/127)"] if isinstance(network, DiffusersDiT) else []),
+            *([f"without {len(dropped)} tensors ({dropped[0]}, ...)"] if dropped else []),
+            *([f"trained with {', '.join(used)}"] if used else []),
+        ]
+        return ", ".join(parts)
+
+
+def load_published(
+    checkpoint: str,
+    *,
+    family: str | None,
+    weights: str | None,
+    num_heads: int | None = None,
+    num_classes: int | None = None,
+    in_context_start: int | None = None,
+    arithmetic: str = "dit",
+    of_two_times: bool = False,
+) -> Published:
+    """Read a checkpoint and build its network; for the settings see PretrainedDiT.
+
+    of_two_times: whether a model of two times is wanted. Raises ValueError for a file that is missing, damaged,
+    contains code, or is no such model.
+    """
+    name = f"model.checkpoint={checkpoint}"
+    choice("model.arithmetic", arithmetic, ARITHMETIC)
+    folder = dit_folder(checkpoint)
+    container = read_checkpoint(folder.weights if folder else checkpoint, name=name)
+    found = weights_of(container, which=weights, anchor=DIFFUSERS_ANCHOR if folder else ANCHOR)
+    trained = training_of(container)
+    if folder:
+        tensors, trained, family = from_folder(found, folder, name), training_in(folder), family or DIT.name
+    else:
+        tensors = renamed(found.tensors)
+    is_plain = trained.by_ditexp and family in (None, "sit")
+    known = SIT if is_plain else chosen_family(tensors, family, name=name)
+    if arithmetic != "dit" and known is not DIT:
+        raise ValueError(f"model.arithmetic={arithmetic}: {name} is of {known.title}, not of DiT: leave it out")
+    if known.of_two_times != of_two_times:
+        raise wrong_times(known, name)
+    try:
+        architecture = known.infer(
+            tensors,
+            num_heads=trained.num_heads if num_heads is None else num_heads,
+            num_classes=trained.num_classes if num_classes is None else num_classes,
+            in_context_start=in_context_start,
+            **known.fixed,
+        )
+        kept = {key: value for key, value in tensors.items() if not known.is_dropped(key)}
+        network = load_network(ARITHMETIC[arithmetic] if known is DIT else known.network, architecture, kept)
+        network.check_file(tensors)
+    except (NoDiT, Misfit) as error:
+        raise no_such(known, error, name) from None
+    except ValueError as error:
+        raise ValueError(in_line(f"{name}: {error}", LINE)) from None
+    return Published(
+        name=name,
+        family=known,
+        network=network,
+        architecture=architecture,
+        tensors=tensors,
+        weights=found,
+        given=weights,
+        trained=trained,
+        sha256=container.sha256,
+    )
+
+
+def no_such(family: Family, error: Exception, name: str) -> ValueError:
+    return unfit(name, f"is not a {family.title}: {error}", "give another file")
+
+
+def from_folder(found: Weights, folder: Folder, name: str) -> dict[str, Tensor]:
+    """The tensors of a DiT of diffusers by DiT's own names. Raises ValueError."""
+    try:
+        return in_dits_layout(found.tensors, folder.config)
+    except NoDiT as error:
+        raise no_such(DIT, error, name) from None
+
+
+def training_in(folder: Folder) -> Training:
+    return Training(False, folder.config["num_attention_heads"], None, folder.class_names)
+
+
+def wrong_times(family: Family, name: str) -> ValueError:
+    if family.of_two_times:
+        return ValueError(
+            f"{name} is of {family.title}, a model of two times: choose model={family.name}, and solver=flow_map"
+        )
+    return ValueError(f"{name} is of {family.title}, a model of one time: choose model={family.name}")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What ditexp.train writes beside weights. by_ditexp: whether it made the file."""
+
+    by_ditexp: bool = False
+    num_heads: int | None = None
+    num_classes: int | None = None
+    class_names: tuple[str, ...] = ()
+
+
+def training_of(container: Container) -> Training:
+    """What ditexp.train wrote, if it made the file. Raises ValueError if it is damaged."""
+    state, metadata = container.state, container.metadata
+    try:
+        if "architecture" in metadata:
+            network, names = parse_json(metadata["architecture"]), parse_json(metadata.get("class_names", "[]"))
+        elif isinstance(state, Mapping) and {"settings", "data"} <= state.keys():
+            network, names = parse_json(state["settings"])["network"], parse_json(state["data"])["class_names"]
+        else:
+            return Training()
+        return Training(True, network.get("num_heads"), network.get("num_classes"), tuple(map(str, names)))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f"{container.name} has metadata that ditexp train did not write: remove it") from None
