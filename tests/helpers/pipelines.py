@@ -204,6 +204,7 @@ def chat_tokenizer() -> Any:
     )
     return tokenizer
 
+
 def save_qwen_image(path: Path) -> Path:
     """The parts of Qwen-Image, whose template has 34 tokens before the prompt in this tokenizer, too."""
     import diffusers
@@ -290,7 +291,7 @@ def save_z_image(path: Path) -> Path:
         for token in (transformer.x_pad_token, transformer.cap_pad_token):
             token.data.normal_()
         vae = autoencoder()
-        strengthen(transformer, vae)
+        strengthen(vae)
         pipeline = diffusers.ZImagePipeline(
             transformer=transformer,
             scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
@@ -509,7 +510,8 @@ def sampled_by_diffusers(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents in the shape of the noise x, and images (B, C, H, W) in [0, 1], for PROMPTS in turn.
 
-    side: of the images in pixels. scale, negative: of the guidance by a null condition; off at 1. given: more arguments.
+    side: of the images in pixels. scale, negative: of the guidance by a null condition; off at 1. given: other
+    arguments of the pipeline.
     """
     tiny, latents = TINY[name], []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ditexp.model.diffusers_dit import PIPELINE
+from ditexp.model.pipelines.dit import DiTPipelineModel
 from ditexp.model.pipelines.kinds import kind_of
 from ditexp.model.pipelines.loading import read_index
 from ditexp.model.pipelines.text import TextPipeline
@@ -11,24 +13,42 @@ def open_pipeline(
     *,
     path: str,
     size: int | None = None,
-    dtype: str = "bfloat16",
+    dtype: str | None = None,
     max_length: int | None = None,
     t5: bool = True,
     guidance: float | None = None,
     negative_prompt: str = "",
-) -> TextPipeline:
+    arithmetic: str | None = None,
+) -> TextPipeline | DiTPipelineModel:
     """The model of the kind that model_index.json names. The settings are those of `TextPipeline`.
 
-    Raises ValueError for a pipeline of an unknown kind, before anything else is read.
+    dtype: None is bfloat16. A DiTPipeline has `arithmetic` alone, see `DiTPipelineModel`; None is diffusers'.
+    Raises ValueError for a pipeline of an unknown kind and for settings that it does not have, before anything else is
+    read.
     """
-    kind = kind_of(path, read_index(path)["_class_name"])
+    class_name = read_index(path)["_class_name"]
+    if class_name == PIPELINE:
+        others = {"size": size, "dtype": dtype, "max_length": max_length, "guidance": guidance}
+        given = {name: value for name, value in others.items() if value is not None}
+        given |= {} if t5 else {"t5": t5}
+        given |= {"negative_prompt": negative_prompt} if negative_prompt else {}
+        for name, value in given.items():
+            raise ValueError(f"model.{name}={value}: a DiTPipeline has no {name}: leave it out{REMEDIES.get(name, '')}")
+        return DiTPipelineModel(path=path, arithmetic=arithmetic or "diffusers")
+    if arithmetic is not None:
+        raise ValueError(
+            f"model.arithmetic={arithmetic}: only a DiTPipeline has a choice, this is a {class_name}: leave it out"
+        )
     return TextPipeline(
-        kind,
+        kind_of(path, class_name),
         path=path,
         size=size,
-        dtype=dtype,
+        dtype=dtype or "bfloat16",
         max_length=max_length,
         t5=t5,
         guidance=guidance,
         negative_prompt=negative_prompt,
     )
+
+
+REMEDIES = {"dtype": ", and choose precision=bf16", "guidance": ", and choose guidance=cfg"}
