@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ditexp.core import Walk
+from ditexp.core import Codec, Walk
 from ditexp.model.label_network import LabelNetwork
 from ditexp.model.prediction import Data
 from ditexp.model.published import load_published
@@ -31,6 +32,8 @@ class PretrainedDiT:
     Raises ValueError for a file that is missing, damaged, contains code, or is no such model.
     """
 
+    setting: ClassVar[str] = "model.checkpoint"
+
     def __init__(
         self,
         *,
@@ -47,6 +50,7 @@ class PretrainedDiT:
     ) -> None:
         found = load_published(
             checkpoint,
+            setting=self.setting,
             family=family,
             weights=weights,
             num_heads=num_heads,
@@ -60,7 +64,7 @@ class PretrainedDiT:
         side, channels = self.network.input_size, self.network.in_channels
         self.sample_shape, self.size_multiple = (channels, side, side), self.network.patch_size
         scale = self.prediction.scale if isinstance(self.prediction, Data) else 1.0
-        self.codec = Pixels((side, side, channels), scale) if channels in (1, 3) else None
+        self.codec: Codec | None = Pixels((side, side, channels), scale) if channels in (1, 3) else None
         self.num_classes, self.has_null = self.network.num_classes, self.network.has_null
         self.class_names = found.trained.class_names
         self.identity = found.identity(self.prediction)

@@ -118,13 +118,15 @@ def load_published(
     in_context_start: int | None = None,
     arithmetic: str = "dit",
     of_two_times: bool = False,
+    setting: str = "model.checkpoint",
 ) -> Published:
     """Read a checkpoint and build its network; for the settings see PretrainedDiT.
 
+    setting: the name of the one that is the checkpoint, for messages.
     of_two_times: whether a model of two times is wanted. Raises ValueError for a file that is missing, damaged,
     contains code, or is no such model.
     """
-    name = f"model.checkpoint={checkpoint}"
+    name = f"{setting}={checkpoint}"
     choice("model.arithmetic", arithmetic, ARITHMETIC)
     folder = dit_folder(checkpoint)
     container = read_checkpoint(folder.weights if folder else checkpoint, name=name)

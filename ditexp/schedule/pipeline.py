@@ -10,14 +10,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ditexp.checks import whole
 from ditexp.schedule.base import Steps
+from ditexp.variance_preserving import flow_times, linear_betas
 
 CHOICES = "choose schedule=uniform, shift or flux"
-EULER, DPM_SOLVER = "FlowMatchEulerDiscreteScheduler", "DPMSolverMultistepScheduler"
+EULER, DPM_SOLVER, DDIM = "FlowMatchEulerDiscreteScheduler", "DPMSolverMultistepScheduler", "DDIMScheduler"
 UNSUPPORTED = (
     *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "invert_sigmas"),
     "stochastic_sampling",
 )
+# Of DDIMScheduler, for the steps of DDIM on a diffusion with betas on a line.
+DDIM_SETTINGS = {
+    "timestep_spacing": "leading",
+    "steps_offset": 0,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "set_alpha_to_one": True,
+    "clip_sample": False,
+    "thresholding": False,
+    "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": False,
+}
 
 
 @dataclass(frozen=True)
@@ -95,6 +109,23 @@ def flow_dpm_solver(facts: Mapping[str, Any], steps: int) -> Tensor:
     return sigmas
 
 
+def ddim(facts: Mapping[str, Any], steps: int) -> Tensor:
+    """1 - t at the indices 0, s, 2 s, ... of DDIMScheduler, s = the whole part of train steps / steps, the last first.
+
+    The first step starts where the model does, at the last index of the diffusion, where DDIMScheduler's starts at the
+    last multiple of s with the same noise.
+    """
+    config, defaults = facts["config"], DDIM_SETTINGS
+    if wrong := [name for name, value in defaults.items() if config.get(name, value) != value]:
+        raise ValueError(f"schedule=pipeline: this pipeline's scheduler has {wrong[0]}={config[wrong[0]]}: {CHOICES}")
+    train_steps = config["num_train_timesteps"]
+    whole("steps", steps, minimum=1, maximum=train_steps)
+    times = flow_times(linear_betas(train_steps, first=config["beta_start"], last=config["beta_end"]))
+    sigmas = 1 - times[:: train_steps // steps][:steps].flip(0)
+    sigmas[0] = 1
+    return sigmas
+
+
 def shifted(sigmas: Tensor, shift: float) -> Tensor:
     return shift * sigmas / (1 + (shift - 1) * sigmas)
 
@@ -117,5 +148,6 @@ def empirical_mu(facts: Mapping[str, Any], steps: int) -> float:
 SCHEDULERS: Mapping[str, Callable[[Mapping[str, Any], int], Tensor]] = {
     EULER: flow_match_euler,
     DPM_SOLVER: flow_dpm_solver,
+    DDIM: ddim,
 }
 RULES_OF_MU: Mapping[str, Callable[[Mapping[str, Any], int], float]] = {"linear": linear_mu, "empirical": empirical_mu}

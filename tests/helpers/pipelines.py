@@ -291,7 +291,7 @@ def save_z_image(path: Path) -> Path:
         for token in (transformer.x_pad_token, transformer.cap_pad_token):
             token.data.normal_()
         vae = autoencoder()
-        strengthen(transformer, vae)
+        strengthen(vae)
         pipeline = diffusers.ZImagePipeline(
             transformer=transformer,
             scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),

@@ -30,8 +30,9 @@ class DeepCompressionVAE(PipelineVAE):
 class Sana(PipelineKind):
     """A SanaTransformer2DModel on latents of 32 x 32 pixels, for prompts that Gemma 2 encodes.
 
-    A condition has states (B, L, D) and their mask: the first token and the last L - 1 of the pipeline's instruction
-    to enhance the prompt, followed by the prompt in lower case. The negative prompt comes without the instruction.
+    A condition has states (B, L, D) and their mask. Gemma reads the pipeline's instruction to enhance the prompt, and
+    then the prompt in lower case. Of its states, the first and those from the last token of the instruction on are
+    kept. A negative prompt comes without the instruction.
     """
 
     title = "Sana"
@@ -74,7 +75,9 @@ class Sana(PipelineKind):
         return encode(pipeline, prompt, device, max_length, None)
 
     def count_tokens(self, pipeline: Any, prompt: str, max_length: int) -> Sequence[TokenCount]:
-        return [TokenCount("Gemma", len(pipeline.tokenizer(prompt.lower().strip()).input_ids), max_length)]
+        last_of_instruction = 1
+        count = len(pipeline.tokenizer(prompt.lower().strip()).input_ids) + last_of_instruction
+        return [TokenCount("Gemma", count, max_length)]
 
     def time(self, network: Any, t: Tensor) -> Tensor:
         return 1000 * (1 - t) * network.config.timestep_scale
