@@ -78,7 +78,7 @@ class Flux(PipelineKind):
             "encoder_hidden_states": states,
             "pooled_projections": required(condition.vector),
             "txt_ids": states.new_zeros(states.shape[1], 3),
-            "img_ids": positions(x.shape[-2] // 2, x.shape[-1] // 2).to(states),
+            "img_ids": positions(x.shape[-2] // 2, x.shape[-1] // 2, states),
             "guidance": guidance,
         }
 
@@ -95,6 +95,7 @@ def unpack_patches(tokens: Tensor, x: Tensor) -> Tensor:
     return patches.permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
 
 
-def positions(rows: int, columns: int) -> Tensor:
-    """(rows x columns, 3): zero, the row and the column of each token."""
-    return torch.cartesian_prod(torch.zeros(1), torch.arange(rows).float(), torch.arange(columns).float())
+def positions(rows: int, columns: int, like: Tensor) -> Tensor:
+    """(rows x columns, 3): zero, the row and the column of each token; of the type and on the device of a tensor."""
+    row, column = (torch.arange(count, dtype=like.dtype, device=like.device) for count in (rows, columns))
+    return torch.cartesian_prod(row.new_zeros(1), row, column)

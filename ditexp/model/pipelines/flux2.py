@@ -94,12 +94,12 @@ class Flux2(PipelineKind):
 
     def inputs(self, x: Tensor, condition: Condition, guidance: Tensor | None) -> dict[str, Any]:
         states = required(condition.states)
-        zero, device = torch.zeros(1, dtype=torch.int64), states.device
-        rows, columns, words = (torch.arange(count) for count in (*x.shape[-2:], states.shape[1]))
+        lengths = (1, *x.shape[-2:], states.shape[1])
+        zero, rows, columns, words = (torch.arange(length, device=states.device) for length in lengths)
         return {
             "encoder_hidden_states": states,
-            "txt_ids": torch.cartesian_prod(zero, zero, zero, words).to(device),
-            "img_ids": torch.cartesian_prod(zero, rows, columns, zero).to(device),
+            "txt_ids": torch.cartesian_prod(zero, zero, zero, words),
+            "img_ids": torch.cartesian_prod(zero, rows, columns, zero),
             "guidance": guidance,
         }
 
