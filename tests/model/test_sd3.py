@@ -294,7 +294,7 @@ def be_code(file: Path) -> None:
         (
             "model_index.json",
             become_another,
-            ["is a WanPipeline", "give one of StableDiffusion3Pipeline, FluxPipeline"],
+            ["is a WanPipeline", "ditexp samples Stable Diffusion 3, FLUX.1"],
         ),
         ("model_index.json", bring_code, ["its scheduler comes with its own code, which is never run"]),
         ("model_index.json", be_code, ["its pipeline comes with its own code, which is never run"]),

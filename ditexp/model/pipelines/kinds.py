@@ -12,13 +12,12 @@ from ditexp.model.pipelines.z_image import ZImage
 from ditexp.terminal.notices import in_line
 
 KINDS: tuple[PipelineKind, ...] = (StableDiffusion3(), Flux(), Flux2(), Flux2Klein(), QwenImage(), ZImage(), Sana())
+BY_CLASS: dict[str, PipelineKind] = {name: kind for kind in KINDS for name in kind.pipelines}
 
 
 def kind_of(path: str, class_name: str) -> PipelineKind:
     """The kind of the pipeline with this class name in its model_index.json. Raises ValueError for an unknown one."""
-    for kind in KINDS:
-        if class_name in kind.pipelines:
-            return kind
-    known = ", ".join(kind.pipelines[0] for kind in KINDS)
-    given = in_line(f"model.path={path}", 60)
-    raise ValueError(f"{given} is a {in_line(class_name, 40)}, which ditexp does not know: give one of {known}")
+    if class_name in BY_CLASS:
+        return BY_CLASS[class_name]
+    given, known = in_line(f"model.path={path}", 60), ", ".join((*(kind.title for kind in KINDS), "DiT"))
+    raise ValueError(f"{given} is a {in_line(class_name, 40)}, and ditexp samples {known}: give one of these")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ditexp.model.diffusers_dit import PIPELINE
 from ditexp.model.pipelines.dit import DiTPipelineModel
 from ditexp.model.pipelines.kinds import kind_of
@@ -17,7 +19,7 @@ def open_pipeline(
     max_length: int | None = None,
     t5: bool = True,
     guidance: float | None = None,
-    negative_prompt: str = "",
+    negative_prompt: str | None = None,
     arithmetic: str | None = None,
 ) -> TextPipeline | DiTPipelineModel:
     """The model of the kind that model_index.json names. The settings are those of `TextPipeline`.
@@ -29,11 +31,7 @@ def open_pipeline(
     class_name = read_index(path)["_class_name"]
     if class_name == PIPELINE:
         others = {"size": size, "dtype": dtype, "max_length": max_length, "guidance": guidance}
-        given = {name: value for name, value in others.items() if value is not None}
-        given |= {} if t5 else {"t5": t5}
-        given |= {"negative_prompt": negative_prompt} if negative_prompt else {}
-        for name, value in given.items():
-            raise ValueError(f"model.{name}={value}: a DiTPipeline has no {name}: leave it out{REMEDIES.get(name, '')}")
+        check_absent(others | {"negative_prompt": negative_prompt, "t5": None if t5 else t5})
         return DiTPipelineModel(path=path, arithmetic=arithmetic or "diffusers")
     if arithmetic is not None:
         raise ValueError(
@@ -51,4 +49,9 @@ def open_pipeline(
     )
 
 
-REMEDIES = {"dtype": ", and choose precision=bf16", "guidance": ", and choose guidance=cfg"}
+def check_absent(settings: Mapping[str, object]) -> None:
+    """Raise ValueError for the first of these settings of text-to-image pipelines that is given to a DiTPipeline."""
+    remedies = {"dtype": ", and choose precision=bf16", "guidance": ", and choose guidance=cfg"}
+    for name, value in settings.items():
+        if value is not None:
+            raise ValueError(f"model.{name}={value}: a DiTPipeline has no {name}: leave it out{remedies.get(name, '')}")

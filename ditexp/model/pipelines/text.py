@@ -33,7 +33,7 @@ class TextPipeline:
     max_length: the tokens of a prompt that the encoder reads; None: the pipeline's own. CLIP reads 77.
     t5: false omits T5, the largest part of Stable Diffusion 3, and uses zeros for its states, as diffusers does.
     guidance: the guidance that is an input of the network, as FLUX's; None: the pipeline's own.
-    negative_prompt: the prompt of the null condition.
+    negative_prompt: the prompt of the null condition; None: the empty one.
     Each prompt is encoded once and alone, so that it does not depend on others.
     Raises ValueError for a pipeline that is missing or damaged, and for settings that it does not have.
     """
@@ -51,14 +51,14 @@ class TextPipeline:
         max_length: int | None = None,
         t5: bool = True,
         guidance: float | None = None,
-        negative_prompt: str = "",
+        negative_prompt: str | None = None,
     ) -> None:
         choice("model.dtype", dtype, DTYPES)
         self.max_length = kind.max_length if max_length is None else max_length
         whole("model.max_length", self.max_length, minimum=1, maximum=kind.most_tokens)
         if not t5 and not kind.t5:
             raise ValueError(f"model.t5=false: {kind.title} cannot do without its text encoders: leave it out")
-        self.kind, self.negative_prompt = kind, str(negative_prompt)
+        self.kind, self.negative_prompt = kind, "" if negative_prompt is None else str(negative_prompt)
         self.pipeline, loaded = load(path, kind, dtype=DTYPES[dtype], without=() if t5 else kind.t5)
         self.network = self.pipeline.transformer
         self.input_dtype: torch.dtype | None = None  # that of the weights
