@@ -17,21 +17,24 @@ from ditexp.terminal.notices import in_line
 
 LIBRARIES = (None, "diffusers", "transformers")  # None: a part that the pipeline does without
 DAMAGE = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)  # what the libraries raise for it
-REMEDY = "give a folder that save_pretrained wrote, with safetensors, or a name on the Hugging Face hub"
+REMEDY = "give a folder of save_pretrained with safetensors, or a name on the Hugging Face hub"
+INDEX = "model_index.json"
 
 
 def read_index(path: str) -> Mapping[str, Any]:
     """What model_index.json says. Raises ValueError if there is none, or it asks for code of its own."""
     import_transformers()
     try:
+        if Path(path).is_dir() and not Path(path, INDEX).is_file():
+            raise ValueError(f"it has no {INDEX}")
         index = import_diffusers().DiffusionPipeline.load_config(path)
         if own := [name for name, kind in index.items() if isinstance(kind, list) and kind[0] not in LIBRARIES]:
             part = "pipeline" if own[0] == "_class_name" else own[0]
             raise ValueError(f"its {part} comes with its own code, which is never run")
         if not isinstance(index["_class_name"], str):
-            raise ValueError("its model_index.json names no class")
+            raise ValueError(f"its {INDEX} names no class")
     except DAMAGE as error:
-        raise ValueError(f"model.path={path} is no pipeline ({in_words(error)}): {REMEDY}") from None
+        raise ValueError(f"{named(path)} is no pipeline of diffusers ({in_words(error)}): {REMEDY}") from None
     return index
 
 
@@ -56,7 +59,7 @@ def load(
             parts[name].to(dtype)  # without accelerate, diffusers may keep the dtype of the file
         whole = cls.from_pretrained(folder, **parts)
     except DAMAGE as error:
-        raise ValueError(f"model.path={path} is no {kind.title} pipeline ({in_words(error)}): {REMEDY}") from None
+        raise ValueError(f"{named(path)} is no {kind.title} ({in_words(error)}): {REMEDY}") from None
     if not local:
         return whole, {"name": path, "commit": folder.name}
     if {name: contents(f"{folder}/{name}") for name in read} != before:
@@ -73,8 +76,13 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module
     return network.eval().requires_grad_(False)
 
 
+def named(path: str) -> str:
+    """The setting in a message."""
+    return in_line(f"model.path={path}", 80)
+
+
 def in_words(error: Exception) -> str:
-    return in_line(" ".join(str(error).split()), 200)
+    return in_line(" ".join(str(error).split()), 100)
 
 
 def import_diffusers() -> Any:
