@@ -46,6 +46,7 @@ from ditexp.schedule.shift import Shift
 from ditexp.solver.base import FixedStep
 from ditexp.solver.bosh3 import Bosh3
 from ditexp.solver.euler import Euler
+from ditexp.solver.flow_map import FlowMapJumps
 from ditexp.solver.heun import Heun
 from ditexp.task.edit import Edit
 from ditexp.task.generate import Generate
@@ -54,7 +55,8 @@ from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
 from ditexp.values import Features, Solution
 from tests.helpers.codecs import Blocks
-from tests.helpers.components import classes, component, options, solver_for_any_model
+from tests.helpers.components import ONE_TIME, classes, component, solver_for_any_model
+from tests.helpers.flow_maps import GaussianFlowMap
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.samplers import sampler_of
 
@@ -85,7 +87,7 @@ TASKS = {
 }
 
 
-SOLVERS = {name: solver_for_any_model(name) for name in options("solver")}
+SOLVERS = {name: solver_for_any_model(name) for name in ONE_TIME}
 
 
 def sampler(solver: Solver, guidance: Guidance, *, model: FlowModel | None = None, **parts) -> Sampler:
@@ -212,6 +214,12 @@ def test_a_solver_and_a_guidance_stay_on_the_device(solver, guidance, waits_of_s
     assert isinstance(x, FakeTensor) and x.device.type == "cuda" and x.shape == (3, 1, 8, 8)
     assert made.take_cost().velocity_rows >= 3 * 2
     assert waits_of_steps == ([] if made.solver.adaptive else [[]])
+
+
+def test_jumps_stay_on_the_device(waits_of_steps, request):
+    made = sampler(FlowMapJumps(), NoGuidance(), model=GaussianFlowMap())
+    request.getfixturevalue("pretended_gpu")
+    assert samples(made).device.type == "cuda" and waits_of_steps == [[]]
 
 
 @pytest.mark.parametrize("cache", classes("cache"))

@@ -10,6 +10,7 @@ from ditexp.files.reading import read_facts
 from ditexp.inspect.facts import Card, file_facts
 from ditexp.inspect.others import card_of_npz, card_of_statistics, card_of_vae
 from ditexp.inspect.transformer import card_of_text_folder, card_of_transformer
+from ditexp.model.diffusers_dit import PIPELINE as DIT
 from ditexp.model.pipelines.kinds import BY_CLASS
 
 PIPELINE = "model_index.json"  # of diffusers
@@ -54,6 +55,11 @@ def card_of_pipeline(path: Path) -> Card:
     commands = ()
     if index["_class_name"] in BY_CLASS:
         commands = (f"ditexp run model=diffusers model.path={path} schedule=pipeline condition=prompts",)
+    elif index["_class_name"] == DIT:
+        commands = (
+            f"ditexp run compat=dit_diffusers model.path={path}",
+            f"ditexp run model=dit model.checkpoint={path}",
+        )
     elif (path / "vae" / CONFIG).exists():
         commands = (f"ditexp run vae=folder vae.path={path} model.checkpoint=...",)
     return Card(path, f"a pipeline of diffusers, {index['_class_name']}", {"parts": parts}, commands)

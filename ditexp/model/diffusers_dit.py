@@ -121,7 +121,7 @@ def in_dits_layout(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
         elif inner in EMBEDDERS:
             name = f"{EMBEDDERS[inner]}.{kind}"
             if not torch.equal(found.setdefault(name, value), value):
-                raise NoDiT(f"its blocks have different embeddings: {key} is not that of another block")
+                raise NoDiT(f"block {number} has another {EMBEDDERS[inner]} than other blocks")
         elif inner in (QUERY, KEY, VALUE):
             parts.setdefault(f"blocks.{number}.attn.qkv.{kind}", {})[inner] = value
         else:

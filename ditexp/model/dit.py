@@ -220,7 +220,7 @@ class DiT(Transformer, LabelNetwork):
             table = weights.get(key, values)
             # bfloat16 keeps cosines to 0.002; the entries of other rotations differ by 1.
             is_alike = table.shape == values.shape and table.is_floating_point()
-            if not is_alike or (table - values).abs().max() >= 0.01:
+            if not (is_alike and (table - values).abs().max() < 0.01):  # NaN is not
                 raise NoDiT(f"{key} holds other rotations than those of its {side} x {side} patches")
 
     def drop(self, labels: Tensor, dropped: Tensor) -> Tensor:

@@ -53,4 +53,7 @@ def solver_for_any_model(name: str) -> Any:
     return component("solver", name, **ON_ANY_MODEL.get(name, {}))
 
 
-SOLVERS = [solver_for_any_model(name) for name in classes("solver")]
+# Solvers of models of one time, which is all of them but the one that jumps with a model of two.
+ONE_TIME = [name for name in options("solver") if name != "flow_map"]
+SOLVER_CLASSES = [name for name in classes("solver") if name in ONE_TIME]
+SOLVERS = [solver_for_any_model(name) for name in SOLVER_CLASSES]

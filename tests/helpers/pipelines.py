@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -358,6 +359,45 @@ def save_sana(path: Path) -> Path:
             tokenizer=words,
         )
     pipeline.save_pretrained(path)
+    return path
+
+
+def save_dit(path: Path) -> Path:
+    """The parts of DiT. The network returns about its input, as a trained one does at noise."""
+    import diffusers
+
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        transformer = diffusers.DiTTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=16,
+            in_channels=4,
+            out_channels=8,
+            num_layers=2,
+            sample_size=8,
+            num_embeds_ada_norm=1000,
+        )
+        embedders = transformer.transformer_blocks[0].norm1.emb.state_dict()
+        transformer.transformer_blocks[1].norm1.emb.load_state_dict(embedders)
+        patches, head = transformer.pos_embed.proj.weight, transformer.proj_out_2.weight
+        patches.zero_()
+        head.mul_(0.2)
+        for element in range(16):
+            channel, place = divmod(element, 4)
+            patches[element, channel, place // 2, place % 2] = 4
+            head[8 * place + channel, element] += 0.7
+        vae = autoencoder()
+        vae.register_to_config(scaling_factor=0.18215, shift_factor=None)
+        strengthen(vae)
+        pipeline = diffusers.DiTPipeline(
+            transformer=transformer,
+            scheduler=diffusers.DDIMScheduler(clip_sample=False),
+            vae=vae,
+        )
+    pipeline.save_pretrained(path)
+    index = json.loads((path / "model_index.json").read_text())  # which diffusers writes without the names of classes
+    names = {str(label): f"class {label}, number {label}" for label in range(1000)}
+    (path / "model_index.json").write_text(json.dumps(index | {"id2label": names}))
     return path
 
 

@@ -21,7 +21,7 @@ from ditexp.solver.ipndm import IPNDM
 from ditexp.solver.log_snr import LogSNR
 from ditexp.solver.rk4 import RK4
 from ditexp.values import Condition
-from tests.helpers.components import SOLVERS, STEPPED, classes, component
+from tests.helpers.components import SOLVER_CLASSES, SOLVERS, STEPPED, component
 from tests.helpers.errors import RESOLVED, rms
 
 # Not those whose last step never gets shorter, and of rounded indices.
@@ -31,7 +31,7 @@ FIXED_STEP = [solver for solver in SOLVERS if isinstance(solver, FixedStep)]
 # the ends (test_log_snr); adaptive (test_adaptive).
 OF_ONE_ORDER = [
     name
-    for name, solver in zip(classes("solver"), SOLVERS)
+    for name, solver in zip(SOLVER_CLASSES, SOLVERS)
     if isinstance(solver, FixedStep) and not solver.stochastic and not isinstance(solver, LogSNR)
 ]
 

@@ -19,5 +19,5 @@ def kind_of(path: str, class_name: str) -> PipelineKind:
     """The kind of the pipeline with this class name in its model_index.json. Raises ValueError for an unknown one."""
     if class_name in BY_CLASS:
         return BY_CLASS[class_name]
-    given, known = in_line(f"model.path={path}", 60), ", ".join(kind.title for kind in KINDS)
+    given, known = in_line(f"model.path={path}", 60), ", ".join((*(kind.title for kind in KINDS), "DiT"))
     raise ValueError(f"{given} is a {in_line(class_name, 30)}, and ditexp samples {known}: give one of these")
