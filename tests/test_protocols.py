@@ -71,8 +71,8 @@ from ditexp.metric.precision_recall import PrecisionRecall
 from ditexp.metric.trajectory import Trajectory
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.dit import Block
-from ditexp.model.pipelines.flux2 import BatchNormVAE
 from ditexp.model.pipelines.dit import DiTPipelineModel
+from ditexp.model.pipelines.flux2 import BatchNormVAE
 from ditexp.model.pipelines.text import TextPipeline
 from ditexp.model.pipelines.vae import PipelineVAE
 from ditexp.model.pretrained import PretrainedDiT
@@ -160,7 +160,9 @@ GUIDANCE: tuple[type[Guidance], ...] = (
 FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
 GUIDED_FIELDS: tuple[type[GuidedVelocity], ...] = (GuidedField, CountedField)
 
-MODELS: tuple[type[FlowModel], ...] = (GaussianMixture, PretrainedDiT, PretrainedTextDiT, TextPipeline, DiTPipelineModel)
+MODELS: tuple[type[FlowModel], ...] = (
+    *(GaussianMixture, PretrainedDiT, PretrainedTextDiT, TextPipeline, DiTPipelineModel),
+)
 TRANSFORMER_MODELS: tuple[type[TransformerModel], ...] = (PretrainedDiT, PretrainedTextDiT, DiTPipelineModel)
 TRANSFORMER_BLOCKS: tuple[type[TransformerBlock], ...] = (Block, TextBlock)
 VARIANCE_MODELS: tuple[type[VarianceModel], ...] = (PretrainedDiT, DiTPipelineModel)

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from ditexp.condition.prompts import Prompts
+from ditexp.evaluated import evaluated
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.model.pipelines.kinds import kind_of
 from ditexp.model.pipelines.opening import open_pipeline
 from ditexp.model.pipelines.text import JoinedBlocks, TextPipeline
+from ditexp.precision import PRECISIONS
 from ditexp.run.cell import build
 from ditexp.sampler import Sampler
 from ditexp.schedule.pipeline import PipelineSteps
@@ -239,6 +241,21 @@ def test_another_vae_takes_the_place_of_the_pipeline_s(folder_of):
     x = torch.randn(2, *model.sample_shape)
     torch.testing.assert_close(sampler.codec.decode(x), model.codec.decode(x), rtol=0, atol=1e-4)
     assert sampler.codec.identity != model.codec.identity
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_the_matrices_of_all_blocks_are_quantized_but_those_of_the_modulation(name, folder_of):
+    model = load(folder_of(name))
+    made = evaluated(model, precision=PRECISIONS["int8"], compile=False, device=torch.device("cpu"))
+    weights = {
+        path: type(layer.weight.data) is not torch.Tensor
+        for path, layer in made.network.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    }
+    modulations = {path for path in weights if path.endswith("linear") and "norm" in path and "blocks" in path}
+    assert modulations and not any(weights[path] for path in modulations)
+    assert all(quantized == ("blocks." in path) for path, quantized in weights.items() if path not in modulations)
 
 
 # ---- What doesn't go together
