@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
+from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 from ditexp.condition.prompts import Prompts
 from ditexp.evaluated import evaluated
 from ditexp.guidance.cfg import ClassifierFree
-from ditexp.model.pipelines.kinds import kind_of
+from ditexp.model.pipelines.kinds import KINDS, kind_of
 from ditexp.model.pipelines.opening import open_pipeline
 from ditexp.model.pipelines.text import JoinedBlocks, TextPipeline
 from ditexp.precision import PRECISIONS
@@ -95,6 +97,18 @@ def test_samples_are_those_of_diffusers(name, settings, scale, given, steps, fol
     print(f"{name}, {settings}, {steps} steps, scale {scale}: latents {difference:.1e}, grid {grid:.1e}, {levels:.3f}")
     assert grid < 1e-7 and expected.std() > 0.5 and difference < 1e-4
     assert images.float().std() > 10 and levels < 1  # half a level is what rounding to uint8 does
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.title)
+def test_a_preset_has_the_defaults_of_the_pipeline(kind):
+    """Guidance is a scale, or the weight of Z-Image, or an input of the network."""
+    cfg, config = composed(f"compat={kind.preset}"), SimpleNamespace(guidance_embeds=True)
+    defaults = signature(kind.classes().pipeline.__call__).parameters
+    guidance = cfg.guidance.get("scale") or cfg.guidance.get("weight")
+    guidance = guidance or kind.default_guidance(SimpleNamespace(config=config))
+    name = "true_cfg_scale" if kind.preset == "qwen_image" else "guidance_scale"
+    assert (cfg.steps, guidance) == (defaults["num_inference_steps"].default, defaults[name].default)
 
 
 # ---- The pipeline's own grid
