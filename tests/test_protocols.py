@@ -161,11 +161,7 @@ FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
 GUIDED_FIELDS: tuple[type[GuidedVelocity], ...] = (GuidedField, CountedField)
 
 MODELS: tuple[type[FlowModel], ...] = (
-    GaussianMixture,
-    PretrainedDiT,
-    PretrainedTextDiT,
-    TextPipeline,
-    DiTPipelineModel,
+    *(GaussianMixture, PretrainedDiT, PretrainedTextDiT, TextPipeline, DiTPipelineModel),
 )
 TRANSFORMER_MODELS: tuple[type[TransformerModel], ...] = (PretrainedDiT, PretrainedTextDiT, DiTPipelineModel)
 TRANSFORMER_BLOCKS: tuple[type[TransformerBlock], ...] = (Block, TextBlock)

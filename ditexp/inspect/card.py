@@ -53,8 +53,8 @@ def card_of_pipeline(path: Path) -> Card:
     index = read_facts(path / PIPELINE, "a pipeline's index", remedy="give its folder", needed={"_class_name": str})
     parts = {name: value[-1] for name, value in index.items() if isinstance(value, list) and value and value[-1]}
     commands = ()
-    if index["_class_name"] in BY_CLASS:
-        commands = (f"ditexp run model=diffusers model.path={path} schedule=pipeline condition=prompts",)
+    if kind := BY_CLASS.get(index["_class_name"]):
+        commands = (f"ditexp run compat={kind.preset} model.path={path}",)
     elif index["_class_name"] == DIT:
         commands = (
             f"ditexp run compat=dit_diffusers model.path={path}",

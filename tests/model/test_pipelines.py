@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from functools import cache
+from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from ditexp.condition.prompts import Prompts
+from ditexp.evaluated import evaluated
 from ditexp.guidance.cfg import ClassifierFree
-from ditexp.model.pipelines.kinds import kind_of
+from ditexp.model.pipelines.kinds import KINDS, kind_of
 from ditexp.model.pipelines.opening import open_pipeline
 from ditexp.model.pipelines.text import JoinedBlocks, TextPipeline
+from ditexp.precision import PRECISIONS
 from ditexp.run.cell import build
 from ditexp.sampler import Sampler
 from ditexp.schedule.pipeline import PipelineSteps
@@ -93,6 +97,18 @@ def test_samples_are_those_of_diffusers(name, settings, scale, given, steps, fol
     print(f"{name}, {settings}, {steps} steps, scale {scale}: latents {difference:.1e}, grid {grid:.1e}, {levels:.3f}")
     assert grid < 1e-7 and expected.std() > 0.5 and difference < 1e-4
     assert images.float().std() > 10 and levels < 1  # half a level is what rounding to uint8 does
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.title)
+def test_a_preset_has_the_defaults_of_the_pipeline(kind):
+    """Guidance is a scale, or the weight of Z-Image, or an input of the network."""
+    cfg, config = composed(f"compat={kind.preset}"), SimpleNamespace(guidance_embeds=True)
+    defaults = signature(kind.classes().pipeline.__call__).parameters
+    guidance = cfg.guidance.get("scale") or cfg.guidance.get("weight")
+    guidance = guidance or kind.default_guidance(SimpleNamespace(config=config))
+    name = "true_cfg_scale" if kind.preset == "qwen_image" else "guidance_scale"
+    assert (cfg.steps, guidance) == (defaults["num_inference_steps"].default, defaults[name].default)
 
 
 # ---- The pipeline's own grid
@@ -239,6 +255,21 @@ def test_another_vae_takes_the_place_of_the_pipeline_s(folder_of):
     x = torch.randn(2, *model.sample_shape)
     torch.testing.assert_close(sampler.codec.decode(x), model.codec.decode(x), rtol=0, atol=1e-4)
     assert sampler.codec.identity != model.codec.identity
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_the_matrices_of_all_blocks_are_quantized_but_those_of_the_modulation(name, folder_of):
+    model = load(folder_of(name))
+    made = evaluated(model, precision=PRECISIONS["int8"], compile=False, device=torch.device("cpu"))
+    weights = {
+        path: type(layer.weight.data) is not torch.Tensor
+        for path, layer in made.network.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    }
+    modulations = {path for path in weights if path.endswith("linear") and "norm" in path and "blocks" in path}
+    assert modulations and not any(weights[path] for path in modulations)
+    assert all(quantized == ("blocks." in path) for path, quantized in weights.items() if path not in modulations)
 
 
 # ---- What doesn't go together

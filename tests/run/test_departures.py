@@ -44,7 +44,7 @@ def test_a_preset_departs_in_nothing_from_itself(preset):
     assert departures(f"compat={preset}", *GIVEN, *facts) == []
 
 
-@pytest.mark.parametrize("preset", ["sd3", "flux", "flux2"])
+@pytest.mark.parametrize("preset", ["sd3", "flux", "flux2", "flux2_klein"])
 def test_a_pipeline_s_preset_departs_in_nothing_from_itself(preset):
     assert departures(f"compat={preset}", "model.path=p", "condition.prompts=[a]", "num_samples=9") == []
     assert departures(f"compat={preset}", "model.path=p", "schedule=shift") == ["schedule=shift (pipeline)"]

@@ -23,7 +23,7 @@ class Flux(PipelineKind):
     pipelines = ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline")
     tokenizers = ("tokenizer", "tokenizer_2")
     unused = ("image_encoder", "feature_extractor")
-    steps, scale = 28, 3.5
+    preset = "flux"
 
     def classes(self) -> Classes:
         import diffusers
@@ -64,7 +64,7 @@ class Flux(PipelineKind):
         return [network.transformer_blocks, network.single_transformer_blocks]
 
     def default_guidance(self, network: Any) -> float | None:
-        return self.scale if network.config.guidance_embeds else None
+        return 3.5 if network.config.guidance_embeds else None
 
     def pack(self, x: Tensor) -> Tensor:
         return pack_patches(x)

@@ -41,7 +41,7 @@ class Flux2(PipelineKind):
     title = "FLUX.2"
     pipelines = ("Flux2Pipeline",)
     tokenizers = ("tokenizer",)
-    steps, scale = 50, 4.0
+    preset = "flux2"
     mu = "empirical"
     codec = BatchNormVAE
 
@@ -84,7 +84,7 @@ class Flux2(PipelineKind):
         return [network.transformer_blocks, network.single_transformer_blocks]
 
     def default_guidance(self, network: Any) -> float | None:
-        return self.scale if network.config.guidance_embeds else None
+        return 4.0 if network.config.guidance_embeds else None
 
     def pack(self, x: Tensor) -> Tensor:
         return x.flatten(2).transpose(1, 2)
@@ -109,6 +109,7 @@ class Flux2Klein(Flux2):
 
     title = "FLUX.2 klein"
     pipelines = ("Flux2KleinPipeline",)
+    preset = "flux2_klein"
 
     def classes(self) -> Classes:
         import diffusers

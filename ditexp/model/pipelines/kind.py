@@ -43,7 +43,7 @@ class PipelineKind(ABC):
     tokenizers: their folders. t5: the folders that model.t5=false omits; empty where the pipeline needs all of them.
     unused: folders that are never read, as those of an IP adapter.
     max_length, most_tokens: the tokens of a prompt that the encoder reads, by default and at most.
-    steps, scale: the pipeline's own defaults: of evaluations, and of the guidance that it uses.
+    preset: the option of conf/compat with the pipeline's own defaults.
     sign: of the network's output: -1 if it is noise - data, as everywhere in diffusers but in Z-Image.
     sigmas: before they are shifted: "even", from 1 to 1 / N in N points, which the pipeline passes; or "scheduler",
     the scheduler's own. mu: the rule for the shift of dynamic shifting: "linear" in the image tokens, or "empirical",
@@ -58,8 +58,7 @@ class PipelineKind(ABC):
     unused: ClassVar[tuple[str, ...]] = ()
     max_length: ClassVar[int] = 512
     most_tokens: ClassVar[int] = 512
-    steps: ClassVar[int]
-    scale: ClassVar[float]
+    preset: ClassVar[str]
     sign: ClassVar[int] = -1
     sigmas: ClassVar[str] = "even"
     mu: ClassVar[str] = "linear"

@@ -46,7 +46,7 @@ class QwenImage(PipelineKind):
     pipelines = ("QwenImagePipeline", "QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline")
     tokenizers = ("tokenizer",)
     most_tokens = 1024
-    steps, scale = 50, 4.0
+    preset = "qwen_image"
     codec = QwenImageVAE
 
     def classes(self) -> Classes:

@@ -39,7 +39,7 @@ class Sana(PipelineKind):
     pipelines = ("SanaPipeline",)
     tokenizers = ("tokenizer",)
     max_length = most_tokens = 300
-    steps, scale = 20, 4.5
+    preset = "sana"
     sigmas = "scheduler"
     codec = DeepCompressionVAE
 

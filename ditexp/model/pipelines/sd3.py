@@ -25,7 +25,7 @@ class StableDiffusion3(PipelineKind):
     t5 = ("text_encoder_3", "tokenizer_3")
     unused = ("image_encoder", "feature_extractor")
     max_length = 256
-    steps, scale = 28, 7.0
+    preset = "sd3"
     sigmas = "scheduler"
 
     def classes(self) -> Classes:

@@ -23,7 +23,7 @@ class ZImage(PipelineKind):
     title = "Z-Image"
     pipelines = ("ZImagePipeline", "ZImageImg2ImgPipeline", "ZImageInpaintPipeline")
     tokenizers = ("tokenizer",)
-    steps, scale = 50, 6.0
+    preset = "z_image"
     sign = 1
 
     def classes(self) -> Classes:
