@@ -283,7 +283,7 @@ def test_samples_are_those_of_diffusers(steps, scale, pipeline, monkeypatch, rec
         images = sampler.decode(latents)
     std = expected.std().item()  # up to 225, since the network is not trained
     difference, levels = (latents - expected).abs().max().item(), (images - 255 * pictures).abs().max().item()
-    record_property("parity", ("dit", steps, scale, difference / std, levels))
+    record_property("parity", ("dit", steps, scale, {}, difference / std, levels))
     print(
         f"{steps} steps, scale {scale}: latents {difference / std:.1e} of their std of {std:.1f}, images {levels:.3f}"
     )
