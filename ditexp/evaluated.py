@@ -9,6 +9,7 @@ import copy
 import functools
 import logging
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
@@ -22,6 +23,9 @@ from ditexp.files.hash_cache import cache_folder
 from ditexp.precision import Precision
 
 N = TypeVar("N", bound=nn.Module)
+
+# Matrices of adaLN by name: ditexp's adaLN_modulation.1; diffusers' norm1.linear, norm1_context.linear and img_mod.1.
+MODULATION = re.compile(r"adaLN|norm\w*\.linear$|_mod\.\d$")
 
 # Compiled variants of one function: by batch size, kind of block, precision of inputs. torch's own limit is 8.
 VARIANTS = 64
@@ -90,7 +94,7 @@ def quantize(blocks: nn.ModuleList, kind: str) -> None:
 
 def multiplies_tokens(layer: nn.Module, name: str) -> bool:
     """Whether a layer of a block is a matrix that tokens are multiplied by."""
-    return isinstance(layer, nn.Linear) and "adaLN" not in name
+    return isinstance(layer, nn.Linear) and not MODULATION.search(name)
 
 
 def in_compute_type(layer: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:

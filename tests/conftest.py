@@ -124,7 +124,8 @@ def in_process(monkeypatch, tmp_path, capsys) -> Callable[..., Ended]:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """The tables of faults that test_faults.py injected, of the files of test_damaged_files.py, and of fuzzes."""
+    """The tables of faults that test_faults.py injected, of the files of test_damaged_files.py, of fuzzes, and of the
+    differences between pipelines and those of diffusers."""
     passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
     faults = [value for report in passed for name, value in report.user_properties if name == "fault"]
     if faults:
@@ -146,3 +147,9 @@ def pytest_terminal_summary(terminalreporter) -> None:
             found = f"{sum(outcomes.values()):3} files  {outcomes['refused']:3} refused  {outcomes['taken']:3} taken"
             rest = f"slowest {seconds:4.1f} s ({slowest})"
             terminalreporter.line(f"{kind:24} {found}  longest line {longest:3}  {rest}")
+    parity = [value for report in passed for name, value in report.user_properties if name == "parity"]
+    if parity:
+        terminalreporter.section("pipelines: largest difference of latents and of grey levels from those of diffusers")
+        for kind, steps, weight, settings, difference, levels in parity:
+            given = ", ".join(f"{name}={value}" for name, value in settings.items())
+            terminalreporter.line(f"{kind:12} {steps:2} steps  {weight:3g}  {given:36} {difference:.1e}  {levels:.3f}")

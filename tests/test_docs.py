@@ -56,8 +56,7 @@ NOT_TRIED = {
     "--config-dir mine/conf": "tests/test_extending.py runs it, with the files on the page",
 }
 ONLY_COMPOSED = {
-    "model=sd3": "needs released weights",
-    "DiT-XL-2-256x256.pt": "the same",
+    "DiT-XL-2-256x256.pt": "needs released weights",
     "experiment=sit_ode_sde": "tests/test_published_models.py runs it, with a VAE",
     "compat=": "needs released weights; tests/golden runs the presets with others",
     "vae=sd_vae_ft_ema": "needs released weights",

@@ -24,7 +24,9 @@ from ditexp.guidance.autoguidance import Autoguidance
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import NoGuidance
+from ditexp.guidance.norm_cap import NormCap
 from ditexp.guidance.rescaled import Rescaled
+from ditexp.guidance.token_norm import TokenNorm
 from ditexp.metric import fid
 from ditexp.metric.density_coverage import DensityCoverage
 from ditexp.metric.fid import FrechetDistance
@@ -71,6 +73,8 @@ GUIDANCE: dict[str, Guidance] = {
     "cfg_zero": CFGZero(**ON, zero_init=0.1, zero_init_in="t"),
     "apg": AdaptiveProjected(**ON, norm_threshold=0.7),
     "rescaled": Rescaled(**ON),
+    "cfg_qwen": TokenNorm(**ON, patch=1),
+    "cfg_z_image": NormCap(**ON, cap=1.0),
     "autoguidance": Autoguidance(**ON, weak=GaussianMixture(seed=1)),
 }
 TASKS = {

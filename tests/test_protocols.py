@@ -7,7 +7,7 @@ abstract method of its base class.
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
@@ -63,7 +63,9 @@ from ditexp.guidance.base import GuidedField
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import ModelField, NoGuidance
+from ditexp.guidance.norm_cap import NormCap
 from ditexp.guidance.rescaled import Rescaled
+from ditexp.guidance.token_norm import TokenNorm
 from ditexp.metric.base import Comparison, Metric, SampleMean
 from ditexp.metric.clip_score import ClipScore
 from ditexp.metric.density_coverage import DensityCoverage
@@ -76,10 +78,13 @@ from ditexp.metric.precision_recall import PrecisionRecall
 from ditexp.metric.trajectory import Trajectory
 from ditexp.model.analytic import GaussianMixture
 from ditexp.model.dit import Block
+from ditexp.model.pipelines.dit import DiTPipelineModel
+from ditexp.model.pipelines.flux2 import BatchNormVAE
+from ditexp.model.pipelines.text import TextPipeline
+from ditexp.model.pipelines.vae import PipelineVAE
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.model.pretrained_flow_map import PretrainedFlowMap
 from ditexp.model.pretrained_text import PretrainedTextDiT
-from ditexp.model.sd3 import PipelineVAE, StableDiffusion3
 from ditexp.model.text_dit import TextBlock
 from ditexp.network import Network, Rehearsal
 from ditexp.pixels import Pixels
@@ -93,6 +98,7 @@ from ditexp.schedule.karras import Karras
 from ditexp.schedule.linear_quadratic import LinearQuadratic
 from ditexp.schedule.logit_normal import LogitNormal
 from ditexp.schedule.optimized import Optimized
+from ditexp.schedule.pipeline import PipelineSteps
 from ditexp.schedule.power import Power
 from ditexp.schedule.quadratic import Quadratic
 from ditexp.schedule.shift import Shift
@@ -153,25 +159,25 @@ SOLVERS: tuple[type[Solver], ...] = (
 )
 
 SCHEDULES: tuple[type[Schedule], ...] = (
-    *(Beta, Cosine, DiffusersFlow, Explicit, Flux, Karras, LinearQuadratic, LogitNormal, Optimized, Power, Quadratic),
-    *(RAEPoints, RespacedDDPM, Shift, SiTLastStep, SiTPoints, Uniform),
+    *(Beta, Cosine, DiffusersFlow, Explicit, Flux, Karras, LinearQuadratic, LogitNormal, Optimized, PipelineSteps),
+    *(Power, Quadratic, RAEPoints, RespacedDDPM, Shift, SiTLastStep, SiTPoints, Uniform),
 )
 GUIDANCE: tuple[type[Guidance], ...] = (
-    *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance),
+    *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance, TokenNorm, NormCap),
 )
 FIELDS: tuple[type[VelocityField], ...] = (ModelField, GuidedField, KnownStart)
 GUIDED_FIELDS: tuple[type[GuidedVelocity], ...] = (GuidedField, CountedField)
 
 MODELS: tuple[type[FlowModel], ...] = (
-    *(GaussianMixture, PretrainedDiT, PretrainedFlowMap, PretrainedTextDiT, StableDiffusion3),
+    *(GaussianMixture, PretrainedDiT, PretrainedFlowMap, PretrainedTextDiT, TextPipeline, DiTPipelineModel),
 )
 FLOW_MAP_MODELS: tuple[type[FlowMapModel], ...] = (PretrainedFlowMap,)
-TRANSFORMER_MODELS: tuple[type[TransformerModel], ...] = (PretrainedDiT, PretrainedTextDiT)
+TRANSFORMER_MODELS: tuple[type[TransformerModel], ...] = (PretrainedDiT, PretrainedTextDiT, DiTPipelineModel)
 TRANSFORMER_BLOCKS: tuple[type[TransformerBlock], ...] = (Block, TextBlock)
-VARIANCE_MODELS: tuple[type[VarianceModel], ...] = (PretrainedDiT,)
-TEXT_MODELS: tuple[type[TextModel], ...] = (PretrainedTextDiT, StableDiffusion3)
-BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedFlowMap, PretrainedTextDiT, StableDiffusion3)
-RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
+VARIANCE_MODELS: tuple[type[VarianceModel], ...] = (PretrainedDiT, DiTPipelineModel)
+TEXT_MODELS: tuple[type[TextModel], ...] = (PretrainedTextDiT, TextPipeline)
+BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedFlowMap, PretrainedTextDiT, TextPipeline)
+RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedTextDiT, TextPipeline)
 EVALUATED_MODELS: tuple[type[EvaluatedModel], ...] = (Network, Rehearsal, CachedNetwork)
 
 CACHES: tuple[type[Cache], ...] = (FORA, TaylorSeer, Delta, EncoderReuse)
@@ -180,7 +186,7 @@ WALKS: tuple[type[Walk], ...] = (Remembering, Extrapolating, Measuring, Skipping
 ENCODER_WALKS: tuple[type[EncoderWalk], ...] = (Encoding, Decoding)
 
 VAES: tuple[type[VAE], ...] = (Autoencoder,)
-CODECS: tuple[type[Codec], ...] = (LatentCodec, LatentDecoder, Pixels, PipelineVAE)
+CODECS: tuple[type[Codec], ...] = (LatentCodec, LatentDecoder, Pixels, PipelineVAE, BatchNormVAE)
 
 CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, InOrder, Random, Original, Prompts, Unconditional)
 PROMPTED_CONDITIONERS: tuple[type[PromptedConditioner], ...] = (Prompts,)
@@ -234,7 +240,7 @@ def construct(settings: dict[str, Any]) -> tuple[object, ...]:
         *(Uniform(**settings), Explicit(**settings), Optimized(**settings), DiffusersFlow(**settings)),
         *(SiTPoints(**settings), SiTLastStep(**settings), RespacedDDPM(**settings), DDPM(), DDIM()),
         *(ClassifierFree(**settings), CFGZero(**settings), Rescaled(**settings), AdaptiveProjected(**settings)),
-        Autoguidance(**settings),
+        *(Autoguidance(**settings), TokenNorm(**settings), NormCap(**settings)),
         *(FORA(**settings), TaylorSeer(**settings), Delta(**settings), EncoderReuse(**settings)),
         *(AdamsBashforth(), AdamsBashforthMoulton(), IPNDM(), DPMSolverMultistep(), DPMSolverSinglestep(), UniPC()),
         *(Euler(), Heun(), Heun3(), Kutta3(), Midpoint(), Ralston(), RK4(), RK4ThreeEighths(), Bosh3Fixed()),
@@ -257,7 +263,16 @@ BASES: tuple[type, ...] = (ConditionerBase, Task, Metric, SampleMean, Comparison
 def named_in(group: str) -> set[type]:
     files = (yaml.safe_load(file.read_text()) for file in sorted((CONF / group).glob("*.yaml")))
     parts = (part for file in files for part in (file, *file.values()))
-    return {get_object(part["_target_"]) for part in parts if isinstance(part, dict) and "_target_" in part}
+    targets = {get_object(part["_target_"]) for part in parts if isinstance(part, dict) and "_target_" in part}
+    return set().union(*map(made_by, targets))
+
+
+def made_by(target: Any) -> set[type]:
+    """A class itself; of a function, the classes that it returns."""
+    if isinstance(target, type) or inspect.ismethod(target):
+        return {target}
+    returned = get_type_hints(target)["return"]
+    return set(get_args(returned) or [returned])
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -21,7 +21,7 @@ ARCHITECTURE = re.compile(r"(?i)(sit|dit|repa|lightningdit|jit|ddt|meanflow|imf|
 
 def of_model(path: Path) -> tuple[str, str]:
     if (path / "model_index.json").is_file():
-        return "sd3", "path"
+        return "diffusers", "path"
     if (path / "text_encoder").is_dir():
         return "text_dit", "folder"
     return "checkpoint", "checkpoint"

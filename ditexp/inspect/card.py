@@ -10,6 +10,8 @@ from ditexp.files.reading import read_facts
 from ditexp.inspect.facts import Card, file_facts
 from ditexp.inspect.others import card_of_npz, card_of_statistics, card_of_vae
 from ditexp.inspect.transformer import card_of_text_folder, card_of_transformer
+from ditexp.model.diffusers_dit import PIPELINE as DIT
+from ditexp.model.pipelines.kinds import BY_CLASS
 
 PIPELINE = "model_index.json"  # of diffusers
 CONFIG = "config.json"
@@ -51,8 +53,13 @@ def card_of_pipeline(path: Path) -> Card:
     index = read_facts(path / PIPELINE, "a pipeline's index", remedy="give its folder", needed={"_class_name": str})
     parts = {name: value[-1] for name, value in index.items() if isinstance(value, list) and value and value[-1]}
     commands = ()
-    if index["_class_name"] == "StableDiffusion3Pipeline":
-        commands = (f"ditexp run model=sd3 model.path={path} condition=prompts",)
+    if kind := BY_CLASS.get(index["_class_name"]):
+        commands = (f"ditexp run compat={kind.preset} model.path={path}",)
+    elif index["_class_name"] == DIT:
+        commands = (
+            f"ditexp run compat=dit_diffusers model.path={path}",
+            f"ditexp run model=dit model.checkpoint={path}",
+        )
     elif (path / "vae" / CONFIG).exists():
         commands = (f"ditexp run vae=folder vae.path={path} model.checkpoint=...",)
     return Card(path, f"a pipeline of diffusers, {index['_class_name']}", {"parts": parts}, commands)

@@ -101,20 +101,23 @@ class BottleneckPatchEmbed(nn.Module):
 
 
 class TimestepEmbedder(nn.Module):
-    """Time (B,), unscaled as in SiT -> (B, D) through 256 sinusoids [cos, sin] of periods up to 2 pi longest_period."""
+    """Time (B,), unscaled as in SiT -> (B, D) through 256 sinusoids [cos, sin] of periods up to 2 pi longest_period.
+
+    Their frequencies are longest_period^(-i / divisor), i = 0 ... 127.
+    """
 
     num_frequencies = 128
 
     def __init__(self, hidden_size: int, longest_period: float = 10_000) -> None:
         super().__init__()
-        self.longest_period = longest_period
+        self.longest_period, self.divisor = longest_period, self.num_frequencies
         self.mlp = nn.Sequential(
             nn.Linear(2 * self.num_frequencies, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
         )
 
     def forward(self, t: Tensor) -> Tensor:
         exponents = torch.arange(self.num_frequencies, dtype=torch.float32, device=t.device)
-        frequencies = torch.exp(-math.log(self.longest_period) * exponents / self.num_frequencies)
+        frequencies = torch.exp(-math.log(self.longest_period) * exponents / self.divisor)
         angles = t.float()[:, None] * frequencies
         return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(t.dtype))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from ditexp.core import Walk
+from ditexp.core import Codec, Walk
 from ditexp.model.label_network import LabelNetwork
 from ditexp.model.labelled import Labelled, given
 from ditexp.model.prediction import Data
@@ -17,7 +19,8 @@ from ditexp.values import Condition
 class PretrainedDiT(Labelled[LabelNetwork]):
     """The velocity of a published model, or of one that ditexp.train made, from its checkpoint.
 
-    checkpoint: .safetensors, also in shards, or any file of torch.save; code in a pickle is never run.
+    checkpoint: .safetensors, also in shards, or any file of torch.save; code in a pickle is never run. Or the folder of
+    a DiTPipeline of diffusers, whose weights are DiT's by other names.
     family: one of FAMILIES; None to recognise it, which fails where files of families look alike.
     weights: which of the file's: model, ema, ema1, ...; None for the averaged ones, if there are any.
     num_heads: needed for widths of no published model. num_classes: needed only if the model was trained without label
@@ -25,9 +28,12 @@ class PretrainedDiT(Labelled[LabelNetwork]):
     of no published one. encoder_depth, input_size: of a DDT, how many of its blocks are the encoder, needed for a size
     of no published one, and the side of its latents, 32 if None. noise_scale, path_type, prediction: as in training;
     None for the arguments in the file, or else the defaults of the family's script.
-    class_names: from files of ditexp.train, else empty.
+    arithmetic: of a DiT: dit, or diffusers, whose timestep frequencies differ; see DiffusersDiT.
+    class_names: from files of ditexp.train and from pipelines, else empty.
     Raises ValueError for a file that is missing, damaged, contains code, or is no such model.
     """
+
+    setting: ClassVar[str] = "model.checkpoint"
 
     def __init__(
         self,
@@ -43,9 +49,11 @@ class PretrainedDiT(Labelled[LabelNetwork]):
         noise_scale: float | None = None,
         path_type: str | None = None,
         prediction: str | None = None,
+        arithmetic: str = "dit",
     ) -> None:
         found = load_published(
             checkpoint,
+            setting=self.setting,
             family=family,
             weights=weights,
             num_heads=num_heads,
@@ -53,6 +61,7 @@ class PretrainedDiT(Labelled[LabelNetwork]):
             in_context_start=in_context_start,
             encoder_depth=encoder_depth,
             input_size=input_size,
+            arithmetic=arithmetic,
         )
         self.family, self.network = found.family, found.network
         self.prediction = found.prediction(noise_scale=noise_scale, path_type=path_type, prediction=prediction)
@@ -60,7 +69,7 @@ class PretrainedDiT(Labelled[LabelNetwork]):
         side, channels = self.network.input_size, self.network.in_channels
         self.sample_shape, self.size_multiple = (channels, side, side), self.network.patch_size
         scale = self.prediction.scale if isinstance(self.prediction, Data) else 1.0
-        self.codec = Pixels((side, side, channels), scale) if channels in (1, 3) else None
+        self.codec: Codec | None = Pixels((side, side, channels), scale) if channels in (1, 3) else None
         self.num_classes, self.has_null = self.network.num_classes, self.network.has_null
         self.class_names = found.trained.class_names
         self.identity = found.identity(self.prediction)

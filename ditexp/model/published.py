@@ -11,11 +11,14 @@ from torch import Tensor
 from ditexp.checkpoint.container import Container, read_checkpoint
 from ditexp.checkpoint.networks import anchor_of
 from ditexp.checkpoint.weights import ANCHORS, Weights, weights_of
+from ditexp.checks import choice
 from ditexp.files.content import found_once
 from ditexp.files.reading import LINE, parse_json, unfit
 from ditexp.model.architecture import NoDiT
 from ditexp.model.claim import contradiction
-from ditexp.model.families.dits import REPA_E, SIT, STATISTICS
+from ditexp.model.diffusers_dit import ANCHOR as DIFFUSERS_ANCHOR
+from ditexp.model.diffusers_dit import DiffusersDiT, Folder, dit_folder, in_dits_layout
+from ditexp.model.families.dits import DIT, REPA_E, SIT, STATISTICS
 from ditexp.model.families.family import SPAN, Family
 from ditexp.model.families.flow_maps import FLOW_MAP
 from ditexp.model.families.known import chosen_family, fitting, renamed
@@ -24,6 +27,7 @@ from ditexp.model.loading import Misfit, load_network
 from ditexp.model.prediction import Prediction, Velocity
 from ditexp.terminal.notices import in_line, notice
 
+ARITHMETIC = {"dit": DIT.network, "diffusers": DiffusersDiT}
 # By depth and width; the second line is of iMF and pMF.
 SIZES = {(12, 384): "S", (12, 768): "B", (24, 1024): "L", (28, 1152): "XL", (32, 1280): "H"}
 SIZES |= {(24, 768): "M", (32, 1024): "L", (48, 1024): "XL", (16, 768): "B", (48, 1280): "H"}
@@ -101,6 +105,7 @@ class Published:
         parts = [
             f"{family.with_article}-{size}/{network.patch_size} of {count / 1e6:.1f} M parameters",
             f"{found.which} weights" + (f" (not {others})" if others else ""),
+            *(["timestep frequencies of diffusers, 10000^(-i/127)"] if isinstance(network, DiffusersDiT) else []),
             *([f"without {len(dropped)} tensors ({dropped[0]}, ...)"] if dropped else []),
             *([f"trained with {', '.join(used)}"] if used else []),
         ]
@@ -115,21 +120,31 @@ def load_published(
     num_heads: int | None = None,
     num_classes: int | None = None,
     in_context_start: int | None = None,
+    arithmetic: str = "dit",
     of_two_times: bool = False,
+    setting: str = "model.checkpoint",
     **sizes: Any,
 ) -> Published:
     """Read a checkpoint and build its network; for the settings see PretrainedDiT and PretrainedFlowMap.
 
-    of_two_times: whether a model of two times is wanted. sizes: settings of single families, None for those that are
-    not given. Raises ValueError for a file that is missing, damaged, contains code, or is no such model.
+    setting: the name of the one that is the checkpoint, for messages. of_two_times: whether a model of two times is
+    wanted. sizes: settings of single families, None for those that are not given. Raises ValueError for a file that is
+    missing, damaged, contains code, or is no such model.
     """
-    name = f"model.checkpoint={checkpoint}"
-    container = read_checkpoint(checkpoint, name=name)
-    anchor = anchor_of(container.state, ANCHORS)
+    name = f"{setting}={checkpoint}"
+    choice("model.arithmetic", arithmetic, ARITHMETIC)
+    folder = dit_folder(checkpoint)
+    container = read_checkpoint(folder.weights if folder else checkpoint, name=name)
+    anchor = DIFFUSERS_ANCHOR if folder else anchor_of(container.state, ANCHORS)
     found, trained = weights_of(container, anchor=anchor, which=weights), training_of(container)
-    tensors = renamed(found.tensors)
+    if folder:
+        tensors, trained, family = from_folder(found, folder, name), training_in(folder), family or DIT.name
+    else:
+        tensors = renamed(found.tensors)
     own = own_family(tensors, family, name) if trained.by_ditexp else None
     known = own or chosen_family(tensors, family, name=name)
+    if arithmetic != "dit" and known is not DIT:
+        raise ValueError(f"model.arithmetic={arithmetic}: {name} is of {known.title}, not of DiT: leave it out")
     if known.of_two_times != of_two_times:
         raise wrong_times(known, name)
     try:
@@ -141,10 +156,10 @@ def load_published(
             **sizes,
         )
         kept = {key: value for key, value in tensors.items() if not known.is_dropped(key)}
-        network = load_network(known.network, architecture, kept)
+        network = load_network(ARITHMETIC[arithmetic] if known is DIT else known.network, architecture, kept)
         network.check_file(tensors)
     except (NoDiT, Misfit) as error:
-        raise unfit(name, f"is not {known.with_article}: {error}", "give another file") from None
+        raise no_such(known, error, name) from None
     except ValueError as error:
         raise ValueError(in_line(f"{name}: {error}", LINE)) from None
     return Published(
@@ -167,6 +182,22 @@ def own_family(tensors: Mapping[str, Tensor], given: str | None, name: str) -> F
     if given not in (None, FLOW_MAP.name):
         raise ValueError(f"model.family={given}: {name} is of {FLOW_MAP.title}: choose model={FLOW_MAP.name}")
     return FLOW_MAP
+
+
+def no_such(family: Family, error: Exception, name: str) -> ValueError:
+    return unfit(name, f"is not {family.with_article}: {error}", "give another file")
+
+
+def from_folder(found: Weights, folder: Folder, name: str) -> dict[str, Tensor]:
+    """The tensors of a DiT of diffusers by DiT's own names. Raises ValueError."""
+    try:
+        return in_dits_layout(found.tensors, folder.config)
+    except NoDiT as error:
+        raise no_such(DIT, error, name) from None
+
+
+def training_in(folder: Folder) -> Training:
+    return Training(False, folder.config["num_attention_heads"], None, folder.class_names)
 
 
 def wrong_times(family: Family, name: str) -> ValueError:

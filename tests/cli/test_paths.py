@@ -33,7 +33,7 @@ def files(tmp_path, monkeypatch):
         ("model=/ckpt/SiT-XL-2.pt", "model=checkpoint model.checkpoint=/ckpt/SiT-XL-2.pt"),
         ("model=x.safetensors,y.pt", "model=checkpoint model.checkpoint=x.safetensors,y.pt"),
         ("model=SiT-B/2", "model=checkpoint model.checkpoint=SiT-B/2"),
-        ("model=pipeline", "model=sd3 model.path=pipeline"),
+        ("model=pipeline", "model=diffusers model.path=pipeline"),
         ("model=text", "model=text_dit model.folder=text"),
         ("vae=stabilityai/sd-vae-ft-ema", "vae=folder vae.path=stabilityai/sd-vae-ft-ema"),
         ("data=imagenet", "data=folder data.path=imagenet"),

@@ -20,7 +20,9 @@ from ditexp.guidance.base import PROFILES, Guided
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import NoGuidance
+from ditexp.guidance.norm_cap import NormCap
 from ditexp.guidance.rescaled import Rescaled
+from ditexp.guidance.token_norm import TokenNorm
 from ditexp.meter import Meter
 from ditexp.model.analytic import GaussianMixture
 from ditexp.network import Network, Still
@@ -47,6 +49,8 @@ KINDS: dict[str, Callable[..., Guided]] = {
     "cfg_zero": partial(CFGZero, zero_init=0),
     "apg": partial(AdaptiveProjected, norm_threshold=0.7),
     "autoguidance": partial(Autoguidance, weak=WEAK),
+    "cfg_qwen": partial(TokenNorm, patch=1),
+    "cfg_z_image": partial(NormCap, cap=0.9),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 SOLVERS = [Euler(), Heun(), Dopri5(rtol=1e-3, atol=1e-3)]
@@ -132,7 +136,27 @@ def apg(c, u, x, t, w):
     return (data + w * (difference - parallel) - x) / (1 - t)
 
 
-FORMULAS = {"cfg": linear, "rescaled": rescaled, "cfg_zero": cfg_zero, "apg": apg, "autoguidance": linear}
+def cfg_qwen(c, u, x, t, w):
+    """A token is an element here, with all its channels."""
+    guided = u + (1 + w) * (c - u)
+    return guided * np.linalg.norm(c, axis=0) / np.linalg.norm(guided, axis=0)
+
+
+def cfg_z_image(c, u, x, t, w):
+    guided = c + w * (c - u)
+    most = 0.9 * np.linalg.norm(c)
+    return guided * most / np.linalg.norm(guided) if np.linalg.norm(guided) > most else guided
+
+
+FORMULAS = {
+    "cfg": linear,
+    "rescaled": rescaled,
+    "cfg_zero": cfg_zero,
+    "apg": apg,
+    "autoguidance": linear,
+    "cfg_qwen": cfg_qwen,
+    "cfg_z_image": cfg_z_image,
+}
 
 
 @every_kind
@@ -177,6 +201,38 @@ def test_each_kind_is_cfg_at_its_neutral_setting(batch):
     assert not torch.equal(evaluate(AdaptiveProjected(weight=2.0), x, t, condition), cfg)
     loose = AdaptiveProjected(weight=2.0, eta=1.0, norm_threshold=1e3)
     assert (evaluate(loose, x, t, condition) - cfg).abs().max() < ROUNDING
+
+
+def test_tokens_of_several_elements_keep_their_norm():
+    """By the packing of Qwen-Image's pipeline: tokens of 2 x 2 elements with all channels, row by row."""
+
+    def packed(v):
+        return v.unflatten(3, (3, 2)).unflatten(2, (2, 2)).permute(0, 2, 4, 1, 3, 5).reshape(2, 6, 12)
+
+    random = torch.Generator().manual_seed(0)
+    c, u = torch.randn(2, 2, 3, 4, 6, dtype=torch.float64, generator=random)
+    guided = TokenNorm(scale=4.0).combine(c, u, 3.0, x=c, t=torch.zeros(2, 1, 1, 1))
+    plain = packed(u + 4 * (c - u))
+    expected = plain * (packed(c).norm(dim=-1, keepdim=True) / plain.norm(dim=-1, keepdim=True))
+    assert (packed(guided) - expected).abs().max() < ROUNDING
+
+
+def test_a_cap_acts_on_samples_beyond_it(batch):
+    x, t, condition = batch
+    c, g = MODEL(x, t, condition), evaluate(ClassifierFree(weight=2.0), x, t, condition)
+    ratios = g.flatten(1).norm(dim=1) / c.flatten(1).norm(dim=1)
+    cap = ratios.median().item() + 1e-6
+    capped = evaluate(NormCap(weight=2.0, cap=cap), x, t, condition)
+    beyond = ratios > cap
+    assert beyond.any() and not beyond.all()
+    assert torch.equal(capped[~beyond], g[~beyond])
+    assert (capped[beyond].flatten(1).norm(dim=1) / c[beyond].flatten(1).norm(dim=1) - cap).abs().max() < ROUNDING
+    assert torch.equal(evaluate(NormCap(weight=2.0), x, t, condition), g)
+
+
+def test_samples_without_whole_tokens_are_refused():
+    with refused(["guidance.patch=3", "2 x 2", "give the model's patch size"]):
+        TokenNorm(scale=4.0, patch=3).check(MODEL)
 
 
 def test_cfg_zero_is_cfg_where_the_scale_is_1():
@@ -601,6 +657,8 @@ def test_settings_that_cannot_be(kind, settings, words):
 @pytest.mark.parametrize(
     ("kind", "settings", "words"),
     [
+        (TokenNorm, {"patch": 0}, ["guidance.patch=0: give a whole number of at least 1"]),
+        (NormCap, {"cap": 0}, ["guidance.cap=0: give a number above 0"]),
         (Rescaled, {"phi": 1.5}, ["guidance.phi=1.5: give a number of at least 0 and of at most 1"]),
         (AdaptiveProjected, {"eta": None}, ["guidance.eta=None: give a number"]),
         (AdaptiveProjected, {"norm_threshold": 0}, ["guidance.norm_threshold=0: give a number above 0"]),

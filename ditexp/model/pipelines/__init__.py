@@ -1,0 +1,1 @@
+"""Models from the files of diffusers' pipelines: a module for each family, and one adapter for all of them."""
