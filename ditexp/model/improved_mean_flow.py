@@ -53,7 +53,7 @@ class SplitAttention(nn.Module):
             for layer in (self.q_proj, self.k_proj, self.v_proj)
         )
         q, k = rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope)
-        return self.out_proj(F.scaled_dot_product_attention(q, k, v.type_as(q)).transpose(1, 2).flatten(2))
+        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 class SplitSwiGLU(nn.Module):
