@@ -55,13 +55,14 @@ def bind(
     """
     if precision == "tf32" and device.type != "cuda":
         notice(f"precision=tf32 acts on CUDA only; on {device.type} this is fp32")
-    if solver.adaptive:
-        notice(f"{type(solver).__name__} chooses its own steps: steps and schedule don't act on it")
     check_precision(precision, device)
     check_variance(model, solver)
     check_times(model, solver, guidance)
     check_cache(cache, model, solver, compile)
     grid = schedule.grid().tolist()
+    if solver.adaptive:
+        without = "steps and schedule don't act" if grid[-1] == 1 else "of the schedule, its end alone acts"
+        notice(f"{type(solver).__name__} chooses its own steps: {without} on it")
     guidance = guidance.on(None if solver.adaptive else grid)
     start = max(model.start, guidance.start)
     meter = Meter(device)

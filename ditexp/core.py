@@ -214,7 +214,7 @@ class Schedule(Protocol):
     """Where the steps lie."""
 
     def grid(self) -> Tensor:
-        """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1."""
+        """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1, or where a published sampler stops."""
 
     def tuned_to(self, flow: dict) -> Schedule:
         """The schedule that is used, and identified, for a flow. Called once.
@@ -278,6 +278,14 @@ class Walk(Protocol):
 
 
 @runtime_checkable
+class EncoderWalk(Walk, Protocol):
+    """A walk that decides whether a network's encoder is computed."""
+
+    def encoded(self, encode: Callable[[], Tensor]) -> Tensor:
+        """The encoder's output, which modulates the other blocks: what `encode` computes, or an earlier one."""
+
+
+@runtime_checkable
 class TransformerModel(FlowModel, Protocol):
     """A model whose network is a sequence of blocks, which can be evaluated by a walk through them."""
 
@@ -289,6 +297,17 @@ class TransformerModel(FlowModel, Protocol):
 
     def network_time(self, t: float) -> float:
         """The time that the network is given at t."""
+
+
+@runtime_checkable
+class PartedModel(TransformerModel, Protocol):
+    """A transformer that may have several parts, each with tokens of its own, such as a trunk and a head.
+
+    parts: the numbers of the blocks of each; one part if the tokens of each block lead to the next.
+    """
+
+    @property
+    def parts(self) -> tuple[range, ...]: ...
 
 
 class CacheState(Protocol):

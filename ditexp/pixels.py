@@ -49,6 +49,13 @@ class Pixels:
         return self
 
 
+class WithoutEncoder:
+    """A codec that makes images of samples, and no samples of images."""
+
+    def encode(self, images: Tensor) -> NoReturn:
+        raise ValueError("this VAE is a decoder alone, so images can't become samples")
+
+
 @dataclass(frozen=True)
 class Undecoded:
     """Stands for the VAE where latents are integrated and never decoded. It is its own codec."""

@@ -38,7 +38,8 @@ from ditexp.values import Condition, Cost
 class Sampler:
     """Draws the samples of given indices. `bind` in ditexp/binding.py makes it; call `prepare` before `images`.
 
-    grid: the times of the steps, from noise to data; for an adaptive solver, only the ends matter. schedule: gives the
+    grid: the times of the steps, from noise to data; for an adaptive solver, only the ends matter. A sample is x at the
+    last of them, which is 1 unless the schedule is of a published sampler that stops before. schedule: gives the
     grid before model and guidance cut it. codec, rounding: lead from samples to pixels. network: the model as it is
     evaluated. meter: counts what the samples cost. draws: gives the noise on the device.
     """

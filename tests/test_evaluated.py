@@ -21,13 +21,13 @@ from ditexp.network import Network
 from ditexp.precision import PRECISIONS, check_precision, library_of
 from ditexp.solver.euler import Euler
 from ditexp.values import Condition
-from tests.helpers.family_files import NETWORKS, save_family
+from tests.helpers.family_files import FAMILIES, save_family
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.samplers import sampler_of
 
 CPU = torch.device("cpu")
 DIGITS = str(WEIGHTS / "digits_dit.safetensors")
-MODELS = ["digits", *NETWORKS]
+MODELS = ["digits", *FAMILIES]
 
 
 class Casts(TorchDispatchMode):
@@ -59,8 +59,8 @@ def test_weights_in_the_compute_type_give_the_bits_of_autocast(name, precision, 
     if name == "digits":
         model = PretrainedDiT(checkpoint=DIGITS)
     else:
-        file, more = save_family(tmp_path / "model.pt", name), {"in_context_start": 0} if name == "jit" else {}
-        model = PretrainedDiT(checkpoint=str(file), family=name, **more)
+        given = {"jit": {"in_context_start": 0}, "ddt": {"encoder_depth": 1, "input_size": 4}}.get(name, {})
+        model = PretrainedDiT(checkpoint=str(save_family(tmp_path / "model.pt", name)), family=name, **given)
     given, full, made = inputs(model), network(model, "fp32"), network(model, precision)
     exact = full(*given)
     with Casts() as before:

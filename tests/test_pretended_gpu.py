@@ -44,6 +44,7 @@ from ditexp.schedule.shift import Shift
 from ditexp.solver.base import FixedStep
 from ditexp.solver.bosh3 import Bosh3
 from ditexp.solver.euler import Euler
+from ditexp.solver.flow_map import FlowMapJumps
 from ditexp.solver.heun import Heun
 from ditexp.task.edit import Edit
 from ditexp.task.generate import Generate
@@ -52,7 +53,9 @@ from ditexp.task.interpolate import Interpolate, InterpolateImages
 from ditexp.task.progressive import Progressive
 from ditexp.values import Features, Solution
 from tests.helpers.codecs import Blocks
-from tests.helpers.components import classes, component, options, solver_for_any_model
+from tests.helpers.components import ONE_TIME, classes, component, solver_for_any_model
+from tests.helpers.flow_maps import GaussianFlowMap
+from tests.helpers.networks import model_of, tiny_ddt
 from tests.helpers.paths import WEIGHTS
 from tests.helpers.samplers import sampler_of
 
@@ -81,7 +84,7 @@ TASKS = {
 }
 
 
-SOLVERS = {name: solver_for_any_model(name) for name in options("solver")}
+SOLVERS = {name: solver_for_any_model(name) for name in ONE_TIME}
 
 
 def sampler(solver: Solver, guidance: Guidance, *, model: FlowModel | None = None, **parts) -> Sampler:
@@ -210,9 +213,16 @@ def test_a_solver_and_a_guidance_stay_on_the_device(solver, guidance, waits_of_s
     assert waits_of_steps == ([] if made.solver.adaptive else [[]])
 
 
+def test_jumps_stay_on_the_device(waits_of_steps, request):
+    made = sampler(FlowMapJumps(), NoGuidance(), model=GaussianFlowMap())
+    request.getfixturevalue("pretended_gpu")
+    assert samples(made).device.type == "cuda" and waits_of_steps == [[]]
+
+
 @pytest.mark.parametrize("cache", classes("cache"))
 def test_a_cache_stays_on_the_device(cache, request):
-    made = sampler(Heun(), GUIDANCE["cfg"], model=PretrainedDiT(checkpoint=DIGITS), cache=component("cache", cache))
+    model = model_of(tiny_ddt()) if cache == "ddt" else PretrainedDiT(checkpoint=DIGITS)
+    made = sampler(Heun(), GUIDANCE["cfg"], model=model, cache=component("cache", cache))
     request.getfixturevalue("pretended_gpu")
     assert samples(made).device.type == "cuda"
     assert made.take_cost().network_rows % 1  # some evaluations reused outputs

@@ -14,6 +14,7 @@ import yaml
 from hydra.utils import get_object
 
 from ditexp.cache.branches import Branches, Extrapolating, Remembering
+from ditexp.cache.ddt import Decoding, Encoded, EncoderReuse, Encoding
 from ditexp.cache.delta import Delta, Difference, Measuring, Skipping
 from ditexp.cache.fora import FORA
 from ditexp.cache.taylorseer import TaylorSeer
@@ -31,6 +32,7 @@ from ditexp.core import (
     Codec,
     Conditioner,
     Data,
+    EncoderWalk,
     EvaluatedModel,
     Feature,
     FlowMapModel,
@@ -78,7 +80,7 @@ from ditexp.model.text_dit import TextBlock
 from ditexp.network import Network, Rehearsal
 from ditexp.pixels import Pixels
 from ditexp.schedule.beta import Beta
-from ditexp.schedule.compat import DiffusersFlow, SiTLastStep, SiTPoints
+from ditexp.schedule.compat import DiffusersFlow, RAEPoints, SiTLastStep, SiTPoints
 from ditexp.schedule.cosine import Cosine
 from ditexp.schedule.ddpm import RespacedDDPM
 from ditexp.schedule.explicit import Explicit
@@ -125,7 +127,7 @@ from ditexp.tracker.runs import WandbRuns
 from ditexp.tracker.tensorboard import TensorBoardTracker
 from ditexp.tracker.wandb import WandbTracker
 from ditexp.vae.autoencoder import Autoencoder
-from ditexp.vae.codec import LatentCodec
+from ditexp.vae.codec import LatentCodec, LatentDecoder
 from tests.helpers.paths import CONF
 
 RUNGE_KUTTA: tuple[type[Solver], ...] = (
@@ -148,7 +150,7 @@ SOLVERS: tuple[type[Solver], ...] = (
 
 SCHEDULES: tuple[type[Schedule], ...] = (
     *(Beta, Cosine, DiffusersFlow, Explicit, Flux, Karras, LinearQuadratic, LogitNormal, Optimized, Power, Quadratic),
-    *(RespacedDDPM, Shift, SiTLastStep, SiTPoints, Uniform),
+    *(RAEPoints, RespacedDDPM, Shift, SiTLastStep, SiTPoints, Uniform),
 )
 GUIDANCE: tuple[type[Guidance], ...] = (
     *(NoGuidance, ClassifierFree, CFGZero, AdaptiveProjected, Rescaled, Autoguidance),
@@ -168,12 +170,13 @@ BETWEEN_MODELS: tuple[type[BetweenModel], ...] = (PretrainedDiT, PretrainedFlowM
 RESIZABLE_MODELS: tuple[type[ResizableModel], ...] = (PretrainedDiT, PretrainedTextDiT, StableDiffusion3)
 EVALUATED_MODELS: tuple[type[EvaluatedModel], ...] = (Network, Rehearsal, CachedNetwork)
 
-CACHES: tuple[type[Cache], ...] = (FORA, TaylorSeer, Delta)
-CACHE_STATES: tuple[type[CacheState], ...] = (Branches, Difference)
-WALKS: tuple[type[Walk], ...] = (Remembering, Extrapolating, Measuring, Skipping)
+CACHES: tuple[type[Cache], ...] = (FORA, TaylorSeer, Delta, EncoderReuse)
+CACHE_STATES: tuple[type[CacheState], ...] = (Branches, Difference, Encoded)
+WALKS: tuple[type[Walk], ...] = (Remembering, Extrapolating, Measuring, Skipping, Encoding, Decoding)
+ENCODER_WALKS: tuple[type[EncoderWalk], ...] = (Encoding, Decoding)
 
 VAES: tuple[type[VAE], ...] = (Autoencoder,)
-CODECS: tuple[type[Codec], ...] = (LatentCodec, Pixels, PipelineVAE)
+CODECS: tuple[type[Codec], ...] = (LatentCodec, LatentDecoder, Pixels, PipelineVAE)
 
 CONDITIONERS: tuple[type[Conditioner], ...] = (Balanced, InOrder, Random, Original, Prompts, Unconditional)
 TASKS: tuple[type[Task], ...] = (Generate, Inpaint, Edit, Interpolate, InterpolateImages, Progressive)
@@ -225,7 +228,7 @@ def construct(settings: dict[str, Any]) -> tuple[object, ...]:
         *(SiTPoints(**settings), SiTLastStep(**settings), RespacedDDPM(**settings), DDPM(), DDIM()),
         *(ClassifierFree(**settings), CFGZero(**settings), Rescaled(**settings), AdaptiveProjected(**settings)),
         Autoguidance(**settings),
-        *(FORA(**settings), TaylorSeer(**settings), Delta(**settings)),
+        *(FORA(**settings), TaylorSeer(**settings), Delta(**settings), EncoderReuse(**settings)),
         *(AdamsBashforth(), AdamsBashforthMoulton(), IPNDM(), DPMSolverMultistep(), DPMSolverSinglestep(), UniPC()),
         *(Euler(), Heun(), Heun3(), Kutta3(), Midpoint(), Ralston(), RK4(), RK4ThreeEighths(), Bosh3Fixed()),
         *(

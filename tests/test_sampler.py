@@ -11,11 +11,17 @@ from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.meter import Meter
 from ditexp.model.analytic import GaussianMixture
+from ditexp.run.identity import sampling_identity
+from ditexp.schedule.compat import RAEPoints
 from ditexp.solver.dopri5 import Dopri5
 from ditexp.solver.heun import Heun
+from ditexp.solver.rk4 import RK4
 from ditexp.task.base import Task, blocks_of
 from ditexp.task.generate import Generate
+from ditexp.task.originals import check_end
 from ditexp.values import Cost
+from tests.helpers.errors import rms
+from tests.helpers.refusals import refused
 from tests.helpers.sample_sets import Samples
 from tests.helpers.samplers import sampler_of
 
@@ -29,6 +35,26 @@ def test_the_grid_begins_where_guidance_lets_samples_move():
     assert late.grid == late.since(0.25) == [0.25, 0.5, 0.75, 1]
     assert late.unguided().grid == [0, 0.25, 0.5, 0.75, 1]
     assert late.since(0.6) == [0.6, 0.75, 1]
+
+
+@torch.inference_mode()
+def test_samples_of_a_grid_that_ends_before_the_data_are_x_at_its_end():
+    """Each part that knows the end takes it from the grid: steps, the way back, pictures, and what an id is made of."""
+    early, indices = RAEPoints(21, dimension=4096), range(4)
+    made = sampler_of(MODEL, RK4(), schedule=early)
+    x, condition = made.noise(indices), made.condition(indices)
+    end = made.integrate(x, condition, indices)
+    exact = sampler_of(MODEL, Dopri5(rtol=1e-7, atol=1e-7), schedule=early)
+    assert made.grid[-1] == exact.grid[-1] == pytest.approx(0.999) and made.evaluations() == (80, 80)
+    assert rms(exact.integrate(x, condition, indices) - end) < 1e-4
+    assert rms(made.invert(end, condition) - x) < 1e-4
+    sheet = Generate().trajectory(exact, range(2))
+    assert sheet.columns[-1] == "t=1.00" and torch.equal(sheet.images[:, -1], made.decode(end[:2]).cpu())
+    for task in ("edit", "progressive"):
+        with refused([f"task={task} needs samples at t = 1, and this schedule ends at t = 0.999: choose another"]):
+            check_end(made, task=task)
+    facts = [sampling_identity(one, batch_size=2, num_samples=4) for one in (exact, sampler_of(MODEL, Dopri5()))]
+    assert facts[0]["end"] == exact.grid[-1] and "end" not in facts[1]
 
 
 def test_a_sampler_does_not_change():

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ditexp.cache.base import Periodic, PeriodicState
 from ditexp.checks import number, whole
-from ditexp.core import TransformerBlock, TransformerModel
+from ditexp.core import PartedModel, TransformerBlock, TransformerModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,11 @@ class Delta(Periodic):
         return "all but a range of blocks", self.blocks
 
     def check(self, model: TransformerModel) -> None:
+        if isinstance(model, PartedModel) and len(model.parts) > 1:
+            raise ValueError(
+                "cache: Delta reuses what a range of blocks adds to the tokens, and here trunk and head have tokens of "
+                "their own: choose cache=taylorseer or cache=fora"
+            )
         if (self.blocks or 0) > len(model.blocks):
             raise ValueError(f"cache.blocks={self.blocks}: this model has {len(model.blocks)}, give at most that")
 

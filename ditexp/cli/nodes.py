@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, base
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, base
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 # OmegaConf parses the text of a ${...} whenever its value is asked for: half of the work of checking a cell.
 base.parse = functools.lru_cache(maxsize=1024)(base.parse)  # ty: ignore[invalid-assignment]
@@ -68,8 +69,26 @@ def plain(node: DictConfig) -> dict[str, Any]:
 
 
 def resolve(value: Any) -> Any:
-    """A node as dictionaries and lists, with interpolations filled in; any other value as it is."""
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    """A node as dictionaries and lists, with interpolations filled in; any other value as it is.
+
+    What refers to a missing value is missing, too.
+    """
+    if not OmegaConf.is_config(value):
+        return value
+    try:
+        return OmegaConf.to_container(value, resolve=True)
+    except InterpolationToMissingValueError:
+        keys = range(len(value)) if isinstance(value, ListConfig) else list(value)
+        found = {key: MISSING if refers_to_missing(value, key) else resolve(value[key]) for key in keys}
+        return list(found.values()) if isinstance(value, ListConfig) else found
+
+
+def refers_to_missing(node: Any, key: Key) -> bool:
+    try:
+        node[key]
+    except (InterpolationToMissingValueError, MissingMandatoryValue):
+        return True
+    return False
 
 
 def items(raw: dict[str, Any] | list[Any]) -> Iterable[tuple[Key, Any]]:

@@ -7,11 +7,13 @@ import inspect
 import re
 import typing
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig
+from omegaconf.errors import InterpolationToMissingValueError
 
 from ditexp.cli.nodes import Key, Setting
 from ditexp.cli.signatures import arguments_of
@@ -57,7 +59,8 @@ def wrong_types(settings: Iterable[Setting]) -> Iterator[str]:
         if kind is None or setting.raw == MISSING:
             continue
         if kind in TEXTS and not is_plain_text(setting.raw):
-            yield from wrong_text(setting.container, setting.key, setting.name)
+            with suppress(InterpolationToMissingValueError):  # the setting that it refers to is missed by itself
+                yield from wrong_text(setting.container, setting.key, setting.name)
         elif kind in NUMBERS and isinstance(setting.raw, str):
             value = setting.value()
             if isinstance(value, str) and re.fullmatch(r"[-+.\deE_]*\d", value):

@@ -41,14 +41,14 @@ def ends(interval: Sequence[float], unit: str) -> tuple[float, float]:
 
 
 def start_of_step(step: int, grid: Sequence[float] | None, setting: str) -> float:
-    """The time at which a step of the grid starts; the step after the last one starts at 1."""
+    """The time at which a step of the grid starts; the one after the last starts at 1, wherever the grid ends."""
     if grid is None:
         raise ValueError(
             f"{setting} is in steps, but an adaptive solver has no fixed steps: give it in t ({setting}_in=t)"
         )
     if step >= len(grid):
         raise ValueError(f"{setting} goes to step {step}, but there are {len(grid) - 1}, counted from 0")
-    return grid[step]
+    return grid[step] if step < len(grid) - 1 else 1.0
 
 
 def rounded(t: float) -> float:

@@ -15,15 +15,13 @@ from ditexp.vae.statistics import read_statistics, statistics_in
 
 def card_of_vae(path: Path) -> Card:
     loaded = load(path, str(path))
-    config = loaded.network.config
-    scale = loaded.latents["scaling_factor"] or config.scaling_factor
     parameters = sum(value.numel() for value in loaded.network.parameters())
     facts: dict[str, Any] = {
         "class": loaded.identity["network"],
         "weights": loaded.identity["weights"],
         "parameters": parameters,
-        "latents": {"channels": int(config.latent_channels), "image side / latent side": loaded.factor},
-        "scaling": {"factor": scale, "shift": loaded.latents["shift_factor"] or 0},
+        "latents": {"channels": loaded.channels, "image side / latent side": loaded.factor},
+        "scaling": {"factor": loaded.latents["scaling_factor"], "shift": loaded.latents["shift_factor"] or 0},
     }
     return Card(path, "a VAE", facts, (f"ditexp run vae=folder vae.path={path} model.checkpoint=...",))
 

@@ -19,6 +19,7 @@ from ditexp.model.architecture import NoDiT
 from ditexp.model.claim import correlation
 from ditexp.model.families.dits import SIT
 from ditexp.model.families.family import Family
+from ditexp.model.families.flow_maps import RECIPES
 from ditexp.model.families.known import FAMILIES, fitting, renamed
 from ditexp.model.loading import Misfit, load_network, without_values
 from ditexp.model.published import SIZES, Training, training_of
@@ -94,13 +95,13 @@ def facts_of_network(
         facts["dropped"] = {"tensors": len(dropped), "first": dropped[0]}
     known = family or SIT
     try:
-        architecture = known.architecture(kept, num_heads=trained.num_heads, num_classes=trained.num_classes)
+        architecture = known.architecture(tensors, num_heads=trained.num_heads, num_classes=trained.num_classes)
         network = without_values(known.network, architecture)
     except NoDiT as error:
         raise ValueError(f"{name} is not a DiT: {error}") from None
     except ValueError as error:
         return {**facts, "needs": [str(error)]}
-    depth, width, patch = len(network.blocks), network.hidden_size, network.patch_size
+    depth, width, patch = network.depth, network.hidden_size, network.patch_size
     channels, side = network.in_channels, network.input_size
     size = SIZES.get((depth, width))
     facts["architecture"] = {
@@ -113,9 +114,13 @@ def facts_of_network(
     facts["samples"] = {"pixels" if channels in (1, 3) else "latents": [channels, side, side]}
     if network.num_classes:
         facts["classes"] = {"number": network.num_classes, "null class": network.has_null}
+    if known.of_two_times:
+        facts["two times"] = "for solver=flow_map, which compat= chooses; steps=1 is one jump from noise to data"
+    is_unknown = known.of_two_times and (depth, width, patch) not in RECIPES
+    needs = [f"model.{key}, since no published size tells it" for key in known.arguments if is_unknown]
     if channels not in (1, 3):
-        facts["needs"] = [f"a VAE for latents of {channels} x {side} x {side}, which compat= chooses"]
-    return facts
+        needs.append(f"a VAE for latents of {channels} x {side} x {side}, which compat= chooses")
+    return facts | ({"needs": needs} if needs else {})
 
 
 def evidence(tensors: Mapping[str, Tensor], families: Sequence[Family], args: Mapping[str, Any]) -> Iterator[str]:
@@ -140,7 +145,7 @@ def trials(tensors: Mapping[str, Tensor], families: Sequence[Family]) -> Iterato
     for family in families:
         kept = {key: value for key, value in tensors.items() if not family.is_dropped(key)}
         try:
-            network = load_network(family.network, family.architecture(kept), kept)
+            network = load_network(family.network, family.architecture(tensors), kept)
         except (ValueError, Misfit):
             continue
         if family.at_noise:

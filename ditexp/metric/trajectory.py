@@ -180,8 +180,8 @@ class Trajectory(Comparison):
         exact = sampler.in_full_precision(self.teacher).field(condition)
         if self.teacher is not None:
             identity = identity | {"model": self.teacher.identity}
-        first = sampler.grid[0]
-        times = [first + (1 - first) * fraction for fraction in POINTS]
+        first, last = sampler.grid[0], sampler.grid[-1]
+        times = [first + (last - first) * fraction for fraction in POINTS]
         facts = {"reference": repr(self.reference), "samples": [indices[0], indices[-1]], "times": times}
         key = digest(identity | facts)
         with full_float32():

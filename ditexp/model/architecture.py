@@ -115,9 +115,12 @@ def depth_of(weights: Iterable[str]) -> int:
     return len(found)
 
 
-def heads_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | None) -> int:
-    """The number of heads. Raises ValueError if it is wrong or cannot be known, NoDiT if it is no whole number."""
-    key = QK_NORM if QK_NORM in weights else ROTATIONS
+def heads_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | None, key: str | None = None) -> int:
+    """The number of heads. key: of a weight as wide as a head, if there is one; None: a norm's or a table of rotations.
+
+    Raises ValueError if it is wrong or cannot be known, NoDiT if it is no whole number.
+    """
+    key = key or (QK_NORM if QK_NORM in weights else ROTATIONS)
     known = None
     if key in weights:
         width = weights[key].shape[-1] if weights[key].dim() else 0
@@ -161,3 +164,12 @@ def in_context_of(weights: Mapping[str, Tensor], hidden_size: int, given: int | 
     if len(tokens) != 3 or not tokens[1]:
         raise NoDiT(f"in_context_posemb is {tuple(tokens)}, not (1, tokens, {hidden_size})")
     return {"in_context_tokens": tokens[1], "in_context_start": start}
+
+
+def holds(table: Tensor, values: Tensor) -> bool:
+    """Whether a table in a file has these cosines and sines. bfloat16 keeps them to 0.002; others differ by 1."""
+    if table.shape != values.shape or table.is_complex() != values.is_complex():
+        return False
+    if not table.is_complex() and not table.is_floating_point():
+        return False
+    return bool((table - values).abs().max() < 0.01)  # false for NaN

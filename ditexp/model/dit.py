@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ditexp.core import TransformerBlock, Walk
-from ditexp.model.architecture import NoDiT
+from ditexp.model.architecture import NoDiT, holds
 from ditexp.model.label_network import LabelNetwork
 from ditexp.model.layers import (
     MLPS,
@@ -175,7 +175,8 @@ class Transformer(nn.Module):
         last. walk: computes the blocks in place of themselves. given: further inputs of each block.
         """
         height, width = (side // self.patch_size for side in x.shape[2:])
-        tokens = self.x_embedder(x) + self.positions(height, width)
+        side = self.input_size // self.patch_size
+        tokens = self.x_embedder(x) + interpolated(self.pos_embed, side, height, width)
         rope = self.rotations(height, width, x.device) if self.rope else None
         for number, block in enumerate(self.blocks):
             if in_context is not None and number == self.in_context_start:
@@ -185,23 +186,11 @@ class Transformer(nn.Module):
                 tokens = block(tokens, c, rope, **given)
             else:
                 tokens = walk(number, cast(TransformerBlock, block), tokens, c, rope, **given)
-        return self.unpatchify(self.final_layer(tokens[:, -height * width :], c), height, width)
+        return unpatchify(self.final_layer(tokens[:, -height * width :], c), height, width, self.patch_size)
 
     def rotations(self, height: int, width: int, device: torch.device) -> Rope:
         side = self.input_size // self.patch_size
         return image_rope(height, width, trained_side=side, head_width=self.head_width, device=device)
-
-    def positions(self, height: int, width: int) -> Tensor:
-        """The position embedding (1, height width, D) of a grid of patches, interpolated from the trained grid."""
-        side = self.input_size // self.patch_size
-        if (height, width) == (side, side):
-            return self.pos_embed
-        trained = self.pos_embed.unflatten(1, (side, side)).permute(0, 3, 1, 2)
-        return F.interpolate(trained, (height, width), mode="bicubic").flatten(2).transpose(1, 2)
-
-    def unpatchify(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        """(B, h w, p p C) -> (B, C, h p, w p)."""
-        return unpatchify(tokens, height, width, self.patch_size)
 
 
 class DiT(Transformer, LabelNetwork):
@@ -220,12 +209,7 @@ class DiT(Transformer, LabelNetwork):
             return
         side = self.input_size // self.patch_size
         expected = self.rotations(side, side, torch.device("cpu"))
-        for key, values in zip(("feat_rope.freqs_cos", "feat_rope.freqs_sin"), expected):
-            table = weights.get(key, values)
-            # bfloat16 keeps cosines to 0.002; the entries of other rotations differ by 1.
-            is_alike = table.shape == values.shape and table.is_floating_point()
-            if not is_alike or (table - values).abs().max() >= 0.01:
-                raise NoDiT(f"{key} holds other rotations than those of its {side} x {side} patches")
+        check_rotations(weights, "feat_rope", expected, side)
 
     def drop(self, labels: Tensor, dropped: Tensor) -> Tensor:
         """The labels (B,) of a training batch, replaced by the null class where dropped (B,) is true."""
@@ -244,6 +228,21 @@ class DiT(Transformer, LabelNetwork):
         y = labels if labels.is_floating_point() else self.y_embedder(labels)
         in_context = y.unsqueeze(1) + self.in_context_posemb if self.in_context_tokens else None
         return self.transform(x, c + y, in_context, walk)
+
+
+def interpolated(positions: Tensor, side: int, height: int, width: int) -> Tensor:
+    """The position embedding (1, height width, D) of a grid of patches, from (1, side^2, D) of the trained grid."""
+    if (height, width) == (side, side):
+        return positions
+    trained = positions.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    return F.interpolate(trained, (height, width), mode="bicubic").flatten(2).transpose(1, 2)
+
+
+def check_rotations(weights: Mapping[str, Tensor], name: str, expected: Rope, side: int) -> None:
+    """Raise NoDiT if a file has a table of rotations, `<name>.freqs_cos` and `_sin`, other than the expected."""
+    for key, values in zip((f"{name}.freqs_cos", f"{name}.freqs_sin"), expected):
+        if not holds(weights.get(key, values), values):
+            raise NoDiT(f"{key} holds other rotations than those of its {side} x {side} patches")
 
 
 def unrotated(count: int, rope: Rope) -> Rope:

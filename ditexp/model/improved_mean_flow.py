@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ditexp.model.architecture import NoDiT
+from ditexp.model.architecture import NoDiT, holds
 from ditexp.model.dit import unrotated
 from ditexp.model.flow_map_network import FlowMapNetwork, InnerGuidance
 from ditexp.model.layers import (
@@ -53,7 +53,7 @@ class SplitAttention(nn.Module):
             for layer in (self.q_proj, self.k_proj, self.v_proj)
         )
         q, k = rotate(self.q_norm(q), rope), rotate(self.k_norm(k), rope)
-        return self.out_proj(F.scaled_dot_product_attention(q, k, v.type_as(q)).transpose(1, 2).flatten(2))
+        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 class SplitSwiGLU(nn.Module):
@@ -204,12 +204,9 @@ class PixelMeanFlow(ImprovedMeanFlow):
 
     def check_file(self, weights: Mapping[str, Tensor]) -> None:
         """Raise NoDiT if a file has other rotations than this network computes."""
-        if (table := weights.get("rope_freqs")) is None:
-            return
         cosines, sines = (part[self.prefix :, ::2] for part in self.rotations(torch.device("cpu")))
         expected = torch.complex(cosines, sines)
-        is_alike = table.shape == expected.shape and table.is_complex()
-        if not is_alike or not bool((table - expected).abs().max() < 0.01):
+        if not holds(weights.get("rope_freqs", expected), expected):
             raise NoDiT("rope_freqs holds other rotations than those of its patches")
 
 

@@ -42,6 +42,16 @@ class LabelNetwork(nn.Module, ABC):
         of themselves.
         """
 
+    @property
+    def depth(self) -> int:
+        """The number of blocks by which the size is named."""
+        return len(self.blocks)
+
+    @property
+    def parts(self) -> tuple[range, ...]:
+        """The numbers of the blocks whose tokens lead from each to the next; one range if they all do."""
+        return (range(len(self.blocks)),)
+
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, walk: Walk | None = None) -> Tensor:
         """`outputs` without channels beyond those of x."""
         return self.outputs(x, t, labels, walk)[:, : self.in_channels]

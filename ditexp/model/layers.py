@@ -101,19 +101,20 @@ class BottleneckPatchEmbed(nn.Module):
 
 
 class TimestepEmbedder(nn.Module):
-    """Time (B,), unscaled as in SiT -> (B, D) through 256 sinusoids [cos, sin] of periods up to 10,000."""
+    """Time (B,), unscaled as in SiT -> (B, D) through 256 sinusoids [cos, sin] of periods up to 2 pi longest_period."""
 
     num_frequencies = 128
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, hidden_size: int, longest_period: float = 10_000) -> None:
         super().__init__()
+        self.longest_period = longest_period
         self.mlp = nn.Sequential(
             nn.Linear(2 * self.num_frequencies, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
         )
 
     def forward(self, t: Tensor) -> Tensor:
         exponents = torch.arange(self.num_frequencies, dtype=torch.float32, device=t.device)
-        frequencies = torch.exp(-math.log(10_000) * exponents / self.num_frequencies)
+        frequencies = torch.exp(-math.log(self.longest_period) * exponents / self.num_frequencies)
         angles = t.float()[:, None] * frequencies
         return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(t.dtype))
 
@@ -132,10 +133,10 @@ class LabelEmbedder(nn.Module):
 class Attention(nn.Module):
     """Self-attention on tokens (B, N, D)."""
 
-    def __init__(self, hidden_size: int, num_heads: int, options: BlockOptions) -> None:
+    def __init__(self, hidden_size: int, num_heads: int, options: BlockOptions, *, qkv_bias: bool = True) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=qkv_bias)
         self.q_norm = head_norm(options.qk_norm, hidden_size // num_heads)
         self.k_norm = head_norm(options.qk_norm, hidden_size // num_heads)
         self.proj = nn.Linear(hidden_size, hidden_size)

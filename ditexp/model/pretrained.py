@@ -1,4 +1,4 @@
-"""A trained DiT, SiT, REPA, LightningDiT or JiT from its checkpoint: its architecture inferred, its weights hashed."""
+"""A trained model of a published family from its checkpoint: its architecture inferred, its weights hashed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ class PretrainedDiT(Labelled[LabelNetwork]):
     """The velocity of a published model, or of one that ditexp.train made, from its checkpoint.
 
     checkpoint: .safetensors, also in shards, or any file of torch.save; code in a pickle is never run.
-    family: sit, dit, repa, lightningdit or jit; None to recognise it, which fails where files of families look alike.
+    family: one of FAMILIES; None to recognise it, which fails where files of families look alike.
     weights: which of the file's: model, ema, ema1, ...; None for the averaged ones, if there are any.
     num_heads: needed for widths of no published model. num_classes: needed only if the model was trained without label
     dropout; by default the last row of the label table is the null class. in_context_start: needed for a JiT of a width
-    of no published one. noise_scale, path_type, prediction: as in training; None for the arguments in the file, or else
-    the defaults of the family's script.
+    of no published one. encoder_depth, input_size: of a DDT, how many of its blocks are the encoder, needed for a size
+    of no published one, and the side of its latents, 32 if None. noise_scale, path_type, prediction: as in training;
+    None for the arguments in the file, or else the defaults of the family's script.
     class_names: from files of ditexp.train, else empty.
     Raises ValueError for a file that is missing, damaged, contains code, or is no such model.
     """
@@ -37,6 +38,8 @@ class PretrainedDiT(Labelled[LabelNetwork]):
         num_heads: int | None = None,
         num_classes: int | None = None,
         in_context_start: int | None = None,
+        encoder_depth: int | None = None,
+        input_size: int | None = None,
         noise_scale: float | None = None,
         path_type: str | None = None,
         prediction: str | None = None,
@@ -48,6 +51,8 @@ class PretrainedDiT(Labelled[LabelNetwork]):
             num_heads=num_heads,
             num_classes=num_classes,
             in_context_start=in_context_start,
+            encoder_depth=encoder_depth,
+            input_size=input_size,
         )
         self.family, self.network = found.family, found.network
         self.prediction = found.prediction(noise_scale=noise_scale, path_type=path_type, prediction=prediction)
@@ -62,6 +67,10 @@ class PretrainedDiT(Labelled[LabelNetwork]):
         found.announce(checkpoint)
         if family and not found.trained.by_ditexp:
             found.check_claim(self.prediction)
+
+    @property
+    def parts(self) -> tuple[range, ...]:
+        return self.network.parts
 
     def __call__(self, x: Tensor, t: Tensor, condition: Condition, walk: Walk | None = None) -> Tensor:
         x_given, time = self.prediction.inputs(x, t)

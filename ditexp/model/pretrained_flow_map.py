@@ -69,7 +69,7 @@ class PretrainedFlowMap(Labelled[FlowMapNetwork]):
         if self.guidance:
             self.identity |= {"omega": float(chosen["omega"]), "interval": list(map(float, chosen["interval"]))}
         found.announce(checkpoint)
-        if self.guidance and omega is interval is None:
+        if self.guidance and omega is None and interval is None:
             notice(
                 f"{found.name} is guided with model.omega={chosen['omega']:g} and model.interval={chosen['interval']}, "
                 "as its authors do in one step"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 from torch import Tensor
@@ -15,12 +15,11 @@ from ditexp.files.content import found_once
 from ditexp.files.reading import LINE, parse_json, unfit
 from ditexp.model.architecture import NoDiT
 from ditexp.model.claim import contradiction
-from ditexp.model.families.dits import SIT
+from ditexp.model.families.dits import REPA_E, SIT, STATISTICS
 from ditexp.model.families.family import SPAN, Family
 from ditexp.model.families.flow_maps import FLOW_MAP
-from ditexp.model.families.known import STATISTICS, chosen_family, fitting, renamed
+from ditexp.model.families.known import chosen_family, fitting, renamed
 from ditexp.model.label_network import LabelNetwork
-from ditexp.model.layers import BlockOptions
 from ditexp.model.loading import Misfit, load_network
 from ditexp.model.prediction import Prediction, Velocity
 from ditexp.terminal.notices import in_line, notice
@@ -56,7 +55,8 @@ class Published:
     def identity(self, prediction: Prediction) -> dict[str, Any]:
         """The facts that determine the model."""
         known = {
-            key: asdict(value) if isinstance(value, BlockOptions) else value for key, value in self.architecture.items()
+            key: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+            for key, value in self.architecture.items()
         }
         predicts = {} if prediction == Velocity() else prediction.identity
         which = self.weights.which
@@ -86,13 +86,13 @@ class Published:
         if self.trained.by_ditexp:
             return
         notice(f"{self.name} is {self.summary}")
-        if STATISTICS in self.tensors:
+        if STATISTICS in self.tensors and self.family is not REPA_E:
             notice(f"{self.name} has the statistics of REPA-E's latents: decode with vae.statistics={checkpoint}")
 
     @property
     def summary(self) -> str:
         family, network, found = self.family, self.network, self.weights
-        width, depth = network.hidden_size, len(network.blocks)
+        width, depth = network.hidden_size, network.depth
         size = SIZES.get((depth, width), f"{depth}x{width}")
         count = sum(value.numel() for value in network.parameters())
         others = ", ".join(one for one in found.available if one != found.which)
@@ -121,8 +121,7 @@ def load_published(
     """Read a checkpoint and build its network; for the settings see PretrainedDiT and PretrainedFlowMap.
 
     of_two_times: whether a model of two times is wanted. sizes: settings of single families, None for those that are
-    not given. Raises ValueError for a file that is missing, damaged,
-    contains code, or is no such model.
+    not given. Raises ValueError for a file that is missing, damaged, contains code, or is no such model.
     """
     name = f"model.checkpoint={checkpoint}"
     container = read_checkpoint(checkpoint, name=name)

@@ -28,7 +28,7 @@ def other_grids(steps: Iterable[int]) -> dict[str, dict[int, list[float]]]:
                 grid = instantiate(OmegaConf.create({"steps": number, "schedule": node}).schedule).grid().tolist()
             except ValueError:  # a schedule that needs at least two steps
                 continue
-            if len(grid) == number + 1:
+            if len(grid) == number + 1 and grid[-1] == 1:
                 grids.setdefault(file.stem, {})[number] = grid
     return grids
 

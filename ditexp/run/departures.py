@@ -19,6 +19,7 @@ JUDGES = ("feature", "reference", "protocol")
 # Settings that a preset cannot know, or that change no sample.
 FACTS = (
     *("model.checkpoint", "model.num_heads", "model.num_classes", "model.in_context_start"),
+    *("model.encoder_depth", "model.input_size"),
     *("vae.path", "vae.statistics", "vae.batch_size", "vae.tiling"),
 )
 

@@ -82,6 +82,10 @@ class StandIn:
     def blocks(self) -> nn.ModuleList:
         return published_network(self.family).blocks
 
+    @property
+    def parts(self) -> tuple[range, ...]:
+        return published_network(self.family).parts
+
     def network_time(self, t: float) -> float:
         return t
 
@@ -127,6 +131,8 @@ def missing_of(cfg: DictConfig, part: str) -> Iterator[MissingFile]:
     for key in FILES[part]:
         if not isinstance(node, DictConfig) or key not in node.keys():  # noqa: SIM118 `in` is false for "???"
             continue
+        if OmegaConf.is_interpolation(node, key):
+            continue  # the setting that it refers to names the file
         if OmegaConf.is_missing(node, key):
             yield MissingFile(part, f"{part}.{key}", None)
         elif isinstance(value := node[key], str):

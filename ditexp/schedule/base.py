@@ -19,7 +19,10 @@ class AnySchedule(ABC):
 
     @abstractmethod
     def grid(self) -> Tensor:
-        """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1."""
+        """float64 (steps + 1,), strictly increasing from exactly 0 to exactly 1, or where a published sampler stops.
+
+        A sample is x at the last point, whatever it is.
+        """
 
     def tuned_to(self, flow: dict) -> Self:
         """The schedule that is used for a flow: this one, whatever the flow is."""

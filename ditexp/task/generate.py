@@ -32,7 +32,7 @@ class Generate(Task):
 
         An adaptive solver chooses its own steps; here it stops at the equal steps.
         """
-        wanted = torch.linspace(sampler.grid[0], 1, STATES_SHOWN, dtype=torch.float64).tolist()
+        wanted = torch.linspace(sampler.grid[0], sampler.grid[-1], STATES_SHOWN, dtype=torch.float64).tolist()
         x, condition = sampler.begin(sampler.noise(indices)), sampler.condition(indices)
         states = {sampler.grid[0]: x}
 

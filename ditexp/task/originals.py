@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ditexp.core import Data
-from ditexp.pixels import Pixels
+from ditexp.pixels import Pixels, WithoutEncoder
 
 if TYPE_CHECKING:
     from ditexp.sampler import Sampler
@@ -27,7 +27,12 @@ def encoded(data: Data, sampler: Sampler, indices: Sequence[int]) -> Tensor:
 
 
 def check_images(data: Data, sampler: Sampler, *, task: str) -> None:
-    """Raise ValueError unless the first image has the size and channels of the model's images."""
+    """Raise ValueError unless images can become samples, and the first has the size and channels of the model's."""
+    if isinstance(sampler.codec, WithoutEncoder):
+        raise ValueError(
+            f"task={task} encodes images, and this VAE is a decoder alone: choose task=generate, or another model"
+        )
+    check_end(sampler, task=task)
     height, width, channels = sampler.codec.image_shape
     shape = data[0][0].shape
     if tuple(shape) != (channels, height, width):
@@ -48,6 +53,15 @@ def check_solver(sampler: Sampler, *, task: str) -> None:
         raise ValueError(
             f"task={task} goes to noise and back, but the jumps of solver=flow_map lead to images alone: choose a "
             "model of one time, and a solver such as heun"
+        )
+
+
+def check_end(sampler: Sampler, *, task: str) -> None:
+    """Raise ValueError if samples are not at t = 1, as data are."""
+    if sampler.grid[-1] != 1:
+        raise ValueError(
+            f"task={task} needs samples at t = 1, and this schedule ends at t = {sampler.grid[-1]:.4g}: choose "
+            "another, such as schedule=shift"
         )
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ditexp.core import ResizableModel
 from ditexp.task.base import Task
-from ditexp.task.originals import pixels_per_element
+from ditexp.task.originals import check_end, pixels_per_element
 from ditexp.values import Condition, Sheet
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Progressive(Task):
         return self.restart if isinstance(self.restart, Sequence) else [self.restart] * len(self.sizes)
 
     def check(self, sampler: Sampler) -> None:
+        check_end(sampler, task="progressive")
         block = pixels_per_element(sampler)
         full = block * min(sampler.model.sample_shape[1:])
         weak = sampler.guidance.weak

@@ -68,6 +68,18 @@ NETWORKS: dict[str, dict[str, Check]] = {
         "act_fn": one_of(*ACTIVATIONS),
         "upsample_fn": one_of("nearest", "bilinear", "bicubic"),
     },
+    "AutoencoderRAE": {  # without its encoder
+        "num_channels": lambda value: value == 3,
+        "encoder_hidden_size": channels,
+        "encoder_input_size": between(1, 2**12),
+        "encoder_patch_size": between(1, 2**8),
+        "decoder_hidden_size": channels,
+        "decoder_num_hidden_layers": between(1, 64),
+        "decoder_num_attention_heads": channels,
+        "decoder_intermediate_size": channels,
+        "patch_size": between(1, 2**8),
+        "reshape_to_2d": lambda value: value is True,
+    },
 }
 
 # What a config.json may say of the latents, and the value where it says nothing.

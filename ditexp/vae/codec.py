@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ditexp.pixels import WithoutEncoder
 from ditexp.precision import full_float32
 from ditexp.vae.statistics import Normalization
 
@@ -101,6 +102,10 @@ class LatentCodec:
         with matrix_products(self.decoding.precision):
             batches = x.split(self.decoding.images_a_call(height, width))
             return torch.cat([function(batch.to(dtype)).float() for batch in batches])
+
+
+class LatentDecoder(WithoutEncoder, LatentCodec):
+    """Samples x of a model of latents -> images, by a network without an encoder."""
 
 
 @contextmanager

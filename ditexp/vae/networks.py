@@ -1,4 +1,4 @@
-"""Autoencoders of diffusers from files: a folder of its own, a file of latent diffusion, or the halves of a TAESD.
+"""Autoencoders of diffusers from files: a folder of its own, a file of latent diffusion or of RAE, halves of a TAESD.
 
 No file is read by diffusers, and no code in one is run: names and shapes are checked, then the weights are assigned.
 """
@@ -16,12 +16,12 @@ from torch import Tensor
 from ditexp.checkpoint.weights import misfit
 from ditexp.files.content import digest
 from ditexp.files.reading import read_facts, unfit
-from ditexp.vae import ldm, taesd
+from ditexp.vae import ldm, rae, taesd
 from ditexp.vae.architecture import NETWORKS, arguments_in, latents_in
 from ditexp.vae.place import CONFIG, WEIGHTS
 from ditexp.vae.weights import Weights, file_of, read_weights
 
-REMEDY = "give a folder of AutoencoderKL or AutoencoderTiny"
+REMEDY = "give a folder of AutoencoderKL, AutoencoderTiny or AutoencoderRAE"
 OTHER_WEIGHTS, OTHER_CONFIG = "give the weights of such a VAE", "give that of the weights"
 # diffusers before 0.18 named the layers of attention so; the released SD VAEs still do.
 FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -30,14 +30,18 @@ FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.
 class Loaded(NamedTuple):
     """A network on the CPU in float32, ready to run.
 
-    factor: the side of an image over that of its latents. latents: what its config says of them, see LATENTS.
-    identity: JSON-able facts that determine what the network computes.
+    factor: the side of an image over that of its latents. channels: of the latents. latents: what its config says of
+    them, see LATENTS; their mean and std may also be tensors (C, 1, 1) or (C, H, W). identity: JSON-able facts that
+    determine what the network computes. side: of the latents, if it decodes no others.
     """
 
     network: Any
     factor: int
+    channels: int
+    image_channels: int
     latents: dict[str, Any]
     identity: dict[str, Any]
+    side: int | None = None
 
 
 def load(path: Path, name: str) -> Loaded:
@@ -62,6 +66,8 @@ def from_folder(folder: Path, name: str) -> Loaded:
     kind = config["_class_name"]
     if kind not in NETWORKS:
         raise unfit(name, f"is of the class {kind}", REMEDY)
+    of_elements = ("latents_mean", "latents_std") if kind == rae.KIND else ()  # which are also among the weights
+    config = {key: value for key, value in config.items() if key not in of_elements}
     try:
         arguments, latents = arguments_in(config), latents_in(config)
     except ValueError as error:
@@ -72,18 +78,34 @@ def from_folder(folder: Path, name: str) -> Loaded:
         raise unfit(name, f"has no {WEIGHTS}.safetensors", REMEDY)
     shown = name if file.name.endswith(".json") else f"{name}: {file.name}"  # a shard is named beside it
     tensors, sha256 = read_weights(file, shown, ANCHORS[kind])
+    if kind == rae.KIND:
+        try:
+            parts = rae.parts_of_folder(config, tensors, name)
+        except ValueError as error:
+            raise unfit(name, f"is no {kind}: {error}", OTHER_CONFIG) from None
+        return build_decoder(parts, latents, sha256, name)
     return build(kind, arguments, modern(tensors), sha256, name, latents)
 
 
 # Weights that every such network has.
-ANCHORS = {"AutoencoderKL": "decoder.conv_in.weight", "AutoencoderTiny": "decoder.layers.0.weight"}
+ANCHORS = {
+    "AutoencoderKL": "decoder.conv_in.weight",
+    "AutoencoderTiny": "decoder.layers.0.weight",
+    rae.KIND: rae.ANCHOR,
+}
 
 
 def from_file(path: Path, name: str) -> Loaded:
     """One file of weights, which say what the network is."""
-    weights = read_weights(path, name, *ANCHORS.values())
+    weights = read_weights(path, name, ANCHORS["AutoencoderKL"], ANCHORS["AutoencoderTiny"], rae.MARK)
     if ANCHORS["AutoencoderTiny"] in weights.tensors:
         return from_taesd(weights, name)
+    if rae.MARK in weights.tensors:
+        try:
+            parts = rae.parts_of_file(weights.tensors)
+        except (LookupError, ValueError) as error:
+            raise unfit(name, f"is no decoder of RAE: {error}", OTHER_WEIGHTS) from None
+        return build_decoder(parts, latents_in({"scaling_factor": 1.0}), weights.sha256, name)
     if ldm.MARK not in weights.tensors:
         raise unfit(name, f"is no VAE of latent diffusion: it has no {ldm.MARK}", OTHER_WEIGHTS)
     try:
@@ -133,16 +155,56 @@ def build(
         raise unfit(name, f"does not fit {kind}: {wrong}", OTHER_WEIGHTS)
     network.load_state_dict(tensors, assign=True)
     network.eval().requires_grad_(False)
-    levels = network.config["block_out_channels"]  # of the decoder, for a tiny one
+    config = network.config
+    levels = config["block_out_channels"]  # of the decoder, for a tiny one
     identity = {"network": kind, "arguments": digest(arguments), "weights": sha256}
-    return Loaded(network, 2 ** (len(levels) - 1), latents, identity)
+    scale = latents["scaling_factor"] or config.scaling_factor
+    return Loaded(
+        network,
+        factor=2 ** (len(levels) - 1),
+        channels=int(config.latent_channels),
+        image_channels=int(config.out_channels),
+        latents={**latents, "scaling_factor": scale},
+        identity=identity,
+    )
+
+
+def build_decoder(parts: rae.Parts, latents: dict[str, Any], sha256: str, name: str) -> Loaded:
+    """The decoder of an AutoencoderRAE. Raises ValueError if the weights do not fit."""
+    arguments, tensors = parts.arguments, parts.tensors
+    try:
+        with torch.device("meta"):
+            decoder = classes()["RAEDecoder"](**arguments)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise unfit(name, f"is no {rae.KIND} that can be: {error}", OTHER_CONFIG) from None
+    if wrong := misfit(tensors, decoder.state_dict()):
+        raise unfit(name, f"does not fit {rae.KIND}: {wrong}", OTHER_WEIGHTS)
+    decoder.load_state_dict(tensors, assign=True)
+    own = rae.positions_of_diffusers(arguments["decoder_hidden_size"], parts.side)
+    decoder.decoder_pos_embed = own if parts.positions is None else parts.positions
+    network = rae.RepresentationDecoder(decoder, parts.image_mean, parts.image_std)
+    return Loaded(
+        network.eval().requires_grad_(False),
+        factor=arguments["patch_size"],
+        channels=arguments["hidden_size"],
+        image_channels=arguments["num_channels"],
+        latents={
+            **latents,
+            "scaling_factor": latents["scaling_factor"] or 1.0,
+            "latents_mean": parts.mean,
+            "latents_std": parts.std,
+        },
+        identity={"network": rae.KIND, "arguments": digest(arguments), "weights": sha256},
+        side=parts.side,
+    )
 
 
 def classes() -> dict[str, Any]:
     """diffusers' autoencoders by their names. Imported here alone: it takes seconds, and pixels need none."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_rae import RAEDecoder
     from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
     from diffusers.utils import logging
 
     logging.set_verbosity(logging.CRITICAL)  # ditexp prints one line for an error
-    return {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+    return {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny, "RAEDecoder": RAEDecoder}

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ditexp.model.pretrained import PretrainedDiT
+from ditexp.model.pretrained_flow_map import PretrainedFlowMap
 from tests.checkpoint import family_cases, file_cases, pickle_cases, weight_cases
 from tests.checkpoint.cases import Case
 from tests.helpers.hostile_files import faults_of, limited
@@ -57,7 +58,8 @@ def outcome_of(case: Case, path: Path) -> tuple[str, str, list[str]]:
     """What came of a file, the line that refused it, and what is wrong with that."""
     settings = {"family": "sit", "num_heads": 3, **case.settings}
     try:
-        model = PretrainedDiT(checkpoint=str(path), **settings)
+        kind = PretrainedFlowMap if settings["family"] in family_cases.FLOW_MAPS else PretrainedDiT
+        model = kind(checkpoint=str(path), **settings)
     except ValueError as error:
         line = str(error)
         faults = faults_of(error, path) + [f"lacks {word!r}" for word in case.words if word not in line]

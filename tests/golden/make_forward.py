@@ -1,6 +1,6 @@
 """Writes what the original networks of published models compute, with drawn weights, for tests/model/test_families.py.
 
-    python -m tests.golden.make_forward sit|dit|repa|lightningdit|jit /path/to/the/original/repository [commit]
+    python -m tests.golden.make_forward sit|dit|repa|lightningdit|jit|rae|ddt /path/to/the/original/repository [commit]
 
 The commit is needed only where the folder is no checkout. What the repository imports (timm, einops, fairscale) must be
 importable. Everything runs on the CPU in float32.
@@ -30,6 +30,8 @@ LIGHTNING = {**NARROW, "patch_size": 1, "in_channels": 8, "input_size": 4}
 LIGHTNING_XL = {**LIGHTNING, "use_swiglu": True, "use_rope": True, "use_rmsnorm": True}  # the published options
 REPA = {"encoder_depth": 1, "z_dims": [12], "projector_dim": 16}
 JIT = {"in_channels": 3, "num_classes": 10, "hidden_size": 48, "depth": 4, "num_heads": 3, "bottleneck_dim": 8}
+DDT = {"patch_size": 2, "in_channels": 4, "num_blocks": 4, "num_encoder_blocks": 2, "num_classes": 10}
+RAE = {"input_size": 4, "in_channels": 8, "num_classes": 10, "hidden_size": [48, 64], "depth": [2, 2]}
 CASES: dict[str, dict[str, dict[str, Any]]] = {
     "sit": {
         "narrow": {**NARROW, "learn_sigma": True},
@@ -56,6 +58,17 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         | {"num_heads": 4, "noise_scale": 2.0},
         "patches of 32": {**JIT, "input_size": 64, "patch_size": 32, "in_context_len": 32, "in_context_start": 3},
     },
+    "ddt": {
+        "narrow": {**DDT, "input_size": 8, "hidden_size": 48, "num_groups": 3},
+        "larger images": {**DDT, "input_size": 12, "hidden_size": 48, "num_groups": 3},
+        "wide": {**DDT, "input_size": 6, "hidden_size": 96, "num_groups": 4, "num_blocks": 3},
+        "patches of 1": {**DDT, "input_size": 5, "hidden_size": 64, "num_groups": 2, "patch_size": 1},
+    },
+    "rae": {
+        "narrow": {**RAE, "num_heads": [4, 4]},
+        "other heads": {**RAE, "num_heads": [2, 8], "depth": [3, 1]},
+        "wide": {**RAE, "hidden_size": [384, 96], "num_heads": [6, 3], "depth": [1, 1], "input_size": 3},
+    },
 }
 # Pairs of rows, with a label and without, at the same time.
 TIMES = {"dit": [0, 0, 500, 500, 999, 999, 123.4], "jit": [0, 0, 0.5, 0.5, 0.97, 0.97, 1]}
@@ -71,8 +84,13 @@ def original(family: str, options: dict[str, Any]) -> nn.Module:
         module = importlib.import_module("models.sit")
         module.Attention = functools.partial(module.Attention, norm_layer=nn.LayerNorm)  # timm's default once
         return module.SiT(**options)
+    if family == "ddt":
+        arguments = {key: value for key, value in options.items() if key != "input_size"}
+        return importlib.import_module("src.models.denoiser.decoupled_improved_dit").DDT(**arguments)
     if family == "lightningdit":
         return importlib.import_module("models.lightningdit").LightningDiT(**options)
+    if family == "rae":
+        return importlib.import_module("stage2.models.DDT").DiTwDDTHead(**options)
     return importlib.import_module("model_jit").JiT(**{k: v for k, v in options.items() if k != "noise_scale"})
 
 
@@ -116,7 +134,7 @@ def main() -> None:
     os.environ["TORCHDYNAMO_DISABLE"] = "1"  # LightningDiT and JiT compile as they are imported
     warnings.filterwarnings("ignore")
     torch.Tensor.cuda = lambda tensor, *_, **__: tensor  # JiT makes its tables on a GPU
-    sys.path.insert(0, str(repository))
+    sys.path[:0] = [str(repository), str(repository / "src")]  # RAE's code is in the latter
     make(family, repository, commit)
 
 

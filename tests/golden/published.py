@@ -25,7 +25,9 @@ def weights(shapes: Shapes, *, salt: str = "") -> dict[str, Tensor]:
             is_trained = "rope_freqs" in shapes  # pMF's
             side = round(shape[1] ** 0.5)
             state[key] = draw(key, shape) if is_trained else sincos_position_embedding(shape[2], side)
-        if key.startswith("feat_rope."):
+        if key.endswith("num_batches_tracked"):
+            state[key] = torch.tensor(7)
+        if "feat_rope." in key:
             side = round(shape[0] ** 0.5)
             tables = image_rope(side, side, trained_side=side, head_width=shape[1], device=torch.device("cpu"))
             state[key] = tables["cos" not in key]
@@ -36,8 +38,13 @@ def weights(shapes: Shapes, *, salt: str = "") -> dict[str, Tensor]:
     return {key: state[key] for key in shapes}
 
 
-def published(family: str, shapes: Shapes, **arguments: Any) -> dict[str, Any]:
-    """What the family's code saves. Weights that a paper doesn't sample from are others. arguments: of the training."""
+def published(
+    family: str, shapes: Shapes, *, vae: Mapping[str, Tensor] | None = None, **arguments: Any
+) -> dict[str, Any]:
+    """What the family's code saves. Weights that a paper doesn't sample from are others. arguments: of the training.
+
+    vae: the weights that REPA-E trains with its network; None if it did not.
+    """
     averaged, others = weights(shapes), weights(shapes, salt="others ")
     args = argparse.Namespace(epochs=1400, **arguments)
     optimizer = {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-4}]}
@@ -48,6 +55,16 @@ def published(family: str, shapes: Shapes, **arguments: Any) -> dict[str, Any]:
     if family == "jit":
         averages = {"model_ema1": prefixed("net.", averaged), "model_ema2": prefixed("net.", others)}
         return {"model": prefixed("net.", others), **averages, "optimizer": optimizer, "epoch": 599, "args": args}
+    if family == "ddt":
+        networks = {**prefixed("denoiser.", others), **prefixed("ema_denoiser.", averaged)}
+        state = {**networks, "diffusion_trainer.proj.0.weight": torch.zeros(3, 3)}
+        return {"epoch": 7, "global_step": 9, "state_dict": state, "callbacks": {}, "optimizer_states": [optimizer]}
+    if family == "repa_e":
+        discriminator = {"main.0.weight": torch.zeros(3, 3)}
+        trained = {"vae": vae, "discriminator": discriminator} if vae else {}
+        return {"model": others, "ema": averaged, **trained, "opt": optimizer, "args": args, "steps": 9}
+    if family == "rae":
+        return {"step": 3, "epoch": 0, "model": others, "ema": averaged, "optimizer": optimizer, "scheduler": None}
     if family == "meanflow":
         return {"model": others, "ema": averaged, "opt": optimizer, "args": args, "steps": 400_000}
     if family in ("imf", "pmf"):

@@ -207,6 +207,60 @@ def test_jit(case, overrides, tmp_path, monkeypatch):
     compare(JIT, case, tmp_path, monkeypatch, "model.in_context_start=1", *overrides)
 
 
+RAE = Golden("rae")
+WITH_CFG = ("guidance=cfg", "guidance.scale=2.5", "guidance.interval_closed=both")
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("euler", ("guidance=none", "steps=20")),
+        pytest.param("cfg_interval", (*WITH_CFG, "guidance.interval=[0.1,0.8]", "steps=12"), marks=pytest.mark.slow),
+        ("cfg_edge_on_grid", (*WITH_CFG, "guidance.interval=[0.333,0.666]", "steps=10", "schedule.dimension=4096")),
+        ("autoguidance", ("steps=20",)),
+    ],
+)
+def test_rae(case, overrides, tmp_path, monkeypatch):
+    """Its sampler ends before t = 1."""
+    weak = published_file(tmp_path / "weak.pt", "rae", RAE.facts["weak_shapes"])
+    given = (f"guidance.weak.checkpoint={weak}",) if case == "autoguidance" else ()
+    compare(RAE, case, tmp_path, monkeypatch, *given, *overrides)
+
+
+DDT = Golden("ddt")
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("euler", ("guidance=none",)),
+        ("guided", ()),
+        ("edge_on_grid", ("steps=10", "schedule.last=0.1")),
+        ("shifted", ("schedule.shift=2",)),
+        ("reuse_2", ("cache=ddt",)),
+        ("reuse_3", ("cache=ddt", "cache.interval=3")),
+    ],
+)
+def test_ddt(case, overrides, tmp_path, monkeypatch):
+    settings = ("model.encoder_depth=2", "model.input_size=8", *(() if "steps=10" in overrides else ("steps=20",)))
+    compare(DDT, case, tmp_path, monkeypatch, *settings, *overrides)
+
+
+REPA_E = Golden("repa_e")
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("euler_guided", ("solver=euler", "schedule=uniform", "steps=10")),
+        ("sde", ("steps=20", "guidance=none")),
+        ("sde_guided", ("steps=20", "guidance.scale=2.5", "guidance.interval=[0.25,1]")),
+    ],
+)
+def test_repa_e(case, overrides, tmp_path, monkeypatch):
+    compare(REPA_E, case, tmp_path, monkeypatch, HEADS, *overrides)
+
+
 PIXELS = ("model.noise_scale=2",)
 
 

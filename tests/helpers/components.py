@@ -38,11 +38,12 @@ def node(group: str, name: str) -> DictConfig:
     return loaded
 
 
-# Schedules that are made of steps; the SDE's is no grid to measure orders on, since its last step never gets shorter.
+# Schedules that are made of steps and reach t = 1; the SDE's is no grid to measure orders on, since its last step never
+# gets shorter.
 STEPPED = [
     name
     for name in options("schedule")
-    if "steps" in OmegaConf.load(CONF / "schedule" / f"{name}.yaml") and name != "optimized"
+    if "steps" in OmegaConf.load(CONF / "schedule" / f"{name}.yaml") and name not in ("optimized", "compat_rae")
 ]
 # Settings with which a solver runs on any model: DDPM's own variance is learned, and few models predict it.
 ON_ANY_MODEL = {"ddpm": {"variance": "fixed_small"}}
@@ -53,4 +54,7 @@ def solver_for_any_model(name: str) -> Any:
     return component("solver", name, **ON_ANY_MODEL.get(name, {}))
 
 
-SOLVERS = [solver_for_any_model(name) for name in classes("solver")]
+# Solvers of models of one time, which is all of them but the one that jumps with a model of two.
+ONE_TIME = [name for name in options("solver") if name != "flow_map"]
+SOLVER_CLASSES = [name for name in classes("solver") if name in ONE_TIME]
+SOLVERS = [solver_for_any_model(name) for name in SOLVER_CLASSES]

@@ -9,7 +9,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ditexp.model.ddt import DDT
 from ditexp.model.dit import DiT
+from ditexp.model.families.dits import SIT
+from ditexp.model.label_network import LabelNetwork
+from ditexp.model.prediction import Velocity
+from ditexp.model.pretrained import PretrainedDiT
+from ditexp.pixels import Pixels
 
 TINY = {"input_size": 6, "patch_size": 2, "in_channels": 3, "num_classes": 5}
 TINY |= {"hidden_size": 24, "depth": 2, "num_heads": 3}
@@ -23,6 +29,27 @@ def tiny_dit(**changes: Any) -> DiT:
         if name != "pos_embed":
             torch.nn.init.normal_(parameter, std=0.2)
     return dit
+
+
+def tiny_ddt(**changes: Any) -> DDT:
+    """A DDT with weights everywhere: two blocks of encoder and one of decoder."""
+    torch.manual_seed(0)
+    ddt = DDT(**{**TINY, "depth": 3, "encoder_depth": 2, "mlp_width": 40, **changes})
+    for parameter in ddt.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return ddt.eval()
+
+
+def model_of(network: LabelNetwork) -> PretrainedDiT:
+    """A flow of pixels whose network was not read from a file."""
+    model = PretrainedDiT.__new__(PretrainedDiT)
+    side, channels = network.input_size, network.in_channels
+    model.network, model.prediction, model.family = network, Velocity(), SIT
+    model.start, model.start_std, model.sample_shape = 0.0, 1.0, (channels, side, side)
+    model.codec, model.size_multiple = Pixels((side, side, channels)), network.patch_size
+    model.num_classes, model.has_null, model.class_names = network.num_classes, network.has_null, ()
+    model.identity = {}
+    return model
 
 
 def saved(path: Path, state: Any) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from tests.golden.weights import drawn_like
+from tests.golden.files import FOLDER, read_golden
+from tests.golden.weights import draw, drawn, drawn_like
 
 SIDE = 8  # of the latents
 
@@ -33,6 +34,15 @@ def tiny_kl(**changes: Any) -> Any:
 def saved_kl(folder: Path, **changes: Any) -> Path:
     tiny_kl(**changes).save_pretrained(folder)
     return folder
+
+
+def saved_rae(folder: Path) -> tuple[str, str]:
+    """A decoder as RAE's authors publish it, of latents of 8 x 4 x 4 and images of 16 x 16, and its statistics."""
+    facts, outputs = read_golden(FOLDER / "rae" / "decoder.npz")
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(drawn(facts["shapes"]) | {"decoder_pos_embed": outputs["positions"]}, folder / "model.pt")
+    torch.save({"mean": draw("mean", (8, 4, 4)), "var": draw("var", (8, 4, 4)).abs()}, folder / "stat.pt")
+    return str(folder / "model.pt"), str(folder / "stat.pt")
 
 
 def latents(channels: int = 4, count: int = 3, side: int = SIDE) -> torch.Tensor:

@@ -15,7 +15,8 @@ from ditexp.inspect.card import card_of
 from tests.helpers.family_files import family_state, save_family
 from tests.helpers.paths import CONF, WEIGHTS
 
-TITLES = {"sit": "SiT or DiT", "repa": "REPA", "lightningdit": "LightningDiT", "jit": "JiT"}
+TITLES = {"sit": "SiT or DiT", "repa": "REPA", "lightningdit": "LightningDiT", "jit": "JiT", "rae": "RAE"}
+TITLES |= {"ddt": "DDT", "repa_e": "REPA-E"}
 
 
 @pytest.mark.parametrize("family", TITLES)
@@ -27,17 +28,43 @@ def test_a_published_familys_file_is_known(family, tmp_path):
     assert facts["size"] == path.stat().st_size and len(facts["sha256"]) == 64 and facts["format"] == "torch"
     assert facts["parameters"] == sum(value.numel() for value in family_state(family).values())
     assert f"ditexp run compat={family} model.checkpoint={path} " in " ".join(card.commands)
+    if family == "ddt":
+        assert facts["needs"][0].startswith("model.encoder_depth is needed")
+        assert facts["weights"] == {"taken": "ema", "available": ["ema", "model"], "precision": ["float32"]}
+        return
     if family == "jit":
         assert facts["needs"][0].startswith("model.in_context_start is needed")  # the width is that of no published one
         assert facts["weights"] == {"taken": "ema1", "available": ["ema1", "ema2", "model"], "precision": ["float32"]}
         assert facts["trained with"]["model"] == "JiT-B/16"
         return
-    patch, latents = (1, [32, 2, 2]) if family == "lightningdit" else (2, [4, 4, 4])
-    assert facts["architecture"] == {"depth": 1, "width": 384, "heads": 6, "patch": patch}
+    patch, latents = {"lightningdit": (1, [32, 2, 2]), "rae": (1, [8, 4, 4])}.get(family, (2, [4, 4, 4]))
+    heads = {} if family == "rae" else {"heads": 6}
+    depth = 2 if family == "rae" else 1
+    assert facts["architecture"] == {"depth": depth, "width": 384, **heads, "patch": patch}
     assert facts["samples"] == {"latents": latents} and facts["needs"][-1].startswith("a VAE for latents of ")
     assert facts["classes"] == {"number": 5, "null class": True}
+    if family == "repa_e":
+        assert facts["dropped"] == {"tensors": 3, "first": "bn.running_mean"}
     if family == "repa":
         assert facts["dropped"] == {"tensors": 3, "first": "projectors.0.0.weight"}
+
+
+@pytest.mark.parametrize("family", ["meanflow", "imf", "pmf"])
+def test_a_file_of_a_model_of_two_times_is_known(family, tmp_path):
+    card = card_of(save_family(tmp_path / "my.pt", family))
+    facts = card.facts
+    assert card.kind == {"meanflow": "MeanFlow", "imf": "iMF", "pmf": "pMF"}[family] and facts["family"] == [family]
+    patch, samples = {
+        "meanflow": (2, {"latents": [4, 4, 4]}),
+        "imf": (16, {"latents": [4, 32, 32]}),
+        "pmf": (4, {"pixels": [3, 8, 8]}),
+    }[family]
+    assert facts["architecture"] == {"depth": 1, "width": 384, "heads": 6, "patch": patch}
+    assert facts["samples"] == samples and facts["classes"] == {"number": 5, "null class": True}
+    assert ("two times" in facts) and f"ditexp run compat={family} " in card.commands[0]
+    needs = " ".join(facts.get("needs", ()))
+    assert ("model.omega" in needs, "a VAE" in needs) == (family != "meanflow", family != "pmf")
+    assert ("model.noise_scale" in needs) == (family == "pmf")
 
 
 def test_files_that_look_alike_have_both_names_and_the_evidence(tmp_path):

@@ -10,6 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ditexp.cache.delta import Delta
+from ditexp.cache.taylorseer import TaylorSeer
+from ditexp.cache.work import share_of_work
 from ditexp.model import claim
 from ditexp.model.architecture import infer_architecture
 from ditexp.model.dit import DiT
@@ -25,7 +28,8 @@ from tests.helpers.networks import saved
 from tests.helpers.refusals import refused
 
 GOLDEN = {
-    family: read_golden(FOLDER / family / "forward.npz") for family in ("sit", "dit", "repa", "lightningdit", "jit")
+    family: read_golden(FOLDER / family / "forward.npz")
+    for family in ("sit", "dit", "repa", "lightningdit", "jit", "rae", "ddt")
 }
 CASES = [(family, name) for family, (facts, _) in GOLDEN.items() for name in facts["cases"]]
 GIVEN = {"narrow": {"num_heads": 4}, "four channels": {"num_heads": 4}, "without rope": {"num_heads": 4}}
@@ -44,11 +48,13 @@ def case_of(family: str, name: str) -> dict[str, Any]:
 def loaded(family: str, name: str, /, **settings) -> PretrainedDiT:
     case = case_of(family, name)
     options = case["options"]
-    given = {} if family == "jit" else GIVEN.get(name, {})
+    given = {} if family in ("jit", "rae") else GIVEN.get(name, {})
     args = {"path_type": "Linear", "prediction": "velocity"} if family == "sit" else {}
     if family == "jit":
         given = {"in_context_start": options["in_context_start"]}
         args = {"noise_scale": options.get("noise_scale", 1.0), "t_eps": 0.05}
+    if family == "ddt":
+        given = {"encoder_depth": options["num_encoder_blocks"], "input_size": options["input_size"]}
     file = published_file(Path("x.pt"), family, case["shapes"], **args)
     return PretrainedDiT(checkpoint=file, **{"family": family, **given, **settings})
 
@@ -78,7 +84,12 @@ def test_outputs_are_those_of_the_original_network(family, name):
 @torch.inference_mode()
 def test_velocities_run_from_noise_to_data():
     """SiT's and LightningDiT's are the output, REPA's its opposite at 1 - t, and JiT's that of its own sampler."""
-    for family, name, sign in (("sit", "narrow", 1), ("lightningdit", "qk-norm", 1), ("repa", "qk-norm", -1)):
+    for family, name, sign in (
+        ("sit", "narrow", 1),
+        ("lightningdit", "qk-norm", 1),
+        ("repa", "qk-norm", -1),
+        ("rae", "narrow", -1),
+    ):
         model, (x, time, labels) = loaded(family, name), inputs(family, name)
         found = sign * model(x, time if sign == 1 else 1 - time, Condition(labels))
         assert relative_error(found, GOLDEN[family][1][f"{name}: output"]) < 1e-5
@@ -92,6 +103,7 @@ def test_velocities_run_from_noise_to_data():
 
 
 RECOGNISED = [("repa", "narrow"), ("lightningdit", "published options"), ("jit", "narrow")]
+RECOGNISED += [("rae", "narrow"), ("ddt", "narrow")]
 
 
 @pytest.mark.parametrize(("family", "name"), RECOGNISED)
@@ -102,6 +114,8 @@ def test_what_keys_decide_is_recognised(family, name, caplog):
     words = {
         "repa": ["REPA-2x48/2", "model weights", "without 6 tensors (projectors.0.0.weight, ...)"],
         "lightningdit": ["LightningDiT-2x48/1", "ema weights", "without 2 tensors (feat_rope.freqs_cos, ...)"],
+        "ddt": ["DDT-4x48/2", "ema weights (not model)"],
+        "rae": ["RAE-2x48/1", "ema weights (not model)", "without 4 tensors (enc_feat_rope.freqs_cos, ...)"],
         "jit": ["JiT-4x48/4", "ema1 weights (not ema2, model)", "trained with noise_scale=1.0, t_eps=0.05"],
     }
     assert "\n" not in line and all(word in line for word in words[family]), line
@@ -128,6 +142,8 @@ def test_what_keys_do_not_decide_must_be_said(family, name):
         ("sit", "narrow", "lightningdit", ["is not a LightningDiT: it has none of blocks.0.norm1.weight"]),
         ("repa", "narrow", "sit", ["is not a SiT: it has projectors.0.0.weight", "looks like REPA"]),
         ("lightningdit", "published options", "sit", ["is not a SiT: it has blocks.0.norm1.weight", "LightningDiT"]),
+        ("rae", "narrow", "lightningdit", ["is not a LightningDiT: it has s_embedder.proj.weight", "looks like RAE"]),
+        ("lightningdit", "published options", "rae", ["is not a RAE: it has no s_embedder.proj.weight"]),
         ("jit", "narrow", "lightningdit", ["is not a LightningDiT: it has no x_embedder.proj.weight", "JiT"]),
     ],
 )
@@ -228,6 +244,38 @@ def test_wrong_settings_are_refused(settings, words):
         loaded("jit", "narrow", **settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"encoder_depth": None}, ["model.encoder_depth is needed: how many of its 4 blocks", "for the width 48"]),
+        ({"encoder_depth": 4}, ["model.encoder_depth=4: give a whole number of at most 3"]),
+        ({"input_size": 9}, ["model.input_size=9", "multiple of the patch size 2"]),
+        ({"in_context_start": 1}, ["model.in_context_start=1: DDT has no in_context_start: leave it null"]),
+        ({"num_heads": 4}, ["model.num_heads=4, but blocks.0.attn.q_norm.weight is (16,): there are 3"]),
+    ],
+    ids=str,
+)
+def test_wrong_settings_of_ddt_are_refused(settings, words):
+    with refused(words):
+        loaded("ddt", "narrow", **settings)
+
+
+def test_the_side_that_no_weight_of_ddt_tells_is_that_of_256_pixels():
+    assert loaded("ddt", "narrow", input_size=None).sample_shape == (4, 32, 32)
+    with refused(["model.encoder_depth=2: SiT has no encoder_depth: leave it null"]):
+        loaded("sit", "narrow", encoder_depth=2)
+
+
+def test_repa_es_file_is_known_and_repa_reads_it_too(caplog):
+    facts, _ = read_golden(FOLDER / "repa_e" / "samples.npz")
+    file = published_file(Path("x.pt"), "repa_e", facts["shapes"], vae={"decoder.conv_in.weight": torch.zeros(2)})
+    known, given = (PretrainedDiT(checkpoint=file, family=family, num_heads=4) for family in (None, "repa"))
+    assert known.family.name == "repa_e" and given.family.name == "repa" and known.identity == given.identity
+    assert "decode with vae.statistics=" in caplog.messages[-1]
+    with refused(["is not a REPA-E: it has no bn.running_mean"]):
+        loaded("repa", "narrow", family="repa_e")
+
+
 def test_arguments_of_the_training_choose_the_prediction():
     shapes = case_of("sit", "narrow")["shapes"]
     file = published_file(Path("x.pt"), "sit", shapes, path_type="VP", prediction="noise")
@@ -242,6 +290,33 @@ def test_early_files_of_repa_have_their_later_blocks_under_another_name():
     early = {key.replace("blocks.1.", "decoder_blocks.0."): value for key, value in state.items()}
     model = PretrainedDiT(checkpoint=saved(Path("x.pt"), early), family="repa")
     assert torch.equal(model.network.state_dict()["blocks.1.attn.qkv.weight"], state["blocks.1.attn.qkv.weight"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: {"dec_feat_rope.freqs_sin": state["dec_feat_rope.freqs_sin"].flip(0)}, ["other rotations"]),
+        (lambda state: {"pos_embed": state["pos_embed"][:, 1:]}, ["pos_embed has 15 positions, which is not a square"]),
+        (lambda state: {"x_embedder.proj.weight": torch.zeros(48, 8, 1, 1)}, ["both 48 wide", "where the head begins"]),
+        (lambda state: {"blocks.0.attn.proj.weight": torch.zeros(64, 64)}, ["not first 48 wide and then 64"]),
+        (lambda state: {"s_embedder.proj.weight": torch.zeros(48, 8, 2, 2)}, ["of patches of 2, not of 1"]),
+    ],
+)
+def test_weights_that_are_no_dit_dh_are_refused(change, words):
+    state = weights(case_of("rae", "narrow")["shapes"])
+    with refused(["is not a RAE: ", *words]):
+        PretrainedDiT(checkpoint=saved(Path("x.pt"), state | change(state)), family="rae")
+
+
+@torch.inference_mode()
+def test_caches_of_blocks_take_the_trunk_and_the_head_and_no_range_across():
+    model = loaded("rae", "narrow")
+    x, time, labels = inputs("rae", "narrow")
+    walk = TaylorSeer(interval=2).begin(model).evaluation(0.5, len(x))
+    assert torch.equal(model(x, time, Condition(labels), walk), model(x, time, Condition(labels)))
+    assert 0 < share_of_work(TaylorSeer(interval=2), model, x, Condition(labels)) < 0.5
+    with refused(["cache: Delta reuses", "trunk and head have tokens of their own", "cache=taylorseer"]):
+        Delta().check(model)
 
 
 def test_rotations_other_than_lightningdits_are_refused():

@@ -30,7 +30,7 @@ from tests.helpers.networks import saved, tiny_dit
 from tests.helpers.paths import CONF, ROOT
 from tests.helpers.refusals import refused
 from tests.helpers.results import cell, recorded, results_of
-from tests.helpers.vaes import saved_kl
+from tests.helpers.vaes import saved_kl, saved_rae
 
 FILES = sorted(ROOT.glob("experiments/*/published.yaml"))
 SWEEPS = [path for path in sorted(ROOT.glob("experiments/*/sweep.yaml")) if path.with_name("published.yaml") in FILES]
@@ -379,8 +379,9 @@ def test_the_commands_of_a_study_make_the_cells_of_its_rows(sweep, cells_of_stud
 def files_of_recipes(tmp_path_factory) -> Path:
     """A folder with small files in place of the published ones, with random weights: <family>.pt and vae-<channels>."""
     folder = tmp_path_factory.mktemp("files")
-    for family in ("sit", "dit", "repa", "lightningdit", "jit"):
+    for family in ("sit", "dit", "repa", "lightningdit", "jit", "meanflow", "imf", "pmf", "rae"):
         save_family(folder / f"{family}.pt", family)
+    saved_rae(folder / "rae")
     for channels in (4, 32):
         saved_kl(folder / f"vae-{channels}", latent_channels=channels)
     torch.save({"mean": torch.zeros(1, 32, 1, 1), "std": torch.ones(1, 32, 1, 1)}, folder / "latents_stats.pt")
@@ -408,17 +409,26 @@ def test_a_recipe_is_ready_but_for_its_files(sweep, cells_of_study, files_of_rec
 
 def with_files(cfg: DictConfig, folder: Path) -> int:
     """Name the files in a recipe's configuration; returns the side of its images."""
+    if cfg.model.family in ("imf", "pmf"):  # no published model of this size tells how it is guided
+        cfg.model.omega, cfg.model.interval = 2.0, [0.2, 0.8]
+    if cfg.model.family == "pmf":
+        cfg.model.checkpoint, cfg.model.noise_scale = str(folder / "pmf.pt"), 1.0
+        return 8
     if cfg.vae is None:
         is_jit = cfg.model.family == "jit"
         cfg.model.checkpoint = str(folder / ("jit.pt" if is_jit else "pixels.pt"))
         if is_jit:
             cfg.model.in_context_start = 0  # which no published model of this width tells
         return 8 if is_jit else 6
+    if cfg.model.family == "rae":
+        cfg.model.checkpoint = cfg.guidance.weak.checkpoint = str(folder / "rae.pt")
+        cfg.vae.path, cfg.vae.statistics = str(folder / "rae/model.pt"), str(folder / "rae/stat.pt")
+        return 16
     channels = 32 if cfg.model.family == "lightningdit" else 4
     cfg.model.checkpoint, cfg.vae.path = str(folder / f"{cfg.model.family}.pt"), str(folder / f"vae-{channels}")
     if channels == 32:
         cfg.vae.statistics = str(folder / "latents_stats.pt")
-    return 4 if channels == 32 else 8
+    return {"lightningdit": 4, "imf": 64}.get(cfg.model.family, 8)
 
 
 @pytest.mark.slow

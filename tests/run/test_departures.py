@@ -38,9 +38,10 @@ def departures(*overrides: str) -> list[str]:
     return departures_of(config, settings_of(config, hydra_cfg), hydra_cfg.runtime.choices)
 
 
-@pytest.mark.parametrize("preset", ["sit", "sit_sde", "dit", "repa", "lightningdit", "jit"])
+@pytest.mark.parametrize("preset", ["sit", "sit_sde", "dit", "repa", "lightningdit", "jit", "rae"])
 def test_a_preset_departs_in_nothing_from_itself(preset):
-    facts = ("num_samples=1000", "seed=3", "devices=cpu:1", *([] if preset == "jit" else ["vae.path=z"]))
+    weak = ["guidance.weak.checkpoint=w"] if preset == "rae" else []
+    facts = (*weak, "num_samples=1000", "seed=3", "devices=cpu:1", *([] if preset == "jit" else ["vae.path=z"]))
     assert departures(f"compat={preset}", *GIVEN, *facts) == []
 
 

@@ -59,6 +59,15 @@ def test_a_study_of_ddpm_is_planned_without_its_weights(in_process):
 
 
 @pytest.mark.slow
+def test_jumps_are_planned_without_their_weights(in_process):
+    cells = ("compat=meanflow,imf,pmf", "steps=1,4", "model.checkpoint=no.pt", "reference=npz", "reference.path=no.npz")
+    plan = in_process("-m", *cells, "num_samples=512", *PLAN)
+    assert plan.code is None and "6 cells need 7,680 network evaluations" in plan.out, plan.err
+    guided = in_process("-m", *cells, "guidance=cfg", "guidance.scale=2", *PLAN)
+    assert guided.code == 2 and "guidance is inside the network: choose guidance=none" in guided.err
+
+
+@pytest.mark.slow
 def test_hours_come_from_a_rate_that_is_given(in_process):
     small = ("-m", "steps=5,10", "num_samples=512", *PLAN)
     plan = in_process(*small, "rate=2")

@@ -21,7 +21,7 @@ from ditexp.solver.ipndm import IPNDM
 from ditexp.solver.log_snr import LogSNR
 from ditexp.solver.rk4 import RK4
 from ditexp.values import Condition
-from tests.helpers.components import SOLVERS, STEPPED, classes, component
+from tests.helpers.components import SOLVER_CLASSES, SOLVERS, STEPPED, component
 from tests.helpers.errors import RESOLVED, rms
 
 # Not those whose last step never gets shorter, and of rounded indices.
@@ -31,7 +31,7 @@ FIXED_STEP = [solver for solver in SOLVERS if isinstance(solver, FixedStep)]
 # the ends (test_log_snr); adaptive (test_adaptive).
 OF_ONE_ORDER = [
     name
-    for name, solver in zip(classes("solver"), SOLVERS)
+    for name, solver in zip(SOLVER_CLASSES, SOLVERS)
     if isinstance(solver, FixedStep) and not solver.stochastic and not isinstance(solver, LogSNR)
 ]
 
@@ -152,6 +152,11 @@ def test_published_grids():
     def shifted(sigma):
         return 3 * sigma / (1 + 2 * sigma)
 
+    a = math.sqrt(768 * 16 * 16 / 4096)
+    times = [1 - 0.999 * i / 49 for i in range(50)]  # of RAE, from noise to data
+    assert grid("compat_rae", steps=50) == pytest.approx([1 - a * t / (1 + (a - 1) * t) for t in times], abs=1e-15)
+    assert 1 - grid("compat_rae", steps=50)[-1] == pytest.approx(0.00689, abs=1e-5)
+    assert 1 - grid("compat_rae", steps=9, dimension=768 * 32 * 32)[-1] == pytest.approx(0.0137, abs=1e-4)
     sigmas = [1 - i / 3 * (1 - shifted(0.001)) for i in range(4)]  # from 1 to the shifted bound, in four points
     expected = [1 - shifted(sigma) for sigma in sigmas] + [1]
     assert grid("compat_diffusers", steps=4, shift=3.0) == pytest.approx(expected, abs=1e-15)
@@ -210,6 +215,8 @@ def test_points_may_be_given():
         ("compat_sit", {"shift": 0.0}),
         ("compat_sit_sde", {"last": 1.0}),
         ("compat_diffusers", {"shift": 0.0}),
+        ("compat_rae", {"steps": 1}),
+        ("compat_rae", {"dimension": 4095}),
         ("compat_sit", {"steps": 1}),
         ("compat_sit_sde", {"steps": 1}),
         ("ddpm", {"steps": 1001}),

@@ -30,7 +30,7 @@ from ditexp.solver.heun import Heun
 from ditexp.task.generate import Generate
 from ditexp.task.inpaint import Inpaint, diffused
 from tests.helpers.codecs import Blocks
-from tests.helpers.components import component, options
+from tests.helpers.components import ONE_TIME, component
 from tests.helpers.errors import rms
 from tests.helpers.paths import CONF
 from tests.helpers.refusals import refused
@@ -394,7 +394,7 @@ def looks_back(solver) -> bool:
 
 def test_which_solvers_look_back():
     """What they declare is what they do."""
-    solvers = {name: component("solver", name) for name in options("solver") if name != "ddpm"}
+    solvers = {name: component("solver", name) for name in ONE_TIME if name != "ddpm"}
     solvers["ddpm"] = component("solver", "ddpm", variance="fixed_small")  # without a model's variance head
     found = {name for name, solver in solvers.items() if not solver.adaptive and looks_back(solver)}
     assert found == {"ab2", "ab3", "ab4", "abm", "ipndm", "dpmpp_2m", "dpmpp_3m", "unipc"}

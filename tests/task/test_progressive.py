@@ -15,7 +15,7 @@ from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
-from ditexp.model.dit import DiT
+from ditexp.model.dit import DiT, interpolated, unpatchify
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise, step_noise, task_noise
 from ditexp.pixels import Pixels as PixelCodec
@@ -311,7 +311,7 @@ def cubic(i: float, values: Tensor) -> Tensor:
 
 def test_positions_of_the_trained_size_are_the_trained_ones():
     dit = network()
-    assert dit.positions(4, 4) is dit.pos_embed
+    assert interpolated(dit.pos_embed, 4, 4, 4) is dit.pos_embed
 
 
 @torch.no_grad()
@@ -320,7 +320,7 @@ def test_positions_of_other_sizes_keep_rows_and_columns(grid):
     """Token by token, from an embedding without any symmetry; rows first, as the patches are counted."""
     dit = network()
     height, width = grid
-    found = dit.positions(height, width)
+    found = interpolated(dit.pos_embed, 4, height, width)
     assert found.shape == (1, height * width, 8)
     trained = dit.pos_embed[0].double().view(4, 4, 8)  # row, column
     for token in range(height * width):
@@ -335,7 +335,7 @@ def test_images_that_are_not_square_keep_their_places():
     """Patches cut out by hand, row by row, come back where they were; and the network takes such images."""
     dit, x = network(), torch.randn(2, 2, 6, 9)
     patches = [x[:, :, i : i + 3, j : j + 3].permute(0, 2, 3, 1).flatten(1) for i in (0, 3) for j in (0, 3, 6)]
-    assert torch.equal(dit.unpatchify(torch.stack(patches, 1), 2, 3), x)
+    assert torch.equal(unpatchify(torch.stack(patches, 1), 2, 3, 3), x)
     t, labels = torch.full((2,), 0.5), torch.tensor([0, 3])
     v = dit(x, t, labels)
     assert v.shape == x.shape

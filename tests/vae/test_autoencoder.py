@@ -11,18 +11,27 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ditexp.data import Digits
+from ditexp.model.analytic import GaussianMixture
 from ditexp.pixels import to_pixels
+from ditexp.solver.heun import Heun
+from ditexp.task.originals import check_images
 from ditexp.vae.autoencoder import Autoencoder
 from ditexp.vae.codec import Decoding
-from tests.golden.weights import draw, drawn
+from tests.golden.files import FOLDER, read_golden
+from tests.golden.noise import normal
+from tests.golden.published import published_file
+from tests.golden.weights import draw, drawn, drawn_like
 from tests.helpers.paths import ROOT
 from tests.helpers.refusals import refused
-from tests.helpers.vaes import SIDE, images, latents, saved_kl, tiny_kl
+from tests.helpers.samplers import sampler_of
+from tests.helpers.vaes import SIDE, images, latents, saved_kl, saved_rae, tiny_kl
 
 SHAPE = (4, SIDE, SIDE)
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TAEF2 = ROOT.parent / "shared" / "data" / "taef2"
 GOLDEN = Path(__file__).parents[1] / "golden" / "va_vae.npz"
+REPA_E = FOLDER / "repa_e" / "samples.npz"
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +244,88 @@ def test_va_vae_is_the_original(wrapped, tmp_path):
     encoded = codec.encode(draw("images", (1, 3, 64, 64))).numpy()
     for ours, theirs in ((decoded, golden["decoded"]), (encoded, golden["encoded"])):
         assert np.abs(ours - theirs).max() < 1e-5 * np.abs(theirs).max()
+
+
+def test_raes_decoder_is_the_original(tmp_path):
+    _, golden = read_golden(FOLDER / "rae" / "decoder.npz")
+    path, statistics = saved_rae(tmp_path)
+    codec = Autoencoder(path=path, statistics=statistics).codec((8, 4, 4))
+    assert codec.image_shape == (16, 16, 3)
+    images = codec.decode(normal("rae, latents", (2, 8, 4, 4)))
+    torch.testing.assert_close(images / 2 + 0.5, golden["images"], rtol=0, atol=1e-6)
+    assert torch.equal(to_pixels(images, "truncate"), golden["pixels"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape", "words"),
+    [
+        ({}, (8, 8, 8), ["latents of 8 x 8 x 8", "decodes those of 8 x 4 x 4: choose the VAE"]),
+        ({}, (4, 4, 4), ["4 x 4 x 4", "8 channels"]),
+        ({"tiling": True}, (8, 4, 4), ["vae.tiling=true: a representation autoencoder has no tiles", "choose auto"]),
+        ({"change": {"decoder_pos_embed": torch.zeros(1, 16, 48)}}, (8, 4, 4), ["decoder_pos_embed is (1, 16, 48)"]),
+        ({"change": {"decoder_pred.weight": torch.zeros(50, 48)}}, (8, 4, 4), ["decoder_pred.weight is (50, 48)"]),
+        ({"change": {"decoder_norm.weight": None}}, (8, 4, 4), ["does not fit AutoencoderRAE: it lacks decoder_norm"]),
+        ({"change": {"decoder_embed.weight": torch.zeros(48)}}, (8, 4, 4), ["is no decoder of RAE"]),
+    ],
+)
+def test_what_does_not_fit_raes_decoder_is_refused(settings, shape, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, _ = saved_rae(Path("rae"))
+    state = torch.load(path) | settings.get("change", {})
+    torch.save({key: value for key, value in state.items() if value is not None}, path)
+    with refused(words):
+        Autoencoder(path=path, **{key: value for key, value in settings.items() if key != "change"}).codec(shape)
+
+
+def test_a_decoder_alone_makes_no_samples_of_images(tmp_path):
+    model = GaussianMixture(shape=(8, 4, 4))
+    model.codec = None
+    sampler = sampler_of(model, Heun(), vae=Autoencoder(path=saved_rae(tmp_path)[0]))
+    with refused(["task=edit encodes images, and this VAE is a decoder alone: choose task=generate"]):
+        check_images(Digits(), sampler, task="edit")
+    with refused(["decoder alone"]):
+        sampler.encode(torch.zeros(1, 3, 16, 16))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_statistics", [True, False])
+def test_a_representation_autoencoder_is_that_of_diffusers(with_statistics, tmp_path):
+    from diffusers import AutoencoderRAE
+
+    sizes = {"encoder_hidden_size": 64, "encoder_input_size": 56, "encoder_num_hidden_layers": 1, "patch_size": 4}
+    sizes |= {"decoder_hidden_size": 48, "decoder_num_hidden_layers": 2, "decoder_intermediate_size": 80}
+    shape, statistics = (64, 4, 4), {}
+    if with_statistics:
+        statistics = {"latents_mean": draw("mean", shape), "latents_std": draw("std", shape).abs() + 0.1}
+    network = AutoencoderRAE(**sizes, **statistics, scaling_factor=0.7).eval().requires_grad_(False)
+    network.decoder.load_state_dict(drawn_like(network.decoder.state_dict()))
+    network.save_pretrained(tmp_path)
+    codec = Autoencoder(path=str(tmp_path)).codec(shape)
+    x = latents(channels=64, side=4)
+    torch.testing.assert_close(codec.decode(x) / 2 + 0.5, network.decode(x).sample, rtol=0, atol=1e-6)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for key, value, words in (
+        ("encoder_input_size", 57, ["encoder_input_size is no multiple of 14"]),
+        ("decoder_num_hidden_layers", 10**9, ["decoder_num_hidden_layers", "1000000000"]),
+        ("decoder_num_attention_heads", 5, ["AutoencoderRAE", "5"]),
+        ("reshape_to_2d", False, ["reshape_to_2d"]),
+        ("patch_size", 8, ["decoder_pred.bias is (48,), not (192,)"]),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | {key: value}))
+        with refused(words):
+            Autoencoder(path=str(tmp_path))
+
+
+def test_repa_es_vae_and_statistics_are_in_the_models_file(tmp_path):
+    """Decoded as by its generate.py: x sqrt(running_var) + running_mean, without the eps of batch normalisation."""
+    facts, arrays = read_golden(REPA_E)
+    file = published_file(tmp_path / "0400000.pt", "repa_e", facts["shapes"], vae=drawn(facts["vae"]))
+    codec = Autoencoder(path=file, statistics=file).codec((8, 4, 4))
+    decoded, expected = codec.decode(arrays["sde_guided"])[:, :, ::3, ::3], arrays["sde_guided_decoded"]
+    assert (decoded - expected).abs().max() < 1e-5 * expected.abs().max()
+    alone = published_file(tmp_path / "4000000.pt", "repa_e", facts["shapes"])
+    with refused(["vae.path=", "is not a VAE", "has "]):
+        Autoencoder(path=alone, statistics=alone)
 
 
 def halves(network) -> dict[str, dict[str, torch.Tensor]]:

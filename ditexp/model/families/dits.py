@@ -1,4 +1,4 @@
-"""DiT (Peebles & Xie 2023) and the families whose networks are variants of it: SiT, REPA, LightningDiT, JiT."""
+"""DiT (Peebles & Xie 2023) and the families whose networks are variants of it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ditexp.model.prediction import Data, Noise, Prediction, Velocity, sit_predi
 GATED = "blocks.0.mlp.w12.weight"
 NORM = "blocks.0.norm1.weight"
 PROJECTORS = "projectors."
+STATISTICS = "bn.running_mean"  # of the latents, by batch normalisation
 NOISE_SCALES = {512: 2.0}  # of JiT by its images' side in pixels; 1 at 256
 
 
@@ -64,11 +65,23 @@ REPA = Family(
     predict=predict_reversed_velocity,
     at_noise=(1, 1),
 )
+REPA_E = Family(
+    name="repa_e",
+    title="REPA-E",
+    variant_of="repa",
+    has=(PATCHES, STATISTICS),
+    lacks=PLAIN,
+    variance=False,
+    dropped=REPA.dropped,
+    arguments=("path_type",),
+    predict=predict_reversed_velocity,
+    at_noise=(1, 1),
+)
 LIGHTNINGDIT = Family(
     name="lightningdit",
     title="LightningDiT",
     any_of=(NORM, GATED, ROTATIONS, QK_NORM),
-    lacks=(PROJECTORS, "bn.", BOTTLENECK, IN_CONTEXT, SPAN, TOKENS),
+    lacks=(PROJECTORS, "bn.", BOTTLENECK, IN_CONTEXT, "s_embedder.", "t_embedder.W", SPAN, TOKENS),
     dropped=("feat_rope.",),
     arguments=("path_type", "prediction"),
     predict=predict_velocity,

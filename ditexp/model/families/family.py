@@ -33,7 +33,7 @@ XL_2: Mapping[str, Any] = {
 class Family:
     """A published family of models.
 
-    name: the value of model.family. title: in messages.
+    name: the value of model.family. title: in messages. variant_of: the name of a family that can read its files, too.
     has: names of weights in all of its files. any_of: it has one of these at least, if there are any. lacks: beginnings
     of names in none of its files. variance: whether the head also predicts a variance; None: in some files.
     dropped: beginnings of names that sampling does not need.
@@ -50,6 +50,7 @@ class Family:
 
     name: str
     title: str
+    variant_of: str | None = None
     has: tuple[str, ...] = (PATCHES,)
     any_of: tuple[str, ...] = ()
     lacks: tuple[str, ...] = (BOTTLENECK, IN_CONTEXT)

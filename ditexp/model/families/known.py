@@ -8,12 +8,13 @@ from torch import Tensor
 
 from ditexp.checks import choice
 from ditexp.files.reading import unfit
-from ditexp.model.families.dits import DIT, JIT, LIGHTNINGDIT, REPA, SIT
+from ditexp.model.families.ddt import DDT
+from ditexp.model.families.dits import DIT, JIT, LIGHTNINGDIT, REPA, REPA_E, SIT
 from ditexp.model.families.family import Family
 from ditexp.model.families.flow_maps import IMF, MEANFLOW, PMF
+from ditexp.model.families.rae import RAE
 
-STATISTICS = "bn.running_mean"  # of the latents of REPA-E
-FAMILIES = {family.name: family for family in (SIT, DIT, REPA, LIGHTNINGDIT, JIT, MEANFLOW, IMF, PMF)}
+FAMILIES = {family.name: family for family in (SIT, DIT, REPA, REPA_E, LIGHTNINGDIT, JIT, RAE, DDT, MEANFLOW, IMF, PMF)}
 FIRST, FURTHER = ("blocks", "shared_blocks"), ("decoder_blocks", "u_heads")
 
 
@@ -32,8 +33,9 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fitting(weights: Mapping[str, Tensor]) -> list[Family]:
-    """The families whose files these weights could be from."""
-    return [family for family in FAMILIES.values() if family.misfit(weights) is None]
+    """The families whose files these weights could be from; of a family and its variant, the variant."""
+    found = [family for family in FAMILIES.values() if family.misfit(weights) is None]
+    return [family for family in found if family.name not in {other.variant_of for other in found}]
 
 
 def chosen_family(weights: Mapping[str, Tensor], given: str | None, *, name: str) -> Family:
