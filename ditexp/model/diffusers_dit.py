@@ -17,6 +17,7 @@ from ditexp.model.dit import BlockLayers, DiT, sincos_position_embedding
 INDEX, CONFIG, WEIGHTS = "model_index.json", "config.json", "diffusion_pytorch_model"
 PIPELINE, NETWORKS = "DiTPipeline", ("DiTTransformer2DModel", "Transformer2DModel")  # the second, of early folders
 ANCHOR = "proj_out_2.weight"  # every such network has it
+MOST_SIDE = 1024  # of samples
 REMEDY = "give the folder of a DiTPipeline"
 # What the network computes whatever its config says, or refuses to.
 FIXED = {"activation_fn": "gelu-approximate", "attention_bias": True, "norm_type": "ada_norm_zero", "norm_eps": 1e-5}
@@ -75,8 +76,8 @@ def dit_folder(checkpoint: str) -> Folder | None:
     index = place / INDEX
     if not place.is_dir():
         return None
-    facts = read_json(index, "the index of a pipeline", remedy=REMEDY) if index.is_file() else {}
-    folder = place / "transformer" if isinstance(facts, dict) and facts.get("_class_name") == PIPELINE else place
+    facts = read_facts(index, "the index of a pipeline", remedy=REMEDY, needed={}) if index.is_file() else {}
+    folder = place / "transformer" if facts.get("_class_name") == PIPELINE else place
     if not (folder / CONFIG).is_file():
         return None
     needed = {"num_attention_heads": int, "sample_size": int, "patch_size": int, "num_embeds_ada_norm": int}
@@ -107,6 +108,9 @@ def in_dits_layout(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
     for name, value in FIXED.items():
         if config.get(name, value) != value:
             raise NoDiT(f"its config has {name}={config[name]}, not {value}")
+    side, patch_size = config["sample_size"], config["patch_size"]
+    if not 1 <= patch_size <= side <= MOST_SIDE:
+        raise NoDiT(f"its config has sample_size={side} and patch_size={patch_size}")
     found: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Tensor]] = {}  # queries, keys and values of a block
     for key, value in tensors.items():
@@ -131,5 +135,5 @@ def in_dits_layout(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
             raise NoDiT(f"it lacks the {min(missing)} of {name}")
         found[name] = torch.cat([three[QUERY], three[KEY], three[VALUE]])
     if (patches := found.get("x_embedder.proj.weight")) is not None and len(patches) % 4 == 0:
-        found["pos_embed"] = sincos_position_embedding(len(patches), config["sample_size"] // config["patch_size"])
+        found["pos_embed"] = sincos_position_embedding(len(patches), side // patch_size)
     return found

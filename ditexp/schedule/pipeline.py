@@ -20,8 +20,11 @@ UNSUPPORTED = (
     *("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "invert_sigmas"),
     "stochastic_sampling",
 )
-# Of DDIMScheduler, for the steps of DDIM on a diffusion with betas on a line.
+# Of DDIMScheduler, for the steps of DDIM on DiT's diffusion.
 DDIM_SETTINGS = {
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
     "timestep_spacing": "leading",
     "steps_offset": 0,
     "beta_schedule": "linear",
@@ -110,18 +113,17 @@ def flow_dpm_solver(facts: Mapping[str, Any], steps: int) -> Tensor:
 
 
 def ddim(facts: Mapping[str, Any], steps: int) -> Tensor:
-    """1 - t at the indices 0, s, 2 s, ... of DDIMScheduler, s = the whole part of train steps / steps, the last first.
+    """1 - t at the indices 0, s, 2 s, ... of DDIMScheduler, s = the whole part of 1000 / steps, the last first.
 
     The first step starts where the model does, at the last index of the diffusion, where DDIMScheduler's starts at the
     last multiple of s with the same noise.
     """
-    config, defaults = facts["config"], DDIM_SETTINGS
-    if wrong := [name for name, value in defaults.items() if config.get(name, value) != value]:
+    config = facts["config"]
+    if wrong := [name for name, value in DDIM_SETTINGS.items() if config.get(name, value) != value]:
         raise ValueError(f"schedule=pipeline: this pipeline's scheduler has {wrong[0]}={config[wrong[0]]}: {CHOICES}")
-    train_steps = config["num_train_timesteps"]
-    whole("steps", steps, minimum=1, maximum=train_steps)
-    times = flow_times(linear_betas(train_steps, first=config["beta_start"], last=config["beta_end"]))
-    sigmas = 1 - times[:: train_steps // steps][:steps].flip(0)
+    times = flow_times(linear_betas(1000))
+    whole("steps", steps, minimum=1, maximum=len(times))
+    sigmas = 1 - times[:: len(times) // steps][:steps].flip(0)
     sigmas[0] = 1
     return sigmas
 
