@@ -283,6 +283,11 @@ def bring_code(file: Path) -> None:
     (file.parent / "scheduler" / "mine.py").write_text("raise SystemExit('this code ran')")
 
 
+def have_no_such_scheduler(file: Path) -> None:
+    index = json.loads(file.read_text())
+    file.write_text(json.dumps(index | {"scheduler": ["diffusers", "NoSuchScheduler"]}))
+
+
 def be_code(file: Path) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": ["mine", "Pipeline"]}))
     (file.parent / "mine.py").write_text("raise SystemExit('this code ran')")
@@ -297,6 +302,7 @@ def be_code(file: Path) -> None:
             ["is a WanPipeline", "ditexp samples Stable Diffusion 3, FLUX.1"],
         ),
         ("model_index.json", bring_code, ["its scheduler comes with its own code, which is never run"]),
+        ("model_index.json", have_no_such_scheduler, ["NoSuchScheduler"]),
         ("model_index.json", be_code, ["its pipeline comes with its own code, which is never run"]),
         ("model_index.json", Path.unlink, ["is no pipeline", "has no model_index.json", "save_pretrained"]),
         (

@@ -45,15 +45,10 @@ def test_a_preset_departs_in_nothing_from_itself(preset):
     assert departures(f"compat={preset}", *GIVEN, *facts) == []
 
 
-@pytest.mark.parametrize("preset", ["sd3", "flux", "flux2", "flux2_klein"])
-def test_a_pipeline_s_preset_departs_in_nothing_from_itself(preset):
-    assert departures(f"compat={preset}", "model.path=p", "condition.prompts=[a]", "num_samples=9") == []
-    assert departures(f"compat={preset}", "model.path=p", "schedule=shift") == ["schedule=shift (pipeline)"]
-
-
-@pytest.mark.parametrize("preset", ["qwen_image", "z_image", "sana", "dit_diffusers"])
-def test_a_preset_of_another_kind_does_neither(preset):
-    assert departures(f"compat={preset}", "model.path=p", "num_samples=9") == []
+@pytest.mark.parametrize("preset", ["sd3", "flux2", "sana"])
+def test_the_prompts_of_a_pipeline_are_no_departure(preset):
+    given = ("model.path=p", "condition.prompts=[a]", "num_samples=9", "schedule=shift")
+    assert departures(f"compat={preset}", *given) == ["schedule=shift (pipeline)"]
 
 
 def test_without_a_preset_there_is_nothing_to_depart_from():

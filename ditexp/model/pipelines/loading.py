@@ -16,7 +16,8 @@ from ditexp.model.text_encoder import contents, import_transformers
 from ditexp.terminal.notices import in_line
 
 LIBRARIES = (None, "diffusers", "transformers")  # None: a part that the pipeline does without
-DAMAGE = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)  # what the libraries raise for it
+# What the libraries raise for damaged files, and for a part whose class they do not have.
+DAMAGE = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, SafetensorError)
 REMEDY = "give a folder of save_pretrained with safetensors, or a name on the Hugging Face hub"
 INDEX = "model_index.json"
 
