@@ -11,7 +11,7 @@ from ditexp.cli.packaged import options_of
 from tests.helpers.paths import CONF, ROOT
 
 PAGE = (ROOT / "docs/script_flags.md").read_text()
-SECTIONS = dict(re.findall(r"^## (\w+): .*?\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+SECTIONS = dict(re.findall(r"^## ([\w-]+): .*?\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 ASSIGNMENT = re.compile(r'`"?([\w.]+)=([^`"]+)"?`')
 
 
@@ -20,7 +20,7 @@ def settings_of(family: str) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     for row in re.findall(r"^\| (.*) \|$", SECTIONS[family], re.MULTILINE):
         flag, *_, here = row.split(" | ")
-        preset = "sit_sde" if "(SDE)" in flag else family.lower()
+        preset = "sit_sde" if "(SDE)" in flag else family.lower().replace("-", "_")
         found.setdefault(preset, []).extend(ASSIGNMENT.findall(here))
     return found
 

@@ -16,7 +16,7 @@ from ditexp.cli.packaged import known_keys, options_of, packaged
 
 SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 # The names that papers give to architectures: SiT-XL/2, DiT-B/4-256x256.
-ARCHITECTURE = re.compile(r"(?i)(sit|dit|repa|lightningdit|jit|meanflow|imf|pmf)-(s|b|m|l|xl|h)(?=[-/_]\d|$)")
+ARCHITECTURE = re.compile(r"(?i)(sit|dit|repa|lightningdit|jit|ddt|meanflow|imf|pmf)-(s|b|m|l|xl|h)(?=[-/_]\d|$)")
 
 
 def of_model(path: Path) -> tuple[str, str]:

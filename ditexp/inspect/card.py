@@ -40,7 +40,7 @@ def card_of_container(path: Path, container: Container) -> Card:
         if card := look(path, container):
             return card
     names = tensor_names(container.state)
-    if any(name.endswith("decoder.conv_in.weight") for name in names):
+    if any(name.endswith(("decoder.conv_in.weight", "decoder_pred.weight")) for name in names):
         return card_of_vae(path)
     facts = {**file_facts(container), "tensors": len(names), "first": names[:NAMED]}
     return Card(path, "weights of no model that ditexp knows", facts)

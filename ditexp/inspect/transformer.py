@@ -26,6 +26,7 @@ from ditexp.model.published import SIZES, Training, training_of
 from ditexp.terminal.notices import in_line
 
 ARGUMENTS = 40  # training arguments that a card shows
+ALONE = {"rae": "guidance=none "}  # a preset that guides by a weaker model, which a look at samples does not need
 
 
 def card_of_transformer(path: Path, container: Container) -> Card | None:
@@ -43,7 +44,7 @@ def card_of_transformer(path: Path, container: Container) -> Card | None:
     else:
         facts["family"] = [family.name for family in families]
         kind = " or ".join(family.title for family in families) or "a transformer of no known family"
-        commands = [command_to_look(f"compat={family.name}", path) for family in families]
+        commands = [command_to_look(f"compat={family.name}", path, ALONE.get(family.name, "")) for family in families]
     family = families[0] if families else None
     facts |= facts_of_network(tensors, family, trained, name=container.name)
     if len(families) > 1 and not trained.by_ditexp:
@@ -56,10 +57,10 @@ def card_of_transformer(path: Path, container: Container) -> Card | None:
     return Card(path, kind, facts, commands)
 
 
-def command_to_look(choice: str, path: Path) -> str:
+def command_to_look(choice: str, path: Path, settings: str = "") -> str:
     """What makes a few samples; without scores, it needs no reference."""
     checkpoint = shlex.quote(f"model.checkpoint={path}")
-    return f'ditexp run {choice} {checkpoint} num_samples=16 reference=none "metric=[]"'
+    return f'ditexp run {choice} {checkpoint} {settings}num_samples=16 reference=none "metric=[]"'
 
 
 def card_of_text_folder(path: Path) -> Card:

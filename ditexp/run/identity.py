@@ -73,9 +73,9 @@ def flow_of(*, model: FlowModel, solver: Solver, guidance: Guidance) -> dict[str
 def sampling_identity(sampler: Sampler, *, batch_size: int, num_samples: int) -> dict[str, Any]:
     """Everything that changes the pixels of a sample set. Paths, metrics, the tracker and num_samples don't.
 
-    The schedule is left out where it doesn't act, on an adaptive solver, but for an end before t = 1. The batch size and the kind of device belong
-    here, because both change the last bits of float32; so does the padding of the shrinking batches that an adaptive
-    solver gives to a compiled network.
+    The schedule is left out where it doesn't act, on an adaptive solver, but for an end before t = 1. The batch size
+    and the kind of device belong here, because both change the last bits of float32; so does the padding of the
+    shrinking batches that an adaptive solver gives to a compiled network.
     """
     is_adaptive, end = sampler.solver.adaptive, sampler.grid[-1]
     return {

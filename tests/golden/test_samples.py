@@ -233,12 +233,12 @@ DDT = Golden("ddt")
 @pytest.mark.parametrize(
     ("case", "overrides"),
     [
-        ("euler", ("guidance=none",)),
-        ("guided", ()),
+        pytest.param("euler", ("guidance=none",), marks=pytest.mark.slow),
+        pytest.param("guided", (), marks=pytest.mark.slow),
         ("edge_on_grid", ("steps=10", "schedule.last=0.1")),
-        ("shifted", ("schedule.shift=2",)),
+        pytest.param("shifted", ("schedule.shift=2",), marks=pytest.mark.slow),
         ("reuse_2", ("cache=ddt",)),
-        ("reuse_3", ("cache=ddt", "cache.interval=3")),
+        pytest.param("reuse_3", ("cache=ddt", "cache.interval=3"), marks=pytest.mark.slow),
     ],
 )
 def test_ddt(case, overrides, tmp_path, monkeypatch):
@@ -252,8 +252,8 @@ REPA_E = Golden("repa_e")
 @pytest.mark.parametrize(
     ("case", "overrides"),
     [
-        ("euler_guided", ("solver=euler", "schedule=uniform", "steps=10")),
-        ("sde", ("steps=20", "guidance=none")),
+        pytest.param("euler_guided", ("solver=euler", "schedule=uniform", "steps=10"), marks=pytest.mark.slow),
+        pytest.param("sde", ("steps=20", "guidance=none"), marks=pytest.mark.slow),
         ("sde_guided", ("steps=20", "guidance.scale=2.5", "guidance.interval=[0.25,1]")),
     ],
 )

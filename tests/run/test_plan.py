@@ -59,6 +59,34 @@ def test_a_study_of_ddpm_is_planned_without_its_weights(in_process):
 
 
 @pytest.mark.slow
+def test_the_reuse_of_an_encoder_is_planned_on_a_published_network(in_process):
+    """250 steps, 172 of them guided: 422 evaluations, of which 39 + 86 points compute the encoder of DDT-XL/2.
+
+    A decoder has 6 of 28 blocks, whose modulation is one of each token: (6 x 18) / (22 x 12 + 6 x 18) = 0.29 of the
+    multiplications of all blocks, without those of attention itself.
+    """
+    plan = in_process("-m", "experiment=ddt", *PLAN, "num_samples=512")
+    assert plan.code is None, plan.err
+    forwards = [float(line.split()[3]) for line in plan.out.splitlines() if line.startswith(" cache=")]
+    assert forwards[0] == 422 and forwards[1] == pytest.approx(211 * 1.29, rel=0.01)
+
+
+@pytest.mark.slow
+def test_a_vae_in_the_models_file_is_missed_with_it(in_process):
+    plan = in_process("-m", "experiment=repa_e", *PLAN, "num_samples=512")
+    assert plan.code is None, plan.err
+    assert [row[1:6] for row in rows(plan.out)] == [["250", "250", f, "512", "512"] for f in ("250", "409")]
+    missing = [line.split(": ")[1] for line in plan.out.splitlines() if line.startswith("missing: ")]
+    assert missing == ["model.checkpoint=...", "reference.path=..."]
+    alone = in_process(
+        "compat=repa_e", "model.checkpoint=my.pt", "vae.path=vae.pt", *PLAN, "reference=none", "metric=[]"
+    )
+    assert "missing: vae.path=vae.pt" in alone.out
+    refused = in_process("compat=repa_e", "model=analytic", "tracker=none")
+    assert refused.code == 2 and "vae.path refers to model.checkpoint" in refused.err
+
+
+@pytest.mark.slow
 def test_jumps_are_planned_without_their_weights(in_process):
     cells = ("compat=meanflow,imf,pmf", "steps=1,4", "model.checkpoint=no.pt", "reference=npz", "reference.path=no.npz")
     plan = in_process("-m", *cells, "num_samples=512", *PLAN)
