@@ -113,11 +113,11 @@ class CompiledBlock(nn.Module):
         return compiled(type(self.block).forward)(self.block, *inputs, **given)
 
     def computed(self, *inputs: Any, **given: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See TransformerBlock in core.py."""
+        """See TransformerBlock in ditexp/core."""
         return compiled(cast(type[TransformerBlock], type(self.block)).computed)(self.block, *inputs, **given)
 
     def completed(self, tokens: Tensor, c: Tensor, branches: Sequence[Tensor]) -> Tensor:
-        """See TransformerBlock in core.py."""
+        """See TransformerBlock in ditexp/core."""
         return compiled(cast(type[TransformerBlock], type(self.block)).completed)(self.block, tokens, c, branches)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ditexp.checks import whole
 from ditexp.model.layers import BlockOptions
+from ditexp.model.positions import Rope
 
 # No shape tells the number of heads, unless there are norms of heads or tables of rotations. The widths of published
 # models: DiT-S, B, L, XL; JiT-H; LightningDiT-1p0B and 1p6B.
@@ -173,3 +174,10 @@ def holds(table: Tensor, values: Tensor) -> bool:
     if not table.is_complex() and not table.is_floating_point():
         return False
     return bool((table - values).abs().max() < 0.01)  # false for NaN
+
+
+def check_rotations(weights: Mapping[str, Tensor], name: str, expected: Rope, side: int) -> None:
+    """Raise NoDiT if a file has a table of rotations, `<name>.freqs_cos` and `_sin`, other than the expected."""
+    for key, values in zip((f"{name}.freqs_cos", f"{name}.freqs_sin"), expected):
+        if not holds(weights.get(key, values), values):
+            raise NoDiT(f"{key} holds other rotations than those of its {side} x {side} patches")

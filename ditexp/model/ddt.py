@@ -18,7 +18,8 @@ from ditexp.core import EncoderWalk, TransformerBlock, Walk
 from ditexp.model.architecture import NoDiT, classes_of, depth_of, heads_of, shape_of
 from ditexp.model.dit import Block
 from ditexp.model.label_network import LabelNetwork
-from ditexp.model.layers import Attention, BlockOptions, FinalLayer, LabelEmbedder, Rope, TimestepEmbedder
+from ditexp.model.layers import Attention, BlockOptions, FinalLayer, LabelEmbedder, TimestepEmbedder
+from ditexp.model.positions import Rope
 from ditexp.values import required
 
 OPTIONS = BlockOptions(norm="rms", qk_norm="rms")

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ditexp.files.reading import read_facts, read_json
 from ditexp.model.architecture import NoDiT
-from ditexp.model.dit import BlockLayers, DiT, sincos_position_embedding
+from ditexp.model.dit import BlockLayers, DiT
+from ditexp.model.positions import sincos_position_embedding
 
 INDEX, CONFIG, WEIGHTS = "model_index.json", "config.json", "diffusion_pytorch_model"
 PIPELINE, NETWORKS = "DiTPipeline", ("DiTTransformer2DModel", "Transformer2DModel")  # the second, of early folders

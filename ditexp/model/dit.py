@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ditexp.core import TransformerBlock, Walk
-from ditexp.model.architecture import NoDiT, holds
+from ditexp.model.architecture import check_rotations
 from ditexp.model.label_network import LabelNetwork
 from ditexp.model.layers import (
     MLPS,
@@ -25,14 +23,13 @@ from ditexp.model.layers import (
     FinalLayer,
     LabelEmbedder,
     PatchEmbed,
-    Rope,
     TimestepEmbedder,
-    image_rope,
     modulate,
     of_tokens,
     token_norm,
     unpatchify,
 )
+from ditexp.model.positions import Rope, image_rope, interpolated, sincos_position_embedding, unrotated
 from ditexp.values import required
 
 
@@ -230,38 +227,5 @@ class DiT(Transformer, LabelNetwork):
         return self.transform(x, c + y, in_context, walk)
 
 
-def interpolated(positions: Tensor, side: int, height: int, width: int) -> Tensor:
-    """The position embedding (1, height width, D) of a grid of patches, from (1, side^2, D) of the trained grid."""
-    if (height, width) == (side, side):
-        return positions
-    trained = positions.unflatten(1, (side, side)).permute(0, 3, 1, 2)
-    return F.interpolate(trained, (height, width), mode="bicubic").flatten(2).transpose(1, 2)
-
-
-def check_rotations(weights: Mapping[str, Tensor], name: str, expected: Rope, side: int) -> None:
-    """Raise NoDiT if a file has a table of rotations, `<name>.freqs_cos` and `_sin`, other than the expected."""
-    for key, values in zip((f"{name}.freqs_cos", f"{name}.freqs_sin"), expected):
-        if not holds(weights.get(key, values), values):
-            raise NoDiT(f"{key} holds other rotations than those of its {side} x {side} patches")
-
-
-def unrotated(count: int, rope: Rope) -> Rope:
-    """The rotations with `count` tokens before the others that have no position: they are not rotated."""
-    cosines, sines = rope
-    shape = (count, cosines.shape[1])
-    return torch.cat([cosines.new_ones(shape), cosines]), torch.cat([sines.new_zeros(shape), sines])
-
-
 def linear_layers(module: nn.Module) -> list[nn.Linear]:
     return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-
-
-def sincos_position_embedding(width: int, side: int) -> Tensor:
-    """(1, side^2, width) float32, computed in float64: half the channels for the column, then half for the row."""
-
-    def embed(position: np.ndarray) -> np.ndarray:
-        angles = position.reshape(-1, 1) * 10_000 ** -(np.arange(width // 4) / (width / 4))
-        return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
-
-    rows, columns = np.mgrid[:side, :side].astype(np.float64)
-    return torch.from_numpy(np.concatenate([embed(columns), embed(rows)], axis=1)).float().unsqueeze(0)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ditexp.core import EncoderWalk, TransformerBlock, Walk
-from ditexp.model.architecture import NoDiT, classes_of, depth_of, heads_of, shape_of
-from ditexp.model.dit import Block, check_rotations, interpolated, sincos_position_embedding
+from ditexp.model.architecture import NoDiT, check_rotations, classes_of, depth_of, heads_of, shape_of
+from ditexp.model.dit import Block
 from ditexp.model.label_network import LabelNetwork
-from ditexp.model.layers import BlockOptions, FinalLayer, LabelEmbedder, PatchEmbed, Rope, image_rope, unpatchify
+from ditexp.model.layers import BlockOptions, FinalLayer, LabelEmbedder, PatchEmbed, unpatchify
+from ditexp.model.positions import Rope, image_rope, interpolated, sincos_position_embedding
 from ditexp.values import required
 
 OPTIONS = BlockOptions(norm="rms", mlp="swiglu")  # those of LightningDiT

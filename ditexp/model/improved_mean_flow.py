@@ -15,20 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ditexp.model.architecture import NoDiT, holds
-from ditexp.model.dit import unrotated
 from ditexp.model.flow_map_network import FlowMapNetwork, InnerGuidance
-from ditexp.model.layers import (
-    BottleneckPatchEmbed,
-    LabelEmbedder,
-    PatchEmbed,
-    RMSNorm,
-    Rope,
-    TimestepEmbedder,
-    image_rope,
-    rotate,
-    sequence_rope,
-    unpatchify,
-)
+from ditexp.model.layers import BottleneckPatchEmbed, LabelEmbedder, PatchEmbed, RMSNorm, TimestepEmbedder, unpatchify
+from ditexp.model.positions import Rope, image_rope, rotate, sequence_rope, unrotated
 from ditexp.values import required
 
 UNGUIDED = InnerGuidance()

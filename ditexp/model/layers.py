@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Rope = tuple[Tensor, Tensor]  # cosines and sines (N, D) of every token's rotations
+from ditexp.model.positions import Rope, rotate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,41 +160,6 @@ def attend_in_float32(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     with torch.autocast(q.device.type, enabled=False):
         logits = q.float() @ k.float().transpose(-2, -1) / math.sqrt(q.shape[-1])
     return logits.softmax(-1) @ v
-
-
-def rotate(x: Tensor, rope: Rope) -> Tensor:
-    """x (..., N, D), each pair of neighbours (2 k, 2 k + 1) rotated by its token's angle (Su et al. 2021)."""
-    cosines, sines = rope
-    turned = torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
-    return x * cosines + turned * sines
-
-
-def image_rope(height: int, width: int, *, trained_side: int, head_width: int, device: torch.device) -> Rope:
-    """Rotations of a grid of patches: half of a head for the row, then half for the column, as in EVA-02.
-
-    Angles are position / 10000^(2 k / (head_width / 2)). On another grid than the trained one, positions are
-    stretched to it.
-    """
-    frequencies = rotation_frequencies(head_width // 2, device)
-    rows, columns = (
-        (torch.arange(side, device=device) / side * trained_side)[:, None] * frequencies for side in (height, width)
-    )
-    grid = (height, width, head_width // 2)
-    angles = torch.cat([rows[:, None].expand(grid), columns[None].expand(grid)], dim=-1).flatten(0, 1)
-    return angles.cos(), angles.sin()
-
-
-def sequence_rope(count: int, *, head_width: int, device: torch.device) -> Rope:
-    """Rotations of `count` tokens in a row, by position / 10000^(2 k / head_width)."""
-    positions = torch.arange(count, device=device).float()
-    angles = positions[:, None] * rotation_frequencies(head_width, device)
-    return angles.cos(), angles.sin()
-
-
-def rotation_frequencies(width: int, device: torch.device) -> Tensor:
-    """(width,): 1 / 10000^(2 k / width), each for a pair of neighbours."""
-    exponents = torch.arange(0, width, 2, device=device).float() / width
-    return (1 / 10_000**exponents).repeat_interleave(2)
 
 
 class Mlp(nn.Module):

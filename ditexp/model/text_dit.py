@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from ditexp.core import Walk
 from ditexp.model.dit import BlockLayers, Transformer
-from ditexp.model.layers import BlockOptions, Rope, modulate
+from ditexp.model.layers import BlockOptions, modulate
+from ditexp.model.positions import Rope
 from ditexp.model.text_encoder import TextEncoder
 
 

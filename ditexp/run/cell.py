@@ -34,14 +34,14 @@ from ditexp.terminal.notices import notice
 
 # What a component of each group must be, and what to inherit to be that.
 KINDS: dict[str, tuple[type, str]] = {
-    "model": (FlowModel, "see FlowModel in ditexp/core.py"),
-    "vae": (VAE, "see VAE in ditexp/core.py"),
+    "model": (FlowModel, "see FlowModel in ditexp/core"),
+    "vae": (VAE, "see VAE in ditexp/core"),
     "solver": (Solver, "inherit it from ditexp.solver.base.OneStep"),
     "schedule": (Schedule, "inherit it from ditexp.schedule.base.AnySchedule"),
     "guidance": (Guidance, "inherit it from ditexp.guidance.base.Guided"),
-    "cache": (Cache, "see Cache in ditexp/core.py"),
+    "cache": (Cache, "see Cache in ditexp/core"),
     "condition": (Conditioner, "inherit it from ditexp.condition.base.Conditioner"),
-    "feature": (Feature, "see Feature in ditexp/core.py"),
+    "feature": (Feature, "see Feature in ditexp/core"),
 }
 
 

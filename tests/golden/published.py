@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ditexp.model.dit import sincos_position_embedding
-from ditexp.model.layers import image_rope
+from ditexp.model.positions import image_rope, sincos_position_embedding
 from tests.golden.weights import draw, drawn
 
 Shapes = Mapping[str, Sequence[int]]

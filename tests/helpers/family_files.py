@@ -15,8 +15,9 @@ from ditexp.model.dit import DiT
 from ditexp.model.dit_dh import Blocks, DiTDH
 from ditexp.model.flow_map_network import FlowMapNetwork
 from ditexp.model.improved_mean_flow import ImprovedMeanFlow, PixelMeanFlow
-from ditexp.model.layers import BlockOptions, image_rope
+from ditexp.model.layers import BlockOptions
 from ditexp.model.mean_flow import MeanFlowDiT
+from ditexp.model.positions import image_rope
 
 SIZES: dict[str, Any] = {"hidden_size": 384, "depth": 1, "num_heads": 6, "num_classes": 5}
 LATENTS = {"input_size": 4, "patch_size": 2, "in_channels": 4}

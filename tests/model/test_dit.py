@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ditexp.cli.components import instantiate
-from ditexp.model.dit import DiT, sincos_position_embedding
+from ditexp.model.dit import DiT
 from ditexp.model.loading import SkipInitialization
+from ditexp.model.positions import sincos_position_embedding
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.values import Condition
 from tests.helpers.networks import TINY, saved, tiny_dit

@@ -24,8 +24,8 @@ from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.rescaled import Rescaled
 from ditexp.model.analytic import GaussianMixture
-from ditexp.model.dit import sincos_position_embedding
 from ditexp.model.paths import Discrete
+from ditexp.model.positions import sincos_position_embedding
 from ditexp.model.prediction import Noise
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.pixels import Undecoded

@@ -15,7 +15,8 @@ from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
 from ditexp.guidance.none import NoGuidance
 from ditexp.model.analytic import GaussianMixture
-from ditexp.model.dit import DiT, interpolated, unpatchify
+from ditexp.model.dit import DiT, unpatchify
+from ditexp.model.positions import interpolated
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.noise import noise, step_noise, task_noise
 from ditexp.pixels import Pixels as PixelCodec
