@@ -22,7 +22,15 @@ from tests.helpers.paths import CONF, WEIGHTS
 from tests.helpers.refusals import refused
 from tests.helpers.results import cell, failed, leave
 
-SMALL = ("num_samples=20", "batch_size=8", "metric=[]", "feature=none", "reference=none", "devices=cpu:1")
+SMALL = (
+    "num_samples=20",
+    "resamples=0",
+    "batch_size=8",
+    "metric=[]",
+    "feature=none",
+    "reference=none",
+    "devices=cpu:1",
+)
 GUIDED = ("solver=heun", "steps=5", "guidance=cfg", "guidance.scale=1.5", "seed=3")
 
 
