@@ -244,6 +244,7 @@ def test_every_piece_has_a_config(group):
         "sde",
         "diffusion",
         "manifold",
+        "exact",
         "parts",
         "mask",
         "direction",
