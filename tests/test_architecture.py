@@ -246,6 +246,7 @@ def test_every_piece_has_a_config(group):
         "sde",
         "diffusion",
         "manifold",
+        "exact",
         "parts",
         "mask",
         "direction",

@@ -51,6 +51,11 @@ class FlowMapDistillation:
                 f"objective.teacher: {type(self.teacher).__name__} is a model of two times: choose one of one time, "
                 "such as model@objective.teacher=digits"
             )
+        if self.teacher.start:
+            raise ValueError(
+                f"objective.teacher begins at t = {self.teacher.start:.3g}, as diffusions do: choose a flow, such as "
+                "model@objective.teacher=digits"
+            )
         if self.guidance_scale != 1 and not self.teacher.has_null:
             raise ValueError(
                 f"objective.guidance_scale={self.guidance_scale}: the teacher has no null condition: choose 1"

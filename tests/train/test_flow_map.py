@@ -106,10 +106,15 @@ def test_a_network_begins_as_its_teacher():
         objective(from_teacher=True).begin(network)
 
 
+class Diffusion(GaussianMixture):
+    start = 0.01
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: objective(GaussianFlowMap()), ["objective.teacher", "two times", "model@objective.teacher=digits"]),
+        (lambda: objective(Diffusion()), ["objective.teacher", "t = 0.01", "choose a flow"]),
         (lambda: objective(steps=0), ["objective.steps=0", "at least 1"]),
         (lambda: objective(pairs=0), ["objective.pairs=0", "at least 1"]),
         (lambda: objective(whole=2), ["objective.whole=2", "at most 1"]),
