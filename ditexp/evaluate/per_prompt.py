@@ -6,15 +6,15 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ditexp.files.atomic import atomic, make_way
 from ditexp.result import PromptScore
 from ditexp.terminal.escape import for_csv
 from ditexp.values import Prompt
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXTREMES = 5  # prompts with the lowest and with the highest score that reports show
 
@@ -32,8 +32,7 @@ def scores_per_prompt(prompts: Sequence[Prompt], count: int, values: Mapping[str
     texts = {prompt.id: prompt.text for prompt in prompts}
     found = []
     for id, samples in images.items():
-        rows = torch.tensor(samples)
-        means = {name: each[rows].mean().item() for name, each in values.items()}
+        means = {name: each[samples].mean().item() for name, each in values.items()}
         found.append(PromptScore(id=id, prompt=texts[id], samples=samples, scores=means))
     return found
 

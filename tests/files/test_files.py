@@ -50,7 +50,7 @@ def test_files_have_the_permissions_of_a_plain_open(mask, tmp_path, monkeypatch)
         write(tmp_path / "below" / "text")
         with atomic(tmp_path / "tensors") as temporary:
             write_tensors(temporary, {"x": torch.ones(2)}, {"a": "b"})
-        to_folder(store, tmp_path / "pngs", lambda count: None)
+        to_folder(store, tmp_path / "pngs", lambda count: None, [])
         monkeypatch.setenv("DITEXP_CACHE", str(tmp_path / "cache"))
         HashCache().remember({b"key": "value"}, on_disk=True)
     expected = mode(tmp_path / "plain")

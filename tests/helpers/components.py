@@ -43,7 +43,8 @@ def node(group: str, name: str) -> DictConfig:
 STEPPED = [
     name
     for name in options("schedule")
-    if "steps" in OmegaConf.load(CONF / "schedule" / f"{name}.yaml") and name not in ("optimized", "compat_rae")
+    if "steps" in OmegaConf.load(CONF / "schedule" / f"{name}.yaml")
+    and name not in ("optimized", "pipeline", "compat_rae")
 ]
 # Settings with which a solver runs on any model: DDPM's own variance is learned, and few models predict it.
 ON_ANY_MODEL = {"ddpm": {"variance": "fixed_small"}}
