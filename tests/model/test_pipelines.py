@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from functools import cache
 from inspect import signature
 from pathlib import Path
@@ -315,3 +316,27 @@ def test_blocks_of_two_lists_are_replaced_in_their_lists():
 def test_an_unknown_pipeline_is_named_with_what_is_known(name):
     with refused([f"model.path=/p is a {name}", "Stable Diffusion 3, FLUX.1, FLUX.2"]):
         kind_of("/p", name)
+
+
+@pytest.mark.slow
+def test_one_sweep_over_three_pipelines_counts_what_each_cell_evaluates(ditexp, tmp_path):
+    """Two steps are 2 evaluations by Euler and 4 by Heun; guidance, which is off at scale 1, doubles the forwards."""
+    names = ("sd3", "flux", "qwen_image")
+    for name in names:
+        TINY[name].save(tmp_path / name)
+    ended = ditexp(
+        *("-m", "model=diffusers", f"model.path={','.join(names)}", "model.size=32", "model.dtype=float32"),
+        *("solver=euler,heun", "schedule=pipeline", "steps=2", "guidance=cfg", "guidance.scale=1,3"),
+        *("condition=prompts", "condition.prompts=[a red fox, a harbour at dawn]", "num_samples=2", "batch_size=2"),
+        *("metric=[]", "feature=none", "reference=none", "tracker=none", "devices=cpu:1"),
+        folder=tmp_path,
+    )
+    assert ended.code == 0, ended.output
+    (table,) = tmp_path.glob("outputs/reports/*/table.csv")
+    with open(table) as file:
+        rows = list(csv.DictReader(file))
+    found = {(row["model.path"], row["solver"], float(row["guidance.scale"])): row for row in rows}
+    counts = {("euler", 1): (2, 2), ("euler", 3): (2, 4), ("heun", 1): (4, 4), ("heun", 3): (4, 8)}
+    assert found.keys() == {(name, *cell) for name in names for cell in counts}
+    for (_, *cell), row in found.items():
+        assert (float(row["nfe"]), float(row["forwards"])) == counts[tuple(cell)]
