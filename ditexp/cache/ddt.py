@@ -69,16 +69,10 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class Decoding:
+class Decoding(Encoding):
     """An evaluation of the decoder alone."""
 
-    state: Encoded
     is_full = False
-
-    def __call__(
-        self, number: int, block: TransformerBlock, tokens: Tensor, c: Tensor, *inputs: Any, **given: Any
-    ) -> Tensor:
-        return block(tokens, c, *inputs, **given)
 
     def encoded(self, encode: Callable[[], Tensor]) -> Tensor:
         assert self.state.output is not None, "a full evaluation comes first"

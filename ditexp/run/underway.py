@@ -62,9 +62,7 @@ class Underway:
         """How far an adaptive solver's samples are in t, together. Tasks that integrate more than once say 0."""
         if times is None or not isinstance(self._sampler.task, Generate):
             return 0
-        start, end = (
-            self._sampler.grid[0],
-            self._sampler.grid[-1],
-        )  # a sample that has arrived is no longer among the times
+        start, end = self._sampler.grid[0], self._sampler.grid[-1]
+        # A sample that has arrived is no longer among the times.
         each = times.tolist() if isinstance(times, Tensor) else [times] * self._batch
         return self._batch - sum((end - t) / (end - start) for t in each)

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ditexp.model.pipelines.kind import Classes, PipelineKind, TokenCount
+from ditexp.model.pipelines.kind import Classes, TokenCount
+from ditexp.model.pipelines.latents import PackedLatents
 from ditexp.values import Condition, required
 
 
-class Flux(PipelineKind):
+class Flux(PackedLatents):
     """A FluxTransformer2DModel on patches of 2 x 2 latents, for prompts that CLIP and T5 encode.
 
     A condition has T5's states (B, L, D) and CLIP's pooled vector (B, P). FLUX.1 dev has guidance as an input of its
@@ -37,19 +38,6 @@ class Flux(PipelineKind):
         }
         return Classes(diffusers.FluxPipeline, networks)
 
-    def own_side(self, pipeline: Any) -> int:
-        return pipeline.vae_scale_factor * pipeline.default_sample_size
-
-    def side_multiple(self, pipeline: Any) -> int:
-        return 2 * pipeline.vae_scale_factor
-
-    def sample_shape(self, pipeline: Any, side: int) -> tuple[int, int, int]:
-        side //= pipeline.vae_scale_factor
-        return pipeline.transformer.config.in_channels // 4, side, side
-
-    def size_multiple(self, network: Any) -> int:
-        return 2
-
     def encode(self, pipeline: Any, prompt: str, device: torch.device, max_length: int) -> Condition:
         states, pooled, _ = pipeline.encode_prompt([prompt], device=device, max_sequence_length=max_length)
         return Condition(states=states, vector=pooled)
@@ -66,12 +54,6 @@ class Flux(PipelineKind):
     def default_guidance(self, network: Any) -> float | None:
         return 3.5 if network.config.guidance_embeds else None
 
-    def pack(self, x: Tensor) -> Tensor:
-        return pack_patches(x)
-
-    def unpack(self, output: Tensor, x: Tensor) -> Tensor:
-        return unpack_patches(output, x)
-
     def inputs(self, x: Tensor, condition: Condition, guidance: Tensor | None) -> dict[str, Any]:
         states = required(condition.states)
         return {
@@ -81,18 +63,6 @@ class Flux(PipelineKind):
             "img_ids": positions(x.shape[-2] // 2, x.shape[-1] // 2, states),
             "guidance": guidance,
         }
-
-
-def pack_patches(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> patches of 2 x 2 as tokens (B, H W / 4, 4 C), the channel first."""
-    return x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-
-
-def unpack_patches(tokens: Tensor, x: Tensor) -> Tensor:
-    """The inverse of `pack_patches`, in the shape of x."""
-    _, channels, height, width = x.shape
-    patches = tokens.unflatten(2, (channels, 2, 2)).unflatten(1, (height // 2, width // 2))
-    return patches.permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
 
 
 def positions(rows: int, columns: int, like: Tensor) -> Tensor:

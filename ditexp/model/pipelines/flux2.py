@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ditexp.model.pipelines.kind import Classes, PipelineKind, TokenCount
+from ditexp.model.pipelines.kind import Classes, TokenCount
+from ditexp.model.pipelines.latents import PackedLatents
 from ditexp.model.pipelines.vae import PipelineVAE
 from ditexp.values import Condition, required
 
@@ -31,7 +32,7 @@ class BatchNormVAE(PipelineVAE):
         return bn.running_mean.view(-1, 1, 1).to(like), std.to(like)
 
 
-class Flux2(PipelineKind):
+class Flux2(PackedLatents):
     """A Flux2Transformer2DModel on patches of 2 x 2 latents, for prompts that Mistral Small 3 encodes.
 
     x (B, 128, H, W) are the patches. A condition has states (B, L, D), of three layers of the encoder. Guidance is an
@@ -55,12 +56,6 @@ class Flux2(PipelineKind):
             "text_encoder": transformers.Mistral3ForConditionalGeneration,
         }
         return Classes(diffusers.Flux2Pipeline, networks)
-
-    def own_side(self, pipeline: Any) -> int:
-        return pipeline.vae_scale_factor * pipeline.default_sample_size
-
-    def side_multiple(self, pipeline: Any) -> int:
-        return 2 * pipeline.vae_scale_factor
 
     def sample_shape(self, pipeline: Any, side: int) -> tuple[int, int, int]:
         side //= self.side_multiple(pipeline)

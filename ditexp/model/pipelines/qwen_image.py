@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ditexp.model.pipelines.flux import pack_patches, unpack_patches
-from ditexp.model.pipelines.kind import Classes, PipelineKind, TokenCount, padded
+from ditexp.model.pipelines.kind import Classes, TokenCount, padded
+from ditexp.model.pipelines.latents import PackedLatents
 from ditexp.model.pipelines.vae import PipelineVAE
 from ditexp.values import Condition, required
 
@@ -35,7 +35,7 @@ class QwenImageVAE(PipelineVAE):
         return x.new_tensor(self.vae.config[name]).view(-1, 1, 1)
 
 
-class QwenImage(PipelineKind):
+class QwenImage(PackedLatents):
     """A QwenImageTransformer2DModel on patches of 2 x 2 latents, for prompts that Qwen2.5-VL encodes.
 
     A condition has states (B, L, D) and their mask: the prompt within the pipeline's template, without the template's
@@ -60,19 +60,6 @@ class QwenImage(PipelineKind):
         }
         return Classes(diffusers.QwenImagePipeline, networks)
 
-    def own_side(self, pipeline: Any) -> int:
-        return pipeline.vae_scale_factor * pipeline.default_sample_size
-
-    def side_multiple(self, pipeline: Any) -> int:
-        return 2 * pipeline.vae_scale_factor
-
-    def sample_shape(self, pipeline: Any, side: int) -> tuple[int, int, int]:
-        side //= pipeline.vae_scale_factor
-        return pipeline.transformer.config.in_channels // 4, side, side
-
-    def size_multiple(self, network: Any) -> int:
-        return 2
-
     def encode(self, pipeline: Any, prompt: str, device: torch.device, max_length: int) -> Condition:
         states, _ = pipeline.encode_prompt([prompt], device=device, max_sequence_length=max_length)
         return padded(states, max_length)
@@ -80,12 +67,6 @@ class QwenImage(PipelineKind):
     def count_tokens(self, pipeline: Any, prompt: str, max_length: int) -> Sequence[TokenCount]:
         tokens = pipeline.tokenizer(pipeline.prompt_template_encode.format(prompt)).input_ids
         return [TokenCount("Qwen2.5-VL", len(tokens) - pipeline.prompt_template_encode_start_idx, max_length)]
-
-    def pack(self, x: Tensor) -> Tensor:
-        return pack_patches(x)
-
-    def unpack(self, output: Tensor, x: Tensor) -> Tensor:
-        return unpack_patches(output, x)
 
     def inputs(self, x: Tensor, condition: Condition, guidance: Tensor | None) -> dict[str, Any]:
         frames, height, width = 1, x.shape[-2] // 2, x.shape[-1] // 2

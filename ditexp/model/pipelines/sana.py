@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ditexp.model.pipelines.kind import Classes, PipelineKind, TokenCount
+from ditexp.model.pipelines.kind import Classes, TokenCount
+from ditexp.model.pipelines.latents import PlainLatents
 from ditexp.model.pipelines.vae import PipelineVAE
 from ditexp.values import Condition, required
 
@@ -27,7 +28,7 @@ class DeepCompressionVAE(PipelineVAE):
         return latents * self.vae.config.scaling_factor
 
 
-class Sana(PipelineKind):
+class Sana(PlainLatents):
     """A SanaTransformer2DModel on latents of 32 x 32 pixels, for prompts that Gemma 2 encodes.
 
     A condition has states (B, L, D) and their mask. Gemma reads the pipeline's instruction to enhance the prompt, and
@@ -53,19 +54,6 @@ class Sana(PipelineKind):
             "text_encoder": transformers.Gemma2Model,
         }
         return Classes(diffusers.SanaPipeline, networks)
-
-    def own_side(self, pipeline: Any) -> int:
-        return pipeline.vae_scale_factor * pipeline.transformer.config.sample_size
-
-    def side_multiple(self, pipeline: Any) -> int:
-        return pipeline.vae_scale_factor * pipeline.transformer.config.patch_size
-
-    def sample_shape(self, pipeline: Any, side: int) -> tuple[int, int, int]:
-        side //= pipeline.vae_scale_factor
-        return pipeline.transformer.config.in_channels, side, side
-
-    def size_multiple(self, network: Any) -> int:
-        return network.config.patch_size
 
     def encode(self, pipeline: Any, prompt: str, device: torch.device, max_length: int) -> Condition:
         instruction = inspect.signature(type(pipeline).__call__).parameters["complex_human_instruction"].default

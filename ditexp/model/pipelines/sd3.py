@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ditexp.model.pipelines.kind import Classes, PipelineKind, TokenCount
+from ditexp.model.pipelines.kind import Classes, TokenCount
+from ditexp.model.pipelines.latents import PlainLatents
 from ditexp.values import Condition, required
 
 
-class StableDiffusion3(PipelineKind):
+class StableDiffusion3(PlainLatents):
     """An SD3Transformer2DModel on the latents of its VAE, for prompts that two CLIPs and a T5 encode.
 
     A condition has states (B, L, D), CLIP's followed by T5's, and a vector (B, P), CLIP's pooled embeddings. Padding is
@@ -42,21 +43,8 @@ class StableDiffusion3(PipelineKind):
         }
         return Classes(diffusers.StableDiffusion3Pipeline, networks)
 
-    def own_side(self, pipeline: Any) -> int:
-        return pipeline.vae_scale_factor * pipeline.transformer.config.sample_size
-
-    def side_multiple(self, pipeline: Any) -> int:
-        return pipeline.vae_scale_factor * pipeline.transformer.config.patch_size
-
     def most_side(self, pipeline: Any) -> int:
         return self.side_multiple(pipeline) * pipeline.transformer.config.pos_embed_max_size
-
-    def sample_shape(self, pipeline: Any, side: int) -> tuple[int, int, int]:
-        side //= pipeline.vae_scale_factor
-        return pipeline.transformer.config.in_channels, side, side
-
-    def size_multiple(self, network: Any) -> int:
-        return network.config.patch_size
 
     def encode(self, pipeline: Any, prompt: str, device: torch.device, max_length: int) -> Condition:
         states, _, pooled, _ = pipeline.encode_prompt(
