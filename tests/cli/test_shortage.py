@@ -29,8 +29,8 @@ from ditexp.files.atomic import atomic
 from ditexp.files.image import read_image
 from ditexp.files.tensors import save_tensors
 from ditexp.images.digits import DigitsImages
-from ditexp.metric import trajectory
-from ditexp.metric.trajectory import Paths, kept
+from ditexp.metric import exact
+from ditexp.metric.exact import Paths, kept
 from ditexp.optimize import __main__ as optimize
 from ditexp.optimize import finding
 from ditexp.reference import __main__ as reference
@@ -227,7 +227,7 @@ def test_exact_paths_that_cannot_be_kept_or_read_are_found_again(tmp_path, monke
     assert kept(tmp_path / "a", lambda: paths) is paths and kept(tmp_path / "a", no_room).half.tolist() == [1, 1]
     (tmp_path / "a").write_bytes(b"damaged")
     assert kept(tmp_path / "a", lambda: paths) is paths and kept(tmp_path / "a", no_room).half.tolist() == [1, 1]
-    monkeypatch.setattr(trajectory, "atomic", no_room)
+    monkeypatch.setattr(exact, "atomic", no_room)
     assert kept(tmp_path / "b", lambda: paths) is paths and not (tmp_path / "b").exists()
     assert "exact paths are not kept" in caplog.text
 
