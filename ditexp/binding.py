@@ -17,7 +17,6 @@ from ditexp.core import (
     TransformerModel,
     VarianceModel,
 )
-from ditexp.guidance.none import NoGuidance
 from ditexp.meter import Meter
 from ditexp.network import Network
 from ditexp.pixels import Pixels
@@ -57,7 +56,7 @@ def bind(
         notice(f"precision=tf32 acts on CUDA only; on {device.type} this is fp32")
     check_precision(precision, device)
     check_variance(model, solver)
-    check_times(model, solver, guidance)
+    check_times(model, solver)
     check_cache(cache, model, solver, compile)
     grid = schedule.grid().tolist()
     if solver.adaptive:
@@ -104,8 +103,8 @@ def check_variance(model: FlowModel, solver: Solver) -> None:
         )
 
 
-def check_times(model: FlowModel, solver: Solver, guidance: Guidance) -> None:
-    """Raise ValueError unless solver and guidance are for a model of so many times."""
+def check_times(model: FlowModel, solver: Solver) -> None:
+    """Raise ValueError unless the solver is for a model of one time, or two, as this one is."""
     name, is_map = type(model).__name__, isinstance(model, FlowMapModel)
     if solver.uses_flow_map and not is_map:
         raise ValueError(
@@ -115,11 +114,6 @@ def check_times(model: FlowModel, solver: Solver, guidance: Guidance) -> None:
         raise ValueError(
             f"solver: {name} is a model of two times, for jumps and not for {type(solver).__name__}: choose "
             "solver=flow_map"
-        )
-    if is_map and not isinstance(guidance, NoGuidance):
-        raise ValueError(
-            f"guidance: {type(guidance).__name__} can't guide {name}, whose guidance is inside the network: choose "
-            "guidance=none"
         )
 
 

@@ -167,7 +167,7 @@ def test_imports_run_in_one_direction():
         ("pytorch_fid", ("feature.inception",), True),
         ("torchvision", ("images",), True),
         ("scipy", ("metric", "schedule", "optimize", "report"), True),
-        ("diffusers", ("model", "vae"), True),
+        ("diffusers", ("model", "vae", "files.diffusers_library"), True),
         ("transformers", ("model", "files.transformers_library"), True),
         ("tokenizers", ("model",), True),
         ("torchdiffeq", ("solver.torchdiffeq",), True),

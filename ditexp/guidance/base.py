@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ditexp.checks import choice, number, whole
-from ditexp.core import EvaluatedModel, FlowModel, VelocityField
+from ditexp.core import EvaluatedModel, FlowMapModel, FlowModel, VelocityField
 from ditexp.guidance.interval import CLOSED, UNITS, ends, is_inside, rounded, start_of_step
 from ditexp.guidance.none import ModelField
 from ditexp.terminal.notices import notice
@@ -135,6 +135,11 @@ class Guided(ABC):
 
     def check(self, model: FlowModel) -> None:
         """Raise ValueError if the model cannot be guided in this way. Print a notice for a weight below 0."""
+        if isinstance(model, FlowMapModel):
+            raise ValueError(
+                f"guidance: {type(self).__name__} can't guide {type(model).__name__}, a model of two times, whose "
+                "guidance is inside the network: choose guidance=none"
+            )
         if self.w < 0:
             effect = "draws the velocity towards" if self.w >= -1 else "drives the velocity past"
             notice(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ditexp.checkpoint.weights import misfit
 from ditexp.files.content import digest
+from ditexp.files.diffusers_library import import_diffusers
 from ditexp.files.reading import read_facts, unfit
 from ditexp.vae import ldm, rae, taesd
 from ditexp.vae.architecture import NETWORKS, arguments_in, latents_in
@@ -201,10 +202,9 @@ def build_decoder(parts: rae.Parts, latents: dict[str, Any], sha256: str, name: 
 
 def classes() -> dict[str, Any]:
     """diffusers' autoencoders by their names. Imported here alone: it takes seconds, and pixels need none."""
+    import_diffusers()
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.autoencoders.autoencoder_rae import RAEDecoder
     from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
-    from diffusers.utils import logging
 
-    logging.set_verbosity(logging.CRITICAL)  # ditexp prints one line for an error
     return {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny, "RAEDecoder": RAEDecoder}

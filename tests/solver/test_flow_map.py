@@ -59,10 +59,14 @@ def test_what_is_prepared_and_padded_is_the_same():
     [
         ({"model": GaussianMixture()}, ["solver=flow_map", "GaussianMixture has one", "solver=heun"]),
         ({"solver": Heun()}, ["model of two times", "not for Heun", "solver=flow_map"]),
-        ({"guidance": ClassifierFree(scale=2)}, ["inside the network", "guidance=none"]),
         ({"cache": FORA(interval=2)}, ["cache", "cache=none"]),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, words):
     with refused(words):
         sampler(**changes)
+
+
+def test_guidance_beside_the_network_s_own_is_refused():
+    with refused(["ClassifierFree", "GaussianFlowMap", "inside the network", "guidance=none"]):
+        ClassifierFree(scale=2).check(GaussianFlowMap())

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from ditexp.files.content import changed
+from ditexp.files.diffusers_library import import_diffusers
 from ditexp.model.loading import SkipInitialization
 from ditexp.model.pipelines.kind import PipelineKind
 from ditexp.model.text_encoder import contents, import_transformers
@@ -84,11 +85,3 @@ def named(path: str) -> str:
 
 def in_words(error: Exception) -> str:
     return in_line(" ".join(str(error).split()), 100)
-
-
-def import_diffusers() -> Any:
-    import diffusers
-
-    diffusers.utils.logging.set_verbosity(diffusers.utils.logging.CRITICAL)  # ditexp prints one line for an error
-    diffusers.utils.logging.disable_progress_bar()
-    return diffusers
