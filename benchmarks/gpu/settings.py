@@ -45,7 +45,8 @@ def cache(part: Part) -> None:
     (size,), (batch,) = part.sizes("XL"), part.batches(BATCH)
     settings = {"precision": "bf16", "compile": not part.dry_run}
     exact: list[Tensor] = []
-    for name in sorted(options_of("cache"), key=lambda name: name != "none"):
+    names = [name for name in options_of("cache") if name != "ddt"]  # which needs an encoder, and a DiT has none
+    for name in sorted(names, key=lambda name: name != "none"):
         file = OmegaConf.load(packaged("conf") / "cache" / f"{name}.yaml")
         chosen = None if name == "none" else instantiate(file)
         drawn(part, {"size": size, "batch": batch, **settings, "cache": name}, exact=exact, cache=chosen)

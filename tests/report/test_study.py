@@ -379,7 +379,7 @@ def test_the_commands_of_a_study_make_the_cells_of_its_rows(sweep, cells_of_stud
 def files_of_recipes(tmp_path_factory) -> Path:
     """A folder with small files in place of the published ones, with random weights: <family>.pt and vae-<channels>."""
     folder = tmp_path_factory.mktemp("files")
-    for family in ("sit", "dit", "repa", "lightningdit", "jit", "meanflow", "imf", "pmf", "rae"):
+    for family in ("sit", "dit", "repa", "repa_e", "lightningdit", "jit", "ddt", "meanflow", "imf", "pmf", "rae"):
         save_family(folder / f"{family}.pt", family)
     saved_rae(folder / "rae")
     for channels in (4, 32):
@@ -424,6 +424,8 @@ def with_files(cfg: DictConfig, folder: Path) -> int:
         cfg.model.checkpoint = cfg.guidance.weak.checkpoint = str(folder / "rae.pt")
         cfg.vae.path, cfg.vae.statistics = str(folder / "rae/model.pt"), str(folder / "rae/stat.pt")
         return 16
+    if cfg.model.family == "ddt":  # nothing in its file tells either
+        cfg.model.encoder_depth, cfg.model.input_size = 1, 4
     channels = 32 if cfg.model.family == "lightningdit" else 4
     cfg.model.checkpoint, cfg.vae.path = str(folder / f"{cfg.model.family}.pt"), str(folder / f"vae-{channels}")
     if channels == 32:
