@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from ditexp.core import FlowModel, ModuleModel, TransformerBlock
 from ditexp.files.hash_cache import cache_folder
+from ditexp.files.libraries import silence_torchao
 from ditexp.precision import Precision
 
 N = TypeVar("N", bound=nn.Module)
@@ -77,7 +77,7 @@ def quantize(blocks: nn.ModuleList, kind: str) -> None:
 
     The matrices of adaLN, one product for each sample, stay as they are, as do embeddings and the head.
     """
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao registers enums in an old way
+    silence_torchao()
     from torchao.quantization import Float8DynamicActivationFloat8WeightConfig as Float8  # its import takes seconds
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig as Int8
     from torchao.quantization import PerRow

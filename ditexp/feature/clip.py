@@ -13,8 +13,8 @@ from torch import Tensor
 from ditexp.checks import choice, whole
 from ditexp.feature.clip_files import REMEDY, located, needed, read_config
 from ditexp.files.content import changed, digest, hashes
+from ditexp.files.libraries import import_transformers
 from ditexp.files.reading import unfit
-from ditexp.files.transformers_library import import_transformers
 from ditexp.precision import full_float32
 from ditexp.terminal.notices import in_line, notice
 from ditexp.transfer import to_device

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ditexp.files.atomic import atomic
 from ditexp.files.content import changed, hashes
+from ditexp.files.libraries import import_transformers
 from ditexp.files.reading import unfit
 from ditexp.files.stamps import files_below
-from ditexp.files.transformers_library import import_transformers
 from ditexp.terminal.notices import in_line, notice
 
 TOKENIZER_FILE, ENCODER_FILE = "tokenizer_config.json", "config.json"  # every tokenizer and every encoder has one

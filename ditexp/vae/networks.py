@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ditexp.checkpoint.weights import misfit
 from ditexp.files.content import digest
-from ditexp.files.diffusers_library import import_diffusers
+from ditexp.files.libraries import import_diffusers
 from ditexp.files.reading import read_facts, unfit
 from ditexp.vae import ldm, rae, taesd
 from ditexp.vae.architecture import NETWORKS, arguments_in, latents_in

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from ditexp.files.content import changed
-from ditexp.files.diffusers_library import import_diffusers
+from ditexp.files.libraries import import_diffusers
 from ditexp.files.reading import read_facts
 from ditexp.model.diffusers_dit import INDEX, PIPELINE, REMEDY
 from ditexp.model.pipelines.loading import DAMAGE, in_words, load_network

@@ -10,10 +10,10 @@ import torch
 from safetensors import SafetensorError
 
 from ditexp.files.content import changed
-from ditexp.files.diffusers_library import import_diffusers
+from ditexp.files.libraries import import_diffusers, import_transformers
 from ditexp.model.loading import SkipInitialization
 from ditexp.model.pipelines.kind import PipelineKind
-from ditexp.model.text_encoder import contents, import_transformers
+from ditexp.model.text_encoder import contents
 from ditexp.terminal.notices import in_line
 
 LIBRARIES = (None, "diffusers", "transformers")  # None: a part that the pipeline does without
