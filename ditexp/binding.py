@@ -80,17 +80,22 @@ def bind(
         device=device,
         precision=precision,
         compile=compile,
-        network=Network(
-            model,
-            meter,
-            PRECISIONS[precision],
-            compile,
-            adaptive=solver.adaptive,
-            with_variance=solver.uses_variance,
-            of_two_times=solver.uses_flow_map,
-        ),
+        network=network_for(solver, model, meter, precision, compile),
         meter=meter,
         draws=DrawnAhead(device),
+    )
+
+
+def network_for(solver: Solver, model: FlowModel, meter: Meter, precision: str, compile: bool | str) -> Network:
+    """The model as this solver evaluates it."""
+    return Network(
+        model,
+        meter,
+        PRECISIONS[precision],
+        compile,
+        adaptive=solver.adaptive,
+        with_variance=solver.uses_variance,
+        of_two_times=solver.uses_flow_map,
     )
 
 

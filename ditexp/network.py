@@ -84,10 +84,14 @@ class Network:
         """walk: computes the blocks of a transformer in place of themselves. share: of an evaluation that it does."""
         self.meter.cost.network_rows += share * len(x)
         given = (*(() if until is None else (times_of(x, until),)), *(() if walk is None else (walk,)))
+        return self.evaluate(x, times_of(x, t), condition, *given)
+
+    def evaluate(self, x: Tensor, t: Tensor, condition: Condition, *given: Tensor | Walk) -> Tensor:
+        """An evaluation without its count. given: see Forward."""
         # Only the network runs in low precision: the state x stays float32, or small steps would be lost.
         dtype = self.precision.dtype
         with torch.autocast(self.meter.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            return self.forward(x, times_of(x, t), condition, *given).to(x.dtype)
+            return self.forward(x, t, condition, *given).to(x.dtype)
 
     def null(self, condition: Condition) -> Condition:
         return self.model.null(condition)
@@ -124,17 +128,7 @@ class Network:
 class Still(Network):
     """Counts evaluations without making them: the velocity is zero, and samples stay where they are."""
 
-    def __call__(
-        self,
-        x: Tensor,
-        t: float | Tensor,
-        condition: Condition,
-        walk: Walk | None = None,
-        share: float = 1,
-        *,
-        until: float | Tensor | None = None,
-    ) -> Tensor:
-        self.meter.cost.network_rows += share * len(x)
+    def evaluate(self, x: Tensor, t: Tensor, condition: Condition, *given: Tensor | Walk) -> Tensor:
         return self.zeros(x)
 
 

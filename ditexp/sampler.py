@@ -159,8 +159,9 @@ class Sampler:
         it.
         """
 
+        drawn = (*self.noise_keys(indices), x.shape[1:])
+
         def noise_of(step: int) -> Tensor:
-            drawn = (*self.noise_keys(indices), x.shape[1:])
             found = self.draws.take(step_noise, *drawn, first_step + step)
             self.draws.expect(step_noise, *drawn, first_step + step + 1)
             return found.to(x)

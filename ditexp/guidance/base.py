@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -13,18 +12,10 @@ from torch import Tensor
 
 from ditexp.checks import choice, number, whole
 from ditexp.core import EvaluatedModel, FlowMapModel, FlowModel, VelocityField
-from ditexp.guidance.interval import CLOSED, UNITS, ends, is_inside, rounded, start_of_step
+from ditexp.guidance.interval import CLOSED, PROFILES, UNITS, ends, is_inside, rounded, start_of_step
 from ditexp.guidance.none import ModelField
 from ditexp.terminal.notices import notice
 from ditexp.values import Condition, added, append_dims, number_like, times_of
-
-# w(t) / w of each profile, t in [0, 1].
-PROFILES: dict[str, Callable[[float], float]] = {
-    "constant": lambda t: 1.0,
-    "linear": lambda t: 2 * t,
-    "cosine": lambda t: 1 - math.cos(math.pi * t),
-    "power_cosine": lambda t: (1 - math.cos(math.pi * t**4)) / 2,
-}
 
 DECIDED_PER = ("evaluation", "step")
 

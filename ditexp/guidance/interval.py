@@ -1,9 +1,9 @@
-"""The interval of t in which guidance acts: its units and its ends."""
+"""At which times guidance acts, the units and ends of its interval, and how its weight depends on time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 UNITS = ("t", "sigma", "steps")
 # Whether the low end and the high end belong to the interval.
@@ -11,6 +11,14 @@ CLOSED = {"left": (True, False), "right": (False, True), "both": (True, True), "
 
 # A time this close to an end of the interval is at that end: float32 rounds times by up to 3e-8.
 CLOSE = 1e-7
+
+# w(t) / w of each profile, t in [0, 1].
+PROFILES: dict[str, Callable[[float], float]] = {
+    "constant": lambda t: 1.0,
+    "linear": lambda t: 2 * t,
+    "cosine": lambda t: 1 - math.cos(math.pi * t),
+    "power_cosine": lambda t: (1 - math.cos(math.pi * t**4)) / 2,
+}
 
 
 def is_inside(t: float, interval: tuple[float, float], closed: str) -> bool:

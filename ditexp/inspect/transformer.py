@@ -17,12 +17,13 @@ from ditexp.checkpoint.weights import ANCHORS, Weights, weights_of
 from ditexp.inspect.facts import Card, file_facts
 from ditexp.model.architecture import NoDiT
 from ditexp.model.claim import correlation
+from ditexp.model.contents import Training, training_of
 from ditexp.model.families.dits import SIT
 from ditexp.model.families.family import Family
 from ditexp.model.families.flow_maps import RECIPES
 from ditexp.model.families.known import FAMILIES, fitting, renamed
 from ditexp.model.loading import Misfit, load_network, without_values
-from ditexp.model.published import SIZES, Training, training_of
+from ditexp.model.published import SIZES
 from ditexp.terminal.notices import in_line
 
 ARGUMENTS = 40  # training arguments that a card shows

@@ -71,10 +71,10 @@ class PretrainedDiT(Labelled[LabelNetwork]):
         scale = self.prediction.scale if isinstance(self.prediction, Data) else 1.0
         self.codec: Codec | None = Pixels((side, side, channels), scale) if channels in (1, 3) else None
         self.num_classes, self.has_null = self.network.num_classes, self.network.has_null
-        self.class_names = found.trained.class_names
+        self.class_names = found.contents.trained.class_names
         self.identity = found.identity(self.prediction)
         found.announce(checkpoint)
-        if family and not found.trained.by_ditexp:
+        if family and not found.contents.trained.by_ditexp:
             found.check_claim(self.prediction)
 
     @property

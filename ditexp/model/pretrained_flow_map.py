@@ -64,7 +64,7 @@ class PretrainedFlowMap(Labelled[FlowMapNetwork]):
         scale = self.prediction.scale if isinstance(self.prediction, Data) else 1.0
         self.codec = Pixels((side, side, channels), scale) if channels in (1, 3) else None
         self.num_classes, self.has_null = self.network.num_classes, self.network.has_null
-        self.class_names = found.trained.class_names
+        self.class_names = found.contents.trained.class_names
         self.identity = found.identity(self.prediction)
         if self.guidance:
             self.identity |= {"omega": float(chosen["omega"]), "interval": list(map(float, chosen["interval"]))}

@@ -14,9 +14,9 @@ from ditexp.checkpoint.container import read_checkpoint
 from ditexp.checkpoint.weights import weights_of
 from ditexp.core import Walk
 from ditexp.model.architecture import NoDiT, infer_architecture
+from ditexp.model.contents import training_of
 from ditexp.model.labelled import nearer_labels
 from ditexp.model.loading import Misfit, load_network
-from ditexp.model.published import training_of
 from ditexp.model.text_dit import TextDiT
 from ditexp.model.text_encoder import ENCODER, TOKENIZER, TextEncoder
 from ditexp.pixels import Pixels

@@ -8,20 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from ditexp.checkpoint.container import Container, read_checkpoint
-from ditexp.checkpoint.networks import anchor_of
-from ditexp.checkpoint.weights import ANCHORS, Weights, weights_of
 from ditexp.checks import choice
 from ditexp.files.content import found_once
-from ditexp.files.reading import LINE, parse_json, unfit
+from ditexp.files.reading import LINE
 from ditexp.model.architecture import NoDiT
 from ditexp.model.claim import contradiction
-from ditexp.model.diffusers_dit import ANCHOR as DIFFUSERS_ANCHOR
-from ditexp.model.diffusers_dit import DiffusersDiT, Folder, dit_folder, in_dits_layout
+from ditexp.model.contents import Contents, contents_of, no_such
+from ditexp.model.diffusers_dit import DiffusersDiT
 from ditexp.model.families.dits import DIT, REPA_E, SIT, STATISTICS
 from ditexp.model.families.family import SPAN, Family
 from ditexp.model.families.flow_maps import FLOW_MAP
-from ditexp.model.families.known import chosen_family, fitting, renamed
+from ditexp.model.families.known import chosen_family, fitting
 from ditexp.model.label_network import LabelNetwork
 from ditexp.model.loading import Misfit, load_network
 from ditexp.model.prediction import Prediction, Velocity
@@ -37,24 +34,21 @@ SIZES |= {(24, 768): "M", (32, 1024): "L", (48, 1024): "XL", (16, 768): "B", (48
 class Published:
     """A network, ready for inference on the CPU, and what its file says.
 
-    name: of the setting and the file, for messages. tensors: all of the network's tensors in the file, by today's
-    names. weights: those that were chosen of the file's. given: that choice, as the user made it. architecture: the
-    network's arguments. sha256: of the file.
+    name: of the setting and the file, for messages. architecture: the network's arguments. given: the choice among the
+    file's weights, as the user made it.
     """
 
     name: str
     family: Family
     network: LabelNetwork
     architecture: dict[str, Any]
-    tensors: Mapping[str, Tensor]
-    weights: Weights
     given: str | None
-    trained: Training
-    sha256: str
+    contents: Contents
 
     def prediction(self, **settings: Any) -> Prediction:
         """What the network predicts, see Family. settings: the user's, None for those that are not given."""
-        return self.family.prediction(self.weights.args, settings, side=self.network.input_size, name=self.name)
+        args = self.contents.weights.args
+        return self.family.prediction(args, settings, side=self.network.input_size, name=self.name)
 
     def identity(self, prediction: Prediction) -> dict[str, Any]:
         """The facts that determine the model."""
@@ -63,44 +57,44 @@ class Published:
             for key, value in self.architecture.items()
         }
         predicts = {} if prediction == Velocity() else prediction.identity
-        which = self.weights.which
+        which = self.contents.weights.which
         is_averaged = self.given is None or which == "ema"
         ema = is_averaged or (which != "model" and which)
         kind = self.network.kind
-        return {"model": kind, **known, "ema": ema, "sha256": self.sha256, **predicts}
+        return {"model": kind, **known, "ema": ema, "sha256": self.contents.sha256, **predicts}
 
     def check_claim(self, prediction: Prediction) -> None:
         """Raise ValueError if the network shows that it is of another family than the user says.
 
         It is evaluated once on this machine, for all processes.
         """
-        others = fitting(self.tensors)
+        others = fitting(self.contents.tensors)
         if prediction != self.family.prediction({}, {}, side=self.network.input_size, name=self.name):
             return
         if others == [self.family]:
             return
         heads = self.architecture.get("num_heads")
-        facts = f"claim {self.family.name} {heads} {self.sha256} {self.weights.which}"
+        facts = f"claim {self.family.name} {heads} {self.contents.sha256} {self.contents.weights.which}"
         rest = [one for one in others if one is not self.family]
         if wrong := found_once(facts, lambda: contradiction(self.network, self.family, rest)):
             raise ValueError(f"{self.name} is not {self.family.with_article}: {wrong}")
 
     def announce(self, checkpoint: str) -> None:
         """Print what was found in the file, and what of it is used."""
-        if self.trained.by_ditexp:
+        if self.contents.trained.by_ditexp:
             return
         notice(f"{self.name} is {self.summary}")
-        if STATISTICS in self.tensors and self.family is not REPA_E:
+        if STATISTICS in self.contents.tensors and self.family is not REPA_E:
             notice(f"{self.name} has the statistics of REPA-E's latents: decode with vae.statistics={checkpoint}")
 
     @property
     def summary(self) -> str:
-        family, network, found = self.family, self.network, self.weights
+        family, network, found = self.family, self.network, self.contents.weights
         width, depth = network.hidden_size, network.depth
         size = SIZES.get((depth, width), f"{depth}x{width}")
         count = sum(value.numel() for value in network.parameters())
         others = ", ".join(one for one in found.available if one != found.which)
-        dropped = [key for key in self.tensors if family.is_dropped(key)]
+        dropped = [key for key in self.contents.tensors if family.is_dropped(key)]
         used = [f"{key}={value}" for key, value in family.trained_with(found.args).items()]
         parts = [
             f"{family.with_article}-{size}/{network.patch_size} of {count / 1e6:.1f} M parameters",
@@ -133,16 +127,9 @@ def load_published(
     """
     name = f"{setting}={checkpoint}"
     choice("model.arithmetic", arithmetic, ARITHMETIC)
-    folder = dit_folder(checkpoint)
-    container = read_checkpoint(folder.weights if folder else checkpoint, name=name)
-    anchor = DIFFUSERS_ANCHOR if folder else anchor_of(container.state, ANCHORS)
-    found, trained = weights_of(container, anchor=anchor, which=weights), training_of(container)
-    if folder:
-        tensors, trained, family = from_folder(found, folder, name), training_in(folder), family or DIT.name
-    else:
-        tensors = renamed(found.tensors)
-    own = own_family(tensors, family, name) if trained.by_ditexp else None
-    known = own or chosen_family(tensors, family, name=name)
+    contents = contents_of(checkpoint, which=weights, name=name)
+    trained, tensors = contents.trained, contents.tensors
+    known = family_of(contents, family, name)
     if arithmetic != "dit" and known is not DIT:
         raise ValueError(f"model.arithmetic={arithmetic}: {name} is of {known.title}, not of DiT: leave it out")
     if known.of_two_times != of_two_times:
@@ -167,12 +154,15 @@ def load_published(
         family=known,
         network=network,
         architecture=architecture,
-        tensors=tensors,
-        weights=found,
+        contents=contents,
         given=weights,
-        trained=trained,
-        sha256=container.sha256,
     )
+
+
+def family_of(contents: Contents, given: str | None, name: str) -> Family:
+    """The family that is given, or else known. Raises ValueError if the weights contradict it, or do not decide."""
+    own = own_family(contents.tensors, given, name) if contents.trained.by_ditexp else None
+    return own or chosen_family(contents.tensors, given or (DIT.name if contents.of_diffusers else None), name=name)
 
 
 def own_family(tensors: Mapping[str, Tensor], given: str | None, name: str) -> Family | None:
@@ -184,50 +174,9 @@ def own_family(tensors: Mapping[str, Tensor], given: str | None, name: str) -> F
     return FLOW_MAP
 
 
-def no_such(family: Family, error: Exception, name: str) -> ValueError:
-    return unfit(name, f"is not {family.with_article}: {error}", "give another file")
-
-
-def from_folder(found: Weights, folder: Folder, name: str) -> dict[str, Tensor]:
-    """The tensors of a DiT of diffusers by DiT's own names. Raises ValueError."""
-    try:
-        return in_dits_layout(found.tensors, folder.config)
-    except NoDiT as error:
-        raise no_such(DIT, error, name) from None
-
-
-def training_in(folder: Folder) -> Training:
-    return Training(False, folder.config["num_attention_heads"], None, folder.class_names)
-
-
 def wrong_times(family: Family, name: str) -> ValueError:
     if family.of_two_times:
         return ValueError(
             f"{name} is of {family.title}, a model of two times: choose model={family.name}, and solver=flow_map"
         )
     return ValueError(f"{name} is of {family.title}, a model of one time: choose model={family.name}")
-
-
-@dataclass(frozen=True)
-class Training:
-    """What ditexp.train writes beside weights. by_ditexp: whether it made the file."""
-
-    by_ditexp: bool = False
-    num_heads: int | None = None
-    num_classes: int | None = None
-    class_names: tuple[str, ...] = ()
-
-
-def training_of(container: Container) -> Training:
-    """What ditexp.train wrote, if it made the file. Raises ValueError if it is damaged."""
-    state, metadata = container.state, container.metadata
-    try:
-        if "architecture" in metadata:
-            network, names = parse_json(metadata["architecture"]), parse_json(metadata.get("class_names", "[]"))
-        elif isinstance(state, Mapping) and {"settings", "data"} <= state.keys():
-            network, names = parse_json(state["settings"])["network"], parse_json(state["data"])["class_names"]
-        else:
-            return Training()
-        return Training(True, network.get("num_heads"), network.get("num_classes"), tuple(map(str, names)))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise ValueError(f"{container.name} has metadata that ditexp train did not write: remove it") from None

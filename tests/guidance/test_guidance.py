@@ -16,9 +16,10 @@ from omegaconf import OmegaConf
 from ditexp.files.content import digest
 from ditexp.guidance.apg import AdaptiveProjected
 from ditexp.guidance.autoguidance import Autoguidance
-from ditexp.guidance.base import PROFILES, Guided
+from ditexp.guidance.base import Guided
 from ditexp.guidance.cfg import ClassifierFree
 from ditexp.guidance.cfg_zero import CFGZero
+from ditexp.guidance.interval import PROFILES
 from ditexp.guidance.none import NoGuidance
 from ditexp.guidance.norm_cap import NormCap
 from ditexp.guidance.rescaled import Rescaled

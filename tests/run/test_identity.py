@@ -23,7 +23,7 @@ from ditexp.cli.packaged import published_file
 from ditexp.data import ImageFolder
 from ditexp.feature.digits import BUNDLED
 from ditexp.metric.trajectory import Trajectory
-from ditexp.model import published
+from ditexp.model import contents
 from ditexp.model.pretrained import PretrainedDiT
 from ditexp.run.components import build_component
 from ditexp.run.identity import identify
@@ -104,7 +104,7 @@ def test_a_component_whose_file_has_changed_is_loaded_again(tmp_path):
 
 
 def test_a_checkpoint_that_is_replaced_while_it_is_read(tmp_path, monkeypatch):
-    path, read = tmp_path / "x.safetensors", published.read_checkpoint
+    path, read = tmp_path / "x.safetensors", contents.read_checkpoint
     write_checkpoint(path, 0)
 
     def read_and_replace(*arguments, **options):
@@ -113,7 +113,7 @@ def test_a_checkpoint_that_is_replaced_while_it_is_read(tmp_path, monkeypatch):
         (tmp_path / "new").rename(path)
         return found
 
-    monkeypatch.setattr(published, "read_checkpoint", read_and_replace)
+    monkeypatch.setattr(contents, "read_checkpoint", read_and_replace)
     with refused(["was changed while it was in use", "run again"]):
         PretrainedDiT(checkpoint=str(path), family="sit", num_heads=3)
 
